@@ -1,0 +1,42 @@
+"""The only module that imports Captum's private helpers.
+
+Captum keeps the conventions that a drop-in attribution has to share (how a target
+picks a column, how additional arguments follow an expanded batch) in underscore
+functions. They are imported here under their own names so that a change in Captum
+is met in one place.
+"""
+
+from captum._utils.common import (
+    _expand_additional_forward_args as expand_additional_forward_args,
+)
+from captum._utils.common import _expand_target as expand_target
+from captum._utils.common import (
+    _format_additional_forward_args as format_additional_forward_args,
+)
+from captum._utils.common import _format_output as format_output
+from captum._utils.common import _format_tensor_into_tuples as format_tensor_into_tuples
+from captum._utils.common import _is_tuple as is_tuple
+from captum._utils.common import _run_forward as run_forward
+from captum._utils.common import _select_targets as select_targets
+from captum._utils.progress import NullProgress, progress
+from captum._utils.typing import (
+    BaselineType,
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+)
+
+__all__ = [
+    "BaselineType",
+    "NullProgress",
+    "TargetType",
+    "TensorOrTupleOfTensorsGeneric",
+    "expand_additional_forward_args",
+    "expand_target",
+    "format_additional_forward_args",
+    "format_output",
+    "format_tensor_into_tuples",
+    "is_tuple",
+    "progress",
+    "run_forward",
+    "select_targets",
+]

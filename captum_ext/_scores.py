@@ -1,0 +1,193 @@
+"""Scores of many perturbed inputs: the one place where forward_func is called.
+
+Attributions and measures hand over a function that makes the perturbed inputs of any
+range of perturbations; they are made, scored and dropped chunk by chunk.
+"""
+
+import time
+from typing import Callable, Literal
+
+import torch
+from torch import Tensor
+
+from captum_ext._captum import (
+    TargetType,
+    expand_additional_forward_args,
+    expand_target,
+    format_additional_forward_args,
+    run_forward,
+    select_targets,
+)
+
+__all__ = ["ChunkedScores", "PerturbationsPerEval"]
+
+PerturbationsPerEval = int | Literal["auto"]
+
+
+class ChunkedScores:
+    """Scores of perturbed batches, evaluated in chunks.
+
+    Args:
+        forward_func (Callable): The model or any function of its inputs.
+        n_examples (int): Number of examples B in a batch.
+        target (int, tuple, Tensor, or list, optional): Output to take, in any of
+            Captum's forms. Default: None
+        additional_forward_args (Any, optional): Expanded as Captum expands them.
+            Default: None
+        perturbations_per_eval (int or "auto", optional): Perturbed batches in one call
+            of ``forward_func``. "auto" doubles the number while that lowers the time
+            of a perturbation, halves it where memory runs out, and uses 1 where the
+            forward function returns one number a batch. Default: "auto"
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        n_examples: int,
+        target: TargetType = None,
+        additional_forward_args: object = None,
+        perturbations_per_eval: PerturbationsPerEval = "auto",
+    ) -> None:
+        self._forward_func = forward_func
+        self._n_examples = n_examples
+        self._target = target
+        self._args = format_additional_forward_args(additional_forward_args)
+        self._tuner = _ChunkTuner() if perturbations_per_eval == "auto" else None
+        self._chunk = 1 if self._tuner else int(perturbations_per_eval)
+
+    def __call__(
+        self,
+        perturb: Callable[[int, int], tuple[Tensor, ...]],
+        start: int,
+        stop: int,
+        update: Callable[[int], object] = lambda n: None,
+    ) -> Tensor:
+        """Score perturbations ``start`` to ``stop``.
+
+        Args:
+            perturb (Callable): Returns the inputs of a range of n perturbations, a
+                tuple of tensors (n * B, ...), perturbation by perturbation.
+            start (int): First perturbation.
+            stop (int): The one after the last.
+            update (Callable, optional): Told how many perturbations were scored.
+
+        Returns:
+            *Tensor*: (stop - start, B) float64 on the CPU; (stop - start, 1) for a
+            forward function that returns one number a batch.
+
+        Raises:
+            ValueError: If the target does not fit the output, or the output does not
+                hold one number an example or one a batch.
+        """
+        scores = []
+        while start < stop:
+            n = min(self._chunk, stop - start)
+            began = time.perf_counter()
+            try:
+                chunk = self._score(perturb(start, start + n), n)
+            except RuntimeError as error:
+                if self._tuner is None or n == 1 or not _is_out_of_memory(error):
+                    raise
+                chunk = None
+                self._chunk = self._tuner.limit(n // 2)
+            if chunk is None:
+                continue
+            if self._tuner:
+                seconds = time.perf_counter() - began
+                self._chunk = self._tuner.observe(n, seconds)
+            scores.append(chunk)
+            update(n)
+            start += n
+        return torch.cat(scores)
+
+    def _score(self, inputs: tuple[Tensor, ...], n: int) -> Tensor | None:
+        """(n, B) scores, or None if they have to be taken one perturbation a call."""
+        args = expand_additional_forward_args(self._args, n)
+        output = run_forward(self._forward_func, inputs, None, args)
+        output = torch.as_tensor(output)
+        selected = self._select(output, expand_target(self._target, n))
+        scores = selected.detach().to("cpu", torch.float64)
+        if scores.numel() == n * self._n_examples:
+            return scores.reshape(n, self._n_examples)
+        if scores.numel() == 1:
+            if self._tuner:
+                self._chunk = self._tuner.limit(1)
+            if n == 1:
+                return scores.reshape(1, 1)
+            if self._tuner:
+                return None
+            raise ValueError(
+                f"perturbations_per_eval must be 1 or 'auto' for a forward_func that "
+                f"returns one number a batch, got {n}."
+            )
+        raise ValueError(
+            f"forward_func and target must give one number for each of the "
+            f"{n * self._n_examples} examples, got an output of shape "
+            f"{tuple(output.shape)} and target {self._target!r}."
+        )
+
+    def _select(self, output: Tensor, target: TargetType) -> Tensor:
+        misfit = ValueError(
+            f"target must select one number from each example of forward_func's "
+            f"output of shape {tuple(output.shape)}, got {self._target!r}."
+        )
+        if _exceeds_classes(output, target):
+            raise misfit
+        try:
+            return select_targets(output, target)
+        except (AssertionError, IndexError, RuntimeError) as error:
+            raise misfit from error
+
+
+def _exceeds_classes(output: Tensor, target: TargetType) -> bool:
+    # On a GPU an index out of range ends the process in place of an exception.
+    if isinstance(target, Tensor) and target.numel() > 1 and output.dim() == 2:
+        return bool(((target < 0) | (target >= output.shape[1])).any())
+    return False
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+class _ChunkTuner:
+    """Finds the fastest chunk within the first chunks of the real work.
+
+    The first run of each size is not timed: it pays for the kernels that are chosen
+    once a shape.
+    """
+
+    def __init__(self) -> None:
+        self._size = 1
+        self._limit: int | None = None
+        self._best = (float("inf"), 1)
+        self._warm = False
+        self._misses = 0
+
+    def observe(self, n: int, seconds: float) -> int:
+        """Take note of a chunk of n that took so long; return the next chunk."""
+        if n != self._size or self._misses == 2:
+            return self._size
+        if not self._warm:
+            self._warm = True
+            return self._size
+        if seconds / n < 0.95 * self._best[0]:
+            self._best = (seconds / n, n)
+            self._misses = 0
+        else:
+            self._misses += 1
+        self._warm = False
+        larger = min(2 * self._size, self._limit or 2 * self._size)
+        if self._misses == 2 or larger == self._size:
+            self._misses = 2
+            larger = self._best[1]
+        self._size = larger
+        return self._size
+
+    def limit(self, n: int) -> int:
+        """Never exceed n again; return the next chunk."""
+        self._limit = n
+        self._size = n
+        self._warm = False
+        return n

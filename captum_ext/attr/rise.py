@@ -1,0 +1,170 @@
+"""RISE: the mean score of the masks that keep a pixel."""
+
+from typing import Callable
+
+import torch
+from captum.log import log_usage
+from torch import Tensor
+
+from captum_ext._captum import (
+    BaselineType,
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+)
+from captum_ext._scores import PerturbationsPerEval
+from captum_ext._validation import (
+    check_baselines,
+    check_inputs,
+    check_probability,
+)
+from captum_ext.attr.random_masks import (
+    Attributions,
+    GridSize,
+    MaskSettings,
+    RandomMaskAttribution,
+    expanded_as,
+)
+
+__all__ = ["RISE"]
+
+
+class RISE(RandomMaskAttribution):
+    r"""Randomized input sampling: how high the score is while a pixel is kept.
+
+    Random masks m hide parts of the input; the map is the mean score under the masks
+    that keep a pixel,
+
+    .. math::
+        S(\lambda) = E[f(i \odot m) \mid m(\lambda) = 1]
+                   = \frac{1}{p} E[m(\lambda) f(i \odot m)].
+
+    Its values lie around the mean score of a half-hidden input, also where the model
+    ignores the input: compare pixels with each other, or use
+    :class:`~captum_ext.attr.PNRISE`, whose zero means no influence.
+
+    Source: V. Petsiuk, A. Das, K. Saenko, RISE: Randomized Input Sampling for
+    Explanation of Black-box Models, BMVC 2018.
+
+    Args:
+        forward_func (Callable): The forward function of the model or any
+            modification of it. It is only called, in whatever mode it is.
+
+    Examples::
+
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2))
+        >>> attribution = RISE(model).attribute(torch.rand(1, 3, 32, 32), target=1)
+        >>> attribution.shape
+        torch.Size([1, 3, 32, 32])
+    """
+
+    name = "RISE"
+
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        super().__init__(forward_func)
+
+    @log_usage()
+    @torch.no_grad()
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        baselines: BaselineType = None,
+        target: TargetType = None,
+        additional_forward_args: object = None,
+        feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+        n_masks: int = 1000,
+        grid_size: GridSize = None,
+        keep_probability: float = 0.5,
+        estimator: str = "control_variate",
+        perturbations_per_eval: PerturbationsPerEval = "auto",
+        seed: int = 0,
+        return_std_error: bool = False,
+        tolerance: float | None = None,
+        show_progress: bool = False,
+    ) -> Attributions:
+        r"""
+        Args:
+            inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain. An input
+                (B, C, L), (B, C, H, W) or (B, C, T, H, W) is masked by an enlarged
+                random grid over all axes behind the channels; an input (B, F) column
+                by column.
+            baselines (scalar, Tensor, tuple of scalar, or Tensor, optional): What
+                hidden parts are replaced by, broadcastable to ``inputs``.
+                Default: None (zero)
+            target (int, tuple, Tensor, or list, optional): Output to explain, in any
+                of Captum's forms: an int for all examples, a list or 1-D tensor of B
+                ints, tuples for outputs of more axes. None if ``forward_func`` returns
+                one number an example or one a batch. Default: None
+            additional_forward_args (Any, optional): Further arguments of
+                ``forward_func``. The first axis of a tensor is the batch.
+                Default: None
+            feature_mask (Tensor or tuple[Tensor, ...], optional): Index of the region
+                that each element belongs to, integers (1 or B, ...) broadcastable to
+                ``inputs``: superpixels for example. Whole regions are kept or hidden,
+                in place of the grid. Default: None
+            n_masks (int, optional): Number of masks, and so of forward passes an
+                example; with ``tolerance`` the most that are spent. Rounded down to an
+                even number by the default estimator. Default: 1000
+            grid_size (int or tuple[int, ...], optional): Cells of the random grid
+                along each axis. Default: None (7, or fewer along a shorter axis)
+            keep_probability (float, optional): Probability p that a cell is kept, in
+                (0, 1). Default: 0.5
+            estimator (str, optional): "control_variate" draws masks in complementary
+                pairs and replaces what a linear function of the mask explains of the
+                scores by its exact share of the map; "monte_carlo" is the plain
+                average of the paper. Both have the same expectation. Default:
+                "control_variate"
+            perturbations_per_eval (int or "auto", optional): Masked batches in one
+                call of ``forward_func``, which then sees ``perturbations_per_eval *
+                B`` examples. "auto" finds the fastest number during the first masks,
+                lowers it when memory runs out, and uses 1 where ``forward_func``
+                returns one number a batch. It changes the map by rounding only.
+                Default: "auto"
+            seed (int, optional): Seed of the masks. An example gets the same masks
+                in any batch. Default: 0
+            return_std_error (bool, optional): Whether the standard error of every
+                pixel is returned as well. Default: False
+            tolerance (float, optional): Stop as soon as no pixel of an example has a
+                larger standard error than this, in units of the score. It is looked
+                at after 64 masks, 96 and so on. Default: None (spend all masks)
+            show_progress (bool, optional): Whether a progress bar over the masks is
+                shown. Default: False
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a pair of
+            **attributions** and **standard errors** if ``return_std_error``:
+            - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
+              In the shape, dtype and on the device of ``inputs``, equal for all
+              channels of a pixel; (1, ...) if ``forward_func`` returns one number a
+              batch. Float32 for integer inputs.
+            - **standard errors** (*Tensor* or *tuple[Tensor, ...]*): In the same
+              shape; the standard deviation of the map over seeds.
+
+        Raises:
+            ValueError: If an argument is out of its range, if the target does not fit
+                the output, or if scores are NaN or infinite.
+            TypeError: If an argument is of the wrong type.
+        """
+        check_probability("keep_probability", keep_probability)
+        tensors = check_inputs(inputs)
+        fills = [(value,) for value in check_baselines(baselines, tensors)]
+        settings = MaskSettings(
+            target=target,
+            additional_forward_args=additional_forward_args,
+            feature_mask=feature_mask,
+            n_masks=n_masks,
+            grid_size=grid_size,
+            estimator=estimator,
+            perturbations_per_eval=perturbations_per_eval,
+            seed=seed,
+            return_std_error=return_std_error,
+            tolerance=tolerance,
+            show_progress=show_progress,
+        )
+        probabilities = (keep_probability, 1 - keep_probability)
+        return self._estimate(
+            inputs, fills, probabilities, self._contrast, expanded_as, settings
+        )
+
+    @staticmethod
+    def _contrast(means: Tensor) -> Tensor:
+        return means[:1]

@@ -1,0 +1,27 @@
+"""What is hidden: drawing masks, expanding them, and filling the holes."""
+
+from captum_ext.masks.fill import apply_masks, memory_format_of
+from captum_ext.masks.grid import GridLayout, interpolation_rows
+from captum_ext.masks.layout import (
+    MaskCodes,
+    MaskLayout,
+    ProductLayout,
+    draw_masks,
+)
+from captum_ext.masks.palette import Palette, named_palette, picture_palette
+from captum_ext.masks.regions import RegionLayout
+
+__all__ = [
+    "GridLayout",
+    "MaskCodes",
+    "MaskLayout",
+    "Palette",
+    "ProductLayout",
+    "RegionLayout",
+    "apply_masks",
+    "draw_masks",
+    "interpolation_rows",
+    "memory_format_of",
+    "named_palette",
+    "picture_palette",
+]

@@ -1,0 +1,118 @@
+"""Colours to paint with: named ones in a model's input space, or a picture's own."""
+
+from typing import NamedTuple, Sequence
+
+import numpy as np
+import torch
+from scipy.cluster.vq import kmeans2
+from torch import Tensor
+
+__all__ = ["Palette", "named_palette", "picture_palette"]
+
+# The corners of the RGB cube, in the order in which they are most often wanted.
+_NAMED = {
+    "red": (1.0, 0.0, 0.0),
+    "green": (0.0, 1.0, 0.0),
+    "blue": (0.0, 0.0, 1.0),
+    "black": (0.0, 0.0, 0.0),
+    "white": (1.0, 1.0, 1.0),
+    "yellow": (1.0, 1.0, 0.0),
+    "magenta": (1.0, 0.0, 1.0),
+    "cyan": (0.0, 1.0, 1.0),
+}
+
+
+class Palette(NamedTuple):
+    """K named colours.
+
+    Args:
+        names (tuple[str, ...]): Their names.
+        rgb (Tensor): As they are shown, (K, 3) in [0, 1].
+        colors (Tensor): As the model takes them, (K, 3) in its input space.
+    """
+
+    names: tuple[str, ...]
+    rgb: Tensor
+    colors: Tensor
+
+
+def named_palette(
+    names: int | Sequence[str] = 5,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+) -> Palette:
+    """Named colours for MC-RISE in a model's normalised input space.
+
+    Args:
+        names (int or sequence of str, optional): Names among red, green, blue, black,
+            white, yellow, magenta and cyan, or how many of them to take in this
+            order: 5 or 8 give the palettes of the paper's sizes. Default: 5
+        mean (sequence of float, optional): Mean that preprocessing subtracts, one
+            number a channel. Default: 0, for inputs in [0, 1]
+        std (sequence of float, optional): Deviation by which it divides. Default: 1
+
+    Returns:
+        *Palette* of K colours.
+
+    Raises:
+        ValueError: If a name is unknown or the number is not between 1 and 8.
+
+    Examples::
+
+        >>> named_palette(["red", "blue"], mean=(0.5,) * 3, std=(0.5,) * 3).colors
+        tensor([[ 1., -1., -1.],
+                [-1., -1.,  1.]])
+    """
+    if isinstance(names, int):
+        if not 1 <= names <= len(_NAMED):
+            raise ValueError(
+                f"names must be a number from 1 to {len(_NAMED)} or a list of colour "
+                f"names, got {names}."
+            )
+        names = list(_NAMED)[:names]
+    unknown = [name for name in names if name not in _NAMED]
+    if unknown:
+        raise ValueError(
+            f"names must be among {', '.join(_NAMED)}, got {', '.join(unknown)}."
+        )
+    rgb = torch.tensor([_NAMED[name] for name in names])
+    colors = (rgb - torch.tensor(mean)) / torch.tensor(std)
+    return Palette(tuple(names), rgb, colors)
+
+
+def picture_palette(inputs: Tensor, n_colors: int = 5, seed: int = 0) -> Tensor:
+    """The colours that each picture is made of, by k-means over its pixels.
+
+    They need no knowledge of the preprocessing: they lie in the model's input space
+    because the picture does. Colours are sorted by brightness, darkest first.
+
+    Args:
+        inputs (Tensor): Pictures or video (B, C, ...).
+        n_colors (int, optional): K. Default: 5
+        seed (int, optional): Seed of the initial centres. Default: 0
+
+    Returns:
+        *Tensor*: (B, K, C), in the dtype and on the device of ``inputs``.
+
+    Raises:
+        ValueError: If ``n_colors`` is smaller than 1 or larger than the number of
+            pixels.
+
+    Examples::
+
+        >>> picture_palette(torch.rand(2, 3, 16, 16), n_colors=4).shape
+        torch.Size([2, 4, 3])
+    """
+    n_pixels = inputs[0, 0].numel()
+    if not 1 <= n_colors <= n_pixels:
+        raise ValueError(
+            f"n_colors must lie between 1 and the picture's {n_pixels} pixels, got "
+            f"{n_colors}."
+        )
+    pixels = inputs.detach().flatten(2).transpose(1, 2).double().cpu().numpy()
+    palettes = []
+    for picture in pixels:
+        rng = np.random.default_rng(seed)
+        centres, _ = kmeans2(picture, n_colors, minit="++", rng=rng, missing="warn")
+        palettes.append(centres[centres.sum(axis=1).argsort()])
+    return torch.from_numpy(np.stack(palettes)).to(inputs)

@@ -1,0 +1,69 @@
+"""Masks that hide whole regions: superpixels, columns of a table, tokens."""
+
+from typing import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_ext.masks.layout import MaskLayout
+
+__all__ = ["RegionLayout"]
+
+
+class RegionLayout(MaskLayout):
+    """One cell a region, with hard borders and no shift.
+
+    Args:
+        regions (sequence of Tensor): For each input the index of every element's
+            region, integers, (1 or B, ...) and broadcastable to the input. Regions
+            of the same index are drawn together, also across inputs.
+
+    Examples::
+
+        >>> layout = RegionLayout([torch.tensor([[0, 0, 1]])])
+        >>> codes = draw_masks(layout, (0.5, 0.5), 4, torch.Generator().manual_seed(0))
+        >>> layout.expand(codes.indicators(1), codes.shifts)[0].shape
+        torch.Size([4, 1, 1, 3])
+    """
+
+    n_shifts = ()
+
+    def __init__(self, regions: Sequence[Tensor]) -> None:
+        flat = torch.cat([region.flatten().cpu() for region in regions])
+        labels, index = flat.unique(return_inverse=True)
+        split = index.split([region.numel() for region in regions])
+        self._index = [i.view(r.shape) for i, r in zip(split, regions)]
+        self.n_cells = self.n_features = len(labels)
+        self.norm = float(self.n_cells)
+
+    def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
+        return tuple(values[:, :, index.to(values.device)] for index in self._index)
+
+    def features(self, values: Tensor, shifts: Tensor) -> Tensor:
+        return values
+
+    def accumulate(
+        self, weights: Tensor, values: Tensor, shifts: Tensor
+    ) -> tuple[Tensor, ...]:
+        return self._lookup(torch.einsum("mb,mkr->krb", weights, values.to(weights)))
+
+    def correlate(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+        return self._lookup(coefficients)
+
+    def _lookup(self, values: Tensor) -> tuple[Tensor, ...]:
+        """(K, n_cells, B) to (K, B, ...) for each input."""
+        n_examples = values.shape[2]
+        maps = []
+        for index in self._index:
+            if len(index) == 1:
+                maps.append(values[:, index[0]].movedim(-1, 1))
+            else:
+                if len(index) != n_examples:
+                    raise ValueError(
+                        f"feature_mask must hold 1 or {n_examples} examples where "
+                        f"forward_func returns {n_examples} scores a batch, got "
+                        f"{len(index)}."
+                    )
+                each = [values[:, index[b], b] for b in range(n_examples)]
+                maps.append(torch.stack(each, dim=1))
+        return tuple(maps)

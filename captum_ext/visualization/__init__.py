@@ -1,0 +1,21 @@
+"""How it looks: attributions as figures, on top of ``captum.attr.visualization``.
+
+Captum's functions draw one map, scaled by itself. The ones here draw several on one
+scale: methods side by side, the colours of MC-RISE, the frames of a video. They return
+figures and never touch pyplot; :func:`to_numpy_image` leads back to Captum's.
+"""
+
+from captum_ext.visualization.figures import color_saliency_figure, overlay_figure
+from captum_ext.visualization.maps import shown_map, to_numpy_image
+from captum_ext.visualization.panels import stack_figures
+from captum_ext.visualization.video import video_gif, video_strip
+
+__all__ = [
+    "color_saliency_figure",
+    "overlay_figure",
+    "shown_map",
+    "stack_figures",
+    "to_numpy_image",
+    "video_gif",
+    "video_strip",
+]

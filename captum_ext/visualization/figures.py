@@ -1,0 +1,251 @@
+"""Figures of one picture: several methods side by side, or the maps of K colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from captum_ext.visualization.maps import (
+    ArrayLike,
+    finite_array,
+    flat_map,
+    FloatArray,
+    read_array,
+    read_picture,
+    rescaled,
+    robust_scale,
+)
+from captum_ext.visualization.painting import (
+    best_colors,
+    DOTS_PER_SIDE,
+    LUMA,
+    overlay,
+    painted,
+    PIXELS_PER_DOT,
+)
+from captum_ext.visualization.panels import (
+    add_color_bar,
+    BAR_INCHES,
+    LABEL_SIZE,
+    panel_grid,
+    show,
+)
+
+MAX_COLUMNS = 6
+PANEL_INCHES = 2.0
+OUTLINE = 0.5
+BAR_DOTS = 2
+
+
+def overlay_figure(picture: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
+    r"""Draws the picture and, beside it, one heat map for each of several methods.
+
+    Each map lies over a grey version of the picture and is scaled by itself, since
+    methods have different units; the scale stands below its panel: the 99th percentile
+    of the map's non-zero magnitudes, in the map's own unit. Red is positive, blue
+    negative, and zero, the middle of the colour map, is transparent. If no map has a
+    negative value, a sequential colour map from zero upwards takes its place. More
+    than six panels are spread over several rows.
+
+    Args:
+        picture (Tensor or numpy.ndarray): One picture with values in [0, 1]: a tensor
+            of shape (3, H, W) or (1, H, W), or an array of shape (H, W, 3) or
+            (H, W, 1).
+        maps (dict[str, Tensor or numpy.ndarray]): Attributions by the title of their
+            panel, in any unit: tensors of shape (C, H, W) or (H, W), or arrays of
+            shape (H, W, C) or (H, W). Channels are summed; a layer's map (C, h, w)
+            that is smaller, in similar proportions, is interpolated bilinearly.
+
+    Returns:
+        matplotlib.figure.Figure: A figure with one axes for the picture, one for each
+        map and one for the colour bar. Saving it is the caller's.
+
+    Raises:
+        TypeError: If ``maps`` is no mapping, or the picture or a map is neither a
+            tensor nor an array.
+        ValueError: If ``maps`` is empty; if the picture or a map has a shape that does
+            not fit or holds NaN or infinity; if the picture leaves [0, 1].
+
+    Examples::
+
+        >>> import torch
+        >>> from captum_ext.visualization import overlay_figure
+        >>> picture = torch.rand(3, 64, 64)
+        >>> maps = {"PN-RISE": torch.randn(3, 64, 64), "layer": torch.rand(1, 7, 7)}
+        >>> overlay_figure(picture, maps).savefig("maps.png")  # doctest: +SKIP
+    """
+    pixels = read_picture(picture, "picture")
+    if not isinstance(maps, Mapping):
+        raise TypeError(
+            f"maps is a {type(maps).__name__}, expected a dict from titles to maps."
+        )
+    if not maps:
+        raise ValueError("maps is empty, expected at least one map.")
+    size = pixels.shape[:2]
+    flat = {name: flat_map(m, size, f"maps[{name!r}]") for name, m in maps.items()}
+    # One colour bar has to serve all panels, so one signed map makes all of them so.
+    signed = any(values.min() < 0 for values in flat.values())
+
+    titles = ["picture", *flat]
+    figure, panels = panel_grid(
+        titles,
+        _balanced_columns(len(titles)),
+        size,
+        PANEL_INCHES,
+        below=0.22,
+        right=BAR_INCHES,
+    )
+    show(panels[0], pixels)
+    for panel, values in zip(panels[1:], flat.values()):
+        scale = robust_scale(values)
+        show(panel, overlay(pixels, rescaled(values, scale), signed))
+        panel.set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
+    add_color_bar(figure, panels, signed, label="attribution / scale")
+    return figure
+
+
+def color_saliency_figure(
+    picture: ArrayLike,
+    maps: ArrayLike,
+    colors: ArrayLike,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    r"""Draws MC-RISE's map of each colour in that colour, and which colour is best.
+
+    Over a grey version of the picture, each panel paints its colour where that colour
+    would raise the score and sets dark dots where it would lower it; paint gets more
+    opaque, and dots larger, with strength. A line encloses what exceeds half of the
+    full strength. All panels share one scale, the 99th percentile of the non-zero
+    magnitudes, which the bars below the panels give in the maps' unit. The last panel
+    paints each pixel in the colour with the largest positive value there.
+
+    Args:
+        picture (Tensor or numpy.ndarray): One picture with values in [0, 1]: a tensor
+            of shape (3, H, W) or (1, H, W), or an array of shape (H, W, 3) or
+            (H, W, 1).
+        maps (Tensor or numpy.ndarray): One map per colour, in any unit: a tensor of
+            shape (K, H, W) or an array of shape (H, W, K).
+        colors (Tensor or numpy.ndarray): The colours of the maps, of shape (K, 3), as
+            red, green, blue in [0, 1] (not in the model's normalised units).
+        names (sequence[str], optional): K names of the colours.
+            Default: None (hexadecimal codes)
+
+    Returns:
+        matplotlib.figure.Figure: A figure with an axes for the picture, one for each
+        colour (its bar is an inset of it), and one for the best colour. Saving it is
+        the caller's.
+
+    Raises:
+        TypeError: If ``picture``, ``maps`` or ``colors`` is neither a tensor nor an
+            array.
+        ValueError: If one of them has a shape that does not fit or holds NaN or
+            infinity; if the picture or a colour leaves [0, 1]; if there are not K
+            names.
+
+    Examples::
+
+        >>> import torch
+        >>> from captum_ext.visualization import color_saliency_figure
+        >>> figure = color_saliency_figure(
+        ...     torch.rand(3, 64, 64),
+        ...     torch.randn(2, 64, 64),
+        ...     torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]),
+        ...     names=["red", "white"],
+        ... )
+    """
+    pixels = read_picture(picture, "picture")
+    palette = _read_colors(colors)
+    values = np.moveaxis(read_array(maps, "maps", "HW"), -1, 0)
+    if values.shape != (len(palette), *pixels.shape[:2]):
+        raise ValueError(
+            f"maps holds {len(values)} maps of size {values.shape[1:]}, expected one"
+            f" for each of {len(palette)} colors, of the picture's size"
+            f" {pixels.shape[:2]}."
+        )
+    names = [to_hex(color) for color in palette] if names is None else names
+    if len(names) != len(palette):
+        raise ValueError(
+            f"names has {len(names)} entries, expected one for each of"
+            f" {len(palette)} colors."
+        )
+    scale = robust_scale(values)
+    values = rescaled(values, scale)
+
+    titles = ["picture", *names, "best color"]
+    columns = _balanced_columns(len(titles))
+    figure, panels = panel_grid(
+        titles, columns, pixels.shape[:2], PANEL_INCHES, below=0.48
+    )
+    show(panels[0], pixels)
+    for panel, color, strength in zip(panels[1:], palette, values):
+        show(panel, painted(pixels, strength, color))
+        _add_swatch(panel, color)
+        _add_outline(panel, strength)
+        _add_paint_bar(panel, color, scale)
+    best, strength = best_colors(pixels, values, palette)
+    show(panels[-1], best)
+    _add_outline(panels[-1], strength)
+    return figure
+
+
+def _balanced_columns(n_panels: int) -> int:
+    """Columns for as few rows as may be, all but the last equally long."""
+    return ceil(n_panels / ceil(n_panels / MAX_COLUMNS))
+
+
+def _read_colors(colors: ArrayLike) -> FloatArray:
+    palette = finite_array(colors, "colors")
+    if palette.ndim != 2 or palette.shape[1] != 3:
+        raise ValueError(f"colors has shape {palette.shape}, expected (K, 3).")
+    if palette.min() < 0 or palette.max() > 1:
+        raise ValueError(
+            f"colors holds values from {palette.min():.3g} to {palette.max():.3g},"
+            " expected red, green, blue in [0, 1]."
+        )
+    return palette
+
+
+def _add_swatch(panel: Axes, color: FloatArray) -> None:
+    """Turns the panel's title into a patch of its colour."""
+    panel.title.set_color("black" if color @ LUMA > 0.5 else "white")
+    panel.title.set_bbox(
+        {"facecolor": color, "edgecolor": "0.4", "boxstyle": "round,pad=0.2"}
+    )
+
+
+def _add_outline(panel: Axes, strength: FloatArray) -> None:
+    if not strength.min() < OUTLINE < strength.max():
+        return
+    # A dark line on a light one stays visible on paint of any colour.
+    for color, width in (("white", 1.8), ("black", 0.8)):
+        panel.contour(
+            strength,
+            [OUTLINE],
+            colors=color,
+            linewidths=width,
+            origin="upper",
+            extent=panel.images[0].get_extent(),
+        )
+
+
+def _add_paint_bar(panel: Axes, color: FloatArray, scale: float) -> None:
+    """A colour bar below the panel, with dots of the same size as in it."""
+    height, width = panel.images[0].get_size()
+    bar_height = BAR_DOTS * PIXELS_PER_DOT
+    bar_width = DOTS_PER_SIDE * PIXELS_PER_DOT
+    strength = np.tile(np.linspace(-1, 1, bar_width), (bar_height, 1))
+    picture = np.full((bar_height, bar_width, 3), 0.5)
+    share = BAR_DOTS / DOTS_PER_SIDE * width / height
+    bar = panel.inset_axes((0, -1.6 * share, 1, share))
+    bar.imshow(painted(picture, strength, color), aspect="auto", extent=(-1, 1, 0, 1))
+    bar.set_yticks([])
+    bar.set_xticks([-1, 0, 1], labels=[f"{-scale:.2g}", "0", f"{scale:.2g}"])
+    bar.tick_params(labelsize=LABEL_SIZE, length=2, pad=2)
+    lowest, _, highest = bar.get_xticklabels()
+    lowest.set_horizontalalignment("left")
+    highest.set_horizontalalignment("right")

@@ -1,0 +1,211 @@
+"""What is shown: pictures, videos and attributions of any origin as plain arrays.
+
+Tensors put their channels first, NumPy arrays last, as everywhere in Captum. Inside
+this package everything is a float64 array on the CPU with its channels last.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+FloatArray = NDArray[np.float64]
+ArrayLike = Tensor | NDArray[np.generic]
+
+DEFAULT_PERCENTILE = 99.0
+# Undoing mean and std in half precision leaves the unit interval by about this much.
+RANGE_TOLERANCE = 1e-2
+LAYOUT = {2: "HW", 3: "THW"}
+INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+
+
+def to_numpy_image(image: Tensor) -> FloatArray:
+    r"""Turns a picture or a map into what Captum's own plotting functions take.
+
+    Args:
+        image (Tensor): One picture or one attribution map of shape (C, H, W), of any
+            real dtype, on any device, with or without gradient.
+
+    Returns:
+        numpy.ndarray: A copy of shape (H, W, C), float64, values unchanged.
+
+    Raises:
+        TypeError: If ``image`` is no tensor.
+        ValueError: If ``image`` has another number of dimensions than three.
+
+    Examples::
+
+        >>> import torch
+        >>> from captum.attr import visualization
+        >>> from captum_ext.visualization import to_numpy_image
+        >>> picture, attribution = torch.rand(3, 32, 32), torch.randn(3, 32, 32)
+        >>> figure, axes = visualization.visualize_image_attr(
+        ...     to_numpy_image(attribution),
+        ...     to_numpy_image(picture),
+        ...     method="blended_heat_map",
+        ...     sign="all",
+        ...     use_pyplot=False,
+        ... )
+    """
+    if not isinstance(image, Tensor):
+        raise TypeError(f"image is a {type(image).__name__}, expected a tensor.")
+    if image.dim() != 3:
+        raise ValueError(
+            f"image has shape {tuple(image.shape)}, expected (C, H, W): one example,"
+            " without the batch dimension."
+        )
+    return image.detach().cpu().double().permute(1, 2, 0).numpy().copy()
+
+
+def shown_map(
+    attribution: ArrayLike,
+    size: tuple[int, int] | None = None,
+    percentile: float = DEFAULT_PERCENTILE,
+) -> FloatArray:
+    r"""Turns an attribution map into the values that a colour map is applied to.
+
+    Channels are summed, a layer's map is interpolated to the picture's size, and the
+    result is divided by a percentile of its non-zero magnitudes, so that neither a few
+    outliers nor many zeros decide what can be seen. Zero stays zero: a map with
+    negative values is scaled symmetrically, another one from zero upwards.
+
+    Args:
+        attribution (Tensor or numpy.ndarray): One map: a tensor of shape (C, H, W) or
+            (H, W), or an array of shape (H, W, C) or (H, W), in any unit.
+        size (tuple[int, int], optional): Height and width of the picture in pixels; a
+            map that is smaller, in similar proportions, is interpolated bilinearly.
+            Default: None (the size of the map)
+        percentile (float, optional): The percentile, in (0, 100], of the non-zero
+            magnitudes that is shown at full strength.
+            Default: 99.0
+
+    Returns:
+        numpy.ndarray: An array of shape (H, W) in [-1, 1], without a negative value
+        where the map has none. A map of zeros stays one.
+
+    Raises:
+        TypeError: If ``attribution`` is neither a tensor nor an array.
+        ValueError: If ``attribution`` has a wrong number of dimensions, is empty,
+            holds NaN or infinity, or does not fit ``size``; if ``percentile`` is
+            outside (0, 100].
+
+    Examples::
+
+        >>> import torch
+        >>> from captum_ext.visualization import shown_map
+        >>> shown_map(torch.randn(1, 7, 7), size=(224, 224)).shape
+        (224, 224)
+    """
+    if not 0 < percentile <= 100:
+        raise ValueError(f"percentile is {percentile}, expected a number in (0, 100].")
+    values = flat_map(attribution, size, "attribution")
+    return rescaled(values, robust_scale(values, percentile))
+
+
+def flat_map(
+    attribution: ArrayLike, size: tuple[int, ...] | None, name: str
+) -> FloatArray:
+    """The attribution in its own unit: channels summed, at the picture's size.
+
+    ``size`` is (H, W), or (T, H, W) for a video.
+    """
+    layout = "HW" if size is None else LAYOUT[len(size)]
+    channels = read_array(attribution, name, layout, channels_optional=True)
+    values: FloatArray = channels.sum(-1)
+    if size is None or values.shape == size:
+        return values
+    if not _is_layer_of(values.shape, size):
+        raise ValueError(
+            f"{name} has size {values.shape}, expected {size} as the picture, or a"
+            " layer's map: smaller, and of similar proportions."
+        )
+    resized = F.interpolate(
+        torch.from_numpy(values)[None, None], size, mode=INTERPOLATION[len(size)]
+    )
+    return resized[0, 0].numpy()
+
+
+def _is_layer_of(layer: tuple[int, ...], picture: tuple[int, ...]) -> bool:
+    """Whether a map of the one size may belong to a layer that sees the other one.
+
+    Channels taken for rows would pass for a very flat layer, hence the proportions.
+    """
+    *layer_frames, height, width = layer
+    *frames, full_height, full_width = picture
+    if (height, width) == (full_height, full_width):
+        return layer_frames <= frames
+    stretch = (height / full_height) / (width / full_width)
+    is_smaller = height < full_height and width < full_width
+    return is_smaller and 0.5 <= stretch <= 2 and layer_frames <= frames
+
+
+def robust_scale(values: FloatArray, percentile: float = DEFAULT_PERCENTILE) -> float:
+    """The magnitude shown at full strength; 1 where there is nothing to show."""
+    magnitudes = np.abs(values[values != 0])
+    return float(np.percentile(magnitudes, percentile)) if magnitudes.size else 1.0
+
+
+def rescaled(values: FloatArray, scale: float) -> FloatArray:
+    """Values in units of ``scale``, clipped to [-1, 1]."""
+    # Clipping first keeps the quotient of a huge outlier and a tiny scale finite.
+    return np.clip(values, -scale, scale) / scale
+
+
+def read_picture(picture: ArrayLike, name: str, layout: str = "HW") -> FloatArray:
+    """A picture or video (``layout`` THW) in [0, 1] with three channels, the last."""
+    pixels = read_array(picture, name, layout)
+    if pixels.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"{name} has {pixels.shape[-1]} channels, expected 1 or 3: first in a"
+            " tensor, last in an array."
+        )
+    low, high = pixels.min(), pixels.max()
+    if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
+        raise ValueError(
+            f"{name} holds values from {low:.3g} to {high:.3g}, expected [0, 1]: undo"
+            " the model's normalisation first."
+        )
+    return np.broadcast_to(pixels.clip(0, 1), (*pixels.shape[:-1], 3))
+
+
+def read_array(
+    value: ArrayLike, name: str, layout: str, channels_optional: bool = False
+) -> FloatArray:
+    """Finite values with the channels last, one channel where none was given."""
+    array = finite_array(value, name)
+    if channels_optional and array.ndim == len(layout):
+        return array[..., None]
+    if array.ndim != len(layout) + 1:
+        sides = ", ".join(layout)
+        bare = f" or ({sides})" if channels_optional else ""
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected a tensor (C, {sides}) or an"
+            f" array ({sides}, C){bare}: one example, without the batch dimension."
+        )
+    return np.moveaxis(array, 0, -1) if isinstance(value, Tensor) else array
+
+
+def finite_array(value: ArrayLike, name: str) -> FloatArray:
+    """The values as they lie, or the error that says what is wrong with them."""
+    if isinstance(value, Tensor):
+        array = value.detach().cpu().double().numpy()
+    elif isinstance(value, np.ndarray):
+        array = value.astype(np.float64)
+    else:
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, expected a tensor or a NumPy array."
+        )
+    if array.size == 0:
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected at least one value."
+        )
+    broken = array.size - np.count_nonzero(np.isfinite(array))
+    if broken:
+        raise ValueError(
+            f"{name} holds {broken} NaN or infinite values of {array.size}, expected"
+            " finite ones only."
+        )
+    return array

@@ -1,0 +1,123 @@
+"""Panels, titles and the colour bar at computed places of a figure.
+
+matplotlib's layout engines cut titles off when panels keep the aspect of a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from math import sqrt
+from textwrap import fill
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from PIL import Image
+
+from captum_ext.visualization.maps import FloatArray
+from captum_ext.visualization.painting import color_scale
+
+DPI = 150
+BAR_INCHES = 0.9
+GAP = 0.08
+LINE_INCHES = 0.18
+TITLE_SIZE = 10
+LABEL_SIZE = 8
+CHARACTERS_PER_INCH = 12
+
+
+def panel_grid(
+    titles: Sequence[str],
+    n_columns: int,
+    size: tuple[int, ...],
+    inches: float,
+    below: float = 0.0,
+    right: float = 0.0,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel for each title, row by row, for pictures of ``size``.
+
+    A panel has an area of ``inches`` squared and ``below`` inches under it; ``right``
+    inches are left beside the rows.
+    """
+    stretch = sqrt(size[0] / size[1])
+    width, height = inches / stretch, inches * stretch
+    line_length = max(round(width * CHARACTERS_PER_INCH), 8)
+    wrapped = [fill(title, line_length) for title in titles]
+    rows = [wrapped[i : i + n_columns] for i in range(0, len(wrapped), n_columns)]
+    above = [GAP + LINE_INCHES * max(map(_count_lines, row)) for row in rows]
+    total_width = GAP + n_columns * (width + GAP) + right
+    total_height = sum(above) + len(rows) * (height + below) + GAP
+    figure = Figure(figsize=(total_width, total_height), dpi=DPI)
+    y = total_height
+    for row, space in zip(rows, above):
+        y -= space + height
+        for column, title in enumerate(row):
+            x = GAP + column * (width + GAP)
+            box = np.array([x, y, width, height]) / (2 * [total_width, total_height])
+            panel = figure.add_axes(tuple(box), xticks=[], yticks=[])
+            panel.set_title(title, fontsize=TITLE_SIZE)
+        y -= below
+    return figure, figure.axes
+
+
+def show(panel: Axes, pixels: FloatArray) -> None:
+    """Draws pixels (H, W, 3) with the first row on top, whatever rcParams say."""
+    panel.imshow(pixels, origin="upper")
+
+
+def add_color_bar(
+    figure: Figure, panels: list[Axes], signed: bool, label: str, scale: float = 1.0
+) -> None:
+    """A colour bar in the BAR_INCHES beside the panels, its ticks times ``scale``."""
+    colormap, norm = color_scale(signed)
+    width = figure.get_figwidth()
+    bottom, top = panels[-1].get_position().y0, panels[0].get_position().y1
+    axes = figure.add_axes((1 - BAR_INCHES / width, bottom, 0.12 / width, top - bottom))
+    # Behind a transparent colour lies the grey that lies behind it in the panels.
+    axes.set_facecolor("0.8")
+    bar = figure.colorbar(ScalarMappable(norm, colormap), cax=axes)
+    ticks = np.linspace(-1 if signed else 0, 1, 5)
+    bar.set_ticks(list(ticks), labels=[f"{tick * scale:.2g}" for tick in ticks])
+    axes.tick_params(labelsize=LABEL_SIZE)
+    bar.set_label(label, fontsize=LABEL_SIZE)
+
+
+def _count_lines(title: str) -> int:
+    return title.count("\n") + 1 if title else 0
+
+
+def stack_figures(figures: Sequence[Figure]) -> Image.Image:
+    r"""Puts figures below each other in one picture.
+
+    Args:
+        figures (sequence[Figure]): At least one figure.
+
+    Returns:
+        PIL.Image.Image: As wide as the widest figure, white where one is narrower.
+        Saving it is the caller's.
+
+    Raises:
+        ValueError: If there are no figures.
+
+    Examples::
+
+        >>> from matplotlib.figure import Figure
+        >>> stack_figures([Figure((2, 1), dpi=100), Figure((1, 1), dpi=100)]).size
+        (200, 200)
+    """
+    if not figures:
+        raise ValueError("figures is empty, expected at least one figure.")
+    pages = []
+    for figure in figures:
+        file = BytesIO()
+        figure.savefig(file, format="png")
+        pages.append(Image.open(file).convert("RGB"))
+    width = max(page.width for page in pages)
+    stacked = Image.new("RGB", (width, sum(page.height for page in pages)), "white")
+    top = 0
+    for page in pages:
+        stacked.paste(page, (0, top))
+        top += page.height
+    return stacked

@@ -1,0 +1,33 @@
+"""What is explained: models by name, and the small embedded default.
+
+The default is a world of road-sign scenes whose right explanation is known
+(:func:`sign_scene`, :func:`sign_video`) and a classifier of them that comes with the
+package (``load("signs")``).
+"""
+
+from captum_ext.zoo.models import find_class, load, ZooModel
+from captum_ext.zoo.signs import (
+    SIGN_CLASSES,
+    sign_scene,
+    sign_video,
+    SignDataset,
+    SignObject,
+    SignScene,
+    SignVideo,
+)
+from captum_ext.zoo.signs_classifier import SignsClassifier, train_signs_classifier
+
+__all__ = [
+    "find_class",
+    "load",
+    "SIGN_CLASSES",
+    "sign_scene",
+    "sign_video",
+    "SignDataset",
+    "SignObject",
+    "SignsClassifier",
+    "SignScene",
+    "SignVideo",
+    "train_signs_classifier",
+    "ZooModel",
+]

@@ -1,0 +1,267 @@
+"""Classifiers by name, each with its preprocessing and its class names."""
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torchvision
+from PIL import Image
+from torch import nn, Tensor
+from torchvision import transforms
+from torchvision.models import get_model, get_model_weights, list_models, WeightsEnum
+
+from captum_ext.zoo.signs import SIGN_CLASSES
+from captum_ext.zoo.signs_classifier import (
+    SIGNS_MEAN,
+    SIGNS_STD,
+    SignsClassifier,
+    WEIGHTS_FILE,
+)
+
+
+class ZooModel(NamedTuple):
+    """A classifier and what is needed to feed it and to read it.
+
+    Attributes:
+        model (nn.Module): The classifier in eval mode: (B, 3, H, W) to logits.
+        preprocess (Callable): A PIL image of any mode to the normalized (3, H, W)
+            tensor the model expects, resized and cropped around its center. The
+            picture that the model sees is ``tensor * std + mean`` per channel.
+        class_names (tuple of str): Name of each logit.
+        mean (tuple of float): Mean of the normalization, RGB in [0, 1].
+        std (tuple of float): Standard deviation of the normalization, RGB.
+    """
+
+    model: nn.Module
+    preprocess: Callable[[Image.Image], Tensor]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def load(name: str, weights: str | Path | None = None) -> ZooModel:
+    r"""Load a classifier: ``"signs"``, which is part of the package, or torchvision's.
+
+    Args:
+        name (str): ``"signs"``, or any classification model of torchvision, such as
+            ``"resnet50"``.
+        weights (str or Path, optional): What torchvision calls the weights, such as
+            ``"IMAGENET1K_V1"``, to download them; or a state-dict file, also one with
+            the key ``"state_dict"``, or of a model fine-tuned to other classes.
+            Default: those of the package for ``"signs"``, torchvision's ``"DEFAULT"``
+            for other models.
+
+    Returns:
+        ZooModel: ``(model, preprocess, class_names, mean, std)``. The preprocessing of
+        a file's weights is that of torchvision's default weights; so are its class
+        names if there are as many.
+
+    Raises:
+        ValueError: If there is no such model, or no such file or weights, or if the
+            file holds no state dict that fits the model.
+        OSError: If the weights cannot be downloaded.
+
+    Examples::
+
+        >>> import torch
+        >>> from captum_ext.zoo import load, sign_scene
+        >>> signs = load("signs")
+        >>> mean = torch.tensor(signs.mean)[:, None, None]
+        >>> std = torch.tensor(signs.std)[:, None, None]
+        >>> scene = sign_scene(0)
+        >>> logits = signs.model(((scene.picture - mean) / std)[None])
+        >>> signs.class_names[logits.argmax()] == signs.class_names[scene.label]
+        True
+    """
+    if name == "signs":
+        return _load_signs(WEIGHTS_FILE if weights is None else weights)
+    known = list_models(module=torchvision.models)
+    if name not in known:
+        raise ValueError(
+            f"name is {name!r}, expected 'signs' or a classification model of "
+            f"torchvision{_similar(name, ['signs', *known])}."
+        )
+    choices = get_model_weights(name)
+    weights = "DEFAULT" if weights is None else weights
+    if weights in choices.__members__:
+        entry = choices[str(weights)]
+        model = _download(name, entry)
+    else:
+        entry = choices["DEFAULT"]
+        model = _from_file(name, weights, list(choices.__members__))
+    class_names = tuple(entry.meta["categories"])
+    n_classes = _last_layer(model)[1].weight.shape[0]
+    if n_classes != len(class_names):
+        class_names = tuple(f"class {i}" for i in range(n_classes))
+    transform = entry.transforms()
+    preprocess = transforms.Compose([_rgb, transform])
+    mean, std = tuple(transform.mean), tuple(transform.std)
+    return ZooModel(model.eval(), preprocess, class_names, mean, std)
+
+
+def find_class(class_names: Sequence[str], query: int | str) -> int:
+    r"""Index of the class that is meant.
+
+    Args:
+        class_names (Sequence of str): Name of each class.
+        query (int or str): An index, as a number or as text; a name; or a part of just
+            one name. Upper and lower case count only where two names differ in them.
+
+    Returns:
+        int: Index into ``class_names``.
+
+    Raises:
+        ValueError: If no class is meant, or more than one.
+
+    Examples::
+
+        >>> from captum_ext.zoo import find_class, SIGN_CLASSES
+        >>> find_class(SIGN_CLASSES, "blue circle, arrow")
+        3
+        >>> find_class(SIGN_CLASSES, "octagon")
+        11
+    """
+    text = str(query)
+    folded = [name.lower() for name in class_names]
+    for hits in (
+        [i for i, name in enumerate(class_names) if name == text],
+        [i for i, name in enumerate(folded) if name == text.lower()],
+        [int(text)] if text.isdecimal() and int(text) < len(class_names) else [],
+        [i for i, name in enumerate(folded) if text.lower() in name],
+    ):
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            several = ", ".join(f"{i} {class_names[i]!r}" for i in hits[:5])
+            raise ValueError(
+                f"class {text!r} is ambiguous, expected one of {len(hits)} classes "
+                f"such as {several}."
+            )
+    raise ValueError(
+        f"class {text!r} is unknown, expected a name or an index from 0 to "
+        f"{len(class_names) - 1}{_similar(text, class_names)}."
+    )
+
+
+def _load_signs(weights: str | Path) -> ZooModel:
+    model = _build(SignsClassifier)
+    _fill(model, _read_state(weights, []), f"weights {str(weights)!r}", "signs")
+    preprocess = transforms.Compose(
+        [
+            _rgb,
+            transforms.Resize(96),
+            transforms.CenterCrop(96),
+            transforms.ToTensor(),
+            transforms.Normalize(SIGNS_MEAN, SIGNS_STD),
+        ]
+    )
+    return ZooModel(model.eval(), preprocess, SIGN_CLASSES, SIGNS_MEAN, SIGNS_STD)
+
+
+def _download(name: str, entry: WeightsEnum) -> nn.Module:
+    try:
+        return _build(get_model, name=name, weights=entry)
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"weights {entry.name!r} of {name} could not be downloaded from "
+            f"{entry.url} ({error}): download the file elsewhere and pass it as "
+            f"weights=FILE."
+        ) from error
+
+
+def _from_file(name: str, weights: str | Path, choices: list[str]) -> nn.Module:
+    """The model with a file's weights and, like these, with its number of classes."""
+    state = _read_state(weights, choices)
+    options: dict[str, Any] = {"name": name, "weights": None}
+    if name in ("googlenet", "inception_v3"):
+        # Their auxiliary classifiers are for training: many files come without.
+        options["aux_logits"] = any(key.lower().startswith("aux") for key in state)
+        options["init_weights"] = False
+    model = _build(get_model, **options)
+    key, layer = _last_layer(model)
+    if key in state and state[key].shape[:1] != layer.weight.shape[:1]:
+        model = _build(get_model, **options, num_classes=len(state[key]))
+    _fill(model, state, f"weights {str(weights)!r}", name)
+    return model
+
+
+def _build(constructor: Callable[..., nn.Module], **options: Any) -> nn.Module:
+    """Construct a model; its initial weights use up no global random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        return constructor(**options)
+
+
+def _last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """The layer that gives the logits, and the key of its weight."""
+    return [
+        (f"{path}.weight", layer)
+        for path, layer in model.named_modules()
+        if isinstance(layer, (nn.Linear, nn.Conv2d))
+    ][-1]
+
+
+def _read_state(weights: str | Path, choices: list[str]) -> dict[str, Tensor]:
+    """The state dict in a file, with the keys that torchvision's models have."""
+    if not Path(weights).is_file():
+        named = f", or one of {', '.join(choices)}" if choices else ""
+        raise ValueError(
+            f"weights is {str(weights)!r}, expected an existing state-dict file{named}."
+        )
+    problem = ValueError(
+        f"weights is {str(weights)!r}, expected a file written by "
+        f"torch.save(model.state_dict(), file): it holds something else."
+    )
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:  # Bytes that are no pickle can raise anything.
+        raise problem from error
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor)
+        for key, value in state.items()
+    ):
+        raise problem
+    # torchvision's own densenet files have the names of an old release.
+    return {
+        re.sub(
+            r"(denselayer\d+\.(?:norm|conv))\.", r"\1", key.removeprefix("module.")
+        ): value
+        for key, value in state.items()
+    }
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], what: str, name: str) -> None:
+    """Load a state dict, or say in one sentence where it does not fit."""
+    expected = model.state_dict()
+    misfits = [
+        f"{key} is missing"
+        for key in expected
+        # Files older than torch 0.4.1 do without.
+        if key not in state and not key.endswith("num_batches_tracked")
+    ]
+    misfits += [f"{key} is not in the model" for key in state if key not in expected]
+    misfits += [
+        f"{key} is {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if misfits:
+        more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
+        raise ValueError(f"{what} do not fit {name}: {'; '.join(misfits[:3])}{more}.")
+    model.load_state_dict(state, strict=False)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")
+
+
+def _similar(text: str, names: Sequence[str]) -> str:
+    """A hint at the names that are much like a text, empty without any."""
+    folded = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(str(text).lower(), folded, n=3, cutoff=0.5)
+    hint = " or ".join(repr(folded[key]) for key in close)
+    return f", perhaps {hint}" if close else ""

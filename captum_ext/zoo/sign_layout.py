@@ -1,0 +1,153 @@
+"""What stands where in a scene of road signs, and behind it and in which light.
+
+Everything is drawn in fractions of the picture's side and on grids of fixed size, so
+the random numbers used do not depend on the resolution.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import interpolate
+
+from captum_ext.zoo.sign_drawing import Box, Sign
+
+MAX_SIGNS = 4
+# Corners reach further than a radius; and two signs should not touch.
+_REACH = 1.35
+
+
+class Layout(NamedTuple):
+    """The figures of a scene, from back to front."""
+
+    clutter: list[Box]
+    others: list[Sign]
+    main: Sign
+    occluder: Box | None
+
+
+def uniform(generator: Generator, low: float, high: float) -> float:
+    """A random number from low to high."""
+    return low + (high - low) * torch.rand(1, generator=generator).item()
+
+
+def draw_layout(
+    generator: Generator,
+    center: tuple[float, float],
+    radius: float,
+    n_classes: int,
+    label: int | None,
+    n_signs: int | None,
+    occluded: bool | None,
+) -> Layout:
+    """Arrange a scene around a main sign; what is None is drawn.
+
+    A random number is drawn whether or not it is used: so what is given changes
+    nothing else.
+    """
+    labels = torch.randint(n_classes, (MAX_SIGNS,), generator=generator).tolist()
+    drawn_n_signs = int(torch.randint(1, MAX_SIGNS + 1, (1,), generator=generator))
+    drawn_occluded = uniform(generator, 0, 1) < 0.3
+    main = _sign(generator, labels[0] if label is None else label, center, radius)
+    occluder = _occluder(generator, main)
+    taken = [(*center, radius), (*occluder.center, max(occluder.half))]
+    others = []
+    for other in labels[1:]:
+        x, y, room = _free_spot(generator, taken, radius)
+        others.append(_sign(generator, other, (x, y), room))
+        taken.append((x, y, room))
+    n_others = (drawn_n_signs if n_signs is None else n_signs) - 1
+    hidden = drawn_occluded if occluded is None else occluded
+    clutter = _clutter(generator)
+    return Layout(clutter, others[:n_others], main, occluder if hidden else None)
+
+
+def backdrop(generator: Generator, size: int) -> Tensor:
+    """A sky over a ground, blotched and textured: (3, H, W)."""
+    usual = torch.tensor([[0.62, 0.74, 0.88], [0.36, 0.40, 0.26]])
+    sky, ground = usual.lerp(torch.rand(2, 3, generator=generator), 0.4)
+    horizon, blur = uniform(generator, 0.45, 0.85), uniform(generator, 0.01, 0.15)
+    rows = (torch.arange(size) + 0.5) / size
+    share = torch.sigmoid((rows - horizon) / blur)[:, None]
+    picture: Tensor = sky[:, None, None].lerp(ground[:, None, None], share)
+    picture = picture + 0.25 * _noise(generator, 3, 4, size)
+    for cells in (10, 40):
+        texture = uniform(generator, 0.0, 0.25) * _noise(generator, 1, cells, size)
+        picture = picture + texture * share.lerp(torch.ones(()), 0.3)
+    return picture.clamp_(0, 1).expand(3, size, size).contiguous()
+
+
+def light(generator: Generator, size: int) -> Tensor:
+    """How bright each place is lit, around 1: (1, H, W)."""
+    return uniform(generator, 0.75, 1.1) + 0.4 * _noise(generator, 1, 3, size)
+
+
+def _noise(generator: Generator, channels: int, cells: int, size: int) -> Tensor:
+    """Smooth noise (C, H, W) between -0.5 and 0.5 with cells x cells patches."""
+    grid = torch.rand(1, channels, cells, cells, generator=generator) - 0.5
+    return interpolate(grid, (size, size), mode="bilinear", align_corners=True)[0]
+
+
+def _color(generator: Generator, vividness: float) -> tuple[float, float, float]:
+    """A color: any at vividness 1, a gray at 0."""
+    color = torch.rand(3, generator=generator)
+    red, green, blue = color.mean().lerp(color, vividness).tolist()
+    return red, green, blue
+
+
+def _sign(
+    generator: Generator, label: int, center: tuple[float, float], radius: float
+) -> Sign:
+    angle, width = uniform(generator, -0.2, 0.2), uniform(generator, 0.8, 1.0)
+    red, green, blue = (torch.rand(3, generator=generator) * 0.16 - 0.08).tolist()
+    pole = uniform(generator, 0.2, 0.7)
+    return Sign(label, center, radius, angle, width, (red, green, blue), pole)
+
+
+def _occluder(generator: Generator, sign: Sign) -> Box:
+    """A box that would hide a part of the sign's rim, but never its middle."""
+    around, (x, y) = uniform(generator, 0, 2 * math.pi), sign.center
+    reach = 0.8 * sign.radius
+    width, height = (sign.radius * uniform(generator, 0.3, 0.6) for _ in range(2))
+    return Box(
+        (x + reach * math.cos(around), y + reach * math.sin(around)),
+        (width, height),
+        uniform(generator, 0, math.pi),
+        uniform(generator, 0, 1),
+        _color(generator, 0.3),
+    )
+
+
+def _free_spot(
+    generator: Generator, taken: list[tuple[float, float, float]], radius: float
+) -> tuple[float, float, float]:
+    """Place (x, y, radius) of a sign clearly smaller than ``radius``, off the discs."""
+    wanted = radius * uniform(generator, 0.38, 0.58)
+    spots = torch.rand(256, 2, generator=generator)
+    discs = torch.tensor(taken)
+    clear = torch.cdist(spots, discs[:, :2]) / _REACH - discs[:, 2]
+    border = torch.minimum(spots, 1 - spots)
+    room = torch.cat([clear, border], 1).amin(1).clamp(max=wanted)
+    best = int(room.argmax())
+    x, y = spots[best].tolist()
+    return x, y, room[best].item()
+
+
+def _clutter(generator: Generator) -> list[Box]:
+    """Buildings, posts and bushes: 5 to 9 boxes of all sizes."""
+    boxes = []
+    for i in range(int(torch.randint(5, 10, (1,), generator=generator))):
+        x, y, angle = (uniform(generator, 0, 1) for _ in range(3))
+        width, height = (0.015 * 20 ** uniform(generator, 0, 1) for _ in range(2))
+        stands = i % 2 == 0
+        boxes.append(
+            Box(
+                (x, 0.95 - height if stands else y),
+                (width, height),
+                (angle - 0.5) * (0.1 if stands else math.pi),
+                min(max(uniform(generator, -0.5, 1.5), 0.0), 1.0),
+                _color(generator, 1.0 if i % 3 == 1 else 0.4),
+            )
+        )
+    return boxes

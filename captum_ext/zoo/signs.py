@@ -1,0 +1,307 @@
+"""Road-sign-like scenes: pictures and videos whose right explanation is known.
+
+A scene shows a main sign, smaller signs, clutter and sometimes something in front of
+the main sign. Its class is the main sign's color, shape and glyph; some classes differ
+in only one of the three, so a map of what matters, in place and in color, has a right
+answer. A scene is a function of its seed alone.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from captum_ext.zoo.sign_drawing import (
+    paint_box,
+    paint_pole,
+    paint_sign,
+    pixel_centers,
+    Style,
+)
+from captum_ext.zoo.sign_layout import backdrop, draw_layout, light, MAX_SIGNS, uniform
+
+_STYLES = (
+    Style("red", "circle", "bar"),
+    Style("blue", "circle", "bar"),
+    Style("red", "circle", "arrow"),
+    Style("blue", "circle", "arrow"),
+    Style("red", "triangle", "bar"),
+    Style("blue", "triangle", "bar"),
+    Style("red", "square", "cross"),
+    Style("blue", "square", "cross"),
+    Style("green", "square", "cross"),
+    Style("blue", "square", "arrow"),
+    Style("green", "square", "arrow"),
+    Style("red", "octagon", "cross"),
+    Style("green", "circle", "dot"),
+    Style("yellow", "diamond", "dot"),
+    Style("yellow", "diamond", "arrow"),
+    Style("yellow", "triangle", "dot"),
+)
+
+SIGN_CLASSES = tuple(f"{color} {shape}, {glyph}" for color, shape, glyph in _STYLES)
+"""Names of the classes, by label: ``"red circle, bar"`` and so on."""
+
+COLOR_PAIRS = tuple(
+    (i, j)
+    for j in range(len(_STYLES))
+    for i in range(j)
+    if _STYLES[i][1:] == _STYLES[j][1:]
+)
+"""Pairs of labels whose classes differ by color alone."""
+
+
+class SignObject(NamedTuple):
+    """One sign of a scene.
+
+    Attributes:
+        label (int): Its class, an index into :data:`SIGN_CLASSES`.
+        mask (Tensor): (H, W) bool, the pixels where it is visible.
+        box (tuple): (x0, y0, x1, y1) in pixels, the smallest box around the mask;
+            x1 and y1 are one past it: ``mask[y0:y1, x0:x1]`` holds all of it.
+    """
+
+    label: int
+    mask: Tensor
+    box: tuple[int, int, int, int]
+
+
+class SignScene(NamedTuple):
+    """A picture with its class and its signs.
+
+    Attributes:
+        picture (Tensor): (3, H, W) float32, RGB in [0, 1].
+        label (int): Class of the main sign, an index into :data:`SIGN_CLASSES`.
+        objects (tuple of SignObject): Every sign, the main one (the largest) first.
+    """
+
+    picture: Tensor
+    label: int
+    objects: tuple[SignObject, ...]
+
+
+class SignVideo(NamedTuple):
+    """A video in which the main sign moves.
+
+    Attributes:
+        picture (Tensor): (3, T, H, W) float32, RGB in [0, 1].
+        label (int): Class of the main sign, an index into :data:`SIGN_CLASSES`.
+        masks (Tensor): (T, H, W) bool, the main sign's visible pixels in each frame.
+        boxes (Tensor): (T, 4) int64, x0, y0, x1, y1 of each frame's mask in pixels,
+            x1 and y1 one past it.
+    """
+
+    picture: Tensor
+    label: int
+    masks: Tensor
+    boxes: Tensor
+
+
+def sign_scene(
+    seed: int,
+    size: int = 96,
+    n_signs: int | None = None,
+    label: int | None = None,
+    occluded: bool | None = None,
+) -> SignScene:
+    r"""Draw the scene of a seed.
+
+    Whatever is not given is drawn from the seed, and giving it changes nothing else:
+    the same seed with the two labels of a color pair gives two pictures that differ
+    in the color of the main sign only.
+
+    Args:
+        seed (int): Which scene, 0 to 2**32 - 1. Seeds below 2**31 are not used to
+            train the shipped classifier.
+        size (int): Height and width in pixels, at least 32. The same scene is drawn at
+            every size, but for the pixels' noise.
+        n_signs (int, optional): Number of signs, 1 to 4.
+        label (int, optional): Class of the main sign, an index into
+            :data:`SIGN_CLASSES`.
+        occluded (bool, optional): Whether something hides a part of the main sign.
+
+    Returns:
+        SignScene: ``picture`` (3, H, W) in [0, 1], ``label`` and ``objects``, the main
+        sign first.
+
+    Raises:
+        TypeError: If ``seed``, ``size``, ``n_signs`` or ``label`` is no int.
+        ValueError: If one of them is out of its range.
+
+    Examples::
+
+        >>> from captum_ext.zoo import sign_scene, SIGN_CLASSES
+        >>> scene = sign_scene(0, label=0)
+        >>> scene.picture.shape, SIGN_CLASSES[scene.label]
+        (torch.Size([3, 96, 96]), 'red circle, bar')
+        >>> x0, y0, x1, y1 = scene.objects[0].box
+    """
+    generator = _generator(seed, size, n_signs, label)
+    radius = uniform(generator, 0.19, 0.31)
+    x, y = (uniform(generator, radius, 1 - radius) for _ in range(2))
+    layout = draw_layout(
+        generator, (x, y), radius, len(_STYLES), label, n_signs, occluded
+    )
+    points = pixel_centers(size)
+    picture = backdrop(generator, size)
+    for box in layout.clutter:
+        paint_box(picture, box, points)
+    signs = (layout.main, *layout.others)
+    for sign in signs:
+        paint_pole(picture, sign, points)
+    alphas = [paint_sign(picture, s, _STYLES[s.label], points) for s in signs]
+    if layout.occluder is not None:
+        alphas[0] *= 1 - paint_box(picture, layout.occluder, points)
+    picture *= light(generator, size)
+    masks = [alpha > 0.5 for alpha in alphas]
+    return SignScene(
+        _exposed(picture, generator),
+        layout.main.label,
+        tuple(SignObject(s.label, m, _box(m)) for s, m in zip(signs, masks)),
+    )
+
+
+def sign_video(
+    seed: int,
+    n_frames: int = 16,
+    size: int = 96,
+    n_signs: int | None = None,
+    label: int | None = None,
+    occluded: bool | None = None,
+) -> SignVideo:
+    r"""Draw the video of a seed: the main sign moves and changes in size.
+
+    Args:
+        seed (int): Which video, 0 to 2**32 - 1.
+        n_frames (int): Number of frames T, at least 2.
+        size (int): Height and width in pixels, at least 32.
+        n_signs (int, optional): Number of signs, 1 to 4.
+        label (int, optional): Class of the main sign, an index into
+            :data:`SIGN_CLASSES`.
+        occluded (bool, optional): Whether the main sign passes behind something.
+
+    Returns:
+        SignVideo: ``picture`` (3, T, H, W) in [0, 1], ``label``, the main sign's
+        ``masks`` (T, H, W) and ``boxes`` (T, 4).
+
+    Raises:
+        TypeError: If one of the numbers is no int.
+        ValueError: If one of them is out of its range.
+
+    Examples::
+
+        >>> from captum_ext.zoo import sign_video
+        >>> video = sign_video(0, n_frames=8)
+        >>> video.picture.shape, video.masks.shape, video.boxes.shape
+        (torch.Size([3, 8, 96, 96]), torch.Size([8, 96, 96]), torch.Size([8, 4]))
+    """
+    generator = _generator(seed, size, n_signs, label)
+    _check("n_frames", n_frames, 2, 10_000)
+    radius = uniform(generator, 0.19, 0.25)
+    x, y = (uniform(generator, 0.45, 0.55) for _ in range(2))
+    heading, growth = uniform(generator, 0, 2 * math.pi), uniform(generator, -0.3, 0.3)
+    layout = draw_layout(
+        generator, (x, y), radius, len(_STYLES), label, n_signs, occluded
+    )
+    points = pixel_centers(size)
+    scenery = backdrop(generator, size)
+    for box in layout.clutter:
+        paint_box(scenery, box, points)
+    for sign in layout.others:
+        paint_pole(scenery, sign, points)
+        paint_sign(scenery, sign, _STYLES[sign.label], points)
+    lit = light(generator, size)
+    pictures, masks = [], []
+    for time in torch.linspace(-0.5, 0.5, n_frames).tolist():
+        center = (
+            x + 0.34 * time * math.cos(heading),
+            y + 0.34 * time * math.sin(heading),
+        )
+        main = layout.main._replace(center=center, radius=radius * (1 + growth * time))
+        frame = scenery.clone()
+        paint_pole(frame, main, points)
+        alpha = paint_sign(frame, main, _STYLES[main.label], points)
+        if layout.occluder is not None:
+            alpha *= 1 - paint_box(frame, layout.occluder, points)
+        pictures.append(_exposed(frame * lit, generator))
+        masks.append(alpha > 0.5)
+    boxes = torch.tensor([_box(mask) for mask in masks])
+    return SignVideo(
+        torch.stack(pictures, 1), layout.main.label, torch.stack(masks), boxes
+    )
+
+
+class SignDataset(Dataset[tuple[Tensor, int]]):
+    r"""The scenes of ``n`` consecutive seeds, drawn when asked for.
+
+    Item i is the picture and label of ``sign_scene(seed + i)``, however long the data
+    set is.
+
+    Args:
+        n (int): Number of scenes, at least 1.
+        seed (int): Seed of the first scene; the last one's is below 2**32.
+        size (int): Height and width in pixels, at least 32.
+
+    Raises:
+        TypeError: If one of the numbers is no int.
+        ValueError: If one of them is out of its range.
+
+    Examples::
+
+        >>> from captum_ext.zoo import SignDataset
+        >>> picture, label = SignDataset(100, seed=7)[3]
+        >>> picture.shape
+        torch.Size([3, 96, 96])
+    """
+
+    def __init__(self, n: int, seed: int = 0, size: int = 96) -> None:
+        _check("n", n, 1, 2**32)
+        _check("seed", seed, 0, 2**32 - n)
+        _check("size", size, 32, 10_000)
+        self.n, self.seed, self.size = n, seed, size
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if not 0 <= index < self.n:
+            raise IndexError(f"index is {index}, expected 0 to {self.n - 1}.")
+        scene = sign_scene(self.seed + int(index), self.size)
+        return scene.picture, scene.label
+
+
+def _generator(
+    seed: int, size: int, n_signs: int | None, label: int | None
+) -> Generator:
+    """The scene's source of random numbers, once its arguments are checked."""
+    # torch's CPU generator uses 32 bits of its seed: beyond them, scenes would repeat.
+    _check("seed", seed, 0, 2**32 - 1)
+    _check("size", size, 32, 10_000)
+    if n_signs is not None:
+        _check("n_signs", n_signs, 1, MAX_SIGNS)
+    if label is not None:
+        _check("label", label, 0, len(_STYLES) - 1)
+    return Generator().manual_seed(seed)
+
+
+def _check(name: str, value: int, low: int, high: int) -> None:
+    if not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}, expected an int.")
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}, expected {low} to {high}.")
+
+
+def _exposed(picture: Tensor, generator: Generator) -> Tensor:
+    """The picture as a camera takes it: with noise, clipped to [0, 1]."""
+    noise = torch.randn(picture.shape, generator=generator)
+    return picture.add_(noise, alpha=0.02).clamp_(0, 1)
+
+
+def _box(mask: Tensor) -> tuple[int, int, int, int]:
+    """Smallest box (x0, y0, x1, y1) around a mask (H, W), x1 and y1 one past it."""
+    columns, rows = mask.any(0).nonzero(), mask.any(1).nonzero()
+    x0, x1 = int(columns[0]), int(columns[-1]) + 1
+    y0, y1 = int(rows[0]), int(rows[-1]) + 1
+    return x0, y0, x1, y1

@@ -1,0 +1,67 @@
+"""Train the signs classifier, write it to a file and print how good it is."""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from captum_ext.zoo.signs import COLOR_PAIRS, SIGN_CLASSES
+from captum_ext.zoo.signs_classifier.training import (
+    confusion,
+    draw_scenes,
+    FIRST_TRAINING_SEED,
+    train_signs_classifier,
+)
+
+N_HELD_OUT = 10_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m captum_ext.zoo.signs_classifier", description=__doc__
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="file for the trained state dict"
+    )
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    model = train_signs_classifier(arguments.seed, show_progress=True)
+    minutes = (time.perf_counter() - start) / 60
+    _write(model.state_dict(), arguments.output)
+    size = arguments.output.stat().st_size / 1000
+    n_threads = torch.get_num_threads()
+    print(f"{arguments.output}: {size:.0f} kB")
+    print(f"drawn and trained in {minutes:.1f} minutes with {n_threads} threads")
+    held_out = draw_scenes(N_HELD_OUT, seed=0, show_progress=True)
+    _report(confusion(model, *held_out))
+
+
+def _write(state: dict[str, Tensor], path: Path) -> None:
+    """Save under another name first: a reader never finds half a file."""
+    partial = path.with_name(path.name + ".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def _report(counts: Tensor) -> None:
+    """Print the accuracy, that of each class and what pairs of one shape confuse."""
+    right, total = counts.diagonal(), counts.sum(1)
+    print(
+        f"held-out accuracy {right.sum() / total.sum():.2%} on {total.sum()} scenes of "
+        f"seeds 0 to {total.sum() - 1}, training seeds are from {FIRST_TRAINING_SEED}"
+    )
+    for name, n_right, n_total in zip(SIGN_CLASSES, right, total):
+        print(f"  {name:22} {n_right} of {n_total}")
+    print("called the other class of a pair that differs by color alone:")
+    for i, j in COLOR_PAIRS:
+        wrong = counts[i, j] + counts[j, i]
+        both = total[i] + total[j]
+        print(f"  {SIGN_CLASSES[i]} / {SIGN_CLASSES[j]}: {wrong} of {both}")
+
+
+if __name__ == "__main__":
+    main()

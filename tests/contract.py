@@ -1,0 +1,299 @@
+"""What "a drop-in Captum attribution" means, as tests to inherit.
+
+A test class of a method derives from ``AttributionContract`` and says how its
+explainer is made and which arguments it needs; it then has to pass everything here.
+"""
+
+import inspect
+
+import pytest
+import torch
+from captum.attr import Attribution, NoiseTunnel
+from captum.attr import visualization as viz
+from captum.metrics import infidelity, sensitivity_max
+from torch import Tensor, nn
+
+from captum_ext.visualization import to_numpy_image
+
+
+class SmallNet(nn.Module):
+    """Pictures (B, 3, H, W) to three probabilities, with what can go wrong inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.conv = nn.Conv2d(3, 6, 3, padding=1)
+            self.norm = nn.BatchNorm2d(6)
+            self.relu = nn.ReLU(inplace=True)
+            self.head = nn.Linear(6, 3)
+        self.eval()
+
+    def forward(self, x: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        h = self.relu(self.norm(self.conv(x)))
+        scale = scale.view(-1, 1) if isinstance(scale, Tensor) else scale
+        return (4 * self.head(h.mean((2, 3))) * scale).softmax(1)
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = SmallNet()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.net(x) + 0.1 * torch.sin(y).sum(1, keepdim=True)
+
+
+def pictures(n: int = 3, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.rand(n, 3, 12, 14, generator=generator).to(dtype)
+
+
+class AttributionContract:
+    """Inherited by the test class of every attribution.
+
+    A subclass overrides ``explainer`` and ``kwargs``, and what of the flags below does
+    not hold for its method.
+    """
+
+    takes_baselines = True
+    takes_tuples = True
+    takes_chunks = True
+    kwargs: dict = {}
+    # Arguments that make the output as large as the input, for Captum's metrics.
+    input_shaped: dict = {}
+
+    def explainer(self, forward_func) -> Attribution:
+        raise NotImplementedError
+
+    def attribute(self, forward_func, inputs, **kwargs):
+        return self.explainer(forward_func).attribute(
+            inputs, **{**self.kwargs, **kwargs}
+        )
+
+    def output_shape(self, inputs: Tensor) -> torch.Size:
+        return inputs.shape
+
+    def test_name_reads_as_in_the_paper(self):
+        name = self.explainer(SmallNet()).get_name()
+        assert "- " not in name and " -" not in name and len(name.split()) <= 3
+
+    def test_is_logged_outermost(self):
+        method = type(self.explainer(SmallNet())).attribute
+        assert "inputs" in inspect.signature(method.__wrapped__).parameters
+
+    def test_shape_dtype_and_storage(self):
+        x = pictures()
+        maps = self.attribute(SmallNet(), x, target=1)
+        assert maps.shape == self.output_shape(x)
+        assert maps.dtype == x.dtype and maps.device == x.device
+        assert maps.is_contiguous() and not maps.requires_grad
+        assert torch.isfinite(maps).all()
+
+    def test_input_shaped_map(self):
+        maps = self.attribute(SmallNet(), pictures(), target=1, **self.input_shaped)
+        assert maps.shape == pictures().shape
+
+    def test_map_is_not_constant(self):
+        maps = self.attribute(SmallNet(), pictures(), target=1)
+        assert (maps.flatten(1).std(1) > 0).all()
+
+    @pytest.mark.parametrize("shift", [-1, 1])
+    def test_example_does_not_depend_on_its_batch(self, shift):
+        x = pictures()
+        target = [0, 1, 2]
+        together = self.attribute(SmallNet(), x, target=target)
+        for i in range(3):
+            alone = self.attribute(SmallNet(), x[i : i + 1], target=target[i])
+            torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-4)
+
+    @pytest.mark.parametrize("chunk", [1, 3, 1000, "auto"])
+    def test_chunk_size_does_not_matter(self, chunk):
+        if not self.takes_chunks:
+            pytest.skip("the method makes no perturbations")
+        maps = [
+            self.attribute(SmallNet(), pictures(), target=0, perturbations_per_eval=c)
+            for c in (7, chunk)
+        ]
+        torch.testing.assert_close(*maps, atol=1e-5, rtol=1e-4)
+
+    @pytest.mark.parametrize(
+        "targets",
+        [
+            ([1, 1, 1], 1),
+            (torch.tensor([1, 1, 1]), 1),
+            (torch.tensor(1), 1),
+            (torch.tensor([1]), 1),
+            ((1,), 1),
+            ([(1,), (1,), (1,)], 1),
+        ],
+        ids=["list", "tensor", "scalar", "one", "tuple", "tuples"],
+    )
+    def test_forms_of_target(self, targets):
+        maps = [
+            (
+                self.attribute(
+                    SmallNet(), pictures(), target=t, perturbations_per_eval=4
+                )
+                if self.takes_chunks
+                else self.attribute(SmallNet(), pictures(), target=t)
+            )
+            for t in targets
+        ]
+        torch.testing.assert_close(*maps)
+
+    def test_no_target_for_one_number_an_example(self):
+        net = SmallNet()
+        maps = self.attribute(lambda x: net(x)[:, 2], pictures())
+        expected = self.attribute(net, pictures(), target=2)
+        torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
+
+    def test_additional_forward_args_follow_their_example(self):
+        scale = torch.tensor([0.2, 1.0, 3.0])
+        together = self.attribute(
+            SmallNet(), pictures(), target=1, additional_forward_args=scale
+        )
+        for i, s in enumerate(scale):
+            alone = self.attribute(
+                SmallNet(),
+                pictures()[i : i + 1],
+                target=1,
+                additional_forward_args=(s.item(),),
+            )
+            torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-4)
+
+    @pytest.mark.parametrize("form", ["number", "tensor", "one", "tuple"])
+    def test_forms_of_baselines(self, form):
+        if not self.takes_baselines:
+            pytest.skip("the method takes no baselines")
+        x = pictures()
+        baselines = {
+            "number": 0.3,
+            "tensor": torch.full_like(x, 0.3),
+            "one": torch.full_like(x[:1], 0.3),
+            "tuple": (0.3,),
+        }[form]
+        maps = self.attribute(SmallNet(), x, target=1, baselines=baselines)
+        expected = self.attribute(SmallNet(), x, target=1, baselines=0.3)
+        torch.testing.assert_close(maps, expected)
+        zero = self.attribute(SmallNet(), x, target=1)
+        assert not torch.allclose(maps, zero)
+
+    def test_tuple_in_tuple_out(self):
+        if not self.takes_tuples:
+            pytest.skip("the method takes one input")
+        y = torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
+        one = self.attribute(SmallNet(), (pictures(),), target=1)
+        assert isinstance(one, tuple) and len(one) == 1
+        two = self.attribute(TwoInputs(), (pictures(), y), target=1)
+        assert isinstance(two, tuple) and len(two) == 2
+        assert two[0].shape == self.output_shape(pictures())
+        assert two[1].shape[0] == 3 and two[1].shape[-1] == 4
+
+    def test_seed_reproduces_and_global_generator_is_untouched(self):
+        state = torch.get_rng_state()
+        maps = [self.attribute(SmallNet(), pictures(), target=1) for _ in range(2)]
+        torch.testing.assert_close(*maps, atol=1e-6, rtol=1e-5)
+        assert torch.equal(state, torch.get_rng_state())
+
+    def test_memory_format_is_kept_and_does_not_matter(self):
+        formats = set()
+        net = SmallNet()
+
+        def watching(x: Tensor) -> Tensor:
+            formats.add(x.is_contiguous(memory_format=torch.channels_last))
+            return net(x)
+
+        x = pictures()
+        last = x.to(memory_format=torch.channels_last)
+        expected = self.attribute(net, x, target=1)
+        maps = self.attribute(watching, last, target=1)
+        assert formats == {True}
+        assert maps.is_contiguous()
+        torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_dtype(self, dtype):
+        net = SmallNet().to(dtype)
+        maps = self.attribute(net, pictures(dtype=dtype), target=1)
+        assert maps.dtype == dtype
+        expected = self.attribute(SmallNet(), pictures(), target=1)
+        scale = expected.abs().max()
+        error = (maps.float() - expected).abs().max() / scale
+        assert error < (0.25 if dtype == torch.bfloat16 else 1e-3)
+
+    def test_nothing_is_left_behind(self):
+        net = SmallNet()
+        net.head.weight.requires_grad_(False)
+        net.norm.train()
+        before = {k: v.clone() for k, v in net.state_dict().items()}
+        modes = [m.training for m in net.modules()]
+        grads = [p.requires_grad for p in net.parameters()]
+        net.norm.eval()
+        x = pictures().requires_grad_()
+        self.attribute(net, x, target=1)
+        net.norm.train()
+        assert modes == [m.training for m in net.modules()]
+        assert grads == [p.requires_grad for p in net.parameters()]
+        assert all(p.grad is None for p in net.parameters()) and x.grad is None
+        for module in net.modules():
+            assert not module._forward_hooks and not module._backward_hooks
+            assert not module._forward_pre_hooks
+        for key, value in net.state_dict().items():
+            assert torch.equal(value, before[key])
+        assert torch.is_grad_enabled()
+
+    def test_nothing_is_left_behind_by_an_exception(self):
+        net = SmallNet()
+
+        def failing(x: Tensor) -> Tensor:
+            net(x)
+            raise KeyError("from the model")
+
+        with pytest.raises(KeyError, match="from the model"):
+            self.attribute(failing, pictures(), target=1)
+        assert torch.is_grad_enabled()
+        for module in net.modules():
+            assert not module._forward_hooks and not module._backward_hooks
+
+    def test_noise_tunnel(self):
+        tunnel = NoiseTunnel(self.explainer(SmallNet()))
+        maps = tunnel.attribute(
+            pictures(), target=[0, 1, 2], nt_samples=2, stdevs=0.0, **self.kwargs
+        )
+        plain = self.attribute(SmallNet(), pictures(), target=[0, 1, 2])
+        torch.testing.assert_close(maps, plain, atol=1e-5, rtol=1e-4)
+
+    def test_sensitivity_max(self):
+        scores = sensitivity_max(
+            self.explainer(SmallNet()).attribute,
+            pictures(),
+            n_perturb_samples=2,
+            target=1,
+            **self.kwargs,
+        )
+        assert scores.shape == (3,) and torch.isfinite(scores).all()
+
+    def test_infidelity(self):
+        def perturb(inputs: Tensor) -> tuple[Tensor, Tensor]:
+            return 0.1 * inputs, 0.9 * inputs
+
+        maps = self.attribute(SmallNet(), pictures(), target=1, **self.input_shaped)
+        scores = infidelity(SmallNet(), perturb, pictures(), maps, target=1)
+        assert scores.shape == (3,) and torch.isfinite(scores).all()
+
+    def test_captum_visualization(self):
+        maps = self.attribute(SmallNet(), pictures(), target=1, **self.input_shaped)
+        figure, _ = viz.visualize_image_attr(
+            to_numpy_image(maps[0]),
+            to_numpy_image(pictures()[0]),
+            method="blended_heat_map",
+            sign="all",
+            use_pyplot=False,
+        )
+        assert figure.axes
+
+    def test_data_parallel_module(self):
+        plain = self.attribute(SmallNet(), pictures(), target=1)
+        wrapped = self.attribute(nn.DataParallel(SmallNet()), pictures(), target=1)
+        torch.testing.assert_close(wrapped, plain, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,70 @@
+"""Captum's own generic test configurations, run on our classes."""
+
+import copy
+
+import pytest
+import torch
+from captum.attr import FeatureAblation, NoiseTunnel
+from captum.testing.attr.helpers.gen_test_utils import parse_test_config
+from captum.testing.attr.helpers.test_config import config
+
+from captum_ext.attr import PNRISE, RISE
+
+# Every configuration that Captum runs FeatureAblation on fits a method that masks.
+CONFIGS = {c["name"]: c for c in config if FeatureAblation in c["algorithms"]}
+
+
+@pytest.mark.parametrize("method", [RISE, PNRISE])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_generic_configuration(method, name):
+    """As Captum's test_targets: a batch equals its examples one by one."""
+    _, model, args, _, noise_tunnel, _ = parse_test_config(CONFIGS[name])
+    model, args = copy.deepcopy(model).eval(), dict(args)
+    explainer = method(model)
+    if noise_tunnel:
+        explainer = NoiseTunnel(explainer)
+    result = explainer.attribute(**args)
+    inputs = args["inputs"]
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    results = result if isinstance(result, tuple) else (result,)
+    assert isinstance(result, tuple) == isinstance(inputs, tuple)
+    assert [r.shape for r in results] == [t.shape for t in tensors]
+
+    def of_example(value, i):
+        if isinstance(value, torch.Tensor) and value.numel() > 1 and len(value) > 1:
+            return value[i : i + 1]
+        if isinstance(value, tuple):
+            return tuple(of_example(v, i) for v in value)
+        return value
+
+    def target_of_example(target, i):
+        if isinstance(target, list):
+            return [target[i]]
+        return of_example(target, i) if isinstance(target, torch.Tensor) else target
+
+    for i in range(len(tensors[0])):
+        single = {
+            k: target_of_example(v, i) if k == "target" else of_example(v, i)
+            for k, v in args.items()
+        }
+        alone = explainer.attribute(**single)
+        alone = alone if isinstance(alone, tuple) else (alone,)
+        for part, whole in zip(alone, results):
+            torch.testing.assert_close(part, whole[i : i + 1], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", [RISE, PNRISE])
+@pytest.mark.parametrize("name", [n for n in CONFIGS if "_nt" not in n])
+def test_traced_and_parallel_models(method, name):
+    """As Captum's test_jit and test_data_parallel: the wrapper does not matter."""
+    _, model, args, _, _, _ = parse_test_config(CONFIGS[name])
+    model, args = copy.deepcopy(model).eval(), dict(args)
+    expected = method(model).attribute(**args)
+    wrapped = method(torch.nn.DataParallel(model)).attribute(**args)
+    torch.testing.assert_close(wrapped, expected, atol=1e-3, rtol=1e-3)
+    if "additional_forward_args" in args:
+        return
+    traced = torch.jit.trace(model, args["inputs"])
+    torch.testing.assert_close(
+        method(traced).attribute(**args), expected, atol=1e-3, rtol=1e-3
+    )

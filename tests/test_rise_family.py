@@ -1,0 +1,275 @@
+"""RISE, PN-RISE and MC-RISE: the contract, layouts, and what they refuse."""
+
+import pytest
+import torch
+from contract import AttributionContract, SmallNet, pictures
+from torch import Tensor
+
+from captum_ext.attr import MCRISE, PNRISE, RISE
+from captum_ext.masks import named_palette, picture_palette
+
+COLORS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]])
+
+
+class TestRISE(AttributionContract):
+    kwargs = {"n_masks": 64, "grid_size": 4}
+
+    def explainer(self, forward_func):
+        return RISE(forward_func)
+
+    def test_tuple_in_tuple_out(self):
+        self.kwargs = {"n_masks": 64}
+        super().test_tuple_in_tuple_out()
+
+
+class TestPNRISE(TestRISE):
+    def explainer(self, forward_func):
+        return PNRISE(forward_func)
+
+
+class TestMCRISE(AttributionContract):
+    kwargs = {"n_masks": 64, "grid_size": 4, "colors": COLORS}
+    takes_baselines = False
+    input_shaped = {"input_shaped": True}
+
+    def explainer(self, forward_func):
+        return MCRISE(forward_func)
+
+    def output_shape(self, inputs):
+        return torch.Size((len(inputs), len(COLORS), *inputs.shape[2:]))
+
+    def test_tuple_in_tuple_out(self):
+        self.kwargs = {"n_masks": 64, "colors": (COLORS, torch.tensor([[0.0], [1.0]]))}
+        y = torch.rand(3, 4)
+        net = SmallNet()
+        maps = self.attribute(lambda x, y: net(x) * y.sum(), (pictures(), y), target=1)
+        assert [m.shape for m in maps] == [(3, 2, 12, 14), (3, 2, 4)]
+
+
+def total(x: Tensor) -> Tensor:
+    return x.flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 3, 20), (2, 3, 8, 9), (2, 3, 5, 8, 9)])
+@pytest.mark.parametrize("method", [RISE, PNRISE])
+def test_layouts(method, shape):
+    """Tables, sequences, pictures and video; constant over channels."""
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    maps = method(total).attribute(x, n_masks=32)
+    assert maps.shape == x.shape
+    if len(shape) > 2:
+        assert torch.equal(maps[:, :1].expand_as(maps), maps)
+
+
+@pytest.mark.parametrize(
+    "shape, expected",
+    [((2, 5), (2, 2, 5)), ((2, 1, 9), (2, 2, 9)), ((2, 1, 5, 8, 9), (2, 2, 5, 8, 9))],
+)
+def test_layouts_of_colour_maps(shape, expected):
+    colors = torch.tensor([[0.0], [1.0]])
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    grid = {"grid_size": 2} if len(shape) > 2 else {}
+    maps = MCRISE(total).attribute(x, colors, n_masks=1000, **grid)
+    assert maps.shape == expected
+    # Painting black takes away, painting white adds, everywhere.
+    assert (maps[:, 0] < 0).all() and (maps[:, 1] > 0).all()
+
+
+def test_regions_are_constant_and_shared_across_inputs():
+    x, y = torch.rand(2, 1, 4, 4), torch.rand(2, 3)
+    regions = torch.arange(4).view(1, 1, 4, 1).expand(1, 1, 4, 4)
+    maps, columns = PNRISE(lambda x, y: total(x) + total(y)).attribute(
+        (x, y), feature_mask=(regions, torch.tensor([[0, 1, 9]])), n_masks=400
+    )
+    assert torch.equal(maps[..., :1].expand_as(maps), maps)
+    torch.testing.assert_close(columns[:, 0], maps[:, 0, 0, 0])
+    # Region 0 is the first row together with the first column of the table.
+    both = x[:, 0, 0].sum(1) + y[:, 0]
+    torch.testing.assert_close(columns[:, 0], both, atol=0.2, rtol=0)
+
+
+def test_regions_of_each_example():
+    x = torch.ones(2, 1, 1, 4)
+    regions = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1]]).view(2, 1, 1, 4)
+    maps = PNRISE(total).attribute(x, feature_mask=regions, n_masks=2000)
+    expected = torch.tensor([[2.0, 2, 2, 2], [1, 3, 3, 3]]).view_as(x)
+    torch.testing.assert_close(maps, expected, atol=0.1, rtol=0)
+
+
+def test_one_number_a_batch():
+    """Captum's convention: one map for the batch, one perturbation a call."""
+    sizes = []
+
+    def mean_score(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return SmallNet()(x)[:, 1].mean()
+
+    x = pictures()
+    maps = PNRISE(mean_score).attribute(x, n_masks=64, grid_size=4)
+    assert maps.shape == (1, 3, 12, 14)
+    each = PNRISE(SmallNet()).attribute(x, target=1, n_masks=64, grid_size=4)
+    torch.testing.assert_close(maps, each.mean(0, keepdim=True), atol=1e-5, rtol=1e-4)
+    assert set(sizes) == {3}
+    alone = PNRISE(mean_score).attribute(x[:1], n_masks=64, grid_size=4)
+    torch.testing.assert_close(alone, each[:1], atol=1e-5, rtol=1e-4)
+
+
+def test_integer_inputs_with_regions():
+    """Tokens: hidden ones become the baseline's."""
+    tokens = torch.tensor([[4, 7, 1], [2, 2, 9]])
+    table = torch.linspace(0, 1, 10)
+    maps = PNRISE(lambda t: table[t].sum(1)).attribute(tokens, n_masks=2000)
+    assert maps.dtype == torch.float32
+    torch.testing.assert_close(maps, table[tokens], atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("budget", [5, 40])
+def test_memory_that_runs_out_halves_the_chunk(budget):
+    """Chunks shrink, the map stays."""
+
+    def tight(x: Tensor) -> Tensor:
+        if len(x) > budget:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return total(x)
+
+    x = pictures(1)
+    maps = PNRISE(tight).attribute(x, n_masks=300, grid_size=4)
+    expected = PNRISE(total).attribute(
+        x, n_masks=300, grid_size=4, perturbations_per_eval=5
+    )
+    torch.testing.assert_close(maps, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_other_runtime_errors_are_not_swallowed():
+    def broken(x: Tensor) -> Tensor:
+        raise RuntimeError("from the model")
+
+    with pytest.raises(RuntimeError, match="from the model"):
+        PNRISE(broken).attribute(pictures())
+
+
+def test_palettes():
+    """Named colours go through mean and std; a picture's own are its pixels."""
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.2, 0.1)
+    palette = named_palette(8, mean, std)
+    back = palette.colors * torch.tensor(std) + torch.tensor(mean)
+    torch.testing.assert_close(back, palette.rgb, atol=1e-6, rtol=0)
+    assert len(set(palette.names)) == 8
+    halves = torch.zeros(1, 3, 4, 4)
+    halves[..., 2:] = torch.tensor([0.1, 0.9, 0.5]).view(3, 1, 1)
+    own = picture_palette(halves, 2)
+    torch.testing.assert_close(own[0], torch.tensor([[0, 0, 0], [0.1, 0.9, 0.5]]))
+    maps = MCRISE(SmallNet()).attribute(
+        pictures(), picture_palette(pictures(), 3), target=1, n_masks=32
+    )
+    assert maps.shape == (3, 3, 12, 14)
+
+
+def test_colour_that_is_wanted_comes_out_on_top():
+    """A model that likes red in the upper half and blue in the lower one."""
+
+    def likes(x: Tensor) -> Tensor:
+        red, blue = x[:, 0] - x[:, 1:].mean(1), x[:, 2] - x[:, :2].mean(1)
+        return torch.sigmoid(red[:, :8].mean((1, 2)) + blue[:, 8:].mean((1, 2)))
+
+    x = torch.full((1, 3, 16, 16), 0.5)
+    palette = named_palette(["red", "green", "blue"])
+    maps = MCRISE(likes).attribute(x, palette, n_masks=800)[0]
+    assert (maps[:, :5].argmax(0) == 0).all() and (maps[:, 11:].argmax(0) == 2).all()
+    assert (maps[0, :5] > 0).all() and (maps[1, :5] < 0).all()
+
+
+NAN = pictures()
+NAN[0, 0, 0, 0] = float("nan")
+REFUSED = {
+    "keep_probability 0": (PNRISE, {"keep_probability": 0.0}, "keep_probability"),
+    "keep_probability 1": (RISE, {"keep_probability": 1.0}, "keep_probability"),
+    "mask_probability": (MCRISE, {"mask_probability": 1.5}, "mask_probability"),
+    "grid too large": (PNRISE, {"grid_size": 13}, "grid_size"),
+    "grid of three axes": (PNRISE, {"grid_size": (2, 2, 2)}, "grid_size"),
+    "grid of no cells": (PNRISE, {"grid_size": 0}, "grid_size"),
+    "one mask": (PNRISE, {"n_masks": 1}, "n_masks"),
+    "masks as a float": (PNRISE, {"n_masks": 10.0}, "n_masks"),
+    "two targets for three": (PNRISE, {"target": [0, 1]}, "target"),
+    "target of no form": (PNRISE, {"target": "dog"}, "target"),
+    "baseline": (PNRISE, {"baselines": torch.zeros(1, 3, 5, 5)}, "baselines"),
+    "NaN baseline": (PNRISE, {"baselines": float("nan")}, "baselines"),
+    "two baselines": (PNRISE, {"baselines": (0, 0)}, "baselines"),
+    "wide colours": (MCRISE, {"colors": torch.zeros(2, 4)}, "colors"),
+    "no colours": (MCRISE, {"colors": torch.zeros(0, 3)}, "colors"),
+    "colours as a list": (MCRISE, {"colors": [[0, 0, 0]]}, "colors"),
+    "NaN": (PNRISE, {"inputs": NAN}, "inputs"),
+    "empty batch": (PNRISE, {"inputs": torch.zeros(0, 3, 8, 8)}, "inputs"),
+    "no tensor": (PNRISE, {"inputs": [1.0]}, "inputs"),
+    "batch sizes": (PNRISE, {"inputs": (pictures(2), pictures(3))}, "inputs"),
+    "estimator": (PNRISE, {"estimator": "magic"}, "estimator"),
+    "tolerance": (PNRISE, {"tolerance": -1.0}, "tolerance"),
+    "error of two masks": (
+        PNRISE,
+        {"n_masks": 2, "return_std_error": True},
+        "n_masks",
+    ),
+    "chunk": (PNRISE, {"perturbations_per_eval": 0}, "perturbations_per_eval"),
+    "chunk name": (PNRISE, {"perturbations_per_eval": "x"}, "perturbations_per_eval"),
+    "float regions": (
+        PNRISE,
+        {"feature_mask": torch.zeros(1, 1, 1, 1)},
+        "feature_mask",
+    ),
+    "regions": (
+        PNRISE,
+        {"feature_mask": torch.zeros(1, 1, 5, 5, dtype=torch.long)},
+        "feature_mask",
+    ),
+    "regions by channel": (
+        MCRISE,
+        {"feature_mask": torch.arange(3).view(1, 3, 1, 1)},
+        "feature_mask",
+    ),
+}
+
+
+@pytest.mark.parametrize("method, kwargs, name", REFUSED.values(), ids=REFUSED)
+def test_bad_arguments_are_refused_before_any_forward_pass(method, kwargs, name):
+    def never(*inputs: Tensor) -> Tensor:
+        raise AssertionError("a forward pass was spent")
+
+    kwargs = {"inputs": pictures(), "target": 0, **kwargs}
+    if method is MCRISE:
+        kwargs = {"colors": COLORS, **kwargs}
+    with pytest.raises((ValueError, TypeError), match=name) as error:
+        method(never).attribute(**kwargs)
+    assert str(error.value).count(". ") == 0 and str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize("target", [7, [0, 1, 9], torch.tensor([0, 1, 9]), (1, 1)])
+def test_target_beyond_the_output(target):
+    with pytest.raises(ValueError, match=r"target .* shape \(\d+, 3\)"):
+        PNRISE(SmallNet()).attribute(pictures(), target=target)
+
+
+def test_output_without_a_target():
+    with pytest.raises(ValueError, match="target"):
+        PNRISE(SmallNet()).attribute(pictures())
+
+
+def test_fixed_chunk_with_one_number_a_batch():
+    with pytest.raises(ValueError, match="perturbations_per_eval"):
+        PNRISE(lambda x: x.sum()).attribute(pictures(), perturbations_per_eval=4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_counted(value):
+    """Not averaged into a map."""
+    seen = []
+
+    def sometimes(x: Tensor) -> Tensor:
+        scores = total(x)
+        for i in range(len(scores)):
+            seen.append(len(seen) % 10 == 3)
+            if seen[-1]:
+                scores[i] = value
+        return scores
+
+    with pytest.raises(ValueError, match="10 of 100 masks"):
+        PNRISE(sometimes).attribute(pictures(1), n_masks=100)

@@ -1,0 +1,355 @@
+"""Known answers, layout, and the promise to change nothing global."""
+
+import random
+from io import BytesIO
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from captum.attr import visualization
+from captum_ext.visualization import (
+    color_saliency_figure,
+    overlay_figure,
+    shown_map,
+    to_numpy_image,
+    video_gif,
+    video_strip,
+)
+from captum_ext.visualization.painting import (
+    best_colors,
+    DIVERGING,
+    grey,
+    overlay,
+    OVERLAY_GREYS,
+    painted,
+    SEQUENTIAL,
+)
+from matplotlib.figure import Figure
+from PIL import Image
+
+SIZE = (24, 32)
+COLORS = torch.tensor([[1.0, 0, 0], [1, 1, 1], [0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def random_tensor(*shape, low=-1.0, high=1.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return low + (high - low) * torch.rand(*shape, generator=generator)
+
+
+def random_picture(*shape):
+    return random_tensor(*(shape or (3, *SIZE)), low=0.0)
+
+
+def random_video(n_frames=5):
+    return random_picture(3, n_frames, *SIZE)
+
+
+FIGURES = {
+    "overlay": lambda: overlay_figure(random_picture(), {"a": random_tensor(3, *SIZE)}),
+    "colors": lambda: color_saliency_figure(
+        random_picture(), random_tensor(4, *SIZE), COLORS
+    ),
+    "strip": lambda: video_strip(random_video(), random_tensor(1, 5, *SIZE)),
+}
+
+
+class TestShownMap:
+    def test_channels_are_summed_before_scaling(self):
+        channels = random_tensor(3, *SIZE)
+        expected = channels.sum(0) / channels.sum(0).abs().max()
+        shown = shown_map(channels, percentile=100)
+        np.testing.assert_allclose(shown, expected, atol=1e-6)
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_scaling_is_symmetric(self, sign):
+        attribution = random_tensor(1, *SIZE)
+        shown = shown_map(sign * attribution)
+        np.testing.assert_array_equal(shown, sign * shown_map(attribution))
+        assert np.abs(shown).max() == 1
+
+    def test_nonnegative_map_starts_at_zero(self):
+        shown = shown_map(torch.tensor([[0.0, 2.0], [4.0, 8.0]]), percentile=100)
+        np.testing.assert_array_equal(shown, [[0, 0.25], [0.5, 1]])
+
+    @pytest.mark.parametrize("value, expected", [(0.0, 0), (3.0, 1), (-1e-300, -1)])
+    def test_constant_map(self, value, expected):
+        shown = shown_map(np.full(SIZE, value))
+        np.testing.assert_array_equal(shown, np.full(SIZE, float(expected)))
+
+    def test_outliers_do_not_hide_the_rest(self):
+        attribution = random_tensor(1, *SIZE, low=0.5)
+        attribution[0, 0, :3] = 1e30
+        assert shown_map(attribution)[1:].min() > 0.4
+
+    def test_zeros_do_not_count_as_magnitudes(self):
+        attribution = torch.zeros(1, *SIZE)
+        attribution[0, 0, 0] = 5
+        assert shown_map(attribution)[0, 0] == 1
+
+    def test_layer_map_comes_out_at_picture_size(self):
+        ramp = torch.linspace(-1, 1, 7).expand(1, 7, 7)
+        shown = shown_map(ramp, size=(224, 224))
+        assert shown.shape == (224, 224)
+        assert (np.diff(shown, axis=1) >= 0).all()
+        np.testing.assert_allclose(shown, -shown[:, ::-1], atol=1e-6)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_dtype_gradient_and_layout_do_not_matter(self, dtype):
+        attribution = random_tensor(3, *SIZE).to(dtype).requires_grad_()
+        shown = shown_map(attribution)
+        assert shown.dtype == np.float64
+        np.testing.assert_array_equal(shown, shown_map(to_numpy_image(attribution)))
+
+
+class TestPainting:
+    def test_zero_has_the_middle_entry_of_an_odd_colormap(self):
+        middle = DIVERGING(0.5)
+        assert DIVERGING.N % 2 == 1
+        assert middle == tuple(DIVERGING.colors[DIVERGING.N // 2])
+        assert middle[0] == middle[1] == middle[2] and middle[3] == 0
+        assert SEQUENTIAL(0.0)[3] == 0
+
+    @pytest.mark.parametrize("signed", [True, False])
+    def test_zero_map_is_the_grey_picture(self, signed):
+        picture = to_numpy_image(random_picture())
+        shown = overlay(picture, np.zeros(SIZE), signed)
+        np.testing.assert_array_equal(shown, grey(picture, OVERLAY_GREYS))
+
+    @pytest.mark.parametrize("strength", [0.01, 0.3, 1.0])
+    def test_positive_is_red_and_negative_is_blue(self, strength):
+        picture = np.full((1, 1, 3), 0.5)
+        red, _, blue = overlay(picture, np.array([[strength]]), True)[0, 0]
+        assert red > blue
+        red, _, blue = overlay(picture, np.array([[-strength]]), True)[0, 0]
+        assert blue > red
+
+    @pytest.mark.parametrize("color", COLORS.double().numpy())
+    def test_no_paint_looks_like_its_opposite(self, color):
+        """Negative values give dots in any panel, positive ones never."""
+        picture, strength = np.full((*SIZE, 3), 0.5), np.full(SIZE, 0.6)
+        positive = painted(picture, strength, color)
+        negative = painted(picture, -strength, color)
+        assert len(np.unique(positive.reshape(-1, 3), axis=0)) == 1
+        assert len(np.unique(negative.reshape(-1, 3), axis=0)) == 2
+        assert np.ptp(negative) > 0.3
+
+    def test_area_of_dots_grows_with_strength(self):
+        picture, color = np.full((26, 26, 3), 0.5), np.ones(3)
+        means = [
+            painted(picture, np.full((26, 26), -strength), color).mean()
+            for strength in (0.0, 0.2, 0.6, 1.0)
+        ]
+        assert (np.diff(means) < -0.02).all()
+
+    def test_best_color_is_the_largest_positive_one(self):
+        values = np.array([[[0.9, -0.5, 0.1]], [[0.2, -0.1, 0.8]]])
+        colors = np.array([[1.0, 0, 0], [0, 0, 1.0]])
+        pixels, strength = best_colors(np.full((1, 3, 3), 0.5), values, colors)
+        np.testing.assert_array_equal(strength, [[0.9, 0, 0.8]])
+        assert pixels[0, 0].argmax() == 0 and pixels[0, 2].argmax() == 2
+        assert np.ptp(pixels[0, 1]) < 1e-12
+
+
+class TestFigures:
+    @pytest.mark.parametrize("n_maps", [1, 3, 9])
+    def test_overlay_has_a_panel_for_each_map_and_one_color_bar(self, n_maps):
+        maps = {f"method {i}": random_tensor(1, *SIZE, seed=i) for i in range(n_maps)}
+        *panels, bar = overlay_figure(random_picture(), maps).axes
+        assert [panel.get_title() for panel in panels] == ["picture", *maps]
+        assert bar.get_ylim() == (-1, 1)
+
+    def test_one_signed_map_makes_all_signed(self):
+        positive = random_tensor(1, *SIZE, low=0.0)
+        picture = random_picture()
+        assert overlay_figure(picture, {"a": positive}).axes[-1].get_ylim() == (0, 1)
+        both = {"a": positive, "b": -positive}
+        assert overlay_figure(picture, both).axes[-1].get_ylim() == (-1, 1)
+
+    def test_picture_is_shown_as_it_is(self):
+        picture = random_picture()
+        figure = overlay_figure(picture, {"a": torch.zeros(1, *SIZE)})
+        shown = figure.axes[0].images[0].get_array()
+        np.testing.assert_array_equal(shown, to_numpy_image(picture))
+
+    @pytest.mark.parametrize("picture", [random_picture(1, *SIZE), random_picture()])
+    @pytest.mark.parametrize("as_array", [False, True])
+    def test_pictures_in_every_form(self, picture, as_array):
+        picture = to_numpy_image(picture) if as_array else picture.half()
+        assert overlay_figure(picture, {"a": torch.rand(1, 6, 8)}).axes
+
+    def test_colors_have_a_panel_each_and_share_one_scale(self):
+        maps = random_tensor(4, *SIZE)
+        maps[1] *= 10
+        names = ["red", "white", "black", "grey"]
+        panels = color_saliency_figure(random_picture(), maps, COLORS, names).axes
+        titles = [panel.get_title() for panel in panels]
+        assert titles == ["picture", *names, "best color"]
+        bars = [panel.child_axes[0] for panel in panels[1:-1]]
+        ticks = {tuple(t.get_text() for t in bar.get_xticklabels()) for bar in bars}
+        assert len(ticks) == 1
+
+    def test_colors_without_names_show_their_codes(self):
+        panels = FIGURES["colors"]().axes
+        titles = [panel.get_title() for panel in panels[1:-1]]
+        assert titles == ["#ff0000", "#ffffff", "#000000", "#808080"]
+
+    @pytest.mark.parametrize("n_frames, expected", [(1, 1), (3, 3), (8, 5)])
+    def test_strip_has_two_rows(self, n_frames, expected):
+        maps = random_tensor(1, 5, *SIZE)
+        figure = video_strip(random_video(), maps, n_frames=n_frames)
+        assert len(figure.axes) == 2 * expected + 1
+
+    def test_strip_shows_first_and_last_frame_on_one_scale(self):
+        maps = torch.zeros(1, 5, *SIZE)
+        maps[0, 4] = 2.0
+        figure = video_strip(random_video(), maps, n_frames=2)
+        first, last, below_first, below_last, _ = figure.axes
+        assert (first.get_title(), last.get_title()) == ("frame 0", "frame 4")
+        assert np.ptp(below_first.images[0].get_array(), axis=-1).max() == 0
+        assert np.ptp(below_last.images[0].get_array(), axis=-1).min() > 0
+
+    def test_layer_map_of_a_video(self):
+        assert video_strip(random_video(), random_tensor(8, 2, 3, 4)).axes
+
+    @pytest.mark.parametrize("size", [(24, 32), (64, 24)])
+    @pytest.mark.parametrize("n_maps", [3, 9])
+    def test_titles_stay_apart_and_inside(self, n_maps, size):
+        names = [f"Layer CAMERAS of some_long_module.{i}" for i in range(n_maps)]
+        maps = {name: torch.rand(1, *size) for name in names}
+        figure = overlay_figure(random_picture(3, *size), maps)
+        figure.draw_without_rendering()
+        texts = [panel.title for panel in figure.axes[:-1]]
+        texts += [panel.xaxis.label for panel in figure.axes[1:-1]]
+        boxes = [text.get_window_extent() for text in texts]
+        for i, box in enumerate(boxes):
+            assert figure.bbox.containsx(box.x0) and figure.bbox.containsx(box.x1)
+            assert figure.bbox.containsy(box.y0) and figure.bbox.containsy(box.y1)
+            assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+class TestGif:
+    @pytest.mark.parametrize("duration", [120, 50])
+    def test_frames_duration_and_loop(self, duration):
+        content = video_gif(random_video(), random_tensor(1, 5, *SIZE), duration)
+        with Image.open(BytesIO(content)) as gif:
+            assert gif.format == "GIF" and gif.n_frames == 5
+            assert gif.info["loop"] == 0
+            for t in range(5):
+                gif.seek(t)
+                assert gif.info["duration"] == duration
+
+    def test_frame_lies_beside_overlay(self):
+        video = torch.ones(3, 2, *SIZE)
+        maps = torch.ones(1, 2, *SIZE)
+        maps[0, 1] = -1
+        with Image.open(BytesIO(video_gif(video, maps))) as gif:
+            frames = []
+            for t in range(2):
+                gif.seek(t)
+                frames.append(np.asarray(gif.convert("RGB")).astype(int))
+        height, width = SIZE
+        assert frames[0].shape == (height, 2 * width + 1, 3)
+        for frame, strong, weak in ((frames[0], 0, 2), (frames[1], 2, 0)):
+            assert frame[:, :width].min() > 250
+            assert (frame[:, -width:, strong] > frame[:, -width:, weak]).all()
+
+
+class TestGlobalState:
+    @pytest.mark.parametrize("name", [*FIGURES, "gif"])
+    def test_nothing_global_changes(self, name):
+        from matplotlib import pyplot
+
+        def state():
+            return (
+                dict(matplotlib.rcParams),
+                matplotlib.get_backend(auto_select=False),
+                pyplot.get_fignums(),
+                random.getstate(),
+                str(np.random.get_state()),
+                torch.get_rng_state().tolist(),
+            )
+
+        before = state()
+        if name == "gif":
+            video_gif(random_video(), random_tensor(1, 5, *SIZE))
+        else:
+            figure = FIGURES[name]()
+            assert isinstance(figure, Figure)
+            figure.savefig(BytesIO(), format="png", dpi=40)
+        assert state() == before
+
+    def test_arguments_are_not_changed(self):
+        picture, attribution = random_picture().double(), random_tensor(3, *SIZE)
+        copies = picture.clone(), attribution.clone()
+        overlay_figure(picture, {"a": attribution})
+        to_numpy_image(picture)[:] = 7
+        assert torch.equal(picture, copies[0]) and torch.equal(attribution, copies[1])
+
+
+def test_captum_draws_our_maps():
+    figure, _ = visualization.visualize_image_attr(
+        to_numpy_image(random_tensor(3, *SIZE).requires_grad_()),
+        to_numpy_image(random_picture()),
+        method="blended_heat_map",
+        sign="all",
+        use_pyplot=False,
+    )
+    assert isinstance(figure, Figure)
+
+
+def broken(tensor, value, n_broken=3):
+    tensor = tensor.clone()
+    tensor.view(-1)[:n_broken] = value
+    return tensor
+
+
+PICTURE, MAP, VIDEO = random_picture(), random_tensor(1, *SIZE), random_video()
+ERRORS = [
+    (lambda: overlay_figure(broken(PICTURE, torch.nan), {"a": MAP}), "picture.* 3 NaN"),
+    (lambda: overlay_figure(PICTURE, {"a": broken(MAP, torch.inf)}), "'a'.* 3 NaN"),
+    (lambda: overlay_figure(PICTURE * 255, {"a": MAP}), r"picture.* 25\d.*\[0, 1\]"),
+    (lambda: overlay_figure(PICTURE[:2], {"a": MAP}), "picture has 2 channels"),
+    (lambda: overlay_figure(PICTURE[None], {"a": MAP}), "picture has shape.*batch"),
+    (lambda: overlay_figure(PICTURE, {}), "maps is empty"),
+    (lambda: overlay_figure(PICTURE, {"a": MAP[None]}), "'a'.*batch"),
+    (lambda: overlay_figure(PICTURE, {"a": MAP[..., :9]}), r"'a'.*\(24, 9\).*\(24, 32"),
+    (lambda: overlay_figure(PICTURE, {"a": torch.rand(1, 25, 33)}), "'a'.*smaller"),
+    (lambda: overlay_figure(PICTURE, {"a": MAP.numpy()}), "'a'.*proportions"),
+    (lambda: overlay_figure(PICTURE, {"a": MAP[:, :0]}), "'a'.*at least one value"),
+    (lambda: color_saliency_figure(PICTURE, MAP, COLORS), "maps holds 1 .* 4 colors"),
+    (
+        lambda: color_saliency_figure(PICTURE, MAP, COLORS[:1], ["a", "b"]),
+        "names has 2 entries.* 1 colors",
+    ),
+    (lambda: color_saliency_figure(PICTURE, MAP, COLORS[:1, :2]), "colors has shape"),
+    (lambda: color_saliency_figure(PICTURE, MAP, -COLORS[:1]), "colors holds values"),
+    (lambda: video_strip(VIDEO, MAP[0]), "maps has shape"),
+    (lambda: video_strip(VIDEO, random_tensor(1, 6, 2, 2)), "maps has size"),
+    (lambda: video_strip(PICTURE, VIDEO), "video has shape"),
+    (lambda: overlay_figure(PICTURE[0], {"a": MAP}), "picture has shape"),
+    (lambda: video_strip(VIDEO, VIDEO, n_frames=0), "n_frames is 0"),
+    (lambda: video_gif(VIDEO, broken(VIDEO, -torch.inf)), "maps holds 3 NaN"),
+    (lambda: video_gif(VIDEO, VIDEO, frame_duration=5), "frame_duration is 5"),
+    (lambda: shown_map(MAP, percentile=0), "percentile is 0"),
+    (lambda: to_numpy_image(MAP[0]), "image has shape"),
+]
+TYPE_ERRORS = [
+    (lambda: overlay_figure(PICTURE, MAP), "maps is a Tensor"),
+    (lambda: overlay_figure([[0.5]], {"a": MAP}), "picture is a list"),
+    (lambda: overlay_figure(PICTURE, {"a": None}), "'a'.* is a NoneType"),
+    (lambda: color_saliency_figure(PICTURE, MAP, "red"), "colors is a str"),
+    (lambda: to_numpy_image(np.zeros((2, 2, 3))), "image is a ndarray"),
+]
+
+
+@pytest.mark.parametrize("call, message", ERRORS)
+def test_value_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("call, message", TYPE_ERRORS)
+def test_type_errors(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()

@@ -1,0 +1,401 @@
+import csv
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.models import densenet121, googlenet, squeezenet1_1, WeightsEnum
+
+from captum_ext.zoo import (
+    find_class,
+    load,
+    SIGN_CLASSES,
+    sign_scene,
+    sign_video,
+    SignDataset,
+    SignsClassifier,
+    train_signs_classifier,
+)
+from captum_ext.zoo.signs import COLOR_PAIRS
+from captum_ext.zoo.signs_classifier import __main__ as command, WEIGHTS_FILE
+from captum_ext.zoo.signs_classifier.training import confusion, draw_scenes
+
+TINY: dict[str, Any] = {"n_scenes": 64, "n_epochs": 1, "batch_size": 32}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two scenes, videos or state dicts are equal bit by bit."""
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def pil(picture: Tensor) -> Image.Image:
+    return Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def assert_tight(mask: Tensor, box: tuple[int, int, int, int]) -> None:
+    x0, y0, x1, y1 = box
+    inside = mask[y0:y1, x0:x1]
+    assert inside.sum() == mask.sum() > 0
+    assert inside[0].any() and inside[-1].any()
+    assert inside[:, 0].any() and inside[:, -1].any()
+
+
+# Scenes
+
+
+@pytest.mark.parametrize("draw", [sign_scene, sign_video])
+def test_a_scene_is_a_function_of_its_seed(draw: Callable[..., Any]) -> None:
+    assert same(draw(5), draw(5))
+    assert not torch.equal(draw(5).picture, draw(6).picture)
+
+
+def test_an_item_does_not_depend_on_the_length() -> None:
+    scene = sign_scene(10)
+    for n in (4, 50):
+        picture, label = SignDataset(n, seed=7)[3]
+        assert torch.equal(picture, scene.picture) and label == scene.label
+
+
+def test_a_data_set_feeds_a_loader() -> None:
+    batches = list(DataLoader(SignDataset(3, seed=1, size=32), batch_size=2))
+    assert [list(pictures.shape) for pictures, _ in batches] == [
+        [2, 3, 32, 32],
+        [1, 3, 32, 32],
+    ]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_masks_boxes_and_the_largest_sign(seed: int) -> None:
+    scene = sign_scene(seed, n_signs=1 + seed % 4)
+    assert scene.picture.shape == (3, 96, 96) and scene.picture.dtype == torch.float32
+    assert 0 <= scene.picture.min() and scene.picture.max() <= 1
+    assert len(scene.objects) == 1 + seed % 4
+    assert scene.label == scene.objects[0].label
+    for item in scene.objects:
+        assert_tight(item.mask, item.box)
+    areas = [int(item.mask.sum()) for item in scene.objects]
+    assert all(60 < area < 0.7 * areas[0] for area in areas[1:])
+    assert torch.stack([item.mask for item in scene.objects]).sum(0).max() == 1
+
+
+def test_every_class_can_be_asked_for_and_comes_by_itself() -> None:
+    labels = range(len(SIGN_CLASSES))
+    assert [sign_scene(0, label=label).label for label in labels] == list(labels)
+    assert {sign_scene(seed, size=32).label for seed in range(150)} == set(labels)
+
+
+@pytest.mark.parametrize("pair", COLOR_PAIRS)
+def test_color_pairs_differ_in_the_fill_of_the_main_sign(pair: tuple[int, int]) -> None:
+    one, other = (sign_scene(3, label=label) for label in pair)
+    differs = (one.picture != other.picture).any(0)
+    mask = one.objects[0].mask
+    assert not (differs & ~mask).any()
+    assert 0.25 < differs.sum() / mask.sum() < 0.9
+    for a, b in zip(one.objects, other.objects):
+        assert torch.equal(a.mask, b.mask)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_occlusion_hides_a_part_of_the_main_sign_and_nothing_else(seed: int) -> None:
+    free, hidden = (sign_scene(seed, n_signs=3, occluded=o) for o in (False, True))
+    shares = [
+        float((b.mask & a.mask).sum() / a.mask.sum())
+        for a, b in zip(free.objects, hidden.objects)
+    ]
+    assert 0.65 < shares[0] < 1
+    assert shares[1:] == [1, 1]
+
+
+def test_a_scene_is_the_same_at_every_size() -> None:
+    small, large = (sign_scene(4, size=size).picture for size in (48, 192))
+    shrunk = torch.nn.functional.avg_pool2d(large, 4)
+    assert (small - shrunk).abs().mean() < 0.025
+
+
+@pytest.mark.parametrize("occluded", [False, True])
+def test_the_sign_of_a_video_moves(occluded: bool) -> None:
+    video = sign_video(2, n_frames=6, size=64, occluded=occluded)
+    assert video.picture.shape == (3, 6, 64, 64)
+    assert video.masks.shape == (6, 64, 64) and video.boxes.shape == (6, 4)
+    for mask, box in zip(video.masks, video.boxes):
+        assert_tight(mask, tuple(box.tolist()))
+    places = torch.stack([mask.nonzero().float().mean(0) for mask in video.masks])
+    steps = (places[1:] - places[:-1]).norm(dim=1)
+    assert (steps > 1).all() and (places[-1] - places[0]).norm() > 15
+    assert video.masks[0].sum() != video.masks[-1].sum()
+
+
+def test_the_scenery_of_a_video_stands_still() -> None:
+    video = sign_video(2, n_frames=4)
+    picture = video.picture[:, :, :, video.masks.any(0).any(0).logical_not()]
+    assert (picture[:, 1:] - picture[:, :-1]).abs().mean() < 0.03
+
+
+@pytest.mark.parametrize(
+    "call, error, said",
+    [
+        (lambda: sign_scene("0"), TypeError, "seed is .0., expected an int"),
+        (lambda: sign_scene(-1), ValueError, "seed is -1, expected 0 to 4294967295"),
+        (lambda: sign_scene(2**32), ValueError, "seed is"),
+        (lambda: sign_scene(0, size=31), ValueError, "size is 31, expected 32"),
+        (lambda: sign_scene(0, n_signs=5), ValueError, "n_signs is 5, expected 1 to 4"),
+        (lambda: sign_scene(0, label=16), ValueError, "label is 16, expected 0 to 15"),
+        (lambda: sign_video(0, n_frames=1), ValueError, "n_frames is 1, expected 2"),
+        (lambda: SignDataset(0), ValueError, "n is 0, expected 1"),
+        (lambda: SignDataset(2, seed=2**32 - 1), ValueError, "seed is"),
+        (lambda: SignDataset(2)[2], IndexError, "index is 2, expected 0 to 1"),
+    ],
+)
+def test_bad_arguments_of_scenes(
+    call: Callable[[], Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        call()
+
+
+# The classifier
+
+
+def test_the_shipped_classifier_is_right_on_fresh_scenes() -> None:
+    counts = confusion(load("signs").model, *draw_scenes(500, 10_000_000, False))
+    assert counts.diagonal().sum() / counts.sum() >= 0.97
+
+
+def test_the_shipped_file_is_small() -> None:
+    assert WEIGHTS_FILE.stat().st_size <= 1_000_000
+
+
+@pytest.mark.parametrize("height, width", [(96, 96), (64, 128), (224, 224)])
+def test_the_classifier_takes_any_size(height: int, width: int) -> None:
+    model = load("signs").model
+    assert isinstance(model, SignsClassifier)
+    x = torch.zeros(2, 3, height, width)
+    assert model(x).shape == (2, len(SIGN_CLASSES))
+    assert model.features(x).shape == (2, 96, height // 8, width // 8)
+
+
+def test_training_is_a_function_of_its_seed() -> None:
+    states = []
+    for seed in (3, 3, 4):
+        torch.rand(1)
+        states.append(dict(train_signs_classifier(seed, **TINY).state_dict()))
+    assert same(states[0], states[1]) and not same(states[0], states[2])
+
+
+def test_bad_arguments_of_training() -> None:
+    with pytest.raises(ValueError, match="n_scenes is 8, expected at least one batch"):
+        train_signs_classifier(n_scenes=8)
+    with pytest.raises(ValueError, match="n_epochs is 0"):
+        train_signs_classifier(n_epochs=0)
+
+
+def test_the_command_writes_a_loadable_file_and_prints_its_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new.pt"
+    monkeypatch.setattr(
+        command,
+        "train_signs_classifier",
+        lambda seed, show_progress: train_signs_classifier(seed, **TINY),
+    )
+    monkeypatch.setattr(command, "N_HELD_OUT", 40)
+    monkeypatch.setattr(sys, "argv", ["command", "--output", str(output)])
+    command.main()
+    assert list(tmp_path.iterdir()) == [output]
+    assert load("signs", weights=output).class_names == SIGN_CLASSES
+    assert "on 40 scenes of seeds 0 to 39" in capsys.readouterr().out
+
+
+def test_the_global_random_numbers_are_untouched(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    torch.save(squeezenet1_1().state_dict(), file)
+    state = torch.get_rng_state()
+    sign_scene(0)
+    sign_video(0, n_frames=2)
+    train_signs_classifier(**TINY)
+    load("signs")
+    load("squeezenet1_1", weights=file)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# Models by name
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+def test_preprocessing_takes_every_kind_of_image(mode: str) -> None:
+    image = pil(sign_scene(0, size=150).picture).convert(mode)
+    assert load("signs").preprocess(image).shape == (3, 96, 96)
+
+
+def test_mean_and_std_give_the_picture_back() -> None:
+    signs, picture = load("signs"), sign_scene(1).picture
+    mean, std = torch.tensor(signs.mean), torch.tensor(signs.std)
+    shown = signs.preprocess(pil(picture)) * std[:, None, None] + mean[:, None, None]
+    assert (shown - picture).abs().max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("n_classes", [10, 1000])
+@pytest.mark.parametrize(
+    "packed",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {f"module.{key}": value for key, value in state.items()},
+    ],
+)
+def test_a_state_dict_file_gives_its_model(
+    tmp_path: Path, n_classes: int, packed: Callable[[dict[str, Tensor]], Any]
+) -> None:
+    saved, file = squeezenet1_1(num_classes=n_classes).eval(), tmp_path / "weights.pt"
+    torch.save(packed(saved.state_dict()), file)
+    loaded = load("squeezenet1_1", weights=file)
+    x = loaded.preprocess(Image.new("RGB", (300, 250), "red"))[None]
+    assert not loaded.model.training and x.shape == (1, 3, 224, 224)
+    assert torch.equal(loaded.model(x), saved(x))
+    assert len(loaded.class_names) == n_classes
+    assert loaded.class_names[0] == {10: "class 0", 1000: "tench"}[n_classes]
+
+
+def test_files_of_old_densenets_and_of_googlenets_without_auxiliaries_load(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "weights.pt"
+    densenet = densenet121().state_dict()
+    old = {
+        key.replace("norm1", "norm.1").replace("conv2", "conv.2"): value
+        for key, value in densenet.items()
+        if "denselayer" in key
+    }
+    rest = {key: v for key, v in densenet.items() if "denselayer" not in key}
+    torch.save({**old, **rest}, file)
+    assert same(dict(load("densenet121", file).model.state_dict()), dict(densenet))
+    bare = googlenet(aux_logits=False, init_weights=False).state_dict()
+    torch.save(bare, file)
+    assert same(dict(load("googlenet", file).model.state_dict()), dict(bare))
+
+
+@pytest.mark.parametrize("weights", [None, "DEFAULT", "IMAGENET1K_V1"])
+def test_weights_by_torchvision_name(
+    weights: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = squeezenet1_1().state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *_, **__: state)
+    loaded = load("squeezenet1_1", weights)
+    assert same(dict(loaded.model.state_dict()), dict(state))
+    assert loaded.class_names[:2] == ("tench", "goldfish")
+    assert loaded.mean == (0.485, 0.456, 0.406) and not loaded.model.training
+
+
+def test_a_download_that_fails_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def urlopen(*_: Any, **__: Any) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", urlopen)
+    with pytest.raises(OSError, match="no route to host.* pass it as weights=FILE"):
+        load("squeezenet1_1")
+
+
+def test_an_unknown_model_names_those_like_it() -> None:
+    with pytest.raises(ValueError, match="name is 'resnet5', .*perhaps 'resnet"):
+        load("resnet5")
+
+
+@pytest.mark.parametrize("name", ["signs", "resnet18"])
+def test_weights_that_are_no_file(name: str) -> None:
+    with pytest.raises(ValueError, match="weights is 'none.pt', expected an existing"):
+        load(name, weights="none.pt")
+
+
+def test_weights_of_another_model(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    state = SignsClassifier().state_dict()
+    torch.save(state, file)
+    with pytest.raises(ValueError, match="do not fit resnet18: conv1.weight is miss"):
+        load("resnet18", weights=file)
+    torch.save({**state, "classifier.bias": torch.zeros(3)}, file)
+    with pytest.raises(ValueError, match=r"classifier.bias is \(3,\) instead of \(16,"):
+        load("signs", weights=file)
+    torch.save({**state, "more": torch.zeros(1)}, file)
+    with pytest.raises(ValueError, match="more is not in the model"):
+        load("signs", weights=file)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda file: file.write_text("hello"),
+        lambda file: file.write_bytes(b""),
+        lambda file: pil(torch.rand(3, 8, 8)).save(file, "PNG"),
+        lambda file: torch.save([1, 2], file),
+        lambda file: torch.save({"epoch": 1}, file),
+        lambda file: torch.save({1: torch.zeros(1)}, file),
+        lambda file: torch.save(SignsClassifier(), file),
+    ],
+)
+def test_files_that_hold_no_state_dict(
+    write: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "weights.pt"
+    write(file)
+    with pytest.raises(ValueError, match="it holds something else"):
+        load("signs", weights=file)
+
+
+@pytest.mark.parametrize(
+    "query, index",
+    [(3, 3), ("3", 3), ("Cardigan", 1), ("cardigan", 2), ("BOW", 0), ("sund", 4)],
+)
+def test_find_class(query: int | str, index: int) -> None:
+    names = ("bow", "Cardigan", "cardigan", "rainbow", "ice cream, sundae")
+    assert find_class(names, query) == index
+
+
+@pytest.mark.parametrize(
+    "query, said",
+    [
+        ("red circle", "class 'red circle' is ambiguous, .* 0 'red circle, bar'"),
+        ("red circel, bar", "unknown, .* perhaps 'red circle, bar'"),
+        (16, "class '16' is unknown, expected a name or an index from 0 to 15"),
+        (-1, "class '-1' is unknown"),
+    ],
+)
+def test_find_class_says_what_there_is(query: int | str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        find_class(SIGN_CLASSES, query)
+
+
+# Real networks
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_0"])
+def test_real_networks_name_real_pictures(name: str) -> None:
+    folder = os.environ.get("CAPTUM_EXT_DATA")
+    if folder is None:
+        pytest.skip("CAPTUM_EXT_DATA does not name the folder with the real data")
+    data = Path(folder)
+    loaded = load(name, weights=data / "models" / f"{name}.pt")
+    with open(data / "imagenet" / "boxes.csv", newline="") as file:
+        truth = {row["image"]: int(row["class_index"]) for row in csv.DictReader(file)}
+    pictures = list(truth)[:24]
+    images = [Image.open(data / "imagenet" / "images" / name) for name in pictures]
+    with torch.no_grad():
+        logits = loaded.model(torch.stack([loaded.preprocess(i) for i in images]))
+    top = logits.topk(5).indices
+    labels = torch.tensor([truth[picture] for picture in pictures])
+    assert (top == labels[:, None]).any(1).float().mean() >= 0.6
