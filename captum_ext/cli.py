@@ -10,7 +10,7 @@ from typing import Sequence
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from captum_ext import __version__, zoo
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Examples::
 
-        >>> main(["demo", "--output", "demo.png"])
-        0
+        >>> main(["explain", "missing.jpg"])
+        2
     """
     options = _parser().parse_args(arguments)
     try:
@@ -271,7 +271,7 @@ def _open_image(path: Path) -> Image.Image:
     if not path.is_file():
         raise ValueError(f"picture {str(path)!r} does not exist.")
     try:
-        return Image.open(path).convert("RGB")
+        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(
             f"picture {str(path)!r} cannot be read as a picture ({error})."

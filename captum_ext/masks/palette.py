@@ -38,8 +38,8 @@ class Palette(NamedTuple):
 
 def named_palette(
     names: int | Sequence[str] = 5,
-    mean: Sequence[float] = (0.0, 0.0, 0.0),
-    std: Sequence[float] = (1.0, 1.0, 1.0),
+    mean: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
+    std: Sequence[float] | Tensor = (1.0, 1.0, 1.0),
 ) -> Palette:
     """Named colours for MC-RISE in a model's normalised input space.
 
@@ -47,9 +47,10 @@ def named_palette(
         names (int or sequence of str, optional): Names among red, green, blue, black,
             white, yellow, magenta and cyan, or how many of them to take in this
             order: 5 or 8 give the palettes of the paper's sizes. Default: 5
-        mean (sequence of float, optional): Mean that preprocessing subtracts, one
-            number a channel. Default: 0, for inputs in [0, 1]
-        std (sequence of float, optional): Deviation by which it divides. Default: 1
+        mean (sequence of float or Tensor, optional): Mean that preprocessing
+            subtracts, one number a channel. Default: 0, for inputs in [0, 1]
+        std (sequence of float or Tensor, optional): Deviation by which it divides.
+            Default: 1
 
     Returns:
         *Palette* of K colours.
@@ -76,7 +77,7 @@ def named_palette(
             f"names must be among {', '.join(_NAMED)}, got {', '.join(unknown)}."
         )
     rgb = torch.tensor([_NAMED[name] for name in names])
-    colors = (rgb - torch.tensor(mean)) / torch.tensor(std)
+    colors = (rgb - torch.as_tensor(mean)) / torch.as_tensor(std)
     return Palette(tuple(names), rgb, colors)
 
 

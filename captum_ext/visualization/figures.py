@@ -36,6 +36,15 @@ from captum_ext.visualization.panels import (
     show,
 )
 
+__all__ = [
+    "BAR_DOTS",
+    "MAX_COLUMNS",
+    "OUTLINE",
+    "PANEL_INCHES",
+    "color_saliency_figure",
+    "overlay_figure",
+]
+
 MAX_COLUMNS = 6
 PANEL_INCHES = 2.0
 OUTLINE = 0.5

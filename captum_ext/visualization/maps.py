@@ -12,6 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+__all__ = [
+    "ArrayLike",
+    "DEFAULT_PERCENTILE",
+    "FloatArray",
+    "INTERPOLATION",
+    "LAYOUT",
+    "RANGE_TOLERANCE",
+    "finite_array",
+    "flat_map",
+    "read_array",
+    "read_picture",
+    "rescaled",
+    "robust_scale",
+    "shown_map",
+    "to_numpy_image",
+]
+
 FloatArray = NDArray[np.float64]
 ArrayLike = Tensor | NDArray[np.generic]
 

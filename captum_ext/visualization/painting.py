@@ -11,6 +11,30 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
 
 from captum_ext.visualization.maps import FloatArray
 
+__all__ = [
+    "BLUE",
+    "DIVERGING",
+    "DOTS_PER_SIDE",
+    "GOLD",
+    "INK",
+    "LUMA",
+    "MAX_OPACITY",
+    "OVERLAY_GREYS",
+    "PAINT_GREYS",
+    "PIXELS_PER_DOT",
+    "RED",
+    "SEQUENTIAL",
+    "ZERO",
+    "best_colors",
+    "blend",
+    "color_scale",
+    "grey",
+    "halftone",
+    "opacity",
+    "overlay",
+    "painted",
+]
+
 LUMA = np.array([0.299, 0.587, 0.114])
 INK = np.full(3, 0.08)
 MAX_OPACITY = 0.85

@@ -19,6 +19,20 @@ from PIL import Image
 from captum_ext.visualization.maps import FloatArray
 from captum_ext.visualization.painting import color_scale
 
+__all__ = [
+    "BAR_INCHES",
+    "CHARACTERS_PER_INCH",
+    "DPI",
+    "GAP",
+    "LABEL_SIZE",
+    "LINE_INCHES",
+    "TITLE_SIZE",
+    "add_color_bar",
+    "panel_grid",
+    "show",
+    "stack_figures",
+]
+
 DPI = 150
 BAR_INCHES = 0.9
 GAP = 0.08

@@ -24,6 +24,13 @@ from captum_ext.visualization.panels import (
     show,
 )
 
+__all__ = [
+    "GAP_SHARE",
+    "PANEL_INCHES",
+    "video_gif",
+    "video_strip",
+]
+
 PANEL_INCHES = 1.35
 GAP_SHARE = 0.03
 

@@ -21,6 +21,12 @@ from captum_ext.zoo.signs_classifier import (
     WEIGHTS_FILE,
 )
 
+__all__ = [
+    "ZooModel",
+    "find_class",
+    "load",
+]
+
 
 class ZooModel(NamedTuple):
     """A classifier and what is needed to feed it and to read it.

@@ -14,6 +14,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+__all__ = [
+    "Box",
+    "COLORS",
+    "Distance",
+    "GLYPHS",
+    "RIM",
+    "SHAPES",
+    "Sign",
+    "Style",
+    "coverage",
+    "paint_box",
+    "paint_pole",
+    "paint_sign",
+    "pixel_centers",
+]
+
 COLORS = {
     "red": (0.80, 0.07, 0.10),
     "blue": (0.06, 0.27, 0.74),

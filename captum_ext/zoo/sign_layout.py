@@ -13,6 +13,15 @@ from torch.nn.functional import interpolate
 
 from captum_ext.zoo.sign_drawing import Box, Sign
 
+__all__ = [
+    "Layout",
+    "MAX_SIGNS",
+    "backdrop",
+    "draw_layout",
+    "light",
+    "uniform",
+]
+
 MAX_SIGNS = 4
 # Corners reach further than a radius; and two signs should not touch.
 _REACH = 1.35

@@ -22,6 +22,17 @@ from captum_ext.zoo.sign_drawing import (
 )
 from captum_ext.zoo.sign_layout import backdrop, draw_layout, light, MAX_SIGNS, uniform
 
+__all__ = [
+    "COLOR_PAIRS",
+    "SIGN_CLASSES",
+    "SignDataset",
+    "SignObject",
+    "SignScene",
+    "SignVideo",
+    "sign_scene",
+    "sign_video",
+]
+
 _STYLES = (
     Style("red", "circle", "bar"),
     Style("blue", "circle", "bar"),

@@ -7,6 +7,12 @@ from torch import nn, Tensor
 
 from captum_ext.zoo.signs import SIGN_CLASSES
 
+__all__ = [
+    "SignsClassifier",
+    "WEIGHTS_FILE",
+    "normalized",
+]
+
 WEIGHTS_FILE = Path(__file__).parents[1] / "signs_classifier.pt"
 """The trained state dict that comes with the package."""
 

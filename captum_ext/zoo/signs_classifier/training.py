@@ -10,6 +10,13 @@ from tqdm.auto import tqdm
 from captum_ext.zoo.signs import SIGN_CLASSES, SignDataset
 from captum_ext.zoo.signs_classifier.network import normalized, SignsClassifier
 
+__all__ = [
+    "FIRST_TRAINING_SEED",
+    "confusion",
+    "draw_scenes",
+    "train_signs_classifier",
+]
+
 FIRST_TRAINING_SEED = 2**31
 """Scenes of this seed and above are for training, those below never seen."""
 

@@ -1,0 +1,53 @@
+"""Peak memory of PN-RISE with many masks over that with few.
+
+Each number of masks runs in a process of its own, whose peak resident size is read at
+its end.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+
+
+def peak(n_masks: int) -> float:
+    """Peak resident size in MB of a process that spends so many masks."""
+    command = [sys.executable, __file__, "--child", str(n_masks)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(output.stdout)
+
+
+def child(n_masks: int) -> None:
+    from pictures import load_network, labelled_pictures
+
+    from captum_ext.attr import PNRISE
+
+    entry = load_network("mobilenet_v2")
+    picture = next(labelled_pictures(entry))
+    PNRISE(entry.model).attribute(
+        picture.inputs, target=0, n_masks=n_masks, perturbations_per_eval=4
+    )
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(kilobytes / 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child)
+        return
+    few, many = peak(500), peak(8000)
+    result = {
+        "benchmark": "memory",
+        "peak_mb_at_500_masks": round(few, 1),
+        "peak_mb_at_8000_masks": round(many, 1),
+        "difference_mb": round(many - few, 1),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Forward passes that the default estimator needs for the error of the paper's sum.
+
+Each picture is scored under 4000 masks drawn in pairs. Every single mask of them is
+distributed as in the paper, so all of them give the standard error that the paper's sum
+has at 4000 masks; the first n of them give that of the default estimator at n. The
+benchmark looks for the smallest n at which the root mean square of the error over the
+pixels is no larger. The class is the predicted one, the score its softmax probability.
+"""
+
+import argparse
+import json
+from statistics import median
+
+import torch
+from pictures import LabelledPicture, labelled_pictures, load_network
+from torch import Tensor
+
+from captum_ext._scores import ChunkedScores
+from captum_ext.attr import PNRISE
+from captum_ext.attr.estimators import cross_fit, standard_errors, uncontrolled
+from captum_ext.masks import GridLayout, apply_masks, draw_masks
+
+PAPER_MASKS = 4000
+PROBABILITIES = (0.5, 0.5)
+
+
+def passes_needed(score: ChunkedScores, inputs: Tensor, seed: int) -> int:
+    """Smallest even number of passes for the paper's error, PAPER_MASKS at the most."""
+    layout = GridLayout(inputs.shape[2:], (7, 7))
+    generator = torch.Generator().manual_seed(seed)
+    codes = draw_masks(layout, PROBABILITIES, PAPER_MASKS, generator, paired=True)
+
+    def perturb(start: int, stop: int) -> tuple[Tensor, ...]:
+        rows = codes[start:stop]
+        (masks,) = layout.expand(rows.indicators(1), rows.shifts)
+        return (apply_masks(inputs, [inputs.new_zeros(1)], masks),)
+
+    scores = score(perturb, 0, PAPER_MASKS)
+
+    def error(n_masks: int, block: int) -> float:
+        seen, known = codes[:n_masks], scores[:n_masks]
+        if block == 2:
+            fit = cross_fit(layout, seen, PROBABILITIES, known, block)
+        else:
+            fit = uncontrolled(known)
+        (errors,) = standard_errors(
+            layout, seen, PROBABILITIES, fit, block, PNRISE._contrast, inputs.device
+        )
+        return float(errors.square().mean().sqrt())
+
+    wanted = error(PAPER_MASKS, 1)
+    too_few, enough = 2, PAPER_MASKS // 2
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if error(2 * middle, 2) <= wanted:
+            enough = middle
+        else:
+            too_few = middle
+    return 2 * enough
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="mobilenet_v2")
+    parser.add_argument("--n-pictures", type=int, default=30)
+    arguments = parser.parse_args()
+    entry = load_network(arguments.model)
+
+    @torch.no_grad()
+    def probabilities(x: Tensor) -> Tensor:
+        return entry.model(x).softmax(1)
+
+    def row(picture: LabelledPicture, seed: int) -> tuple[int, bool, float]:
+        probability, target = probabilities(picture.inputs)[0].max(0)
+        score = ChunkedScores(probabilities, 1, int(target))
+        n_masks = passes_needed(score, picture.inputs, seed)
+        return n_masks, int(target) == picture.label, float(probability)
+
+    rows = []
+    for seed, picture in enumerate(labelled_pictures(entry)):
+        if len(rows) == arguments.n_pictures:
+            break
+        rows.append(row(picture, seed))
+        print(picture.name, *rows[-1], flush=True)
+
+    def middle(chosen: list[tuple[int, bool, float]]) -> dict[str, float]:
+        return {"pictures": len(chosen), "median_passes": median(r[0] for r in chosen)}
+
+    result = {
+        "benchmark": "passes",
+        "model": arguments.model,
+        "paper_masks": PAPER_MASKS,
+        "all": middle(rows),
+        "classified_right": middle([r for r in rows if r[1]]),
+        "right_and_sure": middle([r for r in rows if r[1] and r[2] >= 0.9]),
+        "threads": torch.get_num_threads(),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""RISE of the package dianna and ours: wall time for the same number of masks.
+
+dianna hands masked pictures to the model in batches of 100 unless told otherwise, in
+contiguous memory. It runs once so, and once at the fastest of several batch sizes;
+ours runs at the chunk that it finds by itself. Needs ``pip install dianna``.
+"""
+
+import argparse
+import json
+import time
+from statistics import median
+from typing import Callable
+
+import numpy as np
+import torch
+from dianna.methods.rise_image import RISEImage
+from numpy.typing import NDArray
+from pictures import labelled_pictures, load_network
+
+from captum_ext.attr import RISE
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n-masks", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    n_masks = arguments.n_masks
+    entry = load_network("mobilenet_v2")
+    picture = next(labelled_pictures(entry)).inputs
+    # The peer's users give a model as it is loaded, without a memory format.
+    plain = load_network("mobilenet_v2").model.to(memory_format=torch.contiguous_format)
+
+    @torch.no_grad()
+    def scores(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return plain(torch.from_numpy(np.ascontiguousarray(batch))).numpy()
+
+    def peer(batch_size: int, n_masks: int = n_masks) -> Callable[[], object]:
+        explainer = RISEImage(n_masks=n_masks, feature_res=7, p_keep=0.5)
+        array = picture[0].contiguous().numpy()
+        return lambda: explainer.explain(scores, array, [0], batch_size=batch_size)
+
+    def ours() -> object:
+        return RISE(entry.model).attribute(picture, target=0, n_masks=n_masks)
+
+    peer(4, 8)(), ours()
+    trial = {size: seconds(peer(size, 64)) for size in BATCH_SIZES}
+    best = min(trial, key=trial.__getitem__)
+    times = [
+        (seconds(ours), seconds(peer(100)), seconds(peer(best)))
+        for _ in range(arguments.repeats)
+    ]
+    result = {
+        "benchmark": "peer",
+        "peer": "dianna",
+        "n_masks": n_masks,
+        "ours_seconds": round(median(t[0] for t in times), 2),
+        "peer_default_over_ours": round(median(t[1] / t[0] for t in times), 2),
+        "peer_best_over_ours": round(median(t[2] / t[0] for t in times), 2),
+        "peer_default_batch": 100,
+        "peer_best_batch": best,
+        "repeats": arguments.repeats,
+        "threads": torch.get_num_threads(),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The command line: what it writes, and one line for what it cannot use."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from captum_ext.cli import main
+from captum_ext.zoo import load, sign_scene
+
+
+@pytest.fixture
+def scene_file(tmp_path: Path) -> Path:
+    picture = sign_scene(0).picture.permute(1, 2, 0).mul(255).byte().numpy()
+    path = tmp_path / "scene.png"
+    Image.fromarray(picture).save(path)
+    return path
+
+
+def test_demo_writes_one_figure(tmp_path, capsys):
+    output = tmp_path / "demo.png"
+    assert main(["demo", "--output", str(output)]) == 0
+    with Image.open(output) as figure:
+        assert figure.width > 800 and figure.height > 800
+    printed = capsys.readouterr().out
+    for title in ("PN-RISE", "RISE", "MC-RISE"):
+        assert title in printed
+
+
+@pytest.mark.parametrize("method", ["pn-rise", "rise", "mc-rise"])
+@pytest.mark.parametrize("suffix", [".npy", ".pt"])
+def test_explain_writes_figure_and_map(method, suffix, scene_file, tmp_path, capsys):
+    figure, saved = tmp_path / "out.png", tmp_path / f"map{suffix}"
+    arguments = ["explain", str(scene_file), "--model", "signs", "--method", method]
+    arguments += ["--n-masks", "64", "-o", str(figure), "--save-map", str(saved)]
+    assert main([*arguments, "--colors", "red,blue"]) == 0
+    printed = capsys.readouterr().out
+    assert "red circle, bar: probability" in printed and " s, " in printed
+    with Image.open(figure) as picture:
+        assert picture.width > 300
+    maps = np.load(saved) if suffix == ".npy" else torch.load(saved, weights_only=True)
+    assert maps.shape == ((2 if method == "mc-rise" else 3), 96, 96)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_figure_lies_beside_the_caller_by_default(scene_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["explain", str(scene_file), "--model", "signs", "--n-masks", "16"]
+    assert main(arguments) == 0
+    assert (tmp_path / "scene-pn-rise.png").is_file()
+
+
+def test_map_is_the_library_s(scene_file, tmp_path):
+    """The command explains the softmax probability of what the model sees."""
+    from captum_ext.attr import PNRISE
+
+    saved = tmp_path / "map.pt"
+    arguments = ["explain", str(scene_file), "--model", "signs", "--n-masks", "32"]
+    arguments += ["-o", str(tmp_path / "o.png"), "--save-map", str(saved)]
+    assert main([*arguments, "--target", "blue circle, bar", "--seed", "3"]) == 0
+    entry = load("signs")
+    inputs = entry.preprocess(Image.open(scene_file))[None]
+    expected = PNRISE(lambda x: entry.model(x).softmax(1)).attribute(
+        inputs, target=1, n_masks=32, seed=3
+    )
+    maps = torch.load(saved, weights_only=True)
+    torch.testing.assert_close(maps, expected[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"image": "missing.jpg"}, "missing.jpg"),
+        ({"image": "text.png"}, "text.png"),
+        ({"--model": "resnet5000"}, "resnet50"),
+        ({"--method": "magic"}, "pn-rise"),
+        ({"--target": "zebra"}, "zebra"),
+        ({"--target": "999"}, "999"),
+        ({"--weights": "missing.pt"}, "missing.pt"),
+        ({"--weights": "misfit.pt"}, "misfit.pt"),
+        ({"--n-masks": "1"}, "n_masks"),
+        ({"--colors": "red,mauve"}, "mauve"),
+        ({"-o": "nowhere/out.png"}, "nowhere"),
+        ({"-o": "out.docx"}, ".png"),
+        ({"--save-map": "map.csv"}, ".npy"),
+    ],
+    ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "",
+)
+def test_errors_are_one_line(change, words, scene_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("text.png").write_text("no picture")
+    torch.save({"weight": torch.zeros(3)}, "misfit.pt")
+    options = {"image": str(scene_file), "--model": "signs", **change}
+    image = options.pop("image")
+    arguments = ["explain", image, *(word for pair in options.items() for word in pair)]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("captum-ext: error: ") and error.count("\n") == 1
+    assert words in error and "Traceback" not in error
+
+
+def test_help_of_each_command(capsys):
+    for arguments in (["--help"], ["explain", "--help"], ["demo", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert "mc-rise" in printed and "softmax probability" in printed
+
+
+@pytest.mark.parametrize("method", ["pn-rise", "rise", "mc-rise"])
+def test_real_picture_and_network(method, tmp_path):
+    if "CAPTUM_EXT_DATA" not in os.environ:
+        pytest.skip("CAPTUM_EXT_DATA is unset: no real pictures and networks")
+    data = Path(os.environ["CAPTUM_EXT_DATA"])
+    image = data / "imagenet" / "images" / "ILSVRC2012_val_00000003.jpg"
+    output = tmp_path / "out.png"
+    arguments = ["explain", str(image), "--model", "mobilenet_v2", "--method", method]
+    arguments += ["--weights", str(data / "models" / "mobilenet_v2.pt")]
+    assert main([*arguments, "-o", str(output), "--n-masks", "40"]) == 0
+    assert output.stat().st_size > 10_000

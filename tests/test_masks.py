@@ -1,0 +1,533 @@
+"""Masks against loops and enumerations that are written out."""
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_ext.masks import (
+    GridLayout,
+    MaskCodes,
+    ProductLayout,
+    RegionLayout,
+    apply_masks,
+    draw_masks,
+    interpolation_rows,
+    memory_format_of,
+    named_palette,
+    picture_palette,
+)
+
+SHARED = torch.tensor([[[[0, 0, 4], [900_000_007, 4, 4]]]])
+PER_EXAMPLE = torch.tensor([[[5, 5, -3]], [[-3, 2, 2]], [[5, 2, 2]]])
+
+# Small enough to enumerate: at most 9 cells and 12 shifts.
+LAYOUTS = {
+    "1-D": lambda: GridLayout((7,), (3,)),
+    "1-D, one cell": lambda: GridLayout((4,), (1,)),
+    "1-D, a cell a pixel": lambda: GridLayout((4,), (4,)),
+    "2-D": lambda: GridLayout((5, 6), (2, 3)),
+    "3-D": lambda: GridLayout((2, 3, 5), (1, 2, 2)),
+    "regions": lambda: RegionLayout([SHARED]),
+    "regions of each example": lambda: RegionLayout([PER_EXAMPLE]),
+    "regions of two inputs": lambda: RegionLayout([SHARED, PER_EXAMPLE]),
+    "product": lambda: ProductLayout(
+        [
+            GridLayout((3, 4), (2, 2)),
+            RegionLayout([PER_EXAMPLE]),
+            GridLayout((5,), (2,)),
+        ]
+    ),
+}
+N_EXAMPLES = 3
+
+every_layout = pytest.mark.parametrize("name", LAYOUTS)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def some_shifts(layout, n_masks: int) -> Tensor:
+    drawn = [
+        torch.randint(n, (n_masks,), generator=generator(3)) for n in layout.n_shifts
+    ]
+    return torch.stack(drawn, 1) if drawn else torch.empty(n_masks, 0).long()
+
+
+def all_shifts(layout) -> Tensor:
+    ranges = [range(n) for n in layout.n_shifts]
+    return torch.tensor(list(itertools.product(*ranges))).reshape(
+        math.prod(layout.n_shifts), len(ranges)
+    )
+
+
+def all_codes(layout):
+    """Cells -1 and 1 (mean 0, variance 1) in every way, with every shift."""
+    cells = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=layout.n_cells)))
+    shifts = all_shifts(layout)
+    values = cells.double().repeat_interleave(len(shifts), 0)[:, None]
+    return values, shifts.repeat(len(cells), 1)
+
+
+def interpolated(position: int, size: int, n_cells: int, values: Tensor) -> Tensor:
+    """One pixel of an axis that is enlarged to (n_cells + 1) ceil(size / n_cells)."""
+    enlarged = (n_cells + 1) * math.ceil(size / n_cells)
+    source = max((position + 0.5) * n_cells / enlarged - 0.5, 0.0)
+    low = min(math.floor(source), n_cells - 1)
+    high = min(low + 1, n_cells - 1)
+    return (1 - (source - low)) * values[low] + (source - low) * values[high]
+
+
+def expanded_by_hand(size, grid, values: Tensor, shift) -> Tensor:
+    """One mask of one category, pixel by pixel."""
+    mask = torch.empty(size, dtype=torch.float64)
+    for pixel in itertools.product(*map(range, size)):
+        value = values.view(grid)
+        for axis, (n, s) in enumerate(zip(size, grid)):
+            value = interpolated(pixel[axis] + int(shift[axis]), n, s, value)
+        mask[pixel] = value
+    return mask
+
+
+def explicit_sum(layout, weights, values, shifts):
+    """sum_n weights[n] expand(values, shifts)[n], mask by mask: (K, B, ...)."""
+    sums = []
+    for masks in layout.expand(values, shifts):
+        masks = masks.expand(*masks.shape[:2], N_EXAMPLES, *masks.shape[3:])
+        total = torch.zeros_like(masks[0])
+        for n, b in itertools.product(range(len(masks)), range(N_EXAMPLES)):
+            total[:, b] += weights[n, b] * masks[n, :, b]
+        sums.append(total)
+    return sums
+
+
+@pytest.mark.parametrize("size, n_cells", [(4, 2), (7, 3), (5, 5), (6, 1), (224, 7)])
+def test_interpolation_rows(size, n_cells):
+    """Rows sum to 1, and are F.interpolate followed by a crop, for every shift."""
+    rows = interpolation_rows(size, n_cells)
+    n_shifts = math.ceil(size / n_cells)
+    assert rows.shape == (n_shifts, size, n_cells)
+    assert (rows >= 0).all()
+    torch.testing.assert_close(rows.sum(2), torch.ones(n_shifts, size))
+    cells = torch.rand(1, 1, n_cells, generator=generator())
+    large = F.interpolate(cells, (n_cells + 1) * n_shifts, mode="linear")[0, 0]
+    for shift in range(n_shifts):
+        expected = large[shift : shift + size]
+        torch.testing.assert_close(rows[shift] @ cells[0, 0], expected)
+
+
+@pytest.mark.parametrize(
+    "size, grid",
+    [((7,), (3,)), ((5, 6), (2, 3)), ((4, 4), (4, 1)), ((2, 5, 4), (2, 3, 2))],
+)
+def test_expand_is_the_loop_written_out(size, grid):
+    layout = GridLayout(size, grid)
+    values = numbers(4, 2, layout.n_cells)
+    shifts = some_shifts(layout, 4)
+    (masks,) = layout.expand(values, shifts)
+    assert masks.shape == (4, 2, 1, 1, *size)
+    for n, k in itertools.product(range(4), range(2)):
+        expected = expanded_by_hand(size, grid, values[n, k], shifts[n])
+        torch.testing.assert_close(masks[n, k, 0, 0], expected, atol=1e-6, rtol=0)
+
+
+def test_expanded_grid_is_bilinear_interpolation_and_crop():
+    """Algorithm 1 of the supplement, lines 9 and 10, in one call of torch."""
+    layout = GridLayout((9, 13), (3, 4))
+    values = numbers(5, 2, 12)
+    shifts = some_shifts(layout, 5)
+    (masks,) = layout.expand(values, shifts)
+    large = F.interpolate(values.unflatten(2, (3, 4)), (12, 20), mode="bilinear")
+    for n, (y, x) in enumerate(shifts.tolist()):
+        expected = large[n, :, y : y + 9, x : x + 13]
+        torch.testing.assert_close(masks[n, :, 0, 0], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("regions", [SHARED, PER_EXAMPLE], ids=["shared", "each"])
+def test_expand_looks_regions_up(regions):
+    """Cells are numbered by sorted label, whatever the labels."""
+    layout = RegionLayout([regions])
+    labels = sorted(set(regions.flatten().tolist()))
+    assert layout.n_cells == len(labels)
+    values = numbers(4, 2, len(labels))
+    (masks,) = layout.expand(values, torch.empty(4, 0))
+    assert masks.shape == (4, 2, *regions.shape)
+    for position in itertools.product(*map(range, regions.shape)):
+        cell = labels.index(int(regions[position]))
+        assert torch.equal(masks[(..., *position)], values[:, :, cell])
+
+
+def test_regions_of_one_label_are_one_cell_across_inputs():
+    layout = RegionLayout([torch.tensor([[7, 8]]), torch.tensor([[8, 9, 8]])])
+    values = numbers(2, 1, 3)
+    first, second = layout.expand(values, torch.empty(2, 0))
+    assert torch.equal(first[..., 1], second[..., 0])
+    assert torch.equal(second[..., 2], second[..., 0])
+
+
+def test_product_expands_its_parts_apart():
+    parts = [GridLayout((3, 4), (2, 2)), RegionLayout([PER_EXAMPLE])]
+    layout = ProductLayout(parts)
+    values, shifts = numbers(6, 2, layout.n_cells), some_shifts(layout, 6)
+    picture, table = layout.expand(values, shifts)
+    assert torch.equal(picture, parts[0].expand(values[..., :4], shifts)[0])
+    assert torch.equal(table, parts[1].expand(values[..., 4:], shifts)[0])
+
+
+@every_layout
+@pytest.mark.parametrize("n_fills", [1, 3])
+def test_accumulate_is_the_weighted_sum_of_masks(name, n_fills):
+    """<accumulate(w, v), g> = <w, <expand(v), g>>, term by term."""
+    layout = LAYOUTS[name]()
+    weights = numbers(11, N_EXAMPLES, seed=1)
+    values = numbers(11, n_fills, layout.n_cells)
+    shifts = some_shifts(layout, 11)
+    expected = explicit_sum(layout, weights, values, shifts)
+    maps = layout.accumulate(weights, values, shifts)
+    assert len(maps) == len(expected)
+    for total, known in zip(maps, expected):
+        assert total.dtype == torch.float64
+        torch.testing.assert_close(total.expand_as(known), known, atol=1e-6, rtol=1e-6)
+
+
+def test_accumulate_refuses_regions_of_another_batch():
+    layout = RegionLayout([PER_EXAMPLE])
+    with pytest.raises(ValueError, match="feature_mask must hold 1 or 2 examples"):
+        layout.accumulate(numbers(4, 2), numbers(4, 1, 3), torch.empty(4, 0))
+
+
+@every_layout
+def test_features_are_linear(name):
+    layout = LAYOUTS[name]()
+    one, other = numbers(5, 2, layout.n_cells), numbers(5, 2, layout.n_cells, seed=9)
+    shifts = some_shifts(layout, 5)
+    features = layout.features(one, shifts)
+    assert features.shape == (5, 2, layout.n_features)
+    torch.testing.assert_close(
+        layout.features(2 * one - 3 * other, shifts),
+        2 * features - 3 * layout.features(other, shifts),
+    )
+
+
+@pytest.mark.parametrize("size, grid", [((7,), (3,)), ((5, 6), (2, 3))])
+def test_features_of_a_grid_are_the_pooled_mask(size, grid):
+    layout = GridLayout(size, grid)
+    values, shifts = numbers(4, 2, layout.n_cells), some_shifts(layout, 4)
+    masks = layout.expand(values, shifts)[0][:, :, 0, 0]
+    pool = F.adaptive_avg_pool1d if len(size) == 1 else F.adaptive_avg_pool2d
+    windows = [min(s + 1, n) for n, s in zip(size, grid)]
+    expected = pool(masks, windows[0] if len(size) == 1 else windows).flatten(2)
+    torch.testing.assert_close(layout.features(values, shifts), expected)
+
+
+@every_layout
+def test_correlate_is_the_enumerated_covariance(name):
+    """Cov(m(lambda), phi . beta) over all cells and shifts, each equally likely."""
+    layout = LAYOUTS[name]()
+    values, shifts = all_codes(layout)
+    beta = numbers(2, layout.n_features, N_EXAMPLES, seed=4)
+    features = layout.features(values, shifts)[:, 0]
+    masks = layout.expand(values, shifts)
+    for k in range(2):
+        h = features @ beta[k]
+        assert h.mean(0).abs().max() < 1e-9
+        for mask, covariance in zip(masks, layout.correlate(beta)):
+            mask = mask[:, 0].expand(-1, N_EXAMPLES, *mask.shape[3:])
+            expected = torch.einsum("nb,nb...->b...", h, mask) / len(h)
+            torch.testing.assert_close(
+                covariance[k].expand_as(expected), expected, atol=1e-6, rtol=1e-6
+            )
+
+
+@every_layout
+def test_norm_is_the_enumerated_sum_of_variances(name):
+    layout = LAYOUTS[name]()
+    values, shifts = all_codes(layout)
+    features = layout.features(values, shifts)[:, 0]
+    variances = features.square().mean(0) - features.mean(0).square()
+    assert layout.norm == pytest.approx(float(variances.sum()), rel=1e-6)
+
+
+@every_layout
+def test_counts_and_shapes_of_what_is_drawn(name):
+    layout = LAYOUTS[name]()
+    codes = draw_masks(layout, (0.5, 0.5), 6, generator())
+    assert len(codes) == 6
+    assert codes.cells.shape == (6, layout.n_cells)
+    assert codes.shifts.shape == (6, len(layout.n_shifts))
+    masks = layout.expand(codes.indicators(1), codes.shifts)
+    assert all(mask.shape[:2] == (6, 1) for mask in masks)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize(
+    "probabilities", [(0.5, 0.5), (0.3, 0.7), (0.3, 0.2, 0.1, 0.4), (0.01, 0.99)]
+)
+def test_frequencies_of_categories(probabilities, paired):
+    """Each member of a pair, and each cell, within 4.5 standard errors."""
+    layout = RegionLayout([torch.arange(10)[None]])
+    codes = draw_masks(layout, probabilities, 4000, generator(), paired)
+    for members in (codes[::2], codes[1::2]):
+        for category, p in enumerate(probabilities):
+            share = (members.cells == category).double().mean(0)
+            error = math.sqrt(p * (1 - p) / len(members))
+            assert ((share - p).abs() <= 4.5 * error).all()
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_cells_are_independent(paired):
+    """Correlations of distinct cells, within 4.5 standard errors of 0."""
+    layout = RegionLayout([torch.arange(8)[None]])
+    cells = draw_masks(layout, (0.5, 0.5), 8000, generator(), paired).cells[::2]
+    correlation = torch.corrcoef(cells.T.double()) - torch.eye(8)
+    assert correlation.abs().max() <= 4.5 / math.sqrt(len(cells))
+
+
+def test_shifts_are_equally_likely():
+    layout = GridLayout((9, 10), (3, 2))
+    shifts = draw_masks(layout, (0.5, 0.5), 6000, generator()).shifts.long()
+    both = torch.bincount(5 * shifts[:, 0] + shifts[:, 1], minlength=15)
+    expected = 6000 / 15
+    assert len(both) == 15
+    assert ((both - expected).abs() <= 4.5 * math.sqrt(expected)).all()
+
+
+def test_shifts_of_a_long_axis_are_in_range():
+    """A recording of seconds has more shifts than 15 bits count."""
+    layout = RegionLayout([torch.arange(3)[None]])
+    layout.n_shifts = (60_000,)
+    shifts = draw_masks(layout, (0.5, 0.5), 200, generator()).shifts.long()
+    assert (shifts >= 0).all() and 40_000 < shifts.max() < 60_000
+
+
+def test_pairs_are_complementary_at_one_half():
+    layout = GridLayout((8, 8), (4, 4))
+    codes = draw_masks(layout, (0.5, 0.5), 2000, generator(), paired=True)
+    assert torch.equal(codes.cells[::2], 1 - codes.cells[1::2])
+    assert torch.equal(codes.shifts[::2], codes.shifts[1::2])
+    (masks,) = layout.expand(codes.indicators(1), codes.shifts)
+    torch.testing.assert_close(masks[::2] + masks[1::2], torch.ones_like(masks[::2]))
+
+
+@pytest.mark.parametrize("probabilities", [(0.3, 0.7), (0.5, 0.2, 0.3)])
+def test_pairs_never_share_an_extreme_category(probabilities):
+    """u and 1 - u: both can not lie in the first or last p < 1/2 of [0, 1)."""
+    layout = RegionLayout([torch.arange(10)[None]])
+    cells = draw_masks(layout, probabilities, 2000, generator(), paired=True).cells
+    both = cells[::2] == cells[1::2]
+    for category in (0, len(probabilities) - 1):
+        if probabilities[category] < 0.5:
+            assert not (both & (cells[::2] == category)).any()
+
+
+def test_odd_number_of_masks():
+    layout = RegionLayout([torch.arange(3)[None]])
+    assert len(draw_masks(layout, (0.5, 0.5), 7, generator())) == 7
+    assert len(draw_masks(layout, (0.5, 0.5), 7, generator(), paired=True)) == 6
+
+
+def test_seed_decides_and_the_global_generator_is_untouched():
+    layout = GridLayout((8, 8), (4, 4))
+    state = torch.get_rng_state()
+    one, same, other = (
+        draw_masks(layout, (0.5, 0.5), 20, generator(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(one.cells, same.cells) and torch.equal(one.shifts, same.shifts)
+    assert not torch.equal(one.cells, other.cells)
+
+
+@pytest.mark.parametrize(
+    "size, grid, n_bytes", [((224, 224), (7, 7), 53), ((16, 224, 224), (7, 7, 7), 349)]
+)
+def test_a_mask_takes_a_few_bytes(size, grid, n_bytes):
+    """One byte a cell and two an axis, in storage of just that size."""
+    codes = draw_masks(GridLayout(size, grid), (0.5, 0.5), 1000, generator())
+    parts = codes.cells, codes.shifts
+    stored = sum(part.untyped_storage().nbytes() for part in parts)
+    assert stored == 1000 * n_bytes
+    assert codes.cells.dtype == torch.uint8 and codes.shifts.dtype == torch.int16
+    assert codes.cells.is_contiguous() and codes.shifts.is_contiguous()
+
+
+def test_slices_of_codes_are_views_in_step():
+    codes = draw_masks(GridLayout((8, 8), (4, 4)), (0.5, 0.5), 20, generator())
+    part = codes[4:9]
+    assert isinstance(part, MaskCodes) and len(part) == 5
+    assert torch.equal(part.cells, codes.cells[4:9])
+    assert torch.equal(part.shifts, codes.shifts[4:9])
+    assert part.cells.data_ptr() == codes.cells[4:].data_ptr()
+
+
+def test_indicators_leave_the_kept_category_out():
+    codes = MaskCodes(
+        torch.tensor([[0, 1, 2, 3]], dtype=torch.uint8), torch.empty(1, 0)
+    )
+    expected = torch.tensor([[[0.0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]])
+    assert torch.equal(codes.indicators(3), expected)
+
+
+@pytest.mark.parametrize("n_fills", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(2, 5), (2, 3, 6), (2, 3, 4, 5), (2, 3, 2, 4, 5)])
+def test_apply_masks_is_equation_8(shape, n_fills):
+    """i m_0 + sum_k c_k m_k, mask by mask, then example by example."""
+    inputs = numbers(*shape)
+    pixels = (1, *shape[2:]) if len(shape) > 2 else shape[1:]
+    raw = torch.rand(4, n_fills + 1, 1, *pixels, generator=generator()).double()
+    masks = raw[:, 1:] / raw.sum(1, keepdim=True)
+    fills = [numbers(*(1,) * (len(shape) - 1), seed=k) for k in range(n_fills)]
+    masked = apply_masks(inputs, fills, masks)
+    assert masked.shape == (4 * shape[0], *shape[1:])
+    for n, b in itertools.product(range(4), range(shape[0])):
+        expected = inputs[b] * (1 - masks[n].sum(0)[0])
+        for k, fill in enumerate(fills):
+            expected = expected + masks[n, k, 0] * fill
+        torch.testing.assert_close(masked[n * shape[0] + b], expected)
+
+
+def test_apply_masks_with_fills_and_masks_of_each_example():
+    inputs, fill = numbers(2, 3, 4, 4), numbers(2, 3, 1, 1, seed=1)
+    masks = (numbers(5, 1, 2, 1, 4, 4, seed=2) > 0).double()
+    masked = apply_masks(inputs, [fill], masks).unflatten(0, (5, 2))
+    expected = torch.where(masks[:, 0] > 0, fill, inputs)
+    torch.testing.assert_close(masked, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_apply_masks_to_integers_chooses(dtype):
+    """No mixture of two words is a word."""
+    inputs = torch.tensor([[1, 0, 1, 1]]).to(dtype)
+    fills = [torch.zeros(1, dtype=dtype), torch.ones(1, dtype=dtype)]
+    masks = torch.tensor([[[[0.0, 0, 1, 1]], [[0.0, 1, 0, 0]]]])
+    masked = apply_masks(inputs, fills, masks)
+    assert masked.dtype == dtype
+    assert masked.tolist() == torch.tensor([[1, 1, 0, 0]]).to(dtype).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_apply_masks_keeps_the_dtype(dtype):
+    inputs = numbers(2, 3, 4, 4).to(dtype)
+    masks = torch.rand(3, 1, 1, 1, 4, 4, generator=generator())
+    masked = apply_masks(inputs, [torch.zeros(1, dtype=dtype)], masks)
+    assert masked.dtype == dtype
+    expected = (inputs.double() * (1 - masks[:, 0].double())).flatten(0, 1)
+    resolution = torch.finfo(dtype).resolution
+    torch.testing.assert_close(
+        masked.double(), expected, atol=4 * resolution, rtol=0.02
+    )
+
+
+FORMATS = {
+    "contiguous": ((2, 3, 4, 5), torch.contiguous_format),
+    "channels last": ((2, 3, 4, 5), torch.channels_last),
+    "video": ((2, 3, 2, 4, 5), torch.contiguous_format),
+    "video, channels last": ((2, 3, 2, 4, 5), torch.channels_last_3d),
+    "table": ((2, 5), torch.contiguous_format),
+    "one channel": ((2, 1, 4, 5), torch.contiguous_format),
+}
+
+
+@pytest.mark.parametrize("shape, stored", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("n_masks", [1, 3])
+def test_apply_masks_keeps_the_memory_format(shape, stored, n_masks):
+    inputs = numbers(*shape).contiguous(memory_format=stored)
+    assert memory_format_of(inputs) == stored
+    masks = torch.rand(n_masks, 1, 1, *(1,) * (len(shape) - 1), generator=generator())
+    masked = apply_masks(inputs, [torch.zeros(1)], masks)
+    assert masked.is_contiguous(memory_format=stored)
+    plain = apply_masks(inputs.contiguous(), [torch.zeros(1)], masks)
+    torch.testing.assert_close(masked, plain)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x[..., ::2],
+        lambda x: x.transpose(2, 3),
+        lambda x: x[:1].expand(3, -1, -1, -1),
+        lambda x: x[:, :1].expand(-1, 3, -1, -1),
+    ],
+    ids=["strided", "transposed", "expanded batch", "expanded channels"],
+)
+def test_apply_masks_to_views(view):
+    """No layout of its own comes out contiguous, and nothing is written to."""
+    inputs = view(numbers(2, 3, 4, 6))
+    before = inputs.clone()
+    masks = torch.rand(2, 1, 1, 1, *inputs.shape[2:], generator=generator()).double()
+    masked = apply_masks(inputs, [torch.zeros(1).double()], masks)
+    assert masked.is_contiguous() and torch.equal(inputs, before)
+    expected = (inputs * (1 - masks[:, 0])).flatten(0, 1)
+    torch.testing.assert_close(masked, expected)
+
+
+@pytest.mark.parametrize("names, n", [(1, 1), (5, 5), (8, 8), (["cyan", "red"], 2)])
+def test_named_palette(names, n):
+    palette = named_palette(names, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    assert len(palette.names) == n
+    assert palette.rgb.shape == palette.colors.shape == (n, 3)
+    back = palette.colors * torch.tensor([0.5, 0.6, 0.7])
+    torch.testing.assert_close(back + torch.tensor([0.1, 0.2, 0.3]), palette.rgb)
+    assert len(palette.rgb.unique(dim=0)) == n
+
+
+@pytest.mark.parametrize(
+    "names, said",
+    [
+        (0, "1 to 8.*got 0"),
+        (9, "1 to 8.*got 9"),
+        (["red", "mauve", "puce"], "got mauve, puce"),
+    ],
+)
+def test_named_palette_refuses(names, said):
+    with pytest.raises(ValueError, match=f"names must be .*{said}"):
+        named_palette(names)
+
+
+def test_picture_palette_finds_the_colours_darkest_first():
+    """Three flat patches are their own palette, whatever the seed."""
+    colors = torch.tensor([[0.9, 0.8, 1.0], [0.0, 0.1, 0.0], [1.0, 0.0, 0.2]])
+    picture = colors.T.repeat_interleave(8, 1).view(1, 3, 4, 6)
+    for seed in range(5):
+        palette = picture_palette(picture, 3, seed)
+        torch.testing.assert_close(palette[0], colors[[1, 2, 0]])
+
+
+def test_picture_palette_of_each_picture_and_of_video():
+    state = torch.get_rng_state()
+    pictures = torch.rand(3, 3, 8, 8, generator=generator())
+    together = picture_palette(pictures, 4)
+    assert torch.equal(state, torch.get_rng_state())
+    assert together.shape == (3, 4, 3) and together.dtype == pictures.dtype
+    for i in range(3):
+        torch.testing.assert_close(
+            picture_palette(pictures[i : i + 1], 4)[0], together[i]
+        )
+    still = pictures[:, :, None].expand(-1, -1, 5, -1, -1).double()
+    assert picture_palette(still, 2).shape == (3, 2, 3)
+    assert picture_palette(still, 2).dtype == torch.float64
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n_distinct", [1, 2])
+def test_picture_palette_of_fewer_colours_than_asked_for(n_distinct):
+    """A flat picture has no five colours; those it has are what comes back."""
+    colors = torch.tensor([[0.2, 0.4, 0.1], [0.9, 0.5, 1.0]])[:n_distinct]
+    picture = colors.T.repeat_interleave(32 // n_distinct, 1).view(1, 3, 4, 8)
+    palette = picture_palette(picture, 5)
+    assert palette.shape == (1, 5, 3)
+    distances = torch.cdist(palette[0], colors)
+    assert distances.amin(1).max() < 1e-6 and distances.amin(0).max() < 1e-6
+
+
+@pytest.mark.parametrize("n_colors", [0, 17])
+def test_picture_palette_refuses(n_colors):
+    with pytest.raises(ValueError, match=f"n_colors .*16 pixels, got {n_colors}"):
+        picture_palette(torch.zeros(1, 3, 4, 4), n_colors)
