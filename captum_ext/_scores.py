@@ -18,6 +18,7 @@ from captum_ext._captum import (
     run_forward,
     select_targets,
 )
+from captum_ext._validation import check_output_type
 
 __all__ = ["ChunkedScores", "PerturbationsPerEval"]
 
@@ -88,30 +89,28 @@ class ChunkedScores:
             except RuntimeError as error:
                 if self._tuner is None or n == 1 or not _is_out_of_memory(error):
                     raise
-                chunk = None
                 self._chunk = self._tuner.limit(n // 2)
-            if chunk is None:
                 continue
-            if self._tuner:
-                seconds = time.perf_counter() - began
-                self._chunk = self._tuner.observe(n, seconds)
+            if chunk is None:
+                self._chunk = 1
+                continue
+            if self._tuner and chunk.shape[1] == self._n_examples:
+                self._chunk = self._tuner.observe(n, time.perf_counter() - began)
             scores.append(chunk)
             update(n)
             start += n
         return torch.cat(scores)
 
     def _score(self, inputs: tuple[Tensor, ...], n: int) -> Tensor | None:
-        """(n, B) scores, or None if they have to be taken one perturbation a call."""
+        """(n, B) scores, (1, 1) for one number a batch, None if n has to be 1."""
         args = expand_additional_forward_args(self._args, n)
         output = run_forward(self._forward_func, inputs, None, args)
-        output = torch.as_tensor(output)
+        output = check_output_type(output)
         selected = self._select(output, expand_target(self._target, n))
-        scores = selected.detach().to("cpu", torch.float64)
+        scores = selected.detach().cpu().double()
         if scores.numel() == n * self._n_examples:
             return scores.reshape(n, self._n_examples)
         if scores.numel() == 1:
-            if self._tuner:
-                self._chunk = self._tuner.limit(1)
             if n == 1:
                 return scores.reshape(1, 1)
             if self._tuner:
@@ -141,9 +140,12 @@ class ChunkedScores:
 
 def _exceeds_classes(output: Tensor, target: TargetType) -> bool:
     # On a GPU an index out of range ends the process in place of an exception.
-    if isinstance(target, Tensor) and target.numel() > 1 and output.dim() == 2:
-        return bool(((target < 0) | (target >= output.shape[1])).any())
-    return False
+    if output.dim() != 2 or not isinstance(target, (list, Tensor)):
+        return False
+    if isinstance(target, list) and not all(isinstance(t, int) for t in target):
+        return False
+    index = torch.as_tensor(target)
+    return bool(((index < 0) | (index >= output.shape[1])).any()) and index.dim() == 1
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -164,10 +166,11 @@ class _ChunkTuner:
         self._best = (float("inf"), 1)
         self._warm = False
         self._misses = 0
+        self._done = False
 
     def observe(self, n: int, seconds: float) -> int:
         """Take note of a chunk of n that took so long; return the next chunk."""
-        if n != self._size or self._misses == 2:
+        if n != self._size or self._done:
             return self._size
         if not self._warm:
             self._warm = True
@@ -178,16 +181,14 @@ class _ChunkTuner:
         else:
             self._misses += 1
         self._warm = False
-        larger = min(2 * self._size, self._limit or 2 * self._size)
-        if self._misses == 2 or larger == self._size:
-            self._misses = 2
-            larger = self._best[1]
-        self._size = larger
+        self._done = self._misses == 2 or self._size == self._limit
+        self._size = self._best[1] if self._done else 2 * self._size
+        if self._limit is not None:
+            self._size = min(self._size, self._limit)
         return self._size
 
     def limit(self, n: int) -> int:
         """Never exceed n again; return the next chunk."""
-        self._limit = n
-        self._size = n
+        self._limit = self._size = n
         self._warm = False
         return n

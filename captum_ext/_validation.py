@@ -4,7 +4,9 @@ Every message names the argument, says what came and what was expected.
 """
 
 import math
-from typing import Sequence
+import operator
+from collections.abc import Sequence
+from typing import Literal, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -19,9 +21,11 @@ __all__ = [
     "check_grid_size",
     "check_inputs",
     "check_integer",
+    "check_output_type",
     "check_perturbations_per_eval",
     "check_positive",
     "check_probability",
+    "check_range",
     "check_scores",
     "check_shared_by_channels",
     "check_target",
@@ -77,6 +81,11 @@ def check_baselines(
                 f"{type(baseline).__name__}."
             )
         value = torch.as_tensor(baseline, device=tensor.device)
+        if value.is_floating_point() and not tensor.is_floating_point():
+            raise ValueError(
+                f"baselines must be integers for inputs of {tensor.dtype}, got "
+                f"{value.dtype}."
+            )
         value = value.to(tensor.dtype)
         if not _broadcasts(value.shape, tensor.shape):
             raise ValueError(
@@ -98,13 +107,15 @@ def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
 
 def check_target(target: TargetType, n_examples: int) -> None:
     """Refuse a target of no known form, or with another number of examples."""
-    if target is None or isinstance(target, (int, tuple)):
-        return
-    if not isinstance(target, (list, Tensor)):
+    if isinstance(target, bool) or not (
+        target is None or isinstance(target, (int, tuple, list, Tensor))
+    ):
         raise TypeError(
             f"target must be an int, tuple, tensor or list, got "
             f"{type(target).__name__}."
         )
+    if target is None or isinstance(target, (int, tuple)):
+        return
     n_targets = target.numel() if isinstance(target, Tensor) else len(target)
     single = isinstance(target, Tensor) and n_targets == 1
     if not single and n_targets != n_examples:
@@ -116,22 +127,40 @@ def check_target(target: TargetType, n_examples: int) -> None:
 
 def check_probability(name: str, value: float) -> None:
     """Refuse what is not strictly between 0 and 1."""
-    if not 0 < value < 1:
+    if not 0 < _number(name, value) < 1:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {value}.")
 
 
 def check_positive(name: str, value: float) -> None:
     """Refuse what is not a finite positive number."""
-    if not (value > 0 and math.isfinite(value)):
+    if not 0 < _number(name, value) < math.inf:
         raise ValueError(f"{name} must be a positive number, got {value}.")
 
 
-def check_integer(name: str, value: int, least: int) -> None:
-    """Refuse what is not an integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}.")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}.")
+def _number(name: str, value: float) -> float:
+    try:
+        return float(operator.mul(value, 1.0))
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a number, got {type(value).__name__}."
+        ) from None
+
+
+def check_integer(
+    name: str, value: SupportsIndex, least: int, most: int | None = None
+) -> int:
+    """The value as an int; refuse what is none or lies out of range."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}.") from None
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got bool.")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}.")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be at most {most}, got {number}.")
+    return number
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -142,12 +171,14 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         )
 
 
-def check_perturbations_per_eval(value: int | str) -> None:
-    """Refuse what is neither "auto" nor an integer of at least 1."""
+def check_perturbations_per_eval(
+    value: int | Literal["auto"],
+) -> int | Literal["auto"]:
+    """The value as an int, or "auto"; refuse what is neither."""
     if isinstance(value, str):
         check_choice("perturbations_per_eval", value, ("auto",))
-    else:
-        check_integer("perturbations_per_eval", value, 1)
+        return "auto"
+    return check_integer("perturbations_per_eval", value, 1)
 
 
 def check_feature_mask(
@@ -177,16 +208,21 @@ def check_feature_mask(
 
 def check_shared_by_channels(
     feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
-) -> None:
-    """Refuse regions that differ between the channels of a pixel."""
+) -> tuple[Tensor, ...] | None:
+    """Regions (1 or B, 1, ...); refuse any that differ between a pixel's channels."""
     if feature_mask is None:
-        return
+        return None
+    shared = []
     for regions, tensor in zip(check_feature_mask(feature_mask, inputs), inputs):
-        if tensor.dim() > 2 and regions.shape[1] != 1:
-            raise ValueError(
-                f"feature_mask must be the same for all channels, of shape "
-                f"{(1, 1, *tensor.shape[2:])}, got {tuple(regions.shape)}."
-            )
+        if tensor.dim() > 2:
+            if not torch.equal(regions, regions[:, :1].expand_as(regions)):
+                raise ValueError(
+                    "feature_mask must be the same for all channels of a pixel, got "
+                    "channels that differ."
+                )
+            regions = regions[:, :1]
+        shared.append(regions)
+    return tuple(shared)
 
 
 def check_colors(
@@ -206,7 +242,7 @@ def check_colors(
                 f"colors must be a tensor or a palette, got {type(palette).__name__}."
             )
         width = tensor.shape[1] if tensor.dim() > 2 else 1
-        each = palette.dim() == 3 and len(palette) == len(tensor)
+        each = palette.dim() == 3 and len(palette) in (1, len(tensor))
         if palette.shape[-1:] != (width,) or not (palette.dim() == 2 or each):
             raise ValueError(
                 f"colors must have shape (K, {width}) or ({len(tensor)}, K, {width}) "
@@ -230,30 +266,44 @@ def check_colors(
 
 
 def check_grid_size(
-    grid_size: int | Sequence[int] | None, tensor: Tensor, default: int
-) -> tuple[int, ...] | None:
-    """Cells along each axis behind the channels; None for a table without any."""
-    size = tuple(tensor.shape[2:])
-    if grid_size is None:
-        return tuple(min(default, n) for n in size) or None
-    if not size:
+    grid_size: int | Sequence[int] | None, inputs: tuple[Tensor, ...], default: int
+) -> list[tuple[int, ...] | None]:
+    """For each input the cells along each axis behind the channels, None for tables."""
+    sizes = [tuple(tensor.shape[2:]) for tensor in inputs]
+    if grid_size is not None and not any(sizes):
         raise ValueError(
             f"grid_size needs inputs with channels and a further axis, got inputs of "
-            f"shape {tuple(tensor.shape)}."
+            f"shape {tuple(inputs[0].shape)}."
         )
-    grid = (grid_size,) * len(size) if isinstance(grid_size, int) else tuple(grid_size)
-    if len(grid) != len(size):
-        raise ValueError(
-            f"grid_size must be an int or {len(size)} ints for inputs of shape "
-            f"{tuple(tensor.shape)}, got {grid_size}."
-        )
-    for cells, pixels in zip(grid, size):
-        check_integer("grid_size", cells, 1)
-        if cells > pixels:
-            raise ValueError(
-                f"grid_size must not exceed the input's {size} pixels, got "
-                f"{grid_size}."
+    grids: list[tuple[int, ...] | None] = []
+    for tensor, size in zip(inputs, sizes):
+        if size and not tensor.is_floating_point():
+            raise TypeError(
+                f"inputs must be floating point to be blended by a grid, got "
+                f"{tensor.dtype}; give feature_mask to replace whole regions."
             )
+        if grid_size is None:
+            grids.append(tuple(min(default, n) for n in size) or None)
+        else:
+            grids.append(_grid_of(grid_size, size) if size else None)
+    return grids
+
+
+def _grid_of(grid_size: int | Sequence[int], size: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(grid_size, Sequence):
+        entries = list(grid_size)
+    else:
+        entries = [check_integer("grid_size", grid_size, 1)] * len(size)
+    if len(entries) != len(size):
+        raise ValueError(
+            f"grid_size must be an int or {len(size)} ints for {size} pixels, got "
+            f"{grid_size}."
+        )
+    grid = tuple(check_integer("grid_size", cells, 1) for cells in entries)
+    if any(cells > pixels for cells, pixels in zip(grid, size)):
+        raise ValueError(
+            f"grid_size must not exceed the input's {size} pixels, got {grid_size}."
+        )
     return grid
 
 
@@ -265,3 +315,25 @@ def check_scores(scores: Tensor) -> None:
             f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
             f"of {len(scores)} masks."
         )
+
+
+def check_output_type(output: object) -> Tensor:
+    """The output of a forward function as a tensor; refuse what holds no numbers."""
+    try:
+        return torch.as_tensor(output)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"forward_func must return a tensor or a number, got "
+            f"{type(output).__name__}."
+        ) from None
+
+
+def check_range(maps: Tensor, dtype: torch.dtype) -> Tensor:
+    """Maps in another dtype; refuse values that it cannot hold."""
+    cast = maps.to(dtype)
+    if not torch.isfinite(cast).all():
+        raise ValueError(
+            f"forward_func must return scores whose maps fit into {dtype}, got "
+            f"values up to {float(maps.abs().max()):.3g}."
+        )
+    return cast

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from captum_ext import __version__, zoo
+from captum_ext._validation import check_integer
 from captum_ext.masks import named_palette
 from captum_ext.methods import METHODS, Method, Subject
 from captum_ext.visualization import (
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        check_integer("--seed", options.seed, 0, 2**64 - 1)
         options.run(options)
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split())
@@ -166,6 +168,8 @@ def _explain(options: argparse.Namespace) -> None:
     _check_writable(output, (".png", ".jpg", ".pdf", ".svg"), "--output")
     if options.save_map:
         _check_writable(options.save_map, (".npy", ".pt"), "--save-map")
+    if options.n_masks is not None:
+        check_integer("--n-masks", options.n_masks, 2)
     image = _open_image(options.image)
     entry = zoo.load(options.model, options.weights)
     subject, picture = _subject(entry, entry.preprocess(image), options)
@@ -291,7 +295,7 @@ def _save_map(maps: Tensor, path: Path) -> None:
     """Write the map whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     with open(partial, "wb") as file:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             np.save(file, maps.numpy())
         else:
             torch.save(maps, file)

@@ -15,14 +15,14 @@ from captum_ext.masks import (
     RegionLayout,
     apply_masks,
     draw_masks,
-    interpolation_rows,
+    enlarged_cells,
     memory_format_of,
     named_palette,
     picture_palette,
 )
 
 SHARED = torch.tensor([[[[0, 0, 4], [900_000_007, 4, 4]]]])
-PER_EXAMPLE = torch.tensor([[[5, 5, -3]], [[-3, 2, 2]], [[5, 2, 2]]])
+TABLE = torch.tensor([[5, 5, -3, 2]])
 
 # Small enough to enumerate: at most 9 cells and 12 shifts.
 LAYOUTS = {
@@ -32,12 +32,11 @@ LAYOUTS = {
     "2-D": lambda: GridLayout((5, 6), (2, 3)),
     "3-D": lambda: GridLayout((2, 3, 5), (1, 2, 2)),
     "regions": lambda: RegionLayout([SHARED]),
-    "regions of each example": lambda: RegionLayout([PER_EXAMPLE]),
-    "regions of two inputs": lambda: RegionLayout([SHARED, PER_EXAMPLE]),
+    "regions of two inputs": lambda: RegionLayout([SHARED, TABLE]),
     "product": lambda: ProductLayout(
         [
             GridLayout((3, 4), (2, 2)),
-            RegionLayout([PER_EXAMPLE]),
+            RegionLayout([TABLE]),
             GridLayout((5,), (2,)),
         ]
     ),
@@ -110,18 +109,16 @@ def explicit_sum(layout, weights, values, shifts):
 
 
 @pytest.mark.parametrize("size, n_cells", [(4, 2), (7, 3), (5, 5), (6, 1), (224, 7)])
-def test_interpolation_rows(size, n_cells):
-    """Rows sum to 1, and are F.interpolate followed by a crop, for every shift."""
-    rows = interpolation_rows(size, n_cells)
+def test_enlarged_cells(size, n_cells):
+    """Rows sum to 1 and are F.interpolate's weights, with room for every shift."""
+    rows = enlarged_cells(size, n_cells)
     n_shifts = math.ceil(size / n_cells)
-    assert rows.shape == (n_shifts, size, n_cells)
+    assert len(rows) >= size + n_shifts - 1
     assert (rows >= 0).all()
-    torch.testing.assert_close(rows.sum(2), torch.ones(n_shifts, size))
+    torch.testing.assert_close(rows.sum(1), torch.ones(len(rows)))
     cells = torch.rand(1, 1, n_cells, generator=generator())
     large = F.interpolate(cells, (n_cells + 1) * n_shifts, mode="linear")[0, 0]
-    for shift in range(n_shifts):
-        expected = large[shift : shift + size]
-        torch.testing.assert_close(rows[shift] @ cells[0, 0], expected)
+    torch.testing.assert_close(rows @ cells[0, 0], large)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +148,7 @@ def test_expanded_grid_is_bilinear_interpolation_and_crop():
         torch.testing.assert_close(masks[n, :, 0, 0], expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("regions", [SHARED, PER_EXAMPLE], ids=["shared", "each"])
+@pytest.mark.parametrize("regions", [SHARED, TABLE], ids=["picture", "table"])
 def test_expand_looks_regions_up(regions):
     """Cells are numbered by sorted label, whatever the labels."""
     layout = RegionLayout([regions])
@@ -174,7 +171,7 @@ def test_regions_of_one_label_are_one_cell_across_inputs():
 
 
 def test_product_expands_its_parts_apart():
-    parts = [GridLayout((3, 4), (2, 2)), RegionLayout([PER_EXAMPLE])]
+    parts = [GridLayout((3, 4), (2, 2)), RegionLayout([TABLE])]
     layout = ProductLayout(parts)
     values, shifts = numbers(6, 2, layout.n_cells), some_shifts(layout, 6)
     picture, table = layout.expand(values, shifts)
@@ -196,12 +193,6 @@ def test_accumulate_is_the_weighted_sum_of_masks(name, n_fills):
     for total, known in zip(maps, expected):
         assert total.dtype == torch.float64
         torch.testing.assert_close(total.expand_as(known), known, atol=1e-6, rtol=1e-6)
-
-
-def test_accumulate_refuses_regions_of_another_batch():
-    layout = RegionLayout([PER_EXAMPLE])
-    with pytest.raises(ValueError, match="feature_mask must hold 1 or 2 examples"):
-        layout.accumulate(numbers(4, 2), numbers(4, 1, 3), torch.empty(4, 0))
 
 
 @every_layout
@@ -346,15 +337,15 @@ def test_seed_decides_and_the_global_generator_is_untouched():
 
 
 @pytest.mark.parametrize(
-    "size, grid, n_bytes", [((224, 224), (7, 7), 53), ((16, 224, 224), (7, 7, 7), 349)]
+    "size, grid, n_bytes", [((224, 224), (7, 7), 57), ((16, 224, 224), (7, 7, 7), 355)]
 )
 def test_a_mask_takes_a_few_bytes(size, grid, n_bytes):
-    """One byte a cell and two an axis, in storage of just that size."""
+    """One byte a cell and four an axis, in storage of just that size."""
     codes = draw_masks(GridLayout(size, grid), (0.5, 0.5), 1000, generator())
     parts = codes.cells, codes.shifts
     stored = sum(part.untyped_storage().nbytes() for part in parts)
     assert stored == 1000 * n_bytes
-    assert codes.cells.dtype == torch.uint8 and codes.shifts.dtype == torch.int16
+    assert codes.cells.dtype == torch.uint8 and codes.shifts.dtype == torch.int32
     assert codes.cells.is_contiguous() and codes.shifts.is_contiguous()
 
 

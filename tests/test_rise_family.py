@@ -1,5 +1,6 @@
 """RISE, PN-RISE and MC-RISE: the contract, layouts, and what they refuse."""
 
+import numpy as np
 import pytest
 import torch
 from contract import AttributionContract, SmallNet, pictures
@@ -189,6 +190,21 @@ REFUSED = {
     "grid of three axes": (PNRISE, {"grid_size": (2, 2, 2)}, "grid_size"),
     "grid of no cells": (PNRISE, {"grid_size": 0}, "grid_size"),
     "one mask": (PNRISE, {"n_masks": 1}, "n_masks"),
+    "grid of a float": (PNRISE, {"grid_size": 3.0}, "grid_size"),
+    "grid and regions": (
+        PNRISE,
+        {"grid_size": 2, "feature_mask": torch.zeros(1, 1, 1, 1, dtype=torch.long)},
+        "grid_size",
+    ),
+    "probability as text": (PNRISE, {"keep_probability": "0.5"}, "keep_probability"),
+    "target of a truth": (PNRISE, {"target": True}, "target"),
+    "seed": (PNRISE, {"seed": 2**64}, "seed"),
+    "integer picture": (PNRISE, {"inputs": torch.ones(1, 3, 8, 8).byte()}, "inputs"),
+    "fraction for integers": (
+        PNRISE,
+        {"inputs": torch.ones(2, 3).long(), "baselines": 0.7},
+        "baselines",
+    ),
     "masks as a float": (PNRISE, {"n_masks": 10.0}, "n_masks"),
     "two targets for three": (PNRISE, {"target": [0, 1]}, "target"),
     "target of no form": (PNRISE, {"target": "dog"}, "target"),
@@ -240,6 +256,69 @@ def test_bad_arguments_are_refused_before_any_forward_pass(method, kwargs, name)
     with pytest.raises((ValueError, TypeError), match=name) as error:
         method(never).attribute(**kwargs)
     assert str(error.value).count(". ") == 0 and str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize("output", [(1.0, 2.0, "x"), {"logits": 1}, None])
+def test_output_that_is_no_number(output):
+    with pytest.raises(TypeError, match="forward_func must return a tensor"):
+        PNRISE(lambda x: output).attribute(pictures())
+
+
+def test_map_that_the_dtype_cannot_hold():
+    """Scores of float16 inputs may be larger than float16."""
+    with pytest.raises(ValueError, match="fit into torch.float16"):
+        RISE(lambda x: 1e5 * total(x.float())).attribute(pictures().half(), n_masks=8)
+
+
+def test_numpy_integers_and_grids_beside_a_table():
+    x, y = pictures(), torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    kwargs = {"n_masks": np.int64(32), "seed": np.int32(1)}
+    maps = PNRISE(lambda x, y: total(x) + total(y)).attribute(
+        (x, y), grid_size=np.int64(3), **kwargs
+    )
+    assert [m.shape for m in maps] == [x.shape, y.shape]
+
+
+def test_palettes_of_several_inputs_and_of_one_example():
+    x, palette = pictures(), named_palette(2)
+    kwargs = {"n_masks": 32, "target": None}
+    maps = MCRISE(lambda x, y: total(x) + total(y)).attribute(
+        (x, x), (palette, palette), **kwargs
+    )
+    assert [m.shape for m in maps] == [(3, 2, 12, 14)] * 2
+    one = MCRISE(total).attribute(x, palette.colors[None], **kwargs)
+    torch.testing.assert_close(one, MCRISE(total).attribute(x, palette, **kwargs))
+
+
+def test_regions_of_all_channels_are_accepted_for_colours():
+    regions = (torch.arange(14) // 4).expand(1, 3, 12, 14)
+    maps = [
+        MCRISE(SmallNet()).attribute(
+            pictures(), COLORS, target=1, n_masks=32, feature_mask=mask
+        )
+        for mask in (regions, regions[:, :1])
+    ]
+    torch.testing.assert_close(*maps)
+
+
+def test_tolerance_waits_for_rare_masks():
+    """No claim of certainty before the rarest kind of mask was seen."""
+    _, error = PNRISE(lambda x: torch.sin(total(x))).attribute(
+        pictures(1),
+        n_masks=4000,
+        keep_probability=0.01,
+        tolerance=1e-3,
+        return_std_error=True,
+    )
+    assert error.max() > 1e-3
+
+
+@pytest.mark.parametrize("length", [40_000])
+def test_long_sequence(length):
+    """A recording: memory grows with its length, not with the square."""
+    x = torch.ones(1, 1, length)
+    maps = PNRISE(lambda x: x.mean((1, 2))).attribute(x, n_masks=200)
+    assert maps.shape == x.shape and (maps > 0).all()
 
 
 @pytest.mark.parametrize("target", [7, [0, 1, 9], torch.tensor([0, 1, 9]), (1, 1)])

@@ -1,7 +1,5 @@
 """PN-RISE and MC-RISE: signed and colour-wise saliency from random masks."""
 
-from typing import Callable
-
 import torch
 from captum.log import log_usage
 from torch import Tensor
@@ -49,7 +47,8 @@ class PNRISE(RISE):
 
     Args:
         forward_func (Callable): The forward function of the model or any
-            modification of it. It is only called, in whatever mode it is.
+            modification of it. It is called in the mode in which it is: eval mode, for
+            maps that can be reproduced.
 
     Examples::
 
@@ -89,7 +88,8 @@ class MCRISE(RandomMaskAttribution):
 
     Args:
         forward_func (Callable): The forward function of the model or any
-            modification of it. It is only called, in whatever mode it is.
+            modification of it. It is called in the mode in which it is: eval mode, for
+            maps that can be reproduced.
 
     Examples::
 
@@ -102,15 +102,12 @@ class MCRISE(RandomMaskAttribution):
 
     name = "MC-RISE"
 
-    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
-        super().__init__(forward_func)
-
     @log_usage()
     @torch.no_grad()
     def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
-        colors: Tensor | Palette | tuple[Tensor, ...],
+        colors: Tensor | Palette | tuple[Tensor | Palette, ...],
         target: TargetType = None,
         additional_forward_args: object = None,
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
@@ -130,8 +127,9 @@ class MCRISE(RandomMaskAttribution):
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain. An input
                 (B, C, L), (B, C, H, W) or (B, C, T, H, W) is painted by an enlarged
                 random grid over all axes behind the channels; an input (B, F) column
-                by column.
-            colors (Tensor or Palette or tuple[Tensor, ...]): The K colours in the
+                by column. Embeddings (B, T, E) are read as channels T: give
+                ``feature_mask`` to mask tokens.
+            colors (Tensor or Palette or tuple of these): The K colours in the
                 model's input space, (K, C) for all examples or (B, K, C) for each its
                 own; (K, 1) for inputs (B, F). :func:`~captum_ext.masks.named_palette`
                 and :func:`~captum_ext.masks.picture_palette` make them. A tuple with
@@ -144,8 +142,8 @@ class MCRISE(RandomMaskAttribution):
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
             feature_mask (Tensor or tuple[Tensor, ...], optional): Index of the region
-                that each pixel belongs to, integers (1 or B, 1, ...), equal for all
-                channels. Whole regions are kept or painted, in place of the grid.
+                that each pixel belongs to, integers (1 or B, 1 or C, ...), equal for
+                all channels. Whole regions are kept or painted, in place of the grid.
                 Default: None
             n_masks (int, optional): Number of masks, and so of forward passes an
                 example; with ``tolerance`` the most that are spent. Rounded down to an
@@ -172,7 +170,8 @@ class MCRISE(RandomMaskAttribution):
                 pixel adds to the score, compared with painting it in any of the
                 colours. Captum's metrics need that shape. Default: False
             return_std_error (bool, optional): Whether the standard error of every
-                value is returned as well. Default: False
+                value is returned as well. It needs some masks to be reliable: 16 at
+                least, and as many of the rarest kind. Default: False
             tolerance (float, optional): Stop as soon as no value of an example has a
                 larger standard error than this, in units of the score. It is looked
                 at after 64 masks, 96 and so on. Default: None (spend all masks)
@@ -198,10 +197,8 @@ class MCRISE(RandomMaskAttribution):
         """
         check_probability("mask_probability", mask_probability)
         tensors = check_inputs(inputs)
-        if isinstance(colors, Palette):
-            colors = colors.colors
-        fills = check_colors(colors, tensors)
-        check_shared_by_channels(feature_mask, tensors)
+        fills = check_colors(_unpacked(colors), tensors)
+        feature_mask = check_shared_by_channels(feature_mask, tensors)
         settings = MaskSettings(
             target=target,
             additional_forward_args=additional_forward_args,
@@ -233,6 +230,15 @@ class MCRISE(RandomMaskAttribution):
     @staticmethod
     def _mean_contrast(means: Tensor) -> Tensor:
         return means[:1] - means[1:].mean(0, keepdim=True)
+
+
+def _unpacked(
+    colors: Tensor | Palette | tuple[Tensor | Palette, ...],
+) -> Tensor | tuple[Tensor, ...]:
+    """Palettes as the tensors of their colours."""
+    if isinstance(colors, tuple):
+        return tuple(c.colors if isinstance(c, Palette) else c for c in colors)
+    return colors.colors if isinstance(colors, Palette) else colors
 
 
 def _colors_second(maps: Tensor, tensor: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The loop that RISE, PN-RISE and MC-RISE share."""
 
-from itertools import accumulate, repeat, takewhile
-from typing import Callable, NamedTuple, Sequence
+import math
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
 
 import torch
 from captum.attr import PerturbationAttribution
@@ -11,6 +11,7 @@ from captum_ext._captum import (
     NullProgress,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
+    format_additional_forward_args,
     format_output,
     format_tensor_into_tuples,
     is_tuple,
@@ -24,6 +25,7 @@ from captum_ext._validation import (
     check_integer,
     check_perturbations_per_eval,
     check_positive,
+    check_range,
     check_scores,
     check_target,
 )
@@ -110,11 +112,15 @@ class RandomMaskAttribution(PerturbationAttribution):
             settings (MaskSettings): The other arguments.
         """
         tensors = format_tensor_into_tuples(inputs)
-        maps, errors = self._maps(tensors, fills, probabilities, contrast, settings)
+        settings = _checked(settings, len(tensors[0]))
+        parts = [
+            self._maps(*batch, probabilities, contrast)
+            for batch in _sharing_regions(tensors, fills, settings)
+        ]
         results = [
-            format_output(is_tuple(inputs), tuple(map(shape, part, tensors)))
-            for part in (maps, errors)
-            if part
+            format_output(is_tuple(inputs), tuple(map(shape, joined, tensors)))
+            for joined in map(_joined, zip(*parts))
+            if joined
         ]
         return (results[0], results[1]) if settings.return_std_error else results[0]
 
@@ -122,11 +128,11 @@ class RandomMaskAttribution(PerturbationAttribution):
         self,
         inputs: tuple[Tensor, ...],
         fills: Sequence[Sequence[Tensor]],
+        settings: MaskSettings,
         probabilities: Sequence[float],
         contrast: Contrast,
-        settings: MaskSettings,
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        n_examples = _check(inputs, settings)
+        n_examples = len(inputs[0])
         layout = _layout(inputs, settings.feature_mask, settings.grid_size)
         block = 2 if settings.estimator == "control_variate" else 1
         n_masks = settings.n_masks // block * block
@@ -169,7 +175,58 @@ class RandomMaskAttribution(PerturbationAttribution):
             else NullProgress()
         )
         with bar:
-            return _run(score, perturb, summarize, n_masks, settings, bar.update)
+            steps = _checkpoints(n_masks, settings.tolerance, probabilities)
+            return _run(
+                score, perturb, summarize, steps, settings.tolerance, bar.update
+            )
+
+
+def _sharing_regions(
+    inputs: tuple[Tensor, ...],
+    fills: Sequence[Sequence[Tensor]],
+    settings: MaskSettings,
+) -> Iterator[tuple[tuple[Tensor, ...], Sequence[Sequence[Tensor]], MaskSettings]]:
+    """The batch, or its examples one by one if each has regions of its own.
+
+    Masks must not depend on the batch, and masks of an example's own regions cannot be
+    shared.
+    """
+    masks = settings.feature_mask
+    regions = () if masks is None else check_feature_mask(masks, inputs)
+    if all(len(region) == 1 for region in regions):
+        yield inputs, fills, settings
+        return
+    n_examples = len(inputs[0])
+    args = format_additional_forward_args(settings.additional_forward_args)
+    for i in range(n_examples):
+        yield (
+            tuple(tensor[i : i + 1] for tensor in inputs),
+            [
+                [_example(fill, i) if fill.dim() == x.dim() else fill for fill in each]
+                for each, x in zip(fills, inputs)
+            ],
+            settings._replace(
+                target=_target_of(settings.target, i),
+                additional_forward_args=args and tuple(_example(a, i) for a in args),
+                feature_mask=tuple(_example(region, i) for region in regions),
+            ),
+        )
+
+
+def _example(value: Any, i: int) -> Any:
+    """Example i of a tensor over the batch; all else belongs to every example."""
+    if isinstance(value, Tensor) and value.dim() and len(value) > 1:
+        return value[i : i + 1]
+    return value
+
+
+def _target_of(target: TargetType, i: int) -> TargetType:
+    return [target[i]] if isinstance(target, list) else _example(target, i)
+
+
+def _joined(parts: tuple[tuple[Tensor, ...], ...]) -> tuple[Tensor, ...]:
+    """Maps (R, B, ...) of several batches as those of one."""
+    return tuple(torch.cat(maps, dim=1) for maps in zip(*parts))
 
 
 def expanded_as(maps: Tensor, tensor: Tensor) -> Tensor:
@@ -181,15 +238,16 @@ def expanded_as(maps: Tensor, tensor: Tensor) -> Tensor:
 def stored_as(maps: Tensor, tensor: Tensor) -> Tensor:
     """Maps on the device and in the dtype of an input, float32 for integers."""
     dtype = tensor.dtype if tensor.is_floating_point() else torch.float32
-    return maps.to(tensor.device, dtype)
+    # Maps are float64 on the CPU; some devices have none.
+    return check_range(maps, dtype).to(tensor.device)
 
 
 def _run(
     score: ChunkedScores,
     perturb: Callable[[int, int], tuple[Tensor, ...]],
     summarize: Callable[[Tensor], tuple[tuple[Tensor, ...], ...]],
-    n_masks: int,
-    settings: MaskSettings,
+    checkpoints: Iterable[int],
+    tolerance: float | None,
     update: Callable[[int], object],
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Score masks until every example is as exact as asked for.
@@ -197,57 +255,61 @@ def _run(
     An example keeps the map it had when it became exact enough, so that its map does
     not depend on the company it is in.
     """
-    scores: Tensor | None = None
-    kept: list[Tensor] = []
-    open_examples: Tensor | None = None
+    scores: list[Tensor] = []
+    kept: tuple[tuple[Tensor, ...], ...] = ()
+    exact = torch.empty(0, dtype=torch.bool)
     n_scored = 0
-    for n in _checkpoints(n_masks, settings.tolerance):
-        new = score(perturb, n_scored, n, update)
-        scores = new if scores is None else torch.cat([scores, new])
+    for n in checkpoints:
+        scores.append(score(perturb, n_scored, n, update))
         n_scored = n
-        check_scores(scores)
-        maps, errors = summarize(scores)
-        results = [*maps, *errors]
-        if open_examples is None:
-            kept = results
-            open_examples = torch.ones(scores.shape[1], dtype=torch.bool)
-        for old, result in zip(kept, results):
-            old[:, open_examples] = result[:, open_examples]
-        if settings.tolerance:
-            worst = [error.transpose(0, 1).flatten(1).amax(1) for error in errors]
-            exact = torch.stack(worst).amax(0) <= settings.tolerance
-            open_examples &= ~exact
-            if not open_examples.any():
+        seen = torch.cat(scores)
+        check_scores(seen)
+        results = summarize(seen)
+        for olds, news in zip(kept, results):
+            for old, new in zip(olds, news):
+                new[:, exact] = old[:, exact]
+        kept = results
+        if tolerance:
+            worst = [error.transpose(0, 1).flatten(1).amax(1) for error in kept[1]]
+            exact = torch.stack(worst).amax(0) <= tolerance
+            if exact.all():
                 break
-    n_inputs = len(maps)
-    return tuple(kept[:n_inputs]), tuple(kept[n_inputs:])
+    return kept[0], kept[1]
 
 
-def _checkpoints(n_masks: int, tolerance: float | None) -> list[int]:
+def _checkpoints(
+    n_masks: int, tolerance: float | None, probabilities: Sequence[float]
+) -> Iterator[int]:
     """Numbers of masks after which the error is looked at."""
-    if not tolerance:
-        return [n_masks]
-    # Looking costs about as much as a mask; growing by half keeps that a small share.
-    grown = accumulate(repeat(64), lambda n, _: 3 * n // 4 * 2)
-    return [*takewhile(lambda n: n < n_masks, grown), n_masks]
+    if tolerance:
+        # The rarest category has to be seen some times before its error means much.
+        n = max(64, math.ceil(16 / min(probabilities)) // 2 * 2)
+        while n < n_masks:
+            yield n
+            # Looking costs about as much as a mask: growth keeps that a small share.
+            n = 3 * n // 4 * 2
+    yield n_masks
 
 
-def _check(inputs: tuple[Tensor, ...], settings: MaskSettings) -> int:
-    n_examples = len(inputs[0])
+def _checked(settings: MaskSettings, n_examples: int) -> MaskSettings:
+    """The settings with Python's integers; refuse any that are out of range."""
     check_target(settings.target, n_examples)
-    check_integer("n_masks", settings.n_masks, 2)
-    check_integer("seed", settings.seed, 0)
     check_choice("estimator", settings.estimator, _ESTIMATORS)
-    check_perturbations_per_eval(settings.perturbations_per_eval)
-    wants_error = settings.return_std_error or settings.tolerance is not None
+    n_masks = check_integer("n_masks", settings.n_masks, 2)
+    seed = check_integer("seed", settings.seed, 0, 2**64 - 1)
+    chunk = check_perturbations_per_eval(settings.perturbations_per_eval)
+    if settings.feature_mask is not None and settings.grid_size is not None:
+        raise ValueError(
+            f"grid_size must be None where feature_mask gives the regions, got "
+            f"{settings.grid_size}."
+        )
     if settings.tolerance is not None:
         check_positive("tolerance", settings.tolerance)
-    if wants_error and settings.n_masks < 4:
+    if n_masks < 4 and (settings.return_std_error or settings.tolerance):
         raise ValueError(
-            f"n_masks must be at least 4 for a standard error, got "
-            f"{settings.n_masks}."
+            f"n_masks must be at least 4 for a standard error, got {n_masks}."
         )
-    return n_examples
+    return settings._replace(n_masks=n_masks, seed=seed, perturbations_per_eval=chunk)
 
 
 def _layout(
@@ -259,8 +321,7 @@ def _layout(
     if feature_mask is not None:
         return RegionLayout(check_feature_mask(feature_mask, inputs))
     layouts: list[MaskLayout] = []
-    for tensor in inputs:
-        grid = check_grid_size(grid_size, tensor, _DEFAULT_GRID)
+    for tensor, grid in zip(inputs, check_grid_size(grid_size, inputs, _DEFAULT_GRID)):
         if grid is None:
             columns = torch.arange(tensor[0].numel()).view(1, *tensor.shape[1:])
             layouts.append(RegionLayout([columns]))

@@ -1,7 +1,5 @@
 """RISE: the mean score of the masks that keep a pixel."""
 
-from typing import Callable
-
 import torch
 from captum.log import log_usage
 from torch import Tensor
@@ -47,7 +45,8 @@ class RISE(RandomMaskAttribution):
 
     Args:
         forward_func (Callable): The forward function of the model or any
-            modification of it. It is only called, in whatever mode it is.
+            modification of it. It is called in the mode in which it is: eval mode, for
+            maps that can be reproduced.
 
     Examples::
 
@@ -58,9 +57,6 @@ class RISE(RandomMaskAttribution):
     """
 
     name = "RISE"
-
-    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
-        super().__init__(forward_func)
 
     @log_usage()
     @torch.no_grad()
@@ -86,7 +82,8 @@ class RISE(RandomMaskAttribution):
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain. An input
                 (B, C, L), (B, C, H, W) or (B, C, T, H, W) is masked by an enlarged
                 random grid over all axes behind the channels; an input (B, F) column
-                by column.
+                by column. Embeddings (B, T, E) are read as channels T: give
+                ``feature_mask`` to mask tokens.
             baselines (scalar, Tensor, tuple of scalar, or Tensor, optional): What
                 hidden parts are replaced by, broadcastable to ``inputs``.
                 Default: None (zero)
@@ -108,11 +105,11 @@ class RISE(RandomMaskAttribution):
                 along each axis. Default: None (7, or fewer along a shorter axis)
             keep_probability (float, optional): Probability p that a cell is kept, in
                 (0, 1). Default: 0.5
-            estimator (str, optional): "control_variate" draws masks in complementary
-                pairs and replaces what a linear function of the mask explains of the
-                scores by its exact share of the map; "monte_carlo" is the plain
-                average of the paper. Both have the same expectation. Default:
-                "control_variate"
+            estimator (str, optional): "control_variate" draws masks in antithetic
+                pairs (complements where p is 1/2) and replaces what a linear function
+                of the mask explains of the scores by its exact share of the map;
+                "monte_carlo" is the plain average of the paper. Both have the same
+                expectation. Default: "control_variate"
             perturbations_per_eval (int or "auto", optional): Masked batches in one
                 call of ``forward_func``, which then sees ``perturbations_per_eval *
                 B`` examples. "auto" finds the fastest number during the first masks,
@@ -122,7 +119,8 @@ class RISE(RandomMaskAttribution):
             seed (int, optional): Seed of the masks. An example gets the same masks
                 in any batch. Default: 0
             return_std_error (bool, optional): Whether the standard error of every
-                pixel is returned as well. Default: False
+                pixel is returned as well. It needs some masks to be reliable: 16 at
+                least, and as many of the rarest kind. Default: False
             tolerance (float, optional): Stop as soon as no pixel of an example has a
                 larger standard error than this, in units of the score. It is looked
                 at after 64 masks, 96 and so on. Default: None (spend all masks)

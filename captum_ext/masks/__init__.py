@@ -1,7 +1,7 @@
 """What is hidden: drawing masks, expanding them, and filling the holes."""
 
 from captum_ext.masks.fill import apply_masks, memory_format_of
-from captum_ext.masks.grid import GridLayout, interpolation_rows
+from captum_ext.masks.grid import GridLayout, enlarged_cells
 from captum_ext.masks.layout import (
     MaskCodes,
     MaskLayout,
@@ -20,7 +20,7 @@ __all__ = [
     "RegionLayout",
     "apply_masks",
     "draw_masks",
-    "interpolation_rows",
+    "enlarged_cells",
     "memory_format_of",
     "named_palette",
     "picture_palette",

@@ -1,7 +1,7 @@
 """Masks from a coarse random grid, enlarged and shifted, as RISE draws them."""
 
 import math
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -9,15 +9,20 @@ from torch import Tensor
 
 from captum_ext.masks.layout import MaskLayout
 
-__all__ = ["GridLayout", "interpolation_rows"]
+__all__ = ["GridLayout", "enlarged_cells"]
 
 
-def interpolation_rows(size: int, n_cells: int) -> Tensor:
-    """Weights of the cells in each pixel of an axis, for every shift.
+# Numbers in the rows of so many shifts at a time; all shifts of a long axis at once
+# would take memory that grows with the square of its length.
+_NUMBERS_AT_ONCE = 2**22
+
+
+def enlarged_cells(size: int, n_cells: int) -> Tensor:
+    """Weights of the cells in each pixel of an enlarged axis.
 
     An axis of n_cells cells is enlarged linearly to (n_cells + 1) * ceil(size /
     n_cells) pixels, of which ``size`` are cut out at a random offset shorter than one
-    cell (RISE, section 3.2; line 9 and 10 of Algorithm 1 in the supplement of
+    cell (RISE, section 3.2; lines 9 and 10 of Algorithm 1 in the supplement of
     MC-RISE).
 
     Args:
@@ -25,18 +30,53 @@ def interpolation_rows(size: int, n_cells: int) -> Tensor:
         n_cells (int): Number of cells along it.
 
     Returns:
-        *Tensor* (n_shifts, size, n_cells) float32; every row sums to 1.
+        *Tensor* ((n_cells + 1) * ceil(size / n_cells), n_cells) float32; every row
+        sums to 1.
 
     Examples::
 
-        >>> interpolation_rows(4, 2).shape
-        torch.Size([2, 4, 2])
+        >>> enlarged_cells(4, 2).shape
+        torch.Size([6, 2])
     """
-    n_shifts = math.ceil(size / n_cells)
-    enlarged = (n_cells + 1) * n_shifts
+    enlarged = (n_cells + 1) * math.ceil(size / n_cells)
     cells = torch.eye(n_cells)[None]
-    rows = F.interpolate(cells, enlarged, mode="linear", align_corners=False)[0].T
-    return torch.stack([rows[shift : shift + size] for shift in range(n_shifts)])
+    return F.interpolate(cells, enlarged, mode="linear", align_corners=False)[0].T
+
+
+class _Axis:
+    """One axis of a grid: its enlarged cells and what follows from them.
+
+    Attributes:
+        n_shifts (int): Number of equally likely shifts.
+        pooled (Tensor): Weights of the cells in each of a few windows, for every
+            shift, (n_shifts, n_windows, n_cells).
+        covariance (Tensor): Mean over shifts of the products of pixels and windows,
+            (size, n_windows) float64.
+    """
+
+    def __init__(self, size: int, n_cells: int) -> None:
+        self.n_shifts = math.ceil(size / n_cells)
+        self._size, self._enlarged = size, enlarged_cells(size, n_cells)
+        # As many windows as an enlarged grid shows cells; finer ones gain nothing.
+        n_windows = min(n_cells + 1, size)
+        pooled, covariance = [], torch.zeros(size, n_windows, dtype=torch.float64)
+        for _, rows in self.blocks():
+            windows = F.adaptive_avg_pool1d(rows.mT, n_windows).mT
+            covariance += torch.einsum("ohc,opc->hp", rows.double(), windows.double())
+            pooled.append(windows)
+        self.pooled, self.covariance = torch.cat(pooled), covariance / self.n_shifts
+
+    def rows(self, shifts: Tensor) -> Tensor:
+        """Weights of the cells in each pixel at the given shifts, (M, size, cells)."""
+        pixels = torch.arange(self._size, device=shifts.device)
+        return self._enlarged.to(shifts.device)[shifts.long()[:, None] + pixels]
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """All shifts in turn, some at a time, with their rows."""
+        step = max(1, _NUMBERS_AT_ONCE // (self._size * self._enlarged.shape[1]))
+        for start in range(0, self.n_shifts, step):
+            stop = min(start + step, self.n_shifts)
+            yield slice(start, stop), self.rows(torch.arange(start, stop))
 
 
 class GridLayout(MaskLayout):
@@ -60,61 +100,54 @@ class GridLayout(MaskLayout):
 
     def __init__(self, size: Sequence[int], grid: Sequence[int]) -> None:
         self._grid = tuple(grid)
-        self._rows = [interpolation_rows(n, s) for n, s in zip(size, grid)]
-        # As many windows as an enlarged grid shows cells; finer ones gain nothing.
-        windows = [min(s + 1, n) for n, s in zip(size, grid)]
-        self._pooled = [
-            F.adaptive_avg_pool1d(rows.transpose(1, 2), n).transpose(1, 2)
-            for rows, n in zip(self._rows, windows)
-        ]
-        pairs = list(zip(self._rows, self._pooled))
-        self._covariance = [
-            torch.einsum("ohc,opc->hp", rows.double(), pooled.double()) / len(rows)
-            for rows, pooled in pairs
-        ]
+        self._axes = [_Axis(n, s) for n, s in zip(size, grid)]
         self.n_cells = math.prod(grid)
-        self.n_shifts = tuple(len(rows) for rows in self._rows)
-        self.n_features = math.prod(windows)
+        self.n_shifts = tuple(axis.n_shifts for axis in self._axes)
+        self._windows = [axis.pooled.shape[1] for axis in self._axes]
+        self.n_features = math.prod(self._windows)
         self.norm = math.prod(
-            float(pooled.double().square().sum()) / len(pooled)
-            for pooled in self._pooled
+            float(axis.pooled.double().square().sum()) / axis.n_shifts
+            for axis in self._axes
         )
 
-    def _spread(self, values: Tensor, shifts: Tensor, rows: list[Tensor]) -> Tensor:
+    def _spread(self, values: Tensor, weights: Sequence[Tensor]) -> Tensor:
         values = values.unflatten(2, self._grid)
-        for axis, weights in enumerate(rows):
+        for rows in weights:
             # Contracts the first cell axis that is left, appends its pixel axis.
-            weights = weights.to(values)[shifts[:, axis].long()]
-            values = torch.einsum("mkc...,mhc->mk...h", values, weights)
+            values = torch.einsum("mkc...,mhc->mk...h", values, rows.to(values))
         return values
 
     def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
-        return (self._spread(values, shifts, self._rows)[:, :, None, None],)
+        rows = [axis.rows(o) for axis, o in zip(self._axes, shifts.unbind(1))]
+        return (self._spread(values, rows)[:, :, None, None],)
 
     def features(self, values: Tensor, shifts: Tensor) -> Tensor:
-        return self._spread(values, shifts, self._pooled).flatten(2)
+        rows = [axis.pooled[o.long()] for axis, o in zip(self._axes, shifts.unbind(1))]
+        return self._spread(values, rows).flatten(2)
 
     def accumulate(
         self, weights: Tensor, values: Tensor, shifts: Tensor
     ) -> tuple[Tensor, ...]:
-        n_masks, n_fills = values.shape[:2]
-        shift = torch.zeros(n_masks, dtype=torch.long)
-        for axis, n in enumerate(self.n_shifts):
-            shift = shift * n + shifts[:, axis].long()
+        shift = torch.zeros(len(values), dtype=torch.long)
+        for n, along in zip(self.n_shifts, shifts.unbind(1)):
+            shift = shift * n + along.long()
         weighted = torch.einsum("mkc,mb->mkbc", values.to(weights), weights)
         total = weights.new_zeros(math.prod(self.n_shifts), *weighted.shape[1:])
         total.index_add_(0, shift, weighted)
         total = total.unflatten(3, self._grid).unflatten(0, self.n_shifts)
-        for axes_left, rows in zip(range(len(self._rows), 0, -1), self._rows):
+        for n_left, axis in zip(range(len(self._axes), 0, -1), self._axes):
             # The axes are shifts left, K, B, cells left, pixels done.
-            total = torch.tensordot(
-                total, rows.to(weights), dims=([0, axes_left + 2], [0, 2])
-            )
+            both = ([0, n_left + 2], [0, 2])
+            parts = [
+                torch.tensordot(total[block], rows.to(total), dims=both)
+                for block, rows in axis.blocks()
+            ]
+            total = torch.stack(parts).sum(0)
         return (total[:, :, None],)
 
     def correlate(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        n_windows = [pooled.shape[1] for pooled in self._pooled]
-        values = coefficients.transpose(1, 2).unflatten(2, n_windows)
-        for covariance in self._covariance:
-            values = torch.tensordot(values, covariance.to(values), dims=([2], [1]))
+        values = coefficients.transpose(1, 2).unflatten(2, self._windows)
+        for axis in self._axes:
+            covariance = axis.covariance.to(values)
+            values = torch.tensordot(values, covariance, dims=([2], [1]))
         return (values[:, :, None],)

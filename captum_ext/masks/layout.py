@@ -28,7 +28,7 @@ class MaskCodes:
         cells (Tensor): Category of each cell, 0 for kept and k for hidden by the k-th
             fill, (M, n_cells) uint8.
         shifts (Tensor): Random offset of the grid in pixels along each axis that has
-            one, (M, n_axes) int16.
+            one, (M, n_axes) int32.
     """
 
     cells: Tensor
@@ -71,8 +71,8 @@ class MaskLayout(ABC):
             shifts (Tensor): (M, n_axes).
 
         Returns:
-            *tuple[Tensor, ...]*: One tensor (M, K, 1 or B, ...) an input, which
-            broadcasts against (M, K, \\*inputs.shape).
+            *tuple[Tensor, ...]*: One tensor (M, K, 1, ...) an input, which broadcasts
+            against (M, K, \\*inputs.shape).
         """
 
     @abstractmethod
@@ -201,5 +201,5 @@ def draw_masks(
             u = torch.stack([u, 1 - u], dim=1).flatten(0, 1)
             stacked = stacked.repeat_interleave(2, dim=0)
         cells.append(torch.bucketize(u, upper, right=True).to(torch.uint8))
-        shifts.append(stacked.to(torch.int16))
+        shifts.append(stacked.to(torch.int32))
     return MaskCodes(torch.cat(cells), torch.cat(shifts))

@@ -1,6 +1,7 @@
 """Colours to paint with: named ones in a model's input space, or a picture's own."""
 
-from typing import NamedTuple, Sequence
+from dataclasses import dataclass
+from typing import Sequence
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ _NAMED = {
 }
 
 
-class Palette(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Palette:
     """K named colours.
 
     Args:
@@ -37,16 +39,16 @@ class Palette(NamedTuple):
 
 
 def named_palette(
-    names: int | Sequence[str] = 5,
+    names: int | str | Sequence[str] = 5,
     mean: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
     std: Sequence[float] | Tensor = (1.0, 1.0, 1.0),
 ) -> Palette:
     """Named colours for MC-RISE in a model's normalised input space.
 
     Args:
-        names (int or sequence of str, optional): Names among red, green, blue, black,
-            white, yellow, magenta and cyan, or how many of them to take in this
-            order: 5 or 8 give the palettes of the paper's sizes. Default: 5
+        names (int, str or sequence of str, optional): Names among red, green, blue,
+            black, white, yellow, magenta and cyan, or how many of them to take in
+            this order: 5 or 8 give the palettes of the paper's sizes. Default: 5
         mean (sequence of float or Tensor, optional): Mean that preprocessing
             subtracts, one number a channel. Default: 0, for inputs in [0, 1]
         std (sequence of float or Tensor, optional): Deviation by which it divides.
@@ -56,7 +58,8 @@ def named_palette(
         *Palette* of K colours.
 
     Raises:
-        ValueError: If a name is unknown or the number is not between 1 and 8.
+        ValueError: If a name is unknown, the number is not between 1 and 8, or mean
+            and std are not 3 numbers with positive std.
 
     Examples::
 
@@ -64,6 +67,8 @@ def named_palette(
         tensor([[ 1., -1., -1.],
                 [-1., -1.,  1.]])
     """
+    if isinstance(names, str):
+        names = [names]
     if isinstance(names, int):
         if not 1 <= names <= len(_NAMED):
             raise ValueError(
@@ -71,14 +76,23 @@ def named_palette(
                 f"names, got {names}."
             )
         names = list(_NAMED)[:names]
+    if not names:
+        raise ValueError("names must hold at least one colour, got none.")
     unknown = [name for name in names if name not in _NAMED]
     if unknown:
         raise ValueError(
             f"names must be among {', '.join(_NAMED)}, got {', '.join(unknown)}."
         )
     rgb = torch.tensor([_NAMED[name] for name in names])
-    colors = (rgb - torch.as_tensor(mean)) / torch.as_tensor(std)
-    return Palette(tuple(names), rgb, colors)
+    mean, std = torch.as_tensor(mean).float(), torch.as_tensor(std).float()
+    for name, value in (("mean", mean), ("std", std)):
+        if value.shape != (3,):
+            raise ValueError(
+                f"{name} must hold 3 numbers, got a shape of {tuple(value.shape)}."
+            )
+    if not (std > 0).all():
+        raise ValueError(f"std must be positive, got {std.tolist()}.")
+    return Palette(tuple(names), rgb, (rgb - mean) / std)
 
 
 def picture_palette(inputs: Tensor, n_colors: int = 5, seed: int = 0) -> Tensor:
@@ -113,7 +127,11 @@ def picture_palette(inputs: Tensor, n_colors: int = 5, seed: int = 0) -> Tensor:
     pixels = inputs.detach().flatten(2).transpose(1, 2).double().cpu().numpy()
     palettes = []
     for picture in pixels:
-        rng = np.random.default_rng(seed)
-        centres, _ = kmeans2(picture, n_colors, minit="++", rng=rng, missing="warn")
+        centres = np.unique(picture, axis=0)
+        if len(centres) > n_colors:
+            rng = np.random.default_rng(seed)
+            centres, _ = kmeans2(picture, n_colors, minit="++", rng=rng)
+        # A picture of fewer colours repeats those that it has.
+        centres = np.resize(centres, (n_colors, centres.shape[1]))
         palettes.append(centres[centres.sum(axis=1).argsort()])
     return torch.from_numpy(np.stack(palettes)).to(inputs)

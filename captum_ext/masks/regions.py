@@ -15,8 +15,8 @@ class RegionLayout(MaskLayout):
 
     Args:
         regions (sequence of Tensor): For each input the index of every element's
-            region, integers, (1 or B, ...) and broadcastable to the input. Regions
-            of the same index are drawn together, also across inputs.
+            region, integers, (1, ...) and broadcastable to the input. Regions of the
+            same index are drawn together, also across inputs.
 
     Examples::
 
@@ -45,25 +45,8 @@ class RegionLayout(MaskLayout):
     def accumulate(
         self, weights: Tensor, values: Tensor, shifts: Tensor
     ) -> tuple[Tensor, ...]:
-        return self._lookup(torch.einsum("mb,mkr->krb", weights, values.to(weights)))
+        return self.correlate(torch.einsum("mb,mkr->krb", weights, values.to(weights)))
 
     def correlate(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        return self._lookup(coefficients)
-
-    def _lookup(self, values: Tensor) -> tuple[Tensor, ...]:
-        """(K, n_cells, B) to (K, B, ...) for each input."""
-        n_examples = values.shape[2]
-        maps = []
-        for index in self._index:
-            if len(index) == 1:
-                maps.append(values[:, index[0]].movedim(-1, 1))
-            else:
-                if len(index) != n_examples:
-                    raise ValueError(
-                        f"feature_mask must hold 1 or {n_examples} examples where "
-                        f"forward_func returns {n_examples} scores a batch, got "
-                        f"{len(index)}."
-                    )
-                each = [values[:, index[b], b] for b in range(n_examples)]
-                maps.append(torch.stack(each, dim=1))
-        return tuple(maps)
+        maps = (coefficients[:, index[0]] for index in self._index)
+        return tuple(values.movedim(-1, 1) for values in maps)
