@@ -156,33 +156,32 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 class _ChunkTuner:
     """Finds the fastest chunk within the first chunks of the real work.
 
-    The first run of each size is not timed: it pays for the kernels that are chosen
-    once a shape.
+    Sizes double until the time of a perturbation falls no more. Each runs three times:
+    the first pays for the kernels that are chosen once a shape and is not counted, the
+    faster of the others is.
     """
 
     def __init__(self) -> None:
         self._size = 1
         self._limit: int | None = None
         self._best = (float("inf"), 1)
-        self._warm = False
-        self._misses = 0
+        self._runs: list[float] = []
         self._done = False
 
     def observe(self, n: int, seconds: float) -> int:
         """Take note of a chunk of n that took so long; return the next chunk."""
         if n != self._size or self._done:
             return self._size
-        if not self._warm:
-            self._warm = True
+        self._runs.append(seconds / n)
+        if len(self._runs) < 3:
             return self._size
-        if seconds / n < 0.95 * self._best[0]:
-            self._best = (seconds / n, n)
-            self._misses = 0
-        else:
-            self._misses += 1
-        self._warm = False
-        self._done = self._misses == 2 or self._size == self._limit
-        self._size = self._best[1] if self._done else 2 * self._size
+        fastest = min(self._runs[1:])
+        faster = fastest < 0.95 * self._best[0]
+        if faster:
+            self._best = (fastest, n)
+        self._runs = []
+        self._done = not faster or n == self._limit
+        self._size = self._best[1] if self._done else 2 * n
         if self._limit is not None:
             self._size = min(self._size, self._limit)
         return self._size
@@ -190,5 +189,5 @@ class _ChunkTuner:
     def limit(self, n: int) -> int:
         """Never exceed n again; return the next chunk."""
         self._limit = self._size = n
-        self._warm = False
+        self._runs = []
         return n
