@@ -3,8 +3,10 @@
 import math
 from typing import Iterator, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import signal
 from torch import Tensor
 
 from captum_ext.masks.layout import MaskLayout
@@ -59,24 +61,31 @@ class _Axis:
         self._size, self._enlarged = size, enlarged_cells(size, n_cells)
         # As many windows as an enlarged grid shows cells; finer ones gain nothing.
         n_windows = min(n_cells + 1, size)
-        pooled, covariance = [], torch.zeros(size, n_windows, dtype=torch.float64)
-        for _, rows in self.blocks():
-            windows = F.adaptive_avg_pool1d(rows.mT, n_windows).mT
-            covariance += torch.einsum("ohc,opc->hp", rows.double(), windows.double())
-            pooled.append(windows)
-        self.pooled, self.covariance = torch.cat(pooled), covariance / self.n_shifts
+        starts = torch.arange(n_windows) * size // n_windows
+        stops = -(-torch.arange(1, n_windows + 1) * size // n_windows)
+        shifts = torch.arange(self.n_shifts)[:, None]
+        enlarged = self._enlarged.double()
+        below = F.pad(enlarged.cumsum(0), (0, 0, 1, 0))
+        sums = below[shifts + stops] - below[shifts + starts]
+        pooled = sums / (stops - starts)[:, None]
+        products = [
+            signal.correlate(enlarged.numpy(), window.numpy(), mode="valid")[:size, 0]
+            for window in pooled.unbind(1)
+        ]
+        self.covariance = torch.from_numpy(np.stack(products, axis=1)) / self.n_shifts
+        self.pooled = pooled.float()
 
     def rows(self, shifts: Tensor) -> Tensor:
         """Weights of the cells in each pixel at the given shifts, (M, size, cells)."""
         pixels = torch.arange(self._size, device=shifts.device)
         return self._enlarged.to(shifts.device)[shifts.long()[:, None] + pixels]
 
-    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """All shifts in turn, some at a time, with their rows."""
+    def blocks(self, shifts: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """The given shifts in turn, some at a time, with their rows."""
         step = max(1, _NUMBERS_AT_ONCE // (self._size * self._enlarged.shape[1]))
-        for start in range(0, self.n_shifts, step):
-            stop = min(start + step, self.n_shifts)
-            yield slice(start, stop), self.rows(torch.arange(start, stop))
+        for start in range(0, len(shifts), step):
+            block = slice(start, start + step)
+            yield block, self.rows(shifts[block])
 
 
 class GridLayout(MaskLayout):
@@ -128,21 +137,23 @@ class GridLayout(MaskLayout):
     def accumulate(
         self, weights: Tensor, values: Tensor, shifts: Tensor
     ) -> tuple[Tensor, ...]:
+        # Masks of the same shifts are added up as cells, and expanded once.
+        used = [along.unique(return_inverse=True) for along in shifts.unbind(1)]
+        n_used = [len(present) for present, _ in used]
         shift = torch.zeros(len(values), dtype=torch.long)
-        for n, along in zip(self.n_shifts, shifts.unbind(1)):
-            shift = shift * n + along.long()
+        for present, index in used:
+            shift = shift * len(present) + index
         weighted = torch.einsum("mkc,mb->mkbc", values.to(weights), weights)
-        total = weights.new_zeros(math.prod(self.n_shifts), *weighted.shape[1:])
+        total = weights.new_zeros(math.prod(n_used), *weighted.shape[1:])
         total.index_add_(0, shift, weighted)
-        total = total.unflatten(3, self._grid).unflatten(0, self.n_shifts)
-        for n_left, axis in zip(range(len(self._axes), 0, -1), self._axes):
+        total = total.unflatten(3, self._grid).unflatten(0, n_used)
+        for i, (axis, (present, _)) in enumerate(zip(self._axes, used)):
             # The axes are shifts left, K, B, cells left, pixels done.
-            both = ([0, n_left + 2], [0, 2])
-            parts = [
+            both = ([0, len(used) - i + 2], [0, 2])
+            total = sum(
                 torch.tensordot(total[block], rows.to(total), dims=both)
-                for block, rows in axis.blocks()
-            ]
-            total = torch.stack(parts).sum(0)
+                for block, rows in axis.blocks(present)
+            )
         return (total[:, :, None],)
 
     def correlate(self, coefficients: Tensor) -> tuple[Tensor, ...]:
