@@ -97,6 +97,12 @@ def test_regions_of_each_example():
     torch.testing.assert_close(maps, expected, atol=0.1, rtol=0)
 
 
+def test_progress_counts_the_masks(capsys):
+    PNRISE(total).attribute(pictures(), n_masks=64, show_progress=True)
+    shown = capsys.readouterr().err
+    assert "PN-RISE masks" in shown and "64/64" in shown
+
+
 def test_one_number_a_batch():
     """Captum's convention: one map for the batch, one perturbation a call."""
     sizes = []

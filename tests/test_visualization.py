@@ -12,6 +12,7 @@ from captum_ext.visualization import (
     color_saliency_figure,
     overlay_figure,
     shown_map,
+    stack_figures,
     to_numpy_image,
     video_gif,
     video_strip,
@@ -353,3 +354,14 @@ def test_value_errors(call, message):
 def test_type_errors(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+def test_stacked_figures_keep_their_widths():
+    wide, narrow = Figure((4, 1), dpi=50), Figure((2, 1), dpi=50)
+    narrow.set_facecolor("black")
+    stacked = stack_figures([wide, narrow])
+    assert stacked.size == (200, 100)
+    assert stacked.getpixel((50, 75)) == (0, 0, 0)
+    assert stacked.getpixel((150, 75)) == (255, 255, 255)
+    with pytest.raises(ValueError, match="figures"):
+        stack_figures([])

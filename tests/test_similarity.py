@@ -1,0 +1,56 @@
+"""Equation (A.12): similarity of embeddings as a score."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_ext.attr import EmbeddingSimilarity, PNRISE
+
+
+def mean_colors(x: Tensor) -> Tensor:
+    return x.mean((2, 3))
+
+
+GALLERY = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.5, 0.5, 0.5]])
+QUERY = torch.tensor([0.7, 0.2, 0.1]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+
+
+def test_value_is_the_formula():
+    score = EmbeddingSimilarity(mean_colors, GALLERY[1], scale=0.5)
+    distance = (torch.tensor([0.7, 0.2, 0.1]) - GALLERY[1]).norm()
+    torch.testing.assert_close(
+        score(QUERY), torch.exp(-distance / 0.5)[None], atol=1e-5, rtol=0
+    )
+
+
+def test_best_match_is_the_nearest_and_sets_the_scale():
+    score = EmbeddingSimilarity.to_best_match(mean_colors, QUERY, GALLERY)
+    torch.testing.assert_close(score.reference[0], GALLERY[0])
+    assert score(QUERY).item() == pytest.approx(math.exp(-1))
+
+
+def test_another_distance():
+    def cosine(a: Tensor, b: Tensor) -> Tensor:
+        return 1 - nn.functional.cosine_similarity(a, b)
+
+    score = EmbeddingSimilarity(mean_colors, GALLERY[0], 0.1, cosine)
+    known = cosine(mean_colors(QUERY), GALLERY[:1])
+    torch.testing.assert_close(score(QUERY), torch.exp(-known / 0.1))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_scale_must_be_positive(scale):
+    with pytest.raises(ValueError, match="scale"):
+        EmbeddingSimilarity(mean_colors, GALLERY[0], scale)
+
+
+def test_explains_what_makes_it_alike():
+    """Left half red as the match, right half blue: the left speaks for it."""
+    query = torch.zeros(1, 3, 8, 8)
+    query[:, 0, :, :4], query[:, 2, :, 4:] = 1.0, 1.0
+    score = EmbeddingSimilarity(mean_colors, torch.tensor([0.5, 0.0, 0.0]), 0.5)
+    halves = (torch.arange(8) // 4).view(1, 1, 1, 8)
+    maps = PNRISE(score).attribute(query, feature_mask=halves, n_masks=200)
+    assert maps[0, 0, 0, 0] > 0 > maps[0, 0, 0, 7]
