@@ -86,13 +86,15 @@ class ChunkedScores:
             began = time.perf_counter()
             try:
                 chunk = self._score(perturb(start, start + n), n)
+            except _OneNumberABatch:
+                if self._tuner is None:
+                    raise
+                self._chunk = self._tuner.limit(1)
+                continue
             except RuntimeError as error:
                 if self._tuner is None or n == 1 or not _is_out_of_memory(error):
                     raise
                 self._chunk = self._tuner.limit(n // 2)
-                continue
-            if chunk is None:
-                self._chunk = 1
                 continue
             if self._tuner and chunk.shape[1] == self._n_examples:
                 self._chunk = self._tuner.observe(n, time.perf_counter() - began)
@@ -101,8 +103,8 @@ class ChunkedScores:
             start += n
         return torch.cat(scores)
 
-    def _score(self, inputs: tuple[Tensor, ...], n: int) -> Tensor | None:
-        """(n, B) scores, (1, 1) for one number a batch, None if n has to be 1."""
+    def _score(self, inputs: tuple[Tensor, ...], n: int) -> Tensor:
+        """(n, B) scores, or (1, 1) for one number a batch."""
         args = expand_additional_forward_args(self._args, n)
         output = run_forward(self._forward_func, inputs, None, args)
         output = check_output_type(output)
@@ -113,9 +115,7 @@ class ChunkedScores:
         if scores.numel() == 1:
             if n == 1:
                 return scores.reshape(1, 1)
-            if self._tuner:
-                return None
-            raise ValueError(
+            raise _OneNumberABatch(
                 f"perturbations_per_eval must be 1 or 'auto' for a forward_func that "
                 f"returns one number a batch, got {n}."
             )
@@ -136,6 +136,10 @@ class ChunkedScores:
             return select_targets(output, target)
         except (AssertionError, IndexError, RuntimeError) as error:
             raise misfit from error
+
+
+class _OneNumberABatch(ValueError):
+    """Several perturbations were scored by a function that returns one number."""
 
 
 def _exceeds_classes(output: Tensor, target: TargetType) -> bool:

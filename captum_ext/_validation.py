@@ -6,7 +6,7 @@ Every message names the argument, says what came and what was expected.
 import math
 import operator
 from collections.abc import Sequence
-from typing import Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -66,15 +66,8 @@ def check_baselines(
     """Baselines as one tensor an input, broadcastable, in its dtype and device."""
     if baselines is None:
         baselines = (0,) * len(inputs)
-    elif not isinstance(baselines, tuple):
-        baselines = (baselines,)
-    if len(baselines) != len(inputs):
-        raise ValueError(
-            f"baselines must hold one entry for each of the {len(inputs)} inputs, got "
-            f"{len(baselines)}."
-        )
     formatted = []
-    for baseline, tensor in zip(baselines, inputs):
+    for baseline, tensor in zip(_one_each("baselines", baselines, inputs), inputs):
         if not isinstance(baseline, (Tensor, int, float)):
             raise TypeError(
                 f"baselines must be numbers, tensors or None, got "
@@ -96,6 +89,17 @@ def check_baselines(
             raise ValueError("baselines must be finite, got NaN or infinite values.")
         formatted.append(value)
     return tuple(formatted)
+
+
+def _one_each(name: str, values: Any, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    """Values as a tuple with one entry for each input."""
+    entries = values if isinstance(values, tuple) else (values,)
+    if len(entries) != len(inputs):
+        raise ValueError(
+            f"{name} must hold one entry for each of the {len(inputs)} inputs, got "
+            f"{len(entries)}."
+        )
+    return entries
 
 
 def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
@@ -182,17 +186,13 @@ def check_perturbations_per_eval(
 
 
 def check_feature_mask(
-    feature_mask: Tensor | tuple[Tensor, ...], inputs: tuple[Tensor, ...]
-) -> list[Tensor]:
-    """Integer regions (1 or B, ...) with as many axes as their input."""
-    masks = feature_mask if isinstance(feature_mask, tuple) else (feature_mask,)
-    if len(masks) != len(inputs):
-        raise ValueError(
-            f"feature_mask must hold one tensor for each of the {len(inputs)} inputs, "
-            f"got {len(masks)}."
-        )
+    feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...] | None:
+    """Integer regions (1 or B, ...) with as many axes as their input, if any."""
+    if feature_mask is None:
+        return None
     formatted = []
-    for mask, tensor in zip(masks, inputs):
+    for mask, tensor in zip(_one_each("feature_mask", feature_mask, inputs), inputs):
         if not isinstance(mask, Tensor) or mask.is_floating_point():
             got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
             raise TypeError(f"feature_mask must hold integer tensors, got {got}.")
@@ -203,17 +203,18 @@ def check_feature_mask(
             )
         missing = tensor.dim() - mask.dim()
         formatted.append(mask.reshape(*(1,) * missing, *mask.shape))
-    return formatted
+    return tuple(formatted)
 
 
 def check_shared_by_channels(
     feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...] | None:
     """Regions (1 or B, 1, ...); refuse any that differ between a pixel's channels."""
-    if feature_mask is None:
+    masks = check_feature_mask(feature_mask, inputs)
+    if masks is None:
         return None
     shared = []
-    for regions, tensor in zip(check_feature_mask(feature_mask, inputs), inputs):
+    for regions, tensor in zip(masks, inputs):
         if tensor.dim() > 2:
             if not torch.equal(regions, regions[:, :1].expand_as(regions)):
                 raise ValueError(
@@ -229,14 +230,8 @@ def check_colors(
     colors: Tensor | tuple[Tensor, ...], inputs: tuple[Tensor, ...]
 ) -> list[list[Tensor]]:
     """The K colours of each input, broadcastable to it, in its dtype and device."""
-    palettes = colors if isinstance(colors, tuple) else (colors,)
-    if len(palettes) != len(inputs):
-        raise ValueError(
-            f"colors must hold one tensor for each of the {len(inputs)} inputs, got "
-            f"{len(palettes)}."
-        )
     formatted = []
-    for palette, tensor in zip(palettes, inputs):
+    for palette, tensor in zip(_one_each("colors", colors, inputs), inputs):
         if not isinstance(palette, Tensor):
             raise TypeError(
                 f"colors must be a tensor or a palette, got {type(palette).__name__}."

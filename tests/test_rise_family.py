@@ -121,6 +121,18 @@ def test_one_number_a_batch():
     torch.testing.assert_close(alone, each[:1], atol=1e-5, rtol=1e-4)
 
 
+def test_one_number_a_batch_wastes_one_call():
+    """A batch of one hides the convention until two perturbations share a call."""
+    sizes = []
+
+    def mean_score(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return total(x).mean()
+
+    PNRISE(mean_score).attribute(pictures(1), n_masks=64, grid_size=4)
+    assert sizes.count(2) == 1 and sizes.count(1) == 64
+
+
 def test_integer_inputs_with_regions():
     """Tokens: hidden ones become the baseline's."""
     tokens = torch.tensor([[4, 7, 1], [2, 2, 9]])

@@ -198,11 +198,10 @@ class MCRISE(RandomMaskAttribution):
         check_probability("mask_probability", mask_probability)
         tensors = check_inputs(inputs)
         fills = check_colors(_unpacked(colors), tensors)
-        feature_mask = check_shared_by_channels(feature_mask, tensors)
         settings = MaskSettings(
             target=target,
             additional_forward_args=additional_forward_args,
-            feature_mask=feature_mask,
+            feature_mask=check_shared_by_channels(feature_mask, tensors),
             n_masks=n_masks,
             grid_size=grid_size,
             estimator=estimator,

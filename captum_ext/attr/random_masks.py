@@ -20,7 +20,6 @@ from captum_ext._captum import (
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval
 from captum_ext._validation import (
     check_choice,
-    check_feature_mask,
     check_grid_size,
     check_integer,
     check_perturbations_per_eval,
@@ -63,11 +62,14 @@ _DEFAULT_GRID = 7
 
 
 class MaskSettings(NamedTuple):
-    """Arguments of ``attribute`` that all methods of the family share."""
+    """Arguments of ``attribute`` that all methods of the family share.
+
+    Of these ``feature_mask`` is checked already, by a method that knows what it takes.
+    """
 
     target: TargetType
     additional_forward_args: object
-    feature_mask: Tensor | tuple[Tensor, ...] | None
+    feature_mask: tuple[Tensor, ...] | None
     n_masks: int
     grid_size: GridSize
     estimator: str
@@ -191,8 +193,7 @@ def _sharing_regions(
     Masks must not depend on the batch, and masks of an example's own regions cannot be
     shared.
     """
-    masks = settings.feature_mask
-    regions = () if masks is None else check_feature_mask(masks, inputs)
+    regions = settings.feature_mask or ()
     if all(len(region) == 1 for region in regions):
         yield inputs, fills, settings
         return
@@ -314,12 +315,12 @@ def _checked(settings: MaskSettings, n_examples: int) -> MaskSettings:
 
 def _layout(
     inputs: tuple[Tensor, ...],
-    feature_mask: Tensor | tuple[Tensor, ...] | None,
+    regions: tuple[Tensor, ...] | None,
     grid_size: GridSize,
 ) -> MaskLayout:
     """Regions where they are given, columns of tables, a grid for all else."""
-    if feature_mask is not None:
-        return RegionLayout(check_feature_mask(feature_mask, inputs))
+    if regions is not None:
+        return RegionLayout(regions)
     layouts: list[MaskLayout] = []
     for tensor, grid in zip(inputs, check_grid_size(grid_size, inputs, _DEFAULT_GRID)):
         if grid is None:

@@ -12,6 +12,7 @@ from captum_ext._captum import (
 from captum_ext._scores import PerturbationsPerEval
 from captum_ext._validation import (
     check_baselines,
+    check_feature_mask,
     check_inputs,
     check_probability,
 )
@@ -148,7 +149,7 @@ class RISE(RandomMaskAttribution):
         settings = MaskSettings(
             target=target,
             additional_forward_args=additional_forward_args,
-            feature_mask=feature_mask,
+            feature_mask=check_feature_mask(feature_mask, tensors),
             n_masks=n_masks,
             grid_size=grid_size,
             estimator=estimator,
