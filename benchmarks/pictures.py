@@ -1,10 +1,10 @@
 """Real pictures and networks of the data folder, for the benchmarks."""
 
-import csv
 import os
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
+import pandas
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,11 +15,15 @@ __all__ = ["LabelledPicture", "data_folder", "labelled_pictures", "load_network"
 
 
 class LabelledPicture(NamedTuple):
-    """A preprocessed ImageNet picture (1, 3, H, W) with its class."""
+    """A preprocessed ImageNet picture (1, 3, H, W) with its class and its boxes.
+
+    Boxes (N, 4) are x0 y0 x1 y1 in its pixels; those that were cut away are missing.
+    """
 
     name: str
     inputs: Tensor
     label: int
+    boxes: Tensor
 
 
 def data_folder() -> Path:
@@ -38,13 +42,15 @@ def load_network(name: str) -> zoo.ZooModel:
 def labelled_pictures(entry: zoo.ZooModel) -> Iterator[LabelledPicture]:
     """The folder's ImageNet validation pictures in the order of their numbers."""
     folder = data_folder() / "imagenet"
-    with open(folder / "boxes.csv", newline="") as file:
-        labels = {row["image"]: int(row["class_index"]) for row in csv.DictReader(file)}
-    for name in sorted(labels):
+    rows = pandas.read_csv(folder / "boxes.csv").groupby("image")
+    for name, objects in rows:
         path = next((folder / "images").glob(f"{Path(name).stem}.*"))
-        inputs = entry.preprocess(Image.open(path))[None]
+        image = Image.open(path)
+        inputs = entry.preprocess(image)[None]
+        boxes = torch.tensor(objects[["x0", "y0", "x1", "y1"]].to_numpy())
         yield LabelledPicture(
             path.stem,
             inputs.contiguous(memory_format=torch.channels_last),
-            labels[name],
+            int(objects.class_index.iloc[0]),
+            entry.preprocess.boxes(boxes, (image.height, image.width)),
         )

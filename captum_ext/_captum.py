@@ -18,6 +18,7 @@ from captum._utils.common import _format_tensor_into_tuples as format_tensor_int
 from captum._utils.common import _is_tuple as is_tuple
 from captum._utils.common import _run_forward as run_forward
 from captum._utils.common import _select_targets as select_targets
+from captum._utils.gradient import compute_layer_gradients_and_eval
 from captum._utils.progress import NullProgress, progress
 from captum._utils.typing import (
     BaselineType,
@@ -30,6 +31,7 @@ __all__ = [
     "NullProgress",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
+    "compute_layer_gradients_and_eval",
     "expand_additional_forward_args",
     "expand_target",
     "format_additional_forward_args",

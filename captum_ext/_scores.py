@@ -20,7 +20,7 @@ from captum_ext._captum import (
 )
 from captum_ext._validation import check_output_type
 
-__all__ = ["ChunkedScores", "PerturbationsPerEval"]
+__all__ = ["ChunkedScores", "PerturbationsPerEval", "is_out_of_memory", "select_scores"]
 
 PerturbationsPerEval = int | Literal["auto"]
 
@@ -80,7 +80,8 @@ class ChunkedScores:
             ValueError: If the target does not fit the output, or the output does not
                 hold one number an example or one a batch.
         """
-        scores = []
+        # No tensors: small ones among large inputs keep freed memory in pieces.
+        scores: list[list[float]] = []
         while start < stop:
             n = min(self._chunk, stop - start)
             began = time.perf_counter()
@@ -92,23 +93,24 @@ class ChunkedScores:
                 self._chunk = self._tuner.limit(1)
                 continue
             except RuntimeError as error:
-                if self._tuner is None or n == 1 or not _is_out_of_memory(error):
+                if self._tuner is None or n == 1 or not is_out_of_memory(error):
                     raise
                 self._chunk = self._tuner.limit(n // 2)
                 continue
             if self._tuner and chunk.shape[1] == self._n_examples:
                 self._chunk = self._tuner.observe(n, time.perf_counter() - began)
-            scores.append(chunk)
+            scores += chunk.tolist()
             update(n)
             start += n
-        return torch.cat(scores)
+        return torch.tensor(scores, dtype=torch.float64)
 
     def _score(self, inputs: tuple[Tensor, ...], n: int) -> Tensor:
         """(n, B) scores, or (1, 1) for one number a batch."""
         args = expand_additional_forward_args(self._args, n)
         output = run_forward(self._forward_func, inputs, None, args)
         output = check_output_type(output)
-        selected = self._select(output, expand_target(self._target, n))
+        target = expand_target(self._target, n)
+        selected = select_scores(output, target, repr(self._target))
         scores = selected.detach().cpu().double()
         if scores.numel() == n * self._n_examples:
             return scores.reshape(n, self._n_examples)
@@ -125,17 +127,33 @@ class ChunkedScores:
             f"{tuple(output.shape)} and target {self._target!r}."
         )
 
-    def _select(self, output: Tensor, target: TargetType) -> Tensor:
-        misfit = ValueError(
-            f"target must select one number from each example of forward_func's "
-            f"output of shape {tuple(output.shape)}, got {self._target!r}."
-        )
-        if _exceeds_classes(output, target):
-            raise misfit
-        try:
-            return select_targets(output, target)
-        except (AssertionError, IndexError, RuntimeError) as error:
-            raise misfit from error
+
+def select_scores(
+    output: Tensor, target: TargetType, shown: str | None = None
+) -> Tensor:
+    """Take the target's number from each example of an output.
+
+    Args:
+        output (Tensor): What a forward function returned, (B, ...).
+        target (int, tuple, Tensor, or list, optional): In any of Captum's forms.
+        shown (str, optional): How a message shows the target. Default: None (repr)
+
+    Returns:
+        *Tensor*: Numbers as Captum selects them; still part of the graph.
+
+    Raises:
+        ValueError: If the target selects no number.
+    """
+    misfit = ValueError(
+        f"target must select one number from each example of forward_func's output "
+        f"of shape {tuple(output.shape)}, got {shown or repr(target)}."
+    )
+    if _exceeds_classes(output, target):
+        raise misfit
+    try:
+        return select_targets(output, target)
+    except (AssertionError, IndexError, RuntimeError) as error:
+        raise misfit from error
 
 
 class _OneNumberABatch(ValueError):
@@ -152,7 +170,8 @@ def _exceeds_classes(output: Tensor, target: TargetType) -> bool:
     return bool(((index < 0) | (index >= output.shape[1])).any()) and index.dim() == 1
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on any device."""
     text = str(error).lower()
     return "out of memory" in text or "can't allocate memory" in text
 

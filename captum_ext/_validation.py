@@ -14,20 +14,34 @@ from torch import Tensor
 from captum_ext._captum import BaselineType, TargetType
 
 __all__ = [
+    "check_attributions",
     "check_baselines",
+    "check_boxes",
+    "check_callable",
     "check_choice",
     "check_colors",
+    "check_example_scores",
     "check_feature_mask",
     "check_grid_size",
+    "check_input_shaped",
     "check_inputs",
     "check_integer",
+    "check_layer_maps",
+    "check_layer_was_reached",
+    "check_measured_input",
+    "check_measured_scores",
+    "check_not_negative",
     "check_output_type",
     "check_perturbations_per_eval",
+    "check_picture",
     "check_positive",
     "check_probability",
     "check_range",
+    "check_region_masks",
+    "check_same_outputs",
     "check_scores",
     "check_shared_by_channels",
+    "check_sizes",
     "check_target",
 ]
 
@@ -139,6 +153,12 @@ def check_positive(name: str, value: float) -> None:
     """Refuse what is not a finite positive number."""
     if not 0 < _number(name, value) < math.inf:
         raise ValueError(f"{name} must be a positive number, got {value}.")
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Refuse what is not a finite number of at least 0."""
+    if not 0 <= _number(name, value) < math.inf:
+        raise ValueError(f"{name} must be a number of at least 0, got {value}.")
 
 
 def _number(name: str, value: float) -> float:
@@ -312,6 +332,108 @@ def check_scores(scores: Tensor) -> None:
         )
 
 
+def check_example_scores(
+    scores: Tensor, n_examples: int, output_shape: Sequence[int]
+) -> Tensor:
+    """Scores as (B,); refuse another number than one an example, NaN and infinity."""
+    if scores.numel() != n_examples:
+        raise ValueError(
+            f"forward_func and target must give one number for each of the "
+            f"{n_examples} examples, got an output of shape {tuple(output_shape)}."
+        )
+    if not scores.requires_grad:
+        raise ValueError(
+            "layer must have an influence on the score that can be differentiated, "
+            "got a score without a gradient."
+        )
+    n_bad = int((~torch.isfinite(scores.detach())).sum())
+    if n_bad:
+        raise ValueError(
+            f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
+            f"of {n_examples} examples."
+        )
+    return scores.flatten()
+
+
+def check_input_shaped(maps: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> Tensor:
+    """The one map (B, 1, ...) that can be brought into the shape of the one input."""
+    shapes = [tuple(each.shape) for each in (*maps, *inputs)]
+    fits = len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) in (3, 4, 5)
+    if not fits or shapes[0][:2] != (shapes[1][0], 1):
+        raise ValueError(
+            f"input_shaped must be False unless one map (B, 1, ...) has as many axes "
+            f"as the one input, got shapes {', '.join(map(str, shapes))}."
+        )
+    return maps[0]
+
+
+def check_layer_was_reached(layer: object, reached: bool) -> None:
+    """Refuse a layer that the forward pass did not go through."""
+    if not reached:
+        raise ValueError(
+            f"layer must be a part of forward_func that its forward pass goes "
+            f"through, got {type(layer).__name__}, which was not called."
+        )
+
+
+def check_layer_maps(tensors: tuple[Tensor, ...], n_examples: int) -> None:
+    """Refuse what is not one tensor of maps (B, C, h, w)."""
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][0] != n_examples:
+        raise ValueError(
+            f"layer must give one tensor of maps ({n_examples}, C, h, w), got "
+            f"{', '.join(map(str, shapes))}; reshape_transform brings other shapes "
+            f"into this one."
+        )
+
+
+def check_picture(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The one tensor of pictures (B, C, H, W) that inputs hold."""
+    tensors = check_inputs(inputs)
+    if len(tensors) != 1 or tensors[0].dim() != 4:
+        raise ValueError(
+            f"inputs must be one tensor of pictures (B, C, H, W), got "
+            f"{', '.join(str(tuple(t.shape)) for t in tensors)}; give what else the "
+            f"model takes as additional_forward_args."
+        )
+    if not tensors[0].is_floating_point():
+        raise TypeError(
+            f"inputs must be floating point to be resized, got {tensors[0].dtype}."
+        )
+    return tensors[0]
+
+
+def check_same_outputs(outputs: Sequence[Tensor]) -> None:
+    """Refuse outputs whose shape follows the size of the picture."""
+    shapes = list(dict.fromkeys(tuple(output.shape) for output in outputs))
+    if len(shapes) != 1:
+        raise ValueError(
+            f"forward_func must return outputs of one shape at all sizes, got "
+            f"{', '.join(map(str, shapes))}."
+        )
+
+
+def check_sizes(
+    name: str, sizes: Sequence[int | Sequence[int]], size: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Heights and widths in pixels; an int is the longer side of a picture's shape."""
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        raise TypeError(
+            f"{name} must be a sequence of sizes, got {type(sizes).__name__}."
+        )
+    checked = []
+    for entry in sizes:
+        if isinstance(entry, Sequence) and not isinstance(entry, str):
+            if len(entry) != 2:
+                raise ValueError(f"{name} must be a height and a width, got {entry}.")
+            height, width = (check_integer(name, n, 1) for n in entry)
+        else:
+            longer = check_integer(name, entry, 1)
+            height, width = (max(1, round(longer * n / max(size))) for n in size)
+        checked.append((height, width))
+    return checked
+
+
 def check_output_type(output: object) -> Tensor:
     """The output of a forward function as a tensor; refuse what holds no numbers."""
     try:
@@ -332,3 +454,125 @@ def check_range(maps: Tensor, dtype: torch.dtype) -> Tensor:
             f"values up to {float(maps.abs().max()):.3g}."
         )
     return cast
+
+
+def check_callable(name: str, value: object) -> None:
+    """Refuse what cannot be called, None for example."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {type(value).__name__}.")
+
+
+_MEASURED = {3: "(B, C, L)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
+
+
+def check_measured_input(
+    inputs: Tensor | tuple[Tensor, ...], axes: Sequence[int] = (3, 4, 5)
+) -> Tensor:
+    """The one input of a measure; refuse numbers of axes that it cannot take."""
+    tensors = check_inputs(inputs)
+    if len(tensors) != 1:
+        raise ValueError(
+            f"inputs must be one tensor or a tuple of one, got {len(tensors)} tensors."
+        )
+    tensor = tensors[0]
+    if tensor.dim() not in axes:
+        raise ValueError(
+            f"inputs must be {' or '.join(_MEASURED[n] for n in axes)}, got shape "
+            f"{tuple(tensor.shape)}."
+        )
+    if not tensor.is_floating_point():
+        raise TypeError(f"inputs must be floating point, got {tensor.dtype}.")
+    return tensor.detach()
+
+
+def check_attributions(
+    maps: Tensor | tuple[Tensor, ...], inputs: Tensor, name: str = "attributions"
+) -> Tensor:
+    """One finite map an example, with as many axes as the input."""
+    if isinstance(maps, tuple) and len(maps) == 1:
+        maps = maps[0]
+    if not isinstance(maps, Tensor):
+        raise TypeError(
+            f"{name} must be one tensor or a tuple of one, got "
+            f"{type(maps).__name__}."
+        )
+    if maps.dim() != inputs.dim() or len(maps) != len(inputs) or not maps.numel():
+        raise ValueError(
+            f"{name} must have {inputs.dim()} axes and {len(inputs)} maps for "
+            f"inputs of shape {tuple(inputs.shape)}, got shape {tuple(maps.shape)}."
+        )
+    n_bad = int((~torch.isfinite(maps)).sum())
+    if n_bad:
+        raise ValueError(
+            f"{name} must be finite, got {n_bad} NaN or infinite values among "
+            f"{maps.numel()}."
+        )
+    return maps.detach()
+
+
+def check_measured_scores(scores: Tensor, n_examples: int, probable: bool) -> None:
+    """Refuse scores (M, B) that are not finite, one an example, and as wanted.
+
+    Args:
+        scores (Tensor): Of M perturbed batches, (M, B).
+        n_examples (int): B.
+        probable (bool): Whether they have to be probabilities.
+    """
+    if scores.shape[1] != n_examples:
+        raise ValueError(
+            f"forward_func must return one number for each of the {n_examples} "
+            f"examples, got one for all."
+        )
+    n_bad = int((~torch.isfinite(scores)).sum())
+    if n_bad:
+        raise ValueError(
+            f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
+            f"of {scores.numel()} examples."
+        )
+    # A softmax in half precision may exceed 1 by its rounding.
+    if probable and not ((scores >= -1e-3) & (scores <= 1 + 1e-3)).all():
+        raise ValueError(
+            f"forward_func must return probabilities, got scores from "
+            f"{float(scores.min()):.3g} to {float(scores.max()):.3g}."
+        )
+
+
+def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:
+    """Boxes of each example as (N, 4) x0 y0 x1 y1 in float64 on the CPU, N > 0."""
+    if not isinstance(boxes, (Sequence, Tensor)) or len(boxes) != n_examples:
+        got = f"{len(boxes)}" if isinstance(boxes, (Sequence, Tensor)) else repr(boxes)
+        raise ValueError(
+            f"boxes must hold one tensor (N, 4) for each of the {n_examples} examples, "
+            f"got {got}."
+        )
+    formatted = []
+    for i, each in enumerate(boxes):
+        table = torch.as_tensor(each).detach().cpu().double()
+        if table.dim() != 2 or table.shape[1] != 4 or len(table) == 0:
+            raise ValueError(
+                f"boxes must be tensors (N, 4) with N > 0, got shape "
+                f"{tuple(table.shape)} for example {i}."
+            )
+        # Written so that NaN fails.
+        if not (table[:, :2] < table[:, 2:]).all() or table.isinf().any():
+            raise ValueError(
+                f"boxes must be finite x0 < x1 and y0 < y1, got {table.tolist()} for "
+                f"example {i}."
+            )
+        formatted.append(table)
+    return formatted
+
+
+def check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
+    """Masks (B, ...) as bool on the CPU; refuse any without a pixel."""
+    if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
+        got = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
+        raise TypeError(f"masks must be a tensor of bool, got {got}.")
+    if masks.shape != torch.Size(shape):
+        raise ValueError(
+            f"masks must have shape {tuple(shape)}, got {tuple(masks.shape)}."
+        )
+    empty = [i for i, mask in enumerate(masks) if not mask.any()]
+    if empty:
+        raise ValueError(f"masks must not be empty, got no pixel for examples {empty}.")
+    return masks.cpu()

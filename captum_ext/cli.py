@@ -1,6 +1,7 @@
 """The command captum-ext: explain a picture, or look at the demonstration."""
 
 import argparse
+import difflib
 import os
 import sys
 import time
@@ -11,10 +12,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_ext import __version__, zoo
 from captum_ext._validation import check_integer
+from captum_ext.attr import last_map_layer
+from captum_ext.evaluation.command import add_parser as add_evaluate
+from captum_ext.evaluation.report_command import add_parser as add_report
 from captum_ext.masks import named_palette
 from captum_ext.methods import METHODS, Method, Subject
 from captum_ext.visualization import (
@@ -54,13 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        check_integer("--seed", options.seed, 0, 2**64 - 1)
-        options.run(options)
+        check_integer("--seed", vars(options).get("seed", 0), 0, 2**64 - 1)
+        return options.run(options) or 0
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split())
         print(f"captum-ext: error: {message}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,10 +80,11 @@ def _parser() -> argparse.ArgumentParser:
         "explain",
         help="explain the classification of a picture",
         description="Explain the classification of a picture and draw the map over "
-        "it. The maps explain the softmax probability of the class.",
+        "it. Layer methods (cameras, grad-cam, grad-cam++) explain the logit of the "
+        "class, all others its softmax probability.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="methods:\n"
-        + "\n".join(f"  {name:10}{m.summary}" for name, m in METHODS.items()),
+        + "\n".join(f"  {name:22}{m.summary}" for name, m in METHODS.items()),
     )
     explain.add_argument("image", type=Path, help="picture file (JPEG, PNG, ...)")
     explain.add_argument(
@@ -120,13 +124,21 @@ def _parser() -> argparse.ArgumentParser:
         "--save-map",
         type=Path,
         metavar="MAP.npy|.pt",
-        help="also write the map itself, (3, H, W), or one per colour (K, H, W)",
+        help="also write the map itself, (3, H, W), (1, H, W) of layer methods, or one "
+        "per colour (K, H, W)",
+    )
+    explain.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="where layer methods look, a name within the model such as layer4 or "
+        "features.18 (default: the last convolutional one)",
     )
     explain.add_argument(
         "--n-masks",
         type=int,
         metavar="N",
-        help="forward passes to spend (default: the method's own)",
+        help="forward passes that methods with random masks spend (default: the "
+        "method's own)",
     )
     explain.add_argument(
         "--colors",
@@ -155,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--seed", type=int, default=0, help="seed of the masks (default: 0)"
         )
+    add_evaluate(commands)
+    add_report(commands)
     return parser
 
 
@@ -168,18 +182,35 @@ def _explain(options: argparse.Namespace) -> None:
     _check_writable(output, (".png", ".jpg", ".pdf", ".svg"), "--output")
     if options.save_map:
         _check_writable(options.save_map, (".npy", ".pt"), "--save-map")
-    if options.n_masks is not None:
-        check_integer("--n-masks", options.n_masks, 2)
+    chosen = _chosen_options(method, options)
     image = _open_image(options.image)
     entry = zoo.load(options.model, options.weights)
-    subject, picture = _subject(entry, entry.preprocess(image), options)
-    print(_class_line(entry, subject))
+    subject, picture = _subject(
+        entry, entry.preprocess(image), options, method.layerwise
+    )
 
-    maps, seconds = _timed(method, subject)
+    maps, seconds = _timed(method, subject, chosen)
     _figure(method, picture, maps, subject).savefig(output)
     if options.save_map:
         _save_map(maps[0].cpu(), options.save_map)
     print(f"{method.title}: {seconds:.1f} s, {output}")
+
+
+def _chosen_options(method: Method, options: argparse.Namespace) -> dict[str, object]:
+    """Arguments that the command line adds to the method's own."""
+    if options.layer is not None and not method.layerwise:
+        raise ValueError(
+            f"--layer is for layer methods, expected one of "
+            f"{', '.join(n for n, m in METHODS.items() if m.layerwise)}, got "
+            f"{options.method!r}."
+        )
+    if options.n_masks is None:
+        return {}
+    if "n_masks" not in method.options():
+        raise ValueError(
+            f"--n-masks is for methods with random masks, got {options.method!r}."
+        )
+    return {"n_masks": check_integer("--n-masks", options.n_masks, 2)}
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -187,21 +218,24 @@ def _demo(options: argparse.Namespace) -> None:
     entry = zoo.load("signs")
     scene = zoo.sign_scene(0)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
-    options.target, options.n_masks = scene.label, None
+    options.target, options.layer = scene.label, None
     options.colors = "red,blue,yellow,black,white"
-    subject, picture = _subject(entry, (scene.picture - mean) / std, options)
-    print(_class_line(entry, subject))
+    subject, picture = _subject(
+        entry, (scene.picture - mean) / std, options, layerwise=True
+    )
     # Colours are asked for another class: its own colour is there already.
     other = zoo.find_class(entry.class_names, _DEMO_OTHER_CLASS)
     overlays, figures = {}, []
     for method in METHODS.values():
+        if method.reference:
+            continue
         if method.colorwise:
             subject = subject._replace(target=other)
             print(
                 f"{method.title} asks what would make it class {other}, "
                 f"{entry.class_names[other]}"
             )
-        maps, seconds = _timed(method, subject)
+        maps, seconds = _timed(method, subject, {})
         print(f"{method.title}: {seconds:.1f} s")
         if method.colorwise:
             figures.append(_figure(method, picture, maps, subject))
@@ -215,39 +249,60 @@ _DEMO_OTHER_CLASS = "blue circle, bar"
 
 
 def _subject(
-    entry: zoo.ZooModel, inputs: Tensor, options: argparse.Namespace
+    entry: zoo.ZooModel,
+    inputs: Tensor,
+    options: argparse.Namespace,
+    layerwise: bool,
 ) -> tuple[Subject, Tensor]:
     """What to explain, and the picture (3, H, W) in [0, 1] that the model sees."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = entry.model.to(device).to(memory_format=torch.channels_last)
-
-    def probabilities(x: Tensor) -> Tensor:
-        return model(x).softmax(1)
-
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
     picture = (inputs * std + mean).clamp(0, 1)
     batch = inputs[None].to(device, memory_format=torch.channels_last)
+    with torch.no_grad():
+        probabilities = model(batch).softmax(1)[0]
     if options.target == "top1":
-        with torch.no_grad():
-            target = int(probabilities(batch).argmax())
+        target = int(probabilities.argmax())
     else:
         target = zoo.find_class(entry.class_names, options.target)
+    name = entry.class_names[target]
+    print(f"class {target}, {name}: probability {float(probabilities[target]):.3f}")
     palette = named_palette(options.colors.split(","), entry.mean, entry.std)
+    layer_name, layer = _layer(model, batch, options.layer)
+    if layerwise:
+        print(f"layer of layer methods: {layer_name}")
     subject = Subject(
-        probabilities,
+        model,
+        layer,
         batch,
         target,
         palette,
-        options.n_masks,
         options.seed,
         show_progress=sys.stderr.isatty(),
     )
     return subject, picture
 
 
-def _timed(method: Method, subject: Subject) -> tuple[Tensor, float]:
+def _layer(model: nn.Module, batch: Tensor, name: str | None) -> tuple[str, nn.Module]:
+    if name is None:
+        return last_map_layer(model, batch)
+    try:
+        return name, model.get_submodule(name)
+    except AttributeError:
+        known = [path for path, _ in model.named_modules() if path]
+        similar = difflib.get_close_matches(name, known, 3) or known[-3:]
+        raise ValueError(
+            f"--layer must be a part of the model such as {', '.join(similar)}, got "
+            f"{name!r}."
+        ) from None
+
+
+def _timed(
+    method: Method, subject: Subject, chosen: dict[str, object]
+) -> tuple[Tensor, float]:
     start = time.perf_counter()
-    maps = method.attribute(subject)
+    maps = method.attribute(subject, **chosen)
     return maps, time.perf_counter() - start
 
 
@@ -262,13 +317,6 @@ def _shown(method: Method, maps: Tensor) -> Tensor:
     # The mean keeps the unit of maps that are equal in all channels.
     shown = maps[0].mean(0, keepdim=True)
     return shown - shown.min() if method.relief else shown
-
-
-def _class_line(entry: zoo.ZooModel, subject: Subject) -> str:
-    with torch.no_grad():
-        probability = float(subject.forward_func(subject.inputs)[0, subject.target])
-    name = entry.class_names[subject.target]
-    return f"class {subject.target}, {name}: probability {probability:.3f}"
 
 
 def _open_image(path: Path) -> Image.Image:

@@ -1,35 +1,41 @@
 """Attributions by the names that the command line knows them by."""
 
-from typing import Callable, NamedTuple
+import inspect
+from typing import Any, Callable, NamedTuple
 
-from torch import Tensor
+from captum.attr import Attribution, IntegratedGradients, LayerGradCam, Occlusion
+from torch import Tensor, nn
 
-from captum_ext.attr import MCRISE, PNRISE, RISE
+from captum_ext.attr import MCRISE, PNRISE, RISE, LayerCAMERAS, LayerGradCamPlusPlus
 from captum_ext.masks import Palette
 
 __all__ = ["METHODS", "Method", "Subject"]
 
 
 class Subject(NamedTuple):
-    """What is explained, and the settings that all methods share.
+    """What is explained, and the settings that methods share.
 
     Args:
-        forward_func (Callable): Scores (B, classes) of inputs (B, C, H, W).
+        model (nn.Module): Logits (B, classes) of inputs (B, C, H, W).
+        layer (nn.Module): The part of the model where layer methods look.
         inputs (Tensor): The picture as the model takes it, (1, C, H, W).
         target (int): The class to explain.
         palette (Palette): Colours for colour-wise methods.
-        n_masks (int or None): Number of masks, None for the method's default.
-        seed (int): Seed of the masks.
+        seed (int): Seed of what a method draws.
         show_progress (bool): Whether a progress bar is shown.
     """
 
-    forward_func: Callable[..., Tensor]
+    model: nn.Module
+    layer: nn.Module
     inputs: Tensor
     target: int
     palette: Palette
-    n_masks: int | None = None
     seed: int = 0
     show_progress: bool = False
+
+    def probabilities(self, inputs: Tensor) -> Tensor:
+        """Softmax probabilities (B, classes), which black-box methods explain."""
+        return self.model(inputs).softmax(1)
 
 
 class Method(NamedTuple):
@@ -38,54 +44,130 @@ class Method(NamedTuple):
     Args:
         title (str): As it stands above a map.
         summary (str): What it does, in a few words.
-        attribute (Callable): Makes the map (1, ..., H, W) of a subject.
+        attribution (type): The attribution class.
+        arguments (Callable): The arguments that ``attribute`` gets for a subject
+            beside inputs and target.
         colorwise (bool): Whether it returns one map a colour of the palette.
         relief (bool): Whether only differences between pixels have a meaning, so that
             a figure starts at the smallest value.
+        layerwise (bool): Whether it looks at the subject's layer, and explains the
+            logit in place of the probability.
+        reference (bool): Whether it is Captum's own, here for comparison.
     """
 
     title: str
     summary: str
-    attribute: Callable[[Subject], Tensor]
+    attribution: type[Attribution]
+    arguments: Callable[[Subject], dict[str, Any]]
     colorwise: bool = False
     relief: bool = False
+    layerwise: bool = False
+    reference: bool = False
+
+    def options(self) -> frozenset[str]:
+        """Names of the arguments of ``attribute`` that :meth:`attribute` passes on."""
+        attribute = inspect.unwrap(self.attribution.attribute)
+        names = inspect.signature(attribute).parameters
+        return frozenset(names) - {"self", "inputs", "target"}
+
+    def attribute(self, subject: Subject, **options: object) -> Tensor:
+        """The map of a subject.
+
+        Args:
+            subject (Subject): What is explained.
+            **options: Further arguments of the attribution, of :meth:`options`.
+
+        Returns:
+            *Tensor*: (1, K, H, W) of K colours if it is colorwise, (1, C, H, W) or
+            (1, 1, H, W) at the size of the picture otherwise.
+        """
+        explained = (
+            (subject.model, subject.layer)
+            if self.layerwise
+            else (subject.probabilities,)
+        )
+        maps = self.attribution(*explained).attribute(
+            subject.inputs,
+            target=subject.target,
+            **{**self.arguments(subject), **options},
+        )
+        size = subject.inputs.shape[2:]
+        if maps.shape[2:] != size:
+            maps = LayerGradCam.interpolate(maps, tuple(size), "bilinear")
+        return maps.detach()
 
 
-def _random_masks(
-    method: type[RISE] | type[MCRISE],
-) -> Callable[[Subject], Tensor]:
-    def attribute(subject: Subject) -> Tensor:
-        options: dict[str, object] = {
-            "target": subject.target,
-            "seed": subject.seed,
-            "show_progress": subject.show_progress,
-        }
-        if subject.n_masks is not None:
-            options["n_masks"] = subject.n_masks
-        if method is MCRISE:
-            options["colors"] = subject.palette
-        explainer = method(subject.forward_func)
-        return explainer.attribute(subject.inputs, **options)
+def _drawn(subject: Subject) -> dict[str, Any]:
+    return {"seed": subject.seed, "show_progress": subject.show_progress}
 
-    return attribute
+
+def _windows(subject: Subject) -> dict[str, Any]:
+    """Windows of a seventh of the picture, moved by half their size."""
+    channels, *size = subject.inputs.shape[1:]
+    window = [max(1, n // 7) for n in size]
+    stride = [max(1, n // 2) for n in window]
+    return {
+        "sliding_window_shapes": (channels, *window),
+        "strides": (channels, *stride),
+        "perturbations_per_eval": 4,
+    }
 
 
 METHODS = {
     "pn-rise": Method(
         "PN-RISE",
         "what each part adds to the score, or takes away",
-        _random_masks(PNRISE),
+        PNRISE,
+        _drawn,
     ),
     "rise": Method(
         "RISE",
         "how high the score is while a part is kept",
-        _random_masks(RISE),
+        RISE,
+        _drawn,
         relief=True,
+    ),
+    "cameras": Method(
+        "CAMERAS",
+        "where the last layer finds the class, sharp: several sizes fused",
+        LayerCAMERAS,
+        lambda _: {},
+        layerwise=True,
+    ),
+    "grad-cam++": Method(
+        "Grad-CAM++",
+        "where the last layer finds the class, all its places",
+        LayerGradCamPlusPlus,
+        lambda _: {"relu_attributions": True},
+        layerwise=True,
+    ),
+    "grad-cam": Method(
+        "Grad-CAM",
+        "where the last layer finds the class (Captum's)",
+        LayerGradCam,
+        lambda _: {"relu_attributions": True},
+        layerwise=True,
+        reference=True,
+    ),
+    "occlusion": Method(
+        "Occlusion",
+        "how far the score falls where a window is hidden (Captum's)",
+        Occlusion,
+        lambda subject: _windows(subject) | {"show_progress": subject.show_progress},
+        reference=True,
+    ),
+    "integrated-gradients": Method(
+        "Integrated gradients",
+        "gradients along the way from a grey picture (Captum's)",
+        IntegratedGradients,
+        lambda _: {"internal_batch_size": 8},
+        reference=True,
     ),
     "mc-rise": Method(
         "MC-RISE",
         "what painting each part in a colour does to the score",
-        _random_masks(MCRISE),
+        MCRISE,
+        lambda subject: _drawn(subject) | {"colors": subject.palette},
         colorwise=True,
     ),
 }

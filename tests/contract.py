@@ -65,23 +65,27 @@ class AttributionContract:
     # Arguments that make the output as large as the input, for Captum's metrics.
     input_shaped: dict = {}
 
-    def explainer(self, forward_func) -> Attribution:
+    def explainer(self, forward_func, net) -> Attribution:
+        """The attribution of a function, and the network that it calls."""
         raise NotImplementedError
 
-    def attribute(self, forward_func, inputs, **kwargs):
-        return self.explainer(forward_func).attribute(
-            inputs, **{**self.kwargs, **kwargs}
-        )
+    def attribute(self, forward_func, inputs, net=None, **kwargs):
+        explainer = self.explainer(forward_func, net or forward_func)
+        return explainer.attribute(inputs, **{**self.kwargs, **kwargs})
+
+    def of_small_net(self) -> Attribution:
+        net = SmallNet()
+        return self.explainer(net, net)
 
     def output_shape(self, inputs: Tensor) -> torch.Size:
         return inputs.shape
 
     def test_name_reads_as_in_the_paper(self):
-        name = self.explainer(SmallNet()).get_name()
+        name = self.of_small_net().get_name()
         assert "- " not in name and " -" not in name and len(name.split()) <= 3
 
     def test_is_logged_outermost(self):
-        method = type(self.explainer(SmallNet())).attribute
+        method = type(self.of_small_net()).attribute
         assert "inputs" in inspect.signature(method.__wrapped__).parameters
 
     def test_shape_dtype_and_storage(self):
@@ -145,7 +149,7 @@ class AttributionContract:
 
     def test_no_target_for_one_number_an_example(self):
         net = SmallNet()
-        maps = self.attribute(lambda x: net(x)[:, 2], pictures())
+        maps = self.attribute(lambda x: net(x)[:, 2], pictures(), net)
         expected = self.attribute(net, pictures(), target=2)
         torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
 
@@ -238,7 +242,7 @@ class AttributionContract:
         x = pictures()
         last = x.to(memory_format=torch.channels_last)
         expected = self.attribute(net, x, target=1)
-        maps = self.attribute(watching, last, target=1)
+        maps = self.attribute(watching, last, net, target=1)
         assert formats == {True}
         assert maps.is_contiguous()
         torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
@@ -282,13 +286,13 @@ class AttributionContract:
             raise KeyError("from the model")
 
         with pytest.raises(KeyError, match="from the model"):
-            self.attribute(failing, pictures(), target=1)
+            self.attribute(failing, pictures(), net, target=1)
         assert torch.is_grad_enabled()
         for module in net.modules():
             assert not module._forward_hooks and not module._backward_hooks
 
     def test_noise_tunnel(self):
-        tunnel = NoiseTunnel(self.explainer(SmallNet()))
+        tunnel = NoiseTunnel(self.of_small_net())
         maps = tunnel.attribute(
             pictures(), target=[0, 1, 2], nt_samples=2, stdevs=0.0, **self.kwargs
         )
@@ -297,7 +301,7 @@ class AttributionContract:
 
     def test_sensitivity_max(self):
         scores = sensitivity_max(
-            self.explainer(SmallNet()).attribute,
+            self.of_small_net().attribute,
             pictures(),
             n_perturb_samples=2,
             target=1,
@@ -326,5 +330,6 @@ class AttributionContract:
 
     def test_data_parallel_module(self):
         plain = self.attribute(SmallNet(), pictures(), target=1)
-        wrapped = self.attribute(nn.DataParallel(SmallNet()), pictures(), target=1)
+        net = SmallNet()
+        wrapped = self.attribute(nn.DataParallel(net), pictures(), net, target=1)
         torch.testing.assert_close(wrapped, plain, atol=1e-5, rtol=1e-4)

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from captum.attr import FeatureAblation, NoiseTunnel
+from captum.attr import FeatureAblation, LayerGradCam, NoiseTunnel
 
-from captum_ext.attr import PNRISE, RISE
+from captum_ext.attr import PNRISE, RISE, LayerCAMERAS, LayerGradCamPlusPlus
 
 pytest.importorskip(
     "captum.testing.attr.helpers",
@@ -19,6 +19,7 @@ from captum.testing.attr.helpers.test_config import config  # noqa: E402
 
 # Every configuration that Captum runs FeatureAblation on fits a method that masks.
 CONFIGS = {c["name"]: c for c in config if FeatureAblation in c["algorithms"]}
+LAYER_CONFIGS = {c["name"]: c for c in config if LayerGradCam in c["algorithms"]}
 
 
 @pytest.mark.parametrize("method", [RISE, PNRISE])
@@ -37,6 +38,10 @@ def test_generic_configuration(method, name):
     assert isinstance(result, tuple) == isinstance(inputs, tuple)
     assert [r.shape for r in results] == [t.shape for t in tensors]
 
+    assert_examples_stand_alone(explainer, args, results)
+
+
+def assert_examples_stand_alone(explainer, args, results):
     def of_example(value, i):
         if isinstance(value, torch.Tensor) and value.numel() > 1 and len(value) > 1:
             return value[i : i + 1]
@@ -49,7 +54,7 @@ def test_generic_configuration(method, name):
             return [target[i]]
         return of_example(target, i) if isinstance(target, torch.Tensor) else target
 
-    for i in range(len(tensors[0])):
+    for i in range(len(results[0])):
         single = {
             k: target_of_example(v, i) if k == "target" else of_example(v, i)
             for k, v in args.items()
@@ -58,6 +63,42 @@ def test_generic_configuration(method, name):
         alone = alone if isinstance(alone, tuple) else (alone,)
         for part, whole in zip(alone, results):
             torch.testing.assert_close(part, whole[i : i + 1], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", LAYER_CONFIGS)
+def test_generic_layer_configuration(name):
+    """In the shapes of Captum's LayerGradCam, and as its examples one by one."""
+    _, model, args, layer, _, _ = parse_test_config(LAYER_CONFIGS[name])
+    model, args = copy.deepcopy(model).eval(), dict(args)
+    layer = model.get_submodule(layer)
+    results, theirs = (
+        method(model, layer).attribute(**args)
+        for method in (LayerGradCamPlusPlus, LayerGradCam)
+    )
+    assert isinstance(results, tuple) == isinstance(theirs, tuple)
+    results = results if isinstance(results, tuple) else (results,)
+    theirs = theirs if isinstance(theirs, tuple) else (theirs,)
+    assert [r.shape for r in results] == [t.shape for t in theirs]
+    explainer = LayerGradCamPlusPlus(model, layer)
+    assert_examples_stand_alone(explainer, args, results)
+    wrapped = LayerGradCamPlusPlus(torch.nn.DataParallel(model), layer)
+    alike = wrapped.attribute(**args)
+    alike = alike if isinstance(alike, tuple) else (alike,)
+    torch.testing.assert_close(alike, results, atol=1e-3, rtol=1e-3)
+
+
+def test_generic_configuration_of_pictures():
+    """The one layer configuration with maps; its model takes one size of picture."""
+    (found,) = [
+        c for c in LAYER_CONFIGS.values() if c["attribute_args"]["inputs"][0].dim() == 3
+    ]
+    _, model, args, layer, _, _ = parse_test_config(found)
+    model = copy.deepcopy(model).eval()
+    explainer = LayerCAMERAS(model, model.get_submodule(layer))
+    args = {**args, "n_steps": 1, "normalize": False, "relu_attributions": False}
+    maps = explainer.attribute(**args)
+    assert maps.shape == args["inputs"].shape
+    assert_examples_stand_alone(explainer, args, (maps,))
 
 
 @pytest.mark.parametrize("method", [RISE, PNRISE])

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from captum_ext.cli import main
+from captum_ext.methods import METHODS
 from captum_ext.zoo import load, sign_scene
 
 
@@ -26,7 +27,7 @@ def test_demo_writes_one_figure(tmp_path, capsys):
     with Image.open(output) as figure:
         assert figure.width > 800 and figure.height > 800
     printed = capsys.readouterr().out
-    for title in ("PN-RISE", "RISE", "MC-RISE"):
+    for title in ("PN-RISE", "RISE", "CAMERAS", "Grad-CAM++", "MC-RISE"):
         assert title in printed
 
 
@@ -44,6 +45,31 @@ def test_explain_writes_figure_and_map(method, suffix, scene_file, tmp_path, cap
     maps = np.load(saved) if suffix == ".npy" else torch.load(saved, weights_only=True)
     assert maps.shape == ((2 if method == "mc-rise" else 3), 96, 96)
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("method", ["cameras", "grad-cam", "grad-cam++"])
+def test_layer_methods(method, scene_file, tmp_path, capsys):
+    """The last convolutional layer is found and printed; naming it changes nothing."""
+    saved = [tmp_path / f"{i}.pt" for i in range(3)]
+    arguments = ["explain", str(scene_file), "--model", "signs", "--method", method]
+    arguments += ["-o", str(tmp_path / "out.png"), "--save-map"]
+    assert main([*arguments, str(saved[0])]) == 0
+    assert "layer of layer methods: features\n" in capsys.readouterr().out
+    assert main([*arguments, str(saved[1]), "--layer", "features.6"]) == 0
+    assert main([*arguments, str(saved[2]), "--layer", "features.2"]) == 0
+    found, named, other = (torch.load(path, weights_only=True) for path in saved)
+    assert found.shape == (1, 96, 96) and found.max() > 0
+    torch.testing.assert_close(named, found)
+    assert not torch.allclose(other, found)
+
+
+@pytest.mark.parametrize("method", ["occlusion", "integrated-gradients"])
+def test_methods_of_captum(method, scene_file, tmp_path):
+    saved = tmp_path / "map.npy"
+    arguments = ["explain", str(scene_file), "--model", "signs", "--method", method]
+    arguments += ["-o", str(tmp_path / "out.png"), "--save-map", str(saved)]
+    assert main(arguments) == 0
+    assert np.load(saved).shape == (3, 96, 96)
 
 
 def test_figure_lies_beside_the_caller_by_default(scene_file, tmp_path, monkeypatch):
@@ -82,6 +108,9 @@ def test_map_is_the_library_s(scene_file, tmp_path):
         ({"--weights": "missing.pt"}, "missing.pt"),
         ({"--weights": "misfit.pt"}, "misfit.pt"),
         ({"--n-masks": "1"}, "--n-masks"),
+        ({"--method": "cameras", "--n-masks": "50"}, "random masks"),
+        ({"--method": "cameras", "--layer": "featurs.6"}, "features.6"),
+        ({"--layer": "features.6"}, "cameras"),
         ({"--seed": "-1"}, "--seed"),
         ({"--seed": "9" * 23}, "--seed"),
         ({"--colors": "red,mauve"}, "mauve"),
@@ -113,7 +142,7 @@ def test_help_of_each_command(capsys):
     assert "mc-rise" in printed and "softmax probability" in printed
 
 
-@pytest.mark.parametrize("method", ["pn-rise", "rise", "mc-rise"])
+@pytest.mark.parametrize("method", METHODS)
 def test_real_picture_and_network(method, tmp_path):
     if "CAPTUM_EXT_DATA" not in os.environ:
         pytest.skip("CAPTUM_EXT_DATA is unset: no real pictures and networks")
@@ -122,5 +151,7 @@ def test_real_picture_and_network(method, tmp_path):
     output = tmp_path / "out.png"
     arguments = ["explain", str(image), "--model", "mobilenet_v2", "--method", method]
     arguments += ["--weights", str(data / "models" / "mobilenet_v2.pt")]
-    assert main([*arguments, "-o", str(output), "--n-masks", "40"]) == 0
+    if "n_masks" in METHODS[method].options():
+        arguments += ["--n-masks", "40"]
+    assert main([*arguments, "-o", str(output)]) == 0
     assert output.stat().st_size > 10_000

@@ -15,7 +15,7 @@ COLORS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]])
 class TestRISE(AttributionContract):
     kwargs = {"n_masks": 64, "grid_size": 4}
 
-    def explainer(self, forward_func):
+    def explainer(self, forward_func, net):
         return RISE(forward_func)
 
     def test_tuple_in_tuple_out(self):
@@ -24,7 +24,7 @@ class TestRISE(AttributionContract):
 
 
 class TestPNRISE(TestRISE):
-    def explainer(self, forward_func):
+    def explainer(self, forward_func, net):
         return PNRISE(forward_func)
 
 
@@ -33,7 +33,7 @@ class TestMCRISE(AttributionContract):
     takes_baselines = False
     input_shaped = {"input_shaped": True}
 
-    def explainer(self, forward_func):
+    def explainer(self, forward_func, net):
         return MCRISE(forward_func)
 
     def output_shape(self, inputs):

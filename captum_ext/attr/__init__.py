@@ -1,7 +1,24 @@
 """How we explain: attributions with Captum's interface, one paper a file."""
 
+from captum_ext.attr.cameras import LayerCAMERAS
+from captum_ext.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
+from captum_ext.attr.layers import (
+    last_map_layer,
+    maps_of_channels_last,
+    maps_of_tokens,
+)
 from captum_ext.attr.mc_rise import MCRISE, PNRISE
 from captum_ext.attr.rise import RISE
 from captum_ext.attr.similarity import EmbeddingSimilarity
 
-__all__ = ["EmbeddingSimilarity", "MCRISE", "PNRISE", "RISE"]
+__all__ = [
+    "EmbeddingSimilarity",
+    "LayerCAMERAS",
+    "LayerGradCamPlusPlus",
+    "MCRISE",
+    "PNRISE",
+    "RISE",
+    "last_map_layer",
+    "maps_of_channels_last",
+    "maps_of_tokens",
+]

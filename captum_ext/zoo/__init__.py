@@ -6,6 +6,7 @@ package (``load("signs")``).
 """
 
 from captum_ext.zoo.models import find_class, load, ZooModel
+from captum_ext.zoo.preprocessing import Preprocessing
 from captum_ext.zoo.signs import (
     SIGN_CLASSES,
     sign_scene,
@@ -20,6 +21,7 @@ from captum_ext.zoo.signs_classifier import SignsClassifier, train_signs_classif
 __all__ = [
     "find_class",
     "load",
+    "Preprocessing",
     "SIGN_CLASSES",
     "sign_scene",
     "sign_video",

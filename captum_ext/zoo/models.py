@@ -13,6 +13,7 @@ from torch import nn, Tensor
 from torchvision import transforms
 from torchvision.models import get_model, get_model_weights, list_models, WeightsEnum
 
+from captum_ext.zoo.preprocessing import Preprocessing
 from captum_ext.zoo.signs import SIGN_CLASSES
 from captum_ext.zoo.signs_classifier import (
     SIGNS_MEAN,
@@ -34,8 +35,9 @@ class ZooModel(NamedTuple):
     Attributes:
         model (nn.Module): The classifier in eval mode: (B, 3, H, W) to logits.
         preprocess (Callable): A PIL image of any mode to the normalized (3, H, W)
-            tensor the model expects, resized and cropped around its center. The
-            picture that the model sees is ``tensor * std + mean`` per channel.
+            tensor the model expects, resized and cropped around its center; see
+            :class:`Preprocessing`, which does the same to boxes. The picture that the
+            model sees is ``tensor * std + mean`` per channel.
         class_names (tuple of str): Name of each logit.
         mean (tuple of float): Mean of the normalization, RGB in [0, 1].
         std (tuple of float): Standard deviation of the normalization, RGB.
@@ -103,7 +105,9 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
     if n_classes != len(class_names):
         class_names = tuple(f"class {i}" for i in range(n_classes))
     transform = entry.transforms()
-    preprocess = transforms.Compose([_rgb, transform])
+    preprocess = Preprocessing(
+        transform, transform.resize_size[0], transform.crop_size[0]
+    )
     mean, std = tuple(transform.mean), tuple(transform.std)
     return ZooModel(model.eval(), preprocess, class_names, mean, std)
 
@@ -155,15 +159,15 @@ def find_class(class_names: Sequence[str], query: int | str) -> int:
 def _load_signs(weights: str | Path) -> ZooModel:
     model = _build(SignsClassifier)
     _fill(model, _read_state(weights, []), f"weights {str(weights)!r}", "signs")
-    preprocess = transforms.Compose(
+    transform = transforms.Compose(
         [
-            _rgb,
             transforms.Resize(96),
             transforms.CenterCrop(96),
             transforms.ToTensor(),
             transforms.Normalize(SIGNS_MEAN, SIGNS_STD),
         ]
     )
+    preprocess = Preprocessing(transform, resize=96, crop=96)
     return ZooModel(model.eval(), preprocess, SIGN_CLASSES, SIGNS_MEAN, SIGNS_STD)
 
 
@@ -259,10 +263,6 @@ def _fill(model: nn.Module, state: dict[str, Tensor], what: str, name: str) -> N
         more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
         raise ValueError(f"{what} do not fit {name}: {'; '.join(misfits[:3])}{more}.")
     model.load_state_dict(state, strict=False)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    return image.convert("RGB")
 
 
 def _similar(text: str, names: Sequence[str]) -> str:

@@ -1,0 +1,59 @@
+"""How far maps of CAMERAS with different numbers of sizes lie apart.
+
+The supplement's Table 2: for each two numbers of steps the mean over pictures of
+
+    ||Psi_1 - Psi_2||_2 / ((||Psi_1||_2 + ||Psi_2||_2) / 2).
+
+The predicted classes are explained. The table goes to standard error, the JSON line to
+standard output.
+"""
+
+import argparse
+import json
+import sys
+from itertools import islice
+
+import torch
+from pictures import labelled_pictures, load_network
+from torch import Tensor
+
+from captum_ext.attr import LayerCAMERAS, last_map_layer
+
+STEPS = range(5, 11)
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    mean_norm = (one.norm() + other.norm()) / 2
+    return float((one - other).norm() / mean_norm) if mean_norm > 0 else 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="mobilenet_v2")
+    parser.add_argument("--pictures", type=int, default=100)
+    arguments = parser.parse_args()
+    entry = load_network(arguments.model)
+    tables = []
+    for picture in islice(labelled_pictures(entry), arguments.pictures):
+        x = picture.inputs
+        with torch.no_grad():
+            target = int(entry.model(x).argmax())
+        cameras = LayerCAMERAS(entry.model, last_map_layer(entry.model, x)[1])
+        maps = [cameras.attribute(x, target, n_steps=n) for n in STEPS]
+        tables.append([[difference(a, b) for b in maps] for a in maps])
+    table = torch.tensor(tables).mean(0)
+    print("N    " + "".join(f"{n:6}" for n in STEPS), file=sys.stderr)
+    for n, row in zip(STEPS, table.tolist()):
+        print(f"{n:<5}" + "".join(f"{v:6.2f}" for v in row), file=sys.stderr)
+    result = {
+        "benchmark": "cameras_steps",
+        "model": arguments.model,
+        "pictures": len(tables),
+        "largest": round(float(table.max()), 3),
+        "table": [[round(v, 3) for v in row] for row in table.tolist()],
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

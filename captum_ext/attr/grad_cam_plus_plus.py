@@ -1,0 +1,182 @@
+"""Grad-CAM++: channels weighted by the gradients that raise the score."""
+
+from typing import Any, Callable
+
+import torch
+from captum.attr import LayerAttribution
+from captum.log import log_usage
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captum_ext._captum import TargetType, format_output
+from captum_ext._validation import check_inputs, check_target
+from captum_ext.attr.layers import ReshapeTransform, evaluate_layer, in_input_shape
+
+__all__ = ["LayerGradCamPlusPlus", "channel_weights"]
+
+
+def channel_weights(activations: Tensor, gradients: Tensor, eps: float = 0) -> Tensor:
+    r"""Weight of each channel.
+
+    .. math::
+        w_k = \sum_{ij} \alpha^k_{ij}\, \mathrm{ReLU}(g^k_{ij}), \quad
+        \alpha^k_{ij} = \frac{(g^k_{ij})^2}
+            {2 (g^k_{ij})^2 + \sum_{ab} A^k_{ab} (g^k_{ij})^3 + \epsilon},
+        \quad g^k_{ij} = \frac{\partial S}{\partial A^k_{ij}}.
+
+    It is the paper's closed form for exp(S), whose constant factor exp(S) scales the
+    whole map and is left out.
+
+    Args:
+        activations (Tensor): A, (B, C, ...) with any further axes.
+        gradients (Tensor): g, in the same shape.
+        eps (float, optional): Not in the paper. Default: 0
+
+    Returns:
+        *Tensor*: (B, C, 1, ...).
+
+    Examples::
+
+        >>> channel_weights(torch.ones(1, 4, 2, 2), torch.ones(1, 4, 2, 2)).flatten()
+        tensor([0.6667, 0.6667, 0.6667, 0.6667])
+    """
+    A, g = (x.reshape(*x.shape[:2], -1) for x in (activations, gradients))
+    # Both sides of the fraction are divided by g^2, which may be too small a number.
+    denominator = 2 + A.sum(2, keepdim=True) * g
+    if eps:
+        denominator = denominator + eps / g.square()
+    alpha = torch.where((g > 0) & (denominator != 0), 1 / denominator, 0)
+    weights = (alpha * F.relu(g)).sum(2)
+    return weights.reshape(*weights.shape, *(1,) * (activations.dim() - 2))
+
+
+class LayerGradCamPlusPlus(LayerAttribution):
+    r"""Grad-CAM++: class activation maps that find several objects of a class.
+
+    The maps of a layer are summed, each channel weighted by the gradients that raise
+    the score (:func:`channel_weights`),
+
+    .. math::
+        L_{ij} = \sum_k w_k A^k_{ij}.
+
+    Where Grad-CAM averages a channel's gradients over all places, Grad-CAM++ sums the
+    positive ones with weights that make small objects count as much as large ones. It
+    assumes activations that are not negative, as behind a ReLU, and a score S before
+    the softmax.
+
+    Source: A. Chattopadhay, A. Sarkar, P. Howlader, V. Balasubramanian, Grad-CAM++:
+    Generalized Gradient-Based Visual Explanations for Deep Convolutional Networks, WACV
+    2018; the closed form for exp(S).
+
+    Args:
+        forward_func (Callable): The forward function of the model or any
+            modification of it.
+        layer (nn.Module): The layer to explain at, usually the last convolutional one.
+        device_ids (list[int], optional): Order of the devices of a DataParallel model
+            behind ``forward_func``, needed only if ``forward_func`` is not that model
+            itself. Default: None
+
+    Examples::
+
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2))
+        >>> grad_cam = LayerGradCamPlusPlus(model, model[0])
+        >>> grad_cam.attribute(torch.rand(1, 3, 32, 32), target=1).shape
+        torch.Size([1, 1, 30, 30])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        layer: nn.Module,
+        device_ids: list[int] | None = None,
+    ) -> None:
+        super().__init__(forward_func, layer, device_ids)
+
+    def get_name(self) -> str:
+        """Name of the method as its paper writes it."""
+        return "Grad-CAM++"
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = None,
+        additional_forward_args: object = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = False,
+        attr_dim_summation: bool = True,
+        grad_kwargs: dict[str, Any] | None = None,
+        reshape_transform: ReshapeTransform | None = None,
+        input_shaped: bool = False,
+        eps: float = 0,
+    ) -> Tensor | tuple[Tensor, ...]:
+        r"""
+        Args:
+            inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain: pictures
+                (B, C, H, W), video (B, C, T, H, W) or whatever the model takes.
+            target (int, tuple, Tensor, or list, optional): Output to explain, in any
+                of Captum's forms: an int for all examples, a list or 1-D tensor of B
+                ints, tuples for outputs of more axes. None if ``forward_func`` returns
+                one number an example. Default: None
+            additional_forward_args (Any, optional): Further arguments of
+                ``forward_func``. Default: None
+            attribute_to_layer_input (bool, optional): Whether the maps that go into
+                the layer are taken in place of those that come out. Default: False
+            relu_attributions (bool, optional): Whether negative values become zero, as
+                in the paper. Default: False, as in Captum's LayerGradCam
+            attr_dim_summation (bool, optional): Whether channels are summed.
+                Default: True
+            grad_kwargs (dict[str, Any], optional): Further arguments of
+                ``torch.autograd.grad``. Default: None
+            reshape_transform (Callable, optional): Brings what the layer gives into
+                the shape (B, C, h, w), for layers that return tokens
+                (:func:`~captum_ext.attr.maps_of_tokens`) or keep channels last
+                (:func:`~captum_ext.attr.maps_of_channels_last`). Default: None
+            input_shaped (bool, optional): Whether the map is interpolated linearly to
+                the input's size and repeated for its channels, as Captum's metrics
+                need it. Default: False
+            eps (float, optional): Added to the denominator of alpha. 1e-6 gives the
+                maps of packages that add it against division by zero, which needs no
+                such help here: it outweighs the squared gradients of usual networks
+                and so changes the map. Default: 0, as in the paper
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**:
+            - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
+              (B, 1, h, w) or (B, 1, t, h, w) as the layer's maps; with C in place of 1
+              without ``attr_dim_summation``; in the shape of ``inputs`` if
+              ``input_shaped``. A tuple if the layer gives several tensors, as in
+              Captum, and if ``inputs`` is a tuple of one.
+
+        Raises:
+            ValueError: If the target does not fit the output, if the output does not
+                hold one finite score an example, if the layer takes no part in the
+                forward pass, or if ``input_shaped`` is asked for several inputs or of
+                a layer without maps.
+            TypeError: If an argument is of the wrong type.
+        """
+        tensors = check_inputs(inputs)
+        check_target(target, len(tensors[0]))
+        activations, gradients, _ = evaluate_layer(
+            self.forward_func,
+            self.layer,
+            tensors,
+            target,
+            additional_forward_args,
+            attribute_to_layer_input,
+            reshape_transform,
+            self.device_ids,
+            grad_kwargs,
+        )
+        maps = tuple(
+            channel_weights(A, g, eps) * A for A, g in zip(activations, gradients)
+        )
+        if attr_dim_summation:
+            maps = tuple(each.sum(1, keepdim=True) for each in maps)
+        if relu_attributions:
+            maps = tuple(map(F.relu, maps))
+        if input_shaped:
+            return in_input_shape(maps, inputs)
+        # Captum's metrics hand over a tuple of one, and look for one in return.
+        one_in_tuple = isinstance(inputs, tuple) and len(inputs) == 1
+        return format_output(one_in_tuple or len(maps) > 1, maps)

@@ -1,0 +1,267 @@
+"""What layer attributions share: a layer's activations and the gradients at it."""
+
+from typing import Any, Callable, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
+
+from captum_ext._captum import (
+    TargetType,
+    compute_layer_gradients_and_eval,
+    format_additional_forward_args,
+    format_output,
+)
+from captum_ext._scores import select_scores
+from captum_ext._validation import (
+    check_example_scores,
+    check_input_shaped,
+    check_layer_was_reached,
+    check_output_type,
+)
+
+__all__ = [
+    "LayerEvaluation",
+    "ReshapeTransform",
+    "evaluate_layer",
+    "in_input_shape",
+    "last_map_layer",
+    "maps_of_channels_last",
+    "maps_of_tokens",
+]
+
+ReshapeTransform = Callable[[Tensor], Tensor]
+
+
+class LayerEvaluation(NamedTuple):
+    """One forward pass, and the backward pass to the layer.
+
+    Args:
+        activations (tuple[Tensor, ...]): The layer's output, or its input, (B, ...).
+        gradients (tuple[Tensor, ...]): Of the target's score, in the same shapes.
+        output (Tensor): What the forward function returned, (B, ...).
+    """
+
+    activations: tuple[Tensor, ...]
+    gradients: tuple[Tensor, ...]
+    output: Tensor
+
+
+def evaluate_layer(
+    forward_func: Callable[..., Tensor],
+    layer: nn.Module,
+    inputs: tuple[Tensor, ...],
+    target: TargetType = None,
+    additional_forward_args: object = None,
+    attribute_to_layer_input: bool = False,
+    reshape_transform: ReshapeTransform | None = None,
+    device_ids: list[int] | None = None,
+    grad_kwargs: dict[str, Any] | None = None,
+) -> LayerEvaluation:
+    """Activations of a layer and the gradients of the target's score at them.
+
+    The part of the network before the layer runs without building a graph, and no
+    gradient is computed but the layer's. Hooks sit on tensors, so that an operation
+    that works in place may follow; they are gone afterwards.
+
+    Args:
+        forward_func (Callable): The model or any modification of it.
+        layer (nn.Module): A part of it.
+        inputs (tuple[Tensor, ...]): Inputs (B, ...).
+        target (int, tuple, Tensor, or list, optional): Output to explain, in any of
+            Captum's forms. Default: None
+        additional_forward_args (Any, optional): Further arguments of
+            ``forward_func``. Default: None
+        attribute_to_layer_input (bool, optional): Whether the layer's input is taken
+            in place of its output. Default: False
+        reshape_transform (Callable, optional): Brings activations, and gradients,
+            into the shape (B, C, h, w): a linear rearrangement of the numbers.
+            Default: None
+        device_ids (list[int], optional): Order of the devices of a DataParallel model
+            behind ``forward_func``. Default: None
+        grad_kwargs (dict[str, Any], optional): Arguments for ``torch.autograd.grad``.
+            Default: None
+
+    Returns:
+        *LayerEvaluation*: Activations, gradients and output, detached.
+
+    Raises:
+        ValueError: If the layer does not take part in the forward pass, if the target
+            does not fit the output, or if the output does not hold one finite score
+            an example.
+    """
+    reached: list[nn.Module] = []
+    outputs: list[Tensor] = []
+
+    def enable_grad(module: nn.Module, *_: object) -> None:
+        reached.append(module)
+        torch.set_grad_enabled(True)
+
+    def score(*arguments: object) -> Tensor:
+        # The hook ends what begins here as soon as the layer is reached.
+        with torch.no_grad():
+            output = check_output_type(forward_func(*arguments))
+        check_layer_was_reached(layer, bool(reached))
+        outputs.append(output.detach())
+        selected = select_scores(output, target)
+        return check_example_scores(selected, len(inputs[0]), output.shape)
+
+    handle = _hook(layer, attribute_to_layer_input, enable_grad)
+    try:
+        gradients, activations = compute_layer_gradients_and_eval(
+            score,
+            layer,
+            tuple(tensor.detach() for tensor in inputs),
+            None,
+            format_additional_forward_args(additional_forward_args),
+            device_ids=device_ids or getattr(forward_func, "device_ids", None),
+            attribute_to_layer_input=attribute_to_layer_input,
+            grad_kwargs=grad_kwargs,
+        )
+    finally:
+        handle.remove()
+    reshape = reshape_transform or (lambda tensor: tensor)
+    return LayerEvaluation(
+        tuple(reshape(tensor.detach()) for tensor in activations),
+        tuple(reshape(tensor.detach()) for tensor in gradients),
+        outputs[0],
+    )
+
+
+def _hook(
+    layer: nn.Module, at_input: bool, call: Callable[..., None]
+) -> RemovableHandle:
+    if at_input:
+        return layer.register_forward_pre_hook(call)
+    return layer.register_forward_hook(call)
+
+
+def in_input_shape(
+    maps: tuple[Tensor, ...], inputs: Tensor | tuple[Tensor, ...]
+) -> Tensor | tuple[Tensor, ...]:
+    """A layer's map in the shape of the one input.
+
+    Args:
+        maps (tuple[Tensor, ...]): One map (B, 1, h, w) or (B, 1, t, h, w).
+        inputs (Tensor or tuple[Tensor, ...]): One tensor (B, C, ...) with as many
+            axes.
+
+    Returns:
+        *Tensor* or *tuple[Tensor, ...]*: Interpolated linearly, repeated for the
+        channels; a tuple if ``inputs`` is one.
+
+    Raises:
+        ValueError: If there are several maps or inputs, or other axes.
+    """
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    shaped = check_input_shaped(maps, tensors)
+    modes = {3: "linear", 4: "bilinear", 5: "trilinear"}
+    if shaped.shape[2:] != tensors[0].shape[2:]:
+        size = tensors[0].shape[2:]
+        shaped = F.interpolate(shaped, size, mode=modes[shaped.dim()])
+    shaped = shaped.expand_as(tensors[0]).to(tensors[0]).contiguous()
+    return format_output(isinstance(inputs, tuple), (shaped,))
+
+
+def last_map_layer(
+    model: nn.Module, inputs: Tensor | tuple[Tensor, ...]
+) -> tuple[str, nn.Module]:
+    """The part of a model whose maps are its last: where a CAM is usually taken.
+
+    That is the last part that returns maps (B, C, h, w) of more than one pixel, before
+    they are pooled or flattened: ``layer4`` of a ResNet, ``features`` of a MobileNet.
+    Of parts that end with the same layer it is the largest. One forward pass is spent.
+
+    Args:
+        model (nn.Module): The classifier.
+        inputs (Tensor or tuple[Tensor, ...]): Inputs that it takes, (B, ...).
+
+    Returns:
+        *tuple[str, nn.Module]*: The part's name within the model, and the part.
+
+    Raises:
+        ValueError: If no part returns maps.
+
+    Examples::
+
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2))
+        >>> last_map_layer(model, torch.rand(1, 3, 32, 32))
+        ('0', Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1)))
+    """
+    found: list[tuple[str, nn.Module]] = []
+
+    def note(name: str, module: nn.Module, output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4:
+            if output.shape[2] * output.shape[3] > 1:
+                found.append((name, module))
+
+    handles = [
+        module.register_forward_hook(
+            lambda module, _, output, name=name: note(name, module, output)
+        )
+        for name, module in model.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad():
+            model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not found:
+        raise ValueError(
+            "model must have a part that returns maps (B, C, h, w) of more than one "
+            "pixel, got none."
+        )
+    return found[-1]
+
+
+def maps_of_channels_last(activations: Tensor) -> Tensor:
+    """Maps of a layer that keeps channels last, as in Swin transformers.
+
+    Args:
+        activations (Tensor): (B, h, w, C).
+
+    Returns:
+        *Tensor*: (B, C, h, w).
+
+    Examples::
+
+        >>> maps_of_channels_last(torch.rand(1, 7, 7, 768)).shape
+        torch.Size([1, 768, 7, 7])
+    """
+    return activations.movedim(-1, 1)
+
+
+def maps_of_tokens(
+    activations: Tensor, n_prefix: int = 1, width: int | None = None
+) -> Tensor:
+    """Maps of a layer that returns tokens, as in vision transformers.
+
+    Args:
+        activations (Tensor): Tokens (B, n_prefix + h * w, C), row by row.
+        n_prefix (int, optional): Tokens before those of the picture, such as the class
+            token. Default: 1
+        width (int, optional): Tokens in a row, w. Default: None (as many as rows)
+
+    Returns:
+        *Tensor*: (B, C, h, w).
+
+    Raises:
+        ValueError: If the tokens do not fill such rows.
+
+    Examples::
+
+        >>> maps_of_tokens(torch.rand(1, 197, 768)).shape
+        torch.Size([1, 768, 14, 14])
+    """
+    patches = activations[:, n_prefix:]
+    n = patches.shape[1]
+    width = round(n**0.5) if width is None else width
+    if activations.dim() != 3 or width < 1 or n % width or n == 0:
+        raise ValueError(
+            f"activations must be tokens (B, {n_prefix} + h * {width}, C), got shape "
+            f"{tuple(activations.shape)}."
+        )
+    return patches.unflatten(1, (-1, width)).movedim(-1, 1)

@@ -1,0 +1,60 @@
+"""From a picture to what the model takes, and boxes along with it."""
+
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.tv_tensors import BoundingBoxes
+
+__all__ = ["Preprocessing"]
+
+
+class Preprocessing:
+    """Resizes and crops a picture around its center, and normalizes it.
+
+    Args:
+        transform (Callable): An RGB picture to the tensor (3, H, W) that the model
+            expects.
+        resize (int): To how many pixels it resizes the shorter side.
+        crop (int): Height and width in pixels of what it cuts out of the middle.
+
+    Examples::
+
+        >>> import torch
+        >>> from PIL import Image
+        >>> from captum_ext.zoo import load
+        >>> preprocess = load("signs").preprocess
+        >>> preprocess(Image.new("L", (200, 100))).shape
+        torch.Size([3, 96, 96])
+        >>> preprocess.boxes(torch.tensor([[0, 0, 100, 100], [0, 0, 40, 100]]), (100, 200))
+        tensor([[ 0.,  0., 48., 96.]])
+    """
+
+    def __init__(
+        self, transform: Callable[[Image.Image], Tensor], resize: int, crop: int
+    ) -> None:
+        self._transform = transform
+        self._geometry = v2.Compose([v2.Resize(resize), v2.CenterCrop(crop)])
+        self._crop = crop
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """The tensor (3, H, W) of a picture of any mode."""
+        return self._transform(image.convert("RGB"))
+
+    def boxes(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """Boxes of a picture, where they lie in its tensor.
+
+        Args:
+            boxes (Tensor): x0, y0, x1, y1 as edges in pixels, (N, 4).
+            size (tuple of int): Height and width of the picture.
+
+        Returns:
+            Tensor: In pixels of the tensor, (M, 4) float32, cut at its edges. What is
+            cut away wholly is left out, so M may be less than N.
+        """
+        table = boxes.float().reshape(-1, 4)
+        there = BoundingBoxes(table, format="XYXY", canvas_size=size)
+        seen = self._geometry(there).as_subclass(Tensor).clamp(0, self._crop)
+        return seen[(seen[:, :2] < seen[:, 2:]).all(1)]
