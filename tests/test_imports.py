@@ -18,7 +18,7 @@ FORBIDDEN = {
     "masks": _USERS,
     "surrogate": _USERS,
     "masking": _USERS,
-    "metrics": _USERS,
+    "metrics": (*_USERS, "surrogate", "masking", "visualization", "zoo"),
     "visualization": _USERS,
     "zoo": _USERS,
     "attr": ("evaluation", "cli", "methods", "zoo", "visualization", "metrics"),

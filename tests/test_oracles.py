@@ -1,16 +1,20 @@
-"""RISE, PN-RISE and MC-RISE against the public package xaitk-saliency.
+"""RISE, PN-RISE and MC-RISE against xaitk-saliency, measures against others.
 
-Its conventions: an indicator of 1 marks what is *un*perturbed, also for each colour's
-masks, so that colour k paints where its mask is 0; ``p1`` is the keep probability; a
-map is returned divided by its largest absolute value. ``RISEScoring(p1=p)`` is PN-RISE
-up to that factor. ``MCRISEScoring`` weights m_k and m_0 with p and 1 - p exchanged, and
-so it is MC-RISE at p = 1/2 only.
+xaitk-saliency's conventions: an indicator of 1 marks what is *un*perturbed, also for
+each colour's masks, so that colour k paints where its mask is 0; ``p1`` is the keep
+probability; a map is returned divided by its largest absolute value.
+``RISEScoring(p1=p)`` is PN-RISE up to that factor. ``MCRISEScoring`` weights m_k and
+m_0 with p and 1 - p exchanged, and so it is MC-RISE at p = 1/2 only.
 
 Its masks are enlarged by skimage's ``resize(mode="reflect")``, which mirrors cells at
 the border where torch's ``interpolate`` clamps them. Along an axis of s cells the
 enlarged grid differs in its outermost half cell, by up to 1/2 (3/4 where two axes
 meet), and nowhere else; a test below measures it. In the end-to-end comparison the
 model therefore looks at the inside only, and the maps are compared there.
+
+Insertion and deletion are compared with saliency-maps-metrics. It multiplies by masks,
+takes whole shares of pixels only, and leaves ties to ``topk``: the maps have none. Its
+area uses a function that NumPy 2.4 removed; SciPy's takes its place.
 """
 
 import itertools
@@ -19,8 +23,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from saliency_maps_metrics.multi_step_metrics import Deletion, Insertion
+from scipy.integrate import trapezoid
 from torch import Tensor
 
+from captum_ext import metrics
 from captum_ext.attr import MCRISE, PNRISE, RISE
 from captum_ext.attr.estimators import conditional_means, uncontrolled
 from captum_ext.masks import GridLayout, apply_masks, draw_masks
@@ -190,3 +197,31 @@ def settings(**kwargs):
         "return_std_error": True,
         **kwargs,
     }
+
+
+@pytest.mark.parametrize("n_steps", [9, 64, SIZE * SIZE])
+@pytest.mark.parametrize("replaced_by", ["black", "blur"])
+def test_insertion_and_deletion(replaced_by, n_steps):
+    """Curves and areas of a model whose regions interact."""
+    generator = torch.Generator().manual_seed(3)
+    pictures = torch.rand(2, 3, SIZE, SIZE, generator=generator)
+    maps = torch.randn(2, 1, SIZE, SIZE, generator=generator)
+    for theirs, ours in [
+        (Insertion(replaced_by, max_step_nb=n_steps), metrics.insertion),
+        (Deletion(replaced_by, max_step_nb=n_steps), metrics.deletion),
+    ]:
+        scores, _ = theirs.compute_scores(
+            lambda x: model(x)[:, None], pictures, maps, [0, 0]
+        )
+        area, curves = ours(
+            model,
+            pictures,
+            maps,
+            baselines=theirs.get_masking_data(pictures),
+            n_steps=n_steps,
+            return_curve=True,
+        )
+        expected = torch.from_numpy(scores).double().view(2, n_steps + 1)
+        torch.testing.assert_close(curves, expected, atol=1e-5, rtol=0)
+        areas = trapezoid(expected.numpy(), dx=1 / n_steps)
+        torch.testing.assert_close(area, torch.from_numpy(areas), atol=1e-5, rtol=0)

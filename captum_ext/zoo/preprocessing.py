@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
@@ -28,7 +27,8 @@ class Preprocessing:
         >>> preprocess = load("signs").preprocess
         >>> preprocess(Image.new("L", (200, 100))).shape
         torch.Size([3, 96, 96])
-        >>> preprocess.boxes(torch.tensor([[0, 0, 100, 100], [0, 0, 40, 100]]), (100, 200))
+        >>> boxes = torch.tensor([[0, 0, 100, 100], [0, 0, 40, 100]])
+        >>> preprocess.boxes(boxes, (100, 200))
         tensor([[ 0.,  0., 48., 96.]])
     """
 

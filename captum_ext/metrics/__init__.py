@@ -1,0 +1,35 @@
+"""How good a map is: one measure, one file.
+
+A measure is given the forward function, the inputs and their maps, Captum's or ours,
+and returns one number an example.
+"""
+
+from captum_ext.metrics.adversarial_sanity import adversarial_sanity
+from captum_ext.metrics.boxes import center_box, max_box
+from captum_ext.metrics.deletion import deletion
+from captum_ext.metrics.enhanced_pgd import EnhancedPGD, enhanced_pgd
+from captum_ext.metrics.f_measure import f_measure
+from captum_ext.metrics.insertion import insertion
+from captum_ext.metrics.localization_error import localization_error
+from captum_ext.metrics.map_density import negative_map_density, positive_map_density
+from captum_ext.metrics.parameter_randomization import parameter_randomization
+from captum_ext.metrics.pointing_game import is_difficult, pointing_game
+from captum_ext.metrics.saliency_metric import saliency_metric
+
+__all__ = [
+    "EnhancedPGD",
+    "adversarial_sanity",
+    "center_box",
+    "deletion",
+    "enhanced_pgd",
+    "f_measure",
+    "insertion",
+    "is_difficult",
+    "localization_error",
+    "max_box",
+    "negative_map_density",
+    "parameter_randomization",
+    "pointing_game",
+    "positive_map_density",
+    "saliency_metric",
+]

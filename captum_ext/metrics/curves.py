@@ -1,0 +1,220 @@
+"""Scores while pixels are exchanged in the order of a map, and the area under them."""
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from captum_ext._captum import BaselineType, TargetType
+from captum_ext._scores import PerturbationsPerEval
+from captum_ext._validation import check_baselines, check_choice, check_integer
+from captum_ext.masks import memory_format_of
+from captum_ext.metrics.maps import rank_maps, spatial_maps
+from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
+
+__all__ = [
+    "Start",
+    "area_under",
+    "exchange",
+    "exchange_order",
+    "rank_curves",
+    "shares",
+    "starting_image",
+]
+
+Start: TypeAlias = BaselineType | Literal["blur"]
+
+# The blur of RISE's authors; it leaves colours and takes shapes at ImageNet's sizes.
+_BLUR_SIZE, _BLUR_SIGMA = 11, 5.0
+
+
+def shares(n_pixels: int, n_steps: int) -> Tensor:
+    """Numbers of exchanged pixels: none, all, and equal shares between.
+
+    Args:
+        n_pixels (int): How many are exchanged in the end.
+        n_steps (int): In how many steps.
+
+    Returns:
+        *Tensor*: Rounded down where shares are not whole, (n_steps + 1,), int64.
+
+    Examples::
+
+        >>> shares(10, 4)
+        tensor([ 0,  2,  5,  7, 10])
+    """
+    return torch.arange(n_steps + 1) * n_pixels // n_steps
+
+
+def exchange(before: Tensor, after: Tensor, ranks: Tensor, counts: Tensor) -> Tensor:
+    """Inputs whose first pixels by rank are exchanged.
+
+    Args:
+        before (Tensor): Inputs (B, C, ...).
+        after (Tensor): What takes the place of pixels, (B, C, ...).
+        ranks (Tensor): Rank of each pixel from 0 on, (B, ...) without channels.
+        counts (Tensor): Numbers of pixels to exchange, (M,).
+
+    Returns:
+        *Tensor*: (M * B, C, ...), number by number, in the memory format of ``before``.
+
+    Examples::
+
+        >>> before, after = torch.zeros(1, 1, 4), torch.ones(1, 1, 4)
+        >>> ranks = torch.tensor([[2, 0, 3, 1]])
+        >>> exchange(before, after, ranks, torch.tensor([0, 1, 3]))[:, 0]
+        tensor([[0., 0., 0., 0.],
+                [0., 1., 0., 0.],
+                [1., 1., 0., 1.]])
+    """
+    exchanged = ranks < counts.view(-1, *(1,) * ranks.dim())
+    mixed = torch.where(exchanged[:, :, None], after, before)
+    return mixed.flatten(0, 1).contiguous(memory_format=memory_format_of(before))
+
+
+def area_under(curves: Tensor, counts: Tensor) -> Tensor:
+    """Mean height of curves by the trapezoid rule over the share of pixels.
+
+    Args:
+        curves (Tensor): Scores, (..., M).
+        counts (Tensor): Numbers of pixels at which they were taken, (M,).
+
+    Returns:
+        *Tensor*: (...,); 1 for a score that is always 1.
+
+    Examples::
+
+        >>> area_under(torch.tensor([0.0, 1.0, 1.0]), torch.tensor([0, 2, 4]))
+        tensor(0.7500)
+    """
+    return torch.trapezoid(curves, counts.to(curves) / counts[-1])
+
+
+def exchange_order(
+    attributions: Tensor | tuple[Tensor, ...],
+    inputs: Tensor,
+    n_steps: int,
+    fraction: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Which pixels are exchanged when.
+
+    Args:
+        attributions (Tensor or tuple[Tensor]): Maps (B, any, ...).
+        inputs (Tensor): Inputs (B, C, ...) that they explain.
+        n_steps (int): In how many steps pixels are exchanged.
+        fraction (float, optional): Share of the pixels that are. Default: 1.0
+
+    Returns:
+        *tuple[Tensor, Tensor]*: Rank of each pixel (B, ...) and numbers of exchanged
+        pixels (n_steps + 1,), int32 on the device of ``inputs``.
+
+    Raises:
+        ValueError: If maps do not fit the inputs or there are more steps than pixels.
+        TypeError: If an argument is of the wrong type.
+
+    Examples::
+
+        >>> maps = torch.tensor([[[0.1, 0.9, 0.3, 0.4]]])
+        >>> exchange_order(maps, torch.rand(1, 3, 4), n_steps=2)
+        (tensor([[3, 0, 2, 1]], dtype=torch.int32),
+         tensor([0, 2, 4], dtype=torch.int32))
+    """
+    ranks = rank_maps(spatial_maps(attributions, inputs))
+    n_pixels = round(fraction * ranks[0].numel())
+    counts = shares(n_pixels, check_integer("n_steps", n_steps, 1, n_pixels))
+    # Half the memory traffic of int64 where hundreds of masks are made of them.
+    narrow = inputs.device, torch.int32
+    return ranks.to(*narrow), counts.to(*narrow)
+
+
+def rank_curves(
+    forward_func: ForwardFunc,
+    before: Tensor,
+    after: Tensor,
+    ranks: Tensor,
+    counts: Tensor,
+    target: TargetType,
+    additional_forward_args: object,
+    perturbations_per_eval: PerturbationsPerEval,
+    probable: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Scores while pixels are exchanged in order, and the area under them.
+
+    Images are made, scored and dropped chunk by chunk.
+
+    Args:
+        forward_func (Callable): The model or any function of its inputs.
+        before (Tensor): Inputs (B, C, ...).
+        after (Tensor): What takes the place of pixels, (B, C, ...).
+        ranks (Tensor): Rank of each pixel from 0 on, (B, ...).
+        counts (Tensor): Numbers of pixels to exchange, (M,).
+        target (int, tuple, Tensor, or list, optional): Output to score.
+        additional_forward_args (Any, optional): Further arguments.
+        perturbations_per_eval (int or "auto"): Images of an example in one call.
+        probable (bool, optional): Whether scores have to lie in [0, 1].
+            Default: False
+
+    Returns:
+        *tuple[Tensor, Tensor]*: The area (B,) and the scores (B, M), float64 on the
+        CPU.
+
+    Raises:
+        ValueError: If an argument does not fit the inputs or the scores are bad.
+        TypeError: If an argument is of the wrong type.
+    """
+    scores = perturbed_scores(
+        forward_func,
+        lambda i, j: exchange(before, after, ranks, counts[i:j]),
+        len(counts),
+        len(before),
+        target,
+        additional_forward_args,
+        perturbations_per_eval,
+        probable,
+    )
+    curves = scores.T.contiguous()
+    return area_under(curves, counts), curves
+
+
+def starting_image(baselines: Start, inputs: Tensor) -> Tensor:
+    """Baselines in the shape and memory format of the inputs.
+
+    Args:
+        baselines (scalar, Tensor or "blur", optional): None is zero; "blur" is a
+            Gaussian of sigma 5 over 11 x 11 pixels of the inputs themselves.
+        inputs (Tensor): (B, C, ...).
+
+    Returns:
+        *Tensor*: (B, C, ...).
+
+    Raises:
+        ValueError: If baselines do not fit, are unknown by name, or "blur" is given
+            for inputs without height and width.
+        TypeError: If baselines are of the wrong type.
+
+    Examples::
+
+        >>> starting_image("blur", torch.rand(1, 3, 32, 32)).shape
+        torch.Size([1, 3, 32, 32])
+    """
+    if isinstance(baselines, str):
+        check_choice("baselines", baselines, ("blur",))
+        image = _blurred(inputs)
+    else:
+        image = check_baselines(baselines, (inputs,))[0].expand(inputs.shape)
+    return image.contiguous(memory_format=memory_format_of(inputs))
+
+
+def _blurred(inputs: Tensor) -> Tensor:
+    if inputs.dim() < 4:
+        raise ValueError(
+            f"baselines must not be 'blur' for inputs without height and width, got "
+            f"inputs of shape {tuple(inputs.shape)}."
+        )
+    # A reflected border must be narrower than the picture.
+    size = [
+        min(_BLUR_SIZE, 2 * side - 1) for side in (inputs.shape[-1], inputs.shape[-2])
+    ]
+    frames = inputs.flatten(0, 1)
+    return gaussian_blur(frames, size, [_BLUR_SIGMA] * 2).view(inputs.shape)

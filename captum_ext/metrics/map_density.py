@@ -1,0 +1,191 @@
+"""Map densities: how much probability a map keeps for each unit of its mass."""
+
+import torch
+from captum.log import log_usage
+from torch import Tensor
+
+from captum_ext._captum import BaselineType, TargetType
+from captum_ext._validation import check_baselines, check_measured_input
+from captum_ext.masks import apply_masks
+from captum_ext.metrics.maps import spatial_maps, unit_maps
+from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
+
+__all__ = ["map_density", "negative_map_density", "positive_map_density"]
+
+
+def map_density(probability: Tensor, kept: Tensor) -> Tensor:
+    r"""Probability over the mean of what was kept.
+
+    .. math::
+        \rho = P \cdot \frac{h w}{\sum_\lambda K(\lambda)}
+
+    Args:
+        probability (Tensor): P of the masked inputs, (B,).
+        kept (Tensor): K in [0, 1], the share of each pixel that was kept, (B, ...).
+
+    Returns:
+        *Tensor*: (B,).
+
+    Examples::
+
+        >>> map_density(torch.tensor([0.9]), torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]))
+        tensor([3.6000])
+    """
+    return probability / kept.flatten(1).mean(1)
+
+
+@log_usage()
+@torch.no_grad()
+def positive_map_density(
+    forward_func: ForwardFunc,
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Tensor | tuple[Tensor, ...],
+    target: TargetType = None,
+    baselines: BaselineType = None,
+    additional_forward_args: object = None,
+) -> Tensor:
+    r"""Probability of what a map keeps, for each unit of the map. Higher is better.
+
+    .. math::
+        \rho^+ = P(K(I \odot S)) \cdot \frac{h w}{\sum S}
+
+    A map that names much of the picture is charged for it: a constant map has the
+    probability of the whole picture, a tenth of the picture that is as convincing has
+    ten times that.
+
+    Source: M. Jalwana et al., CAMERAS: Enhanced Resolution And Sanity preserving Class
+    Activation Mapping for image Saliency, CVPR 2021; supplement A-3.
+
+    Args:
+        forward_func (Callable): Returns probabilities.
+        inputs (Tensor or tuple[Tensor]): One input (B, C, L), (B, C, H, W) or
+            (B, C, T, H, W); volumes take the place of h w for video.
+        attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
+            scale. Channels are summed, layer maps interpolated to the input's size,
+            negative values clipped at zero, and the maximum becomes 1.
+        target (int, tuple, Tensor, or list, optional): Output whose probability is
+            taken, in any of Captum's forms. Default: None
+        baselines (scalar or Tensor, optional): What hidden parts are replaced by,
+            broadcastable to ``inputs``. Zero is the paper's black where inputs are
+            pixel values, and the mean colour where they are normalised.
+            Default: None (zero)
+        additional_forward_args (Any, optional): Further arguments of
+            ``forward_func``. The first axis of a tensor is the batch. Default: None
+
+    Returns:
+        *Tensor*: rho+, at least 0, (B,), float64 on the CPU.
+
+    Raises:
+        ValueError: If a map has no positive value, if an argument does not fit the
+            inputs, or if scores are no probabilities.
+        TypeError: If an argument is of the wrong type.
+
+    Examples::
+
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2), nn.Softmax(1))
+        >>> x, maps = torch.rand(4, 3, 8, 8), torch.rand(4, 1, 8, 8)
+        >>> positive_map_density(model, x, maps, target=1).shape
+        torch.Size([4])
+    """
+    return _density(
+        False,
+        forward_func,
+        inputs,
+        attributions,
+        target,
+        baselines,
+        additional_forward_args,
+    )
+
+
+@log_usage()
+@torch.no_grad()
+def negative_map_density(
+    forward_func: ForwardFunc,
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Tensor | tuple[Tensor, ...],
+    target: TargetType = None,
+    baselines: BaselineType = None,
+    additional_forward_args: object = None,
+) -> Tensor:
+    r"""Probability of what a map leaves, for each unit that it leaves. Lower is better.
+
+    .. math::
+        \rho^- = P(K(I \odot (1 - S))) \cdot \frac{h w}{\sum (1 - S)}
+
+    Source: M. Jalwana et al., CAMERAS: Enhanced Resolution And Sanity preserving Class
+    Activation Mapping for image Saliency, CVPR 2021; supplement A-3.
+
+    Args:
+        forward_func (Callable): Returns probabilities.
+        inputs (Tensor or tuple[Tensor]): One input (B, C, L), (B, C, H, W) or
+            (B, C, T, H, W); volumes take the place of h w for video.
+        attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
+            scale. Channels are summed, layer maps interpolated to the input's size,
+            negative values clipped at zero, and the maximum becomes 1.
+        target (int, tuple, Tensor, or list, optional): Output whose probability is
+            taken, in any of Captum's forms. Default: None
+        baselines (scalar or Tensor, optional): What hidden parts are replaced by,
+            broadcastable to ``inputs``. Zero is the paper's black where inputs are
+            pixel values, and the mean colour where they are normalised.
+            Default: None (zero)
+        additional_forward_args (Any, optional): Further arguments of
+            ``forward_func``. The first axis of a tensor is the batch. Default: None
+
+    Returns:
+        *Tensor*: rho-, at least 0, (B,), float64 on the CPU.
+
+    Raises:
+        ValueError: If a map is constant and positive, so that nothing is left, if an
+            argument does not fit the inputs, or if scores are no probabilities.
+        TypeError: If an argument is of the wrong type.
+
+    Examples::
+
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2), nn.Softmax(1))
+        >>> x, maps = torch.rand(4, 3, 8, 8), torch.rand(4, 1, 8, 8)
+        >>> negative_map_density(model, x, maps, target=1).shape
+        torch.Size([4])
+    """
+    return _density(
+        True,
+        forward_func,
+        inputs,
+        attributions,
+        target,
+        baselines,
+        additional_forward_args,
+    )
+
+
+def _density(
+    negative: bool,
+    forward_func: ForwardFunc,
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Tensor | tuple[Tensor, ...],
+    target: TargetType,
+    baselines: BaselineType,
+    additional_forward_args: object,
+) -> Tensor:
+    x = check_measured_input(inputs)
+    (fill,) = check_baselines(baselines, (x,))
+    S = unit_maps(spatial_maps(attributions, x))
+    kept = 1 - S if negative else S
+    empty = (kept.flatten(1).amax(1) == 0).nonzero().flatten().tolist()
+    if empty:
+        least = "a value below their maximum" if negative else "a positive value"
+        raise ValueError(
+            f"attributions must have {least} in every map, got none for examples "
+            f"{empty}."
+        )
+    masked = apply_masks(x, [fill], (1 - kept)[None, None, :, None].to(x))
+    (probability,) = perturbed_scores(
+        forward_func,
+        lambda start, stop: masked,
+        1,
+        len(x),
+        target,
+        additional_forward_args,
+        probable=True,
+    )
+    return map_density(probability, kept)

@@ -1,0 +1,141 @@
+"""The pointing game: whether a map is highest on the object."""
+
+from typing import Sequence
+
+import torch
+from captum.log import log_usage
+from torch import Tensor
+
+from captum_ext._captum import BaselineType, TargetType
+from captum_ext._validation import (
+    check_boxes,
+    check_measured_input,
+    check_not_negative,
+)
+from captum_ext.metrics.boxes import box_regions, given_regions
+from captum_ext.metrics.maps import rank_maps, spatial_maps
+from captum_ext.metrics.scoring import ForwardFunc
+
+__all__ = ["distance_to_region", "is_difficult", "pointing_game"]
+
+
+def distance_to_region(pixel: Tensor, region: Tensor) -> Tensor:
+    """Distance of a pixel from the nearest one of a region, in pixels.
+
+    Args:
+        pixel (Tensor): Its row and column, (2,).
+        region (Tensor): Pixels that belong to it, (H, W), bool.
+
+    Returns:
+        *Tensor*: A scalar, 0 inside the region.
+
+    Examples::
+
+        >>> region = torch.zeros(9, 9, dtype=torch.bool)
+        >>> region[4, 5] = True
+        >>> distance_to_region(torch.tensor([0, 2]), region)
+        tensor(5.)
+    """
+    return (region.nonzero() - pixel).float().square().sum(1).min().sqrt()
+
+
+@log_usage()
+@torch.no_grad()
+def pointing_game(
+    forward_func: ForwardFunc | None,
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Tensor | tuple[Tensor, ...],
+    target: TargetType = None,
+    baselines: BaselineType = None,
+    additional_forward_args: object = None,
+    *,
+    boxes: Sequence[Tensor] | None = None,
+    masks: Tensor | None = None,
+    tolerance: float = 15.0,
+) -> Tensor:
+    """Whether the highest pixel of a map lies on the object. Higher is better.
+
+    Of several highest pixels the first in row-major order counts. The mean over a data
+    set is the accuracy of "All" in the papers' tables, the mean over the examples that
+    :func:`is_difficult` names that of "Difficult".
+
+    Source: J. Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV
+    2018.
+
+    Args:
+        forward_func (Callable, optional): Not called; None is accepted.
+        inputs (Tensor or tuple[Tensor]): Pictures (B, C, H, W), for their size.
+        attributions (Tensor or tuple[Tensor]): Maps (B, any, h, w) of any size and
+            scale. Channels are summed, layer maps interpolated to the input's size.
+        target (int, tuple, Tensor, or list, optional): Not used. Default: None
+        baselines (scalar or Tensor, optional): Not used. Default: None
+        additional_forward_args (Any, optional): Not used. Default: None
+        boxes (sequence of Tensor, optional): For each example the boxes (N, 4) of the
+            explained class, x0 y0 x1 y1 as edges in pixels of the input. Any may be
+            hit. Default: None
+        masks (Tensor, optional): Pixels of the explained class, (B, H, W), bool, in
+            place of boxes. Default: None
+        tolerance (float, optional): Distance from the object that still is a hit,
+            between the centres of pixels, in pixels. Default: 15.0
+
+    Returns:
+        *Tensor*: 1 for a hit, 0 for a miss, (B,), float64 on the CPU.
+
+    Raises:
+        ValueError: If an argument is out of its range or does not fit the inputs, or
+            if not exactly one of ``boxes`` and ``masks`` is given.
+        TypeError: If an argument is of the wrong type.
+
+    Examples::
+
+        >>> maps = torch.zeros(1, 1, 32, 32)
+        >>> maps[..., 4, 20] = 1
+        >>> boxes = [torch.tensor([[18.0, 9.0, 30.0, 30.0]])]
+        >>> x = torch.rand(1, 3, 32, 32)
+        >>> [pointing_game(None, x, maps, boxes=boxes, tolerance=t) for t in (4, 5)]
+        [tensor([0.], dtype=torch.float64), tensor([1.], dtype=torch.float64)]
+    """
+    check_not_negative("tolerance", tolerance)
+    x = check_measured_input(inputs, axes=(4,))
+    ranks = rank_maps(spatial_maps(attributions, x))
+    regions = given_regions(boxes, masks, ranks.shape)
+    highest = (ranks == 0).nonzero()[:, 1:]
+    distances = torch.stack(list(map(distance_to_region, highest, regions)))
+    return (distances <= tolerance).double()
+
+
+def is_difficult(
+    boxes: Sequence[Tensor], other_boxes: Sequence[Tensor], size: Sequence[int]
+) -> Tensor:
+    """Whether an example belongs to the "Difficult" subset of the pointing game.
+
+    It does if the boxes of the explained class cover less than a quarter of the
+    picture and an object of another class is present.
+
+    Args:
+        boxes (sequence of Tensor): For each example the boxes (N, 4) of the explained
+            class, x0 y0 x1 y1 as edges in pixels.
+        other_boxes (sequence of Tensor): For each example the boxes of all other
+            classes, (N, 4), where N may be 0.
+        size (sequence of int): H and W in pixels.
+
+    Returns:
+        *Tensor*: (B,), bool on the CPU.
+
+    Raises:
+        ValueError: If ``boxes`` are no boxes, or the sequences differ in length.
+
+    Examples::
+
+        >>> small, large = torch.tensor([[0, 0, 4, 3]]), torch.tensor([[0, 0, 8, 4]])
+        >>> is_difficult([small, small, large], [large, large[:0], small], (8, 8))
+        tensor([ True, False, False])
+    """
+    if len(other_boxes) != len(boxes):
+        raise ValueError(
+            f"other_boxes must hold one tensor for each of the {len(boxes)} examples, "
+            f"got {len(other_boxes)}."
+        )
+    regions = [box_regions(each, size) for each in check_boxes(boxes, len(boxes))]
+    small = [bool(region.double().mean() < 0.25) for region in regions]
+    return torch.tensor([s and len(o) > 0 for s, o in zip(small, other_boxes)])

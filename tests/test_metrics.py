@@ -1,0 +1,305 @@
+"""What all measures have in common: how they are called, what they leave, refuse."""
+
+import inspect
+
+import pytest
+import torch
+from contract import SmallNet, pictures
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_ext import metrics
+
+B, H, W = 3, 12, 14
+TARGET = [0, 1, 2]
+BOXES = [
+    torch.tensor([[2.0, 1.0, 9.0, 8.0]]),
+    torch.tensor([[0.0, 0.0, 3.5, 4.0], [6.0, 6.0, 13.0, 11.0]]),
+    torch.tensor([[5.0, 2.0, 14.0, 12.0]]),
+]
+
+
+def some_maps(n: int = B, seed: int = 0) -> Tensor:
+    """Maps (B, 1, H, W) with a hill and noise, of both signs."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(n, 1, 3, 4, generator=generator)
+    noise = 0.1 * torch.randn(n, 1, H, W, generator=generator)
+    return F.interpolate(coarse, (H, W), mode="bicubic") + noise
+
+
+def no_arguments(i: slice, x: Tensor) -> dict:
+    return {}
+
+
+def boxes(i: slice, x: Tensor) -> dict:
+    return {"boxes": BOXES[i]}
+
+
+def attacked(i: slice, x: Tensor) -> dict:
+    """Vanilla PGD: the paper's penalty is made for pictures of far more pixels."""
+    attack = metrics.EnhancedPGD(SmallNet())
+    maps = metrics.max_box(x)
+    start = attack.perturb(x.float(), maps, target=TARGET[i], targeted=False)
+    return {"baselines": start, "n_steps": 8}
+
+
+def explained(i: slice, x: Tensor) -> dict:
+    def explain(model):
+        return model.conv(x).detach()
+
+    return {"explanation_func": explain}
+
+
+MEASURES = {
+    metrics.insertion: lambda i, x: {"n_steps": 24},
+    metrics.deletion: lambda i, x: {"n_steps": 24},
+    metrics.f_measure: boxes,
+    metrics.pointing_game: lambda i, x: {"tolerance": 1, **boxes(i, x)},
+    metrics.localization_error: boxes,
+    metrics.saliency_metric: no_arguments,
+    metrics.positive_map_density: no_arguments,
+    metrics.negative_map_density: no_arguments,
+    metrics.adversarial_sanity: attacked,
+    metrics.parameter_randomization: explained,
+}
+GEOMETRIC = (
+    metrics.f_measure,
+    metrics.pointing_game,
+    metrics.localization_error,
+)
+PROBABLE = (
+    metrics.saliency_metric,
+    metrics.positive_map_density,
+    metrics.negative_map_density,
+    metrics.adversarial_sanity,
+)
+
+
+def each(measures):
+    return pytest.mark.parametrize("measure", measures, ids=lambda m: m.__name__)
+
+
+every = each(MEASURES)
+asking = each([*PROBABLE, metrics.insertion, metrics.deletion])
+
+
+def measured(measure, maps, x=None, i=slice(None), model=None, **kwargs) -> Tensor:
+    x = pictures()[i] if x is None else x
+    return measure(
+        SmallNet() if model is None else model,
+        x,
+        maps,
+        **{"target": TARGET[i], **MEASURES[measure](i, x), **kwargs},
+    )
+
+
+def test_every_measure_is_here():
+    others = {"EnhancedPGD", "enhanced_pgd", "is_difficult", "center_box", "max_box"}
+    assert {m.__name__ for m in MEASURES} == set(metrics.__all__) - others
+
+
+@every
+def test_signature(measure):
+    names = list(inspect.signature(measure.__wrapped__).parameters.values())
+    assert [p.name for p in names[:6]] == [
+        "forward_func",
+        "inputs",
+        "attributions",
+        "target",
+        "baselines",
+        "additional_forward_args",
+    ]
+    assert all(p.kind is p.KEYWORD_ONLY for p in names[6:])
+
+
+@every
+def test_one_number_an_example(measure):
+    values = measured(measure, some_maps())
+    assert values.shape == (B,) and values.dtype == torch.float64
+    assert values.device.type == "cpu" and torch.isfinite(values).all()
+    assert len(values.unique()) > 1 or measure in GEOMETRIC
+
+
+@every
+def test_example_does_not_depend_on_its_batch(measure):
+    together = measured(measure, some_maps())
+    for i in range(B):
+        alone = slice(i, i + 1)
+        value = measured(measure, some_maps()[alone], i=alone)
+        torch.testing.assert_close(value, together[alone], atol=1e-5, rtol=1e-5)
+
+
+@every
+def test_channels_are_summed(measure):
+    expected = measured(measure, some_maps())
+    parts = torch.tensor([0.5, -0.25, 0.75]).view(1, 3, 1, 1)
+    for maps in (some_maps().expand(B, 3, H, W), some_maps() * parts):
+        torch.testing.assert_close(measured(measure, maps), expected)
+
+
+@every
+def test_layer_maps_are_interpolated(measure):
+    coarse = torch.randn(B, 5, 3, 4, generator=torch.Generator().manual_seed(3))
+    maps = F.interpolate(coarse.double().sum(1, keepdim=True), (H, W), mode="bilinear")
+    torch.testing.assert_close(measured(measure, coarse), measured(measure, maps))
+
+
+@every
+def test_scale_of_a_map_does_not_matter(measure):
+    values = [measured(measure, some_maps() * scale) for scale in (1, 1e-6, 300)]
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(values[0], values[2])
+
+
+@every
+def test_tuples_of_one(measure):
+    expected = measured(measure, some_maps())
+    x = pictures()
+    kwargs = MEASURES[measure](slice(None), x)
+    values = measure(SmallNet(), (x,), (some_maps(),), TARGET, **kwargs)
+    torch.testing.assert_close(values, expected)
+
+
+@each([m for m in MEASURES if m is not metrics.parameter_randomization])
+def test_dtype_of_the_model(measure):
+    expected = measured(measure, some_maps())
+    x, maps = pictures(dtype=torch.float64), some_maps().double()
+    values = measured(measure, maps, x, model=SmallNet().double())
+    torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-4)
+
+
+@every
+def test_memory_format_is_kept_and_does_not_matter(measure):
+    class Watching(SmallNet):
+        formats: set = set()
+
+        def forward(self, x: Tensor) -> Tensor:
+            last = x.is_contiguous(memory_format=torch.channels_last)
+            Watching.formats.add(last and not x.is_contiguous())
+            return super().forward(x)
+
+    expected = measured(measure, some_maps())
+    last = pictures().to(memory_format=torch.channels_last)
+    values = measured(measure, some_maps(), last, model=Watching())
+    assert Watching.formats <= {True}
+    torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-4)
+
+
+@asking
+def test_additional_forward_args_follow_their_example(measure):
+    scale = torch.tensor([0.5, 1.0, 2.0])
+    together = measured(measure, some_maps(), additional_forward_args=scale)
+    for i in range(B):
+        alone = slice(i, i + 1)
+        value = measured(
+            measure,
+            some_maps()[alone],
+            i=alone,
+            additional_forward_args=(scale[i].item(),),
+        )
+        torch.testing.assert_close(value, together[alone], atol=1e-5, rtol=1e-5)
+
+
+@every
+def test_nothing_is_left_behind(measure):
+    net = SmallNet()
+    net.head.weight.requires_grad_(False)
+    net.norm.weight.grad = torch.ones(6)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    required = [p.requires_grad for p in net.parameters()]
+    x = pictures().requires_grad_()
+    kept = x.detach().clone()
+    state = torch.get_rng_state()
+    values = measured(measure, some_maps().requires_grad_(), x, model=net)
+    assert not values.requires_grad and torch.is_grad_enabled()
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(x, kept) and x.grad is None and x.requires_grad
+    assert required == [p.requires_grad for p in net.parameters()]
+    assert torch.equal(net.norm.weight.grad, torch.ones(6))
+    assert net.conv.weight.grad is None and not net.training
+    assert not any(m._forward_hooks for m in net.modules())
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+@every
+def test_works_without_gradients(measure):
+    expected = measured(measure, some_maps())
+    with torch.no_grad():
+        torch.testing.assert_close(measured(measure, some_maps()), expected)
+        assert not torch.is_grad_enabled()
+
+
+@each(GEOMETRIC)
+def test_geometric_measures_call_no_model(measure):
+    kwargs = MEASURES[measure](slice(None), pictures())
+    values = measure(None, pictures(), some_maps(), **kwargs)
+    torch.testing.assert_close(values, measured(measure, some_maps()))
+
+
+@each([m for m in MEASURES if m not in GEOMETRIC])
+def test_the_model_is_needed_elsewhere(measure):
+    kwargs = MEASURES[measure](slice(None), pictures())
+    with pytest.raises(TypeError, match="forward_func"):
+        measure(None, pictures(), some_maps(), 0, **kwargs)
+
+
+NAN = some_maps()
+NAN[1, 0, 3, 3] = float("nan")
+WRONG = {
+    "NaN": {"attributions": NAN},
+    "infinite": {"attributions": NAN.nan_to_num(float("inf"))},
+    "without channels": {"attributions": some_maps()[:, 0]},
+    "too few": {"attributions": some_maps()[:2]},
+    "none": {"attributions": None},
+    "two": {"attributions": (some_maps(), some_maps())},
+    "empty": {"attributions": some_maps()[..., :0]},
+    "picture of NaN": {"inputs": NAN.expand(B, 3, H, W)},
+    "table": {"inputs": torch.rand(3, 5)},
+    "two inputs": {"inputs": (pictures(), pictures())},
+    "integers": {"inputs": pictures().to(torch.uint8)},
+}
+
+
+class Never(SmallNet):
+    def forward(self, x: Tensor) -> Tensor:
+        raise AssertionError("a forward pass was spent")
+
+
+def refused(call, name: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=rf"^{name} ") as error:
+        call()
+    text = str(error.value)
+    assert text.endswith(".") and text.count(". ") == 0 and ", got " in text
+
+
+@every
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_bad_arguments_are_refused_before_any_forward_pass(measure, wrong):
+    kwargs = {
+        **MEASURES[measure](slice(None), pictures()),
+        "inputs": pictures(),
+        "attributions": some_maps(),
+        "target": 0,
+        **wrong,
+    }
+    refused(lambda: measure(Never(), **kwargs), *wrong)
+
+
+@each(PROBABLE)
+def test_scores_that_are_no_probabilities(measure):
+    refused(
+        lambda: measured(measure, some_maps(), model=lambda x: 5 * SmallNet()(x) - 1),
+        "forward_func",
+    )
+
+
+@asking
+def test_one_number_for_the_whole_batch(measure):
+    net = SmallNet()
+    refused(
+        lambda: measured(
+            measure, some_maps(), model=lambda x: net(x)[:, 0].mean(), target=None
+        ),
+        "forward_func",
+    )

@@ -1,0 +1,301 @@
+"""Insertion and deletion: against plain loops, at known extremes, and in memory."""
+
+import os
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from contract import SmallNet, pictures
+from PIL import Image
+from test_metrics import some_maps
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from captum_ext import metrics, zoo
+from captum_ext.metrics.curves import area_under, exchange, shares
+
+TARGET = [0, 1, 2]
+
+
+def slow_order(saliency: Tensor) -> list[int]:
+    """Pixels from the highest down; of equal ones the first in row-major order."""
+    values = saliency.flatten().tolist()
+    return sorted(range(len(values)), key=lambda i: (-values[i], i))
+
+
+def slow_curve(model, start: Tensor, end: Tensor, saliency: Tensor, n_steps: int):
+    """Scores of one example and the area under them, one pixel after the other."""
+    order = slow_order(saliency)
+    image = start.clone()
+    fractions, scores, done = [], [], 0
+    for step in range(n_steps + 1):
+        count = step * len(order) // n_steps
+        while done < count:
+            pixel = order[done]
+            for channel in range(len(image)):
+                image[channel].view(-1)[pixel] = end[channel].reshape(-1)[pixel]
+            done += 1
+        fractions.append(count / len(order))
+        scores.append(float(model(image[None])))
+    area = 0.0
+    for i in range(n_steps):
+        width = fractions[i + 1] - fractions[i]
+        area += width * (scores[i] + scores[i + 1]) / 2
+    return area, scores
+
+
+def start_of(baselines, x: Tensor) -> Tensor:
+    if isinstance(baselines, str):
+        return gaussian_blur(x, [11, 11], [5.0, 5.0])
+    fill = 0 if baselines is None else baselines
+    return (torch.zeros_like(x) + fill).contiguous()
+
+
+BASELINES = {
+    "zero": None,
+    "number": 0.4,
+    "colour": torch.tensor([0.1, 0.5, 0.9]).view(3, 1, 1),
+    "each": torch.rand(3, 3, 12, 14, generator=torch.Generator().manual_seed(8)),
+    "blur": "blur",
+}
+
+
+@pytest.mark.parametrize("n_steps", [1, 7, 24, 168])
+@pytest.mark.parametrize("baselines", BASELINES.values(), ids=BASELINES)
+def test_insertion_and_deletion_are_the_loops(baselines, n_steps):
+    net, x, maps = SmallNet(), pictures(), some_maps()
+    start = start_of(baselines, x)
+    kwargs = {"n_steps": n_steps, "return_curve": True, "baselines": baselines}
+    inserted, rising = metrics.insertion(net, x, maps, TARGET, **kwargs)
+    deleted, falling = metrics.deletion(net, x, maps, TARGET, **kwargs)
+    assert rising.shape == falling.shape == (3, n_steps + 1)
+    with torch.no_grad():
+        for i, target in enumerate(TARGET):
+
+            def score(image):
+                return net(image)[0, target]
+
+            area, scores = slow_curve(score, start[i], x[i], maps[i], n_steps)
+            assert inserted[i].item() == pytest.approx(area, abs=1e-6)
+            assert rising[i].tolist() == pytest.approx(scores, abs=1e-6)
+            area, scores = slow_curve(score, x[i], start[i], maps[i], n_steps)
+            assert deleted[i].item() == pytest.approx(area, abs=1e-6)
+            assert falling[i].tolist() == pytest.approx(scores, abs=1e-6)
+
+
+@pytest.mark.parametrize("measure", [metrics.insertion, metrics.deletion])
+def test_ties_are_broken_in_row_major_order(measure):
+    """Few values, and a constant map: as if the first pixel were the highest."""
+    net, x = SmallNet(), pictures()
+    coarse = (2 * some_maps()).round()
+    kwargs = {"n_steps": 20, "perturbations_per_eval": 7}
+    values = measure(net, x, coarse, TARGET, **kwargs)
+    falling = -torch.arange(168.0).view(1, 1, 12, 14).expand(3, 1, 12, 14)
+    expected = measure(net, x, coarse.double() + 1e-6 * falling, TARGET, **kwargs)
+    torch.testing.assert_close(values, expected, rtol=0, atol=0)
+    constant = measure(net, x, torch.full((3, 1, 12, 14), 0.3), TARGET, **kwargs)
+    ordered = measure(net, x, falling, TARGET, **kwargs)
+    torch.testing.assert_close(constant, ordered, rtol=0, atol=0)
+
+
+def test_float32_values_are_not_tied_by_their_sum():
+    """Neighbouring numbers, repeated over channels as input-shaped maps do."""
+    ulp = torch.finfo(torch.float32).eps
+    values = 1.5 + ulp * torch.arange(168.0).view(1, 1, 12, 14)
+    maps = values.expand(1, 3, 12, 14)
+    falling = torch.arange(168.0).view(1, 1, 12, 14)
+    kwargs = {"n_steps": 168, "perturbations_per_eval": 8}
+    results = [
+        metrics.insertion(SmallNet(), pictures(1), m, 0, **kwargs)
+        for m in (maps, falling)
+    ]
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
+def test_constant_score_is_its_own_area():
+    x, maps = pictures(), some_maps()
+    for measure in (metrics.insertion, metrics.deletion):
+        for n_steps in (1, 13, 168):
+            ones = measure(lambda x: torch.ones(len(x)), x, maps, n_steps=n_steps)
+            torch.testing.assert_close(ones, torch.ones(3, dtype=torch.float64))
+
+
+def bright(x: Tensor) -> Tensor:
+    """A model that looks at one corner of 4 x 4 pixels."""
+    return x[:, :, :4, :4].mean((1, 2, 3))
+
+
+def corner_map() -> Tensor:
+    maps = torch.zeros(1, 1, 12, 14)
+    maps[..., :4, :4] = 1
+    return maps
+
+
+def test_extremes():
+    """The perfect map, its inverse, and the areas that follow by hand."""
+    x = torch.ones(1, 3, 12, 14)
+    share = 16 / 168
+    kwargs = {"n_steps": 168}
+    best = metrics.insertion(bright, x, corner_map(), **kwargs)
+    worst = metrics.insertion(bright, x, -corner_map(), **kwargs)
+    # A straight rise over the corner's share of the pixels, first or last.
+    assert best.item() == pytest.approx(1 - share / 2)
+    assert worst.item() == pytest.approx(share / 2)
+    best = metrics.deletion(bright, x, corner_map(), **kwargs)
+    worst = metrics.deletion(bright, x, -corner_map(), **kwargs)
+    assert best.item() == pytest.approx(share / 2)
+    assert worst.item() == pytest.approx(1 - share / 2)
+
+
+def test_single_pixel():
+    """A map of one pixel puts it first and leaves the others in their order."""
+    maps = torch.zeros(1, 1, 2, 2)
+    maps[..., 1, 1] = 5
+    x = torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
+    _, curve = metrics.insertion(
+        lambda x: x.sum((1, 2, 3)), x, maps, n_steps=4, return_curve=True
+    )
+    assert curve.tolist() == [[0, 8, 9, 11, 15]]
+
+
+def test_insertion_and_deletion_mirror_each_other():
+    net, x, maps = SmallNet(), pictures(), some_maps()
+    inserted = metrics.insertion(net, x, maps, TARGET, baselines=0.3, n_steps=168)
+    deleted = metrics.deletion(net, x, -maps, TARGET, baselines=0.3, n_steps=168)
+    torch.testing.assert_close(inserted, deleted, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1000, "auto"])
+def test_chunk_size_does_not_matter(chunk):
+    for measure in (metrics.insertion, metrics.deletion):
+        curves = [
+            measure(
+                SmallNet(),
+                pictures(),
+                some_maps(),
+                TARGET,
+                n_steps=40,
+                return_curve=True,
+                perturbations_per_eval=c,
+            )[1]
+            for c in (7, chunk)
+        ]
+        torch.testing.assert_close(*curves, atol=1e-6, rtol=0)
+
+
+def test_video_is_measured_by_voxels():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, 4, 6, 5, generator=generator)
+    maps = torch.randn(2, 1, 4, 6, 5, generator=generator)
+    net = SmallNet()
+
+    def score(x: Tensor) -> Tensor:
+        frames = x.transpose(1, 2).flatten(0, 1)
+        return net(frames)[:, 1].view(len(x), -1).prod(1) ** 0.25
+
+    for x in (x, x.to(memory_format=torch.channels_last_3d)):
+        values = metrics.insertion(score, x, maps, n_steps=30)
+        with torch.no_grad():
+            for i in range(2):
+                area, _ = slow_curve(score, torch.zeros_like(x[i]), x[i], maps[i], 30)
+                assert values[i].item() == pytest.approx(area, abs=1e-6)
+    blurred = metrics.insertion(score, x, maps, n_steps=30, baselines="blur")
+    assert (blurred != values).all()
+
+
+def test_sequences():
+    x = torch.rand(2, 3, 20, generator=torch.Generator().manual_seed(0))
+    maps = torch.rand(2, 1, 5, generator=torch.Generator().manual_seed(1))
+    values = metrics.deletion(lambda x: x.flatten(1).mean(1), x, maps, n_steps=20)
+    assert values.shape == (2,) and (values > 0).all()
+
+
+def test_blur_of_a_tiny_picture():
+    x = torch.rand(1, 3, 3, 4, generator=torch.Generator().manual_seed(0))
+    value = metrics.insertion(
+        lambda x: x.mean((1, 2, 3)), x, x[:, :1], baselines="blur", n_steps=12
+    )
+    assert torch.isfinite(value).all()
+
+
+def test_pure_functions():
+    assert shares(7, 3).tolist() == [0, 2, 4, 7]
+    counts = torch.tensor([0, 1, 4])
+    assert area_under(torch.tensor([[0.0, 4.0, 8.0]]), counts).tolist() == [5.0]
+    before = torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    after = torch.ones(2, 3, 4, 4)
+    ranks = torch.arange(16).view(1, 4, 4).expand(2, 4, 4)
+    mixed = exchange(before, after, ranks, torch.tensor([0, 5, 16]))
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+    assert mixed.sum((1, 2, 3)).tolist() == [0, 0, 15, 15, 48, 48]
+
+
+@pytest.mark.parametrize(
+    "kwargs, name",
+    [
+        ({"n_steps": 0}, "n_steps"),
+        ({"n_steps": 169}, "n_steps"),
+        ({"n_steps": 4.0}, "n_steps"),
+        ({"baselines": "black"}, "baselines"),
+        ({"baselines": torch.zeros(5, 5)}, "baselines"),
+        ({"perturbations_per_eval": 0}, "perturbations_per_eval"),
+        ({"target": [0, 1]}, "target"),
+    ],
+)
+def test_bad_arguments(kwargs, name):
+    def never(x: Tensor) -> Tensor:
+        raise AssertionError("a forward pass was spent")
+
+    kwargs = {"target": 0, "n_steps": 8, **kwargs}
+    for measure in (metrics.insertion, metrics.deletion):
+        with pytest.raises((ValueError, TypeError), match=name):
+            measure(never, pictures(), some_maps(), **kwargs)
+
+
+def test_blur_needs_height_and_width():
+    x = torch.rand(1, 2, 9)
+    with pytest.raises(ValueError, match="baselines must not be 'blur'"):
+        metrics.insertion(torch.sum, x, x, baselines="blur", n_steps=9)
+
+
+def test_scores_that_are_not_finite():
+    with pytest.raises(ValueError, match="forward_func must return finite scores"):
+        metrics.insertion(
+            lambda x: x.sum((1, 2, 3)).log(), pictures(), some_maps(), n_steps=8
+        )
+
+
+def test_images_are_dropped_chunk_by_chunk():
+    seen = []
+
+    def watching(x: Tensor) -> Tensor:
+        assert len(x) <= 2 * 8
+        assert not any(image() is not None for image in seen)
+        seen.append(weakref.ref(x))
+        return x.mean((1, 2, 3))
+
+    kwargs = {"n_steps": 100, "perturbations_per_eval": 8}
+    metrics.insertion(watching, pictures(2), some_maps(2), **kwargs)
+    assert len(seen) == 13
+
+
+def test_real_pictures():
+    """A centred box beats its inverse on pictures whose objects are in the middle."""
+    if "CAPTUM_EXT_DATA" not in os.environ:
+        pytest.skip("CAPTUM_EXT_DATA is unset: no real pictures and networks")
+    data = Path(os.environ["CAPTUM_EXT_DATA"])
+    entry = zoo.load("mobilenet_v2", data / "models" / "mobilenet_v2.pt")
+    files = sorted((data / "imagenet" / "images").glob("*.jpg"))[:4]
+    x = torch.cat([entry.preprocess(Image.open(file))[None] for file in files])
+
+    def model(x: Tensor) -> Tensor:
+        return entry.model(x).softmax(1)
+
+    with torch.no_grad():
+        target = model(x).argmax(1)
+    maps = metrics.center_box(x)
+    kwargs = {"target": target, "n_steps": 14}
+    good = metrics.insertion(model, x, maps, **kwargs)
+    bad = metrics.insertion(model, x, -maps, **kwargs)
+    assert good.mean() > bad.mean() + 0.1

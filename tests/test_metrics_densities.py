@@ -1,0 +1,158 @@
+"""Map densities: by hand, against loops, at their extremes, and on real pictures."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from contract import SmallNet, pictures
+from PIL import Image
+from test_metrics import some_maps
+from torch import Tensor
+
+from captum_ext import metrics, zoo
+from captum_ext.metrics.maps import rank_maps, spatial_maps, unit_maps
+
+
+def half_of_sum(x: Tensor) -> Tensor:
+    """A "probability": half the sum of the first row's first channel."""
+    return x[:, 0, 0].sum(1) / 2
+
+
+def test_densities_by_hand():
+    x = torch.tensor([[[[0.8, 0.4], [1.0, 1.0]]]])
+    maps = torch.tensor([[[[3.0, 1.5], [-5.0, 0.0]]]])
+    # S = [1, .5; 0, 0]: P(I * S) = (.8 + .2) / 2 = .5, times 4 / 1.5.
+    positive = metrics.positive_map_density(half_of_sum, x, maps)
+    assert positive.item() == pytest.approx(0.5 * 4 / 1.5)
+    # 1 - S = [0, .5; 1, 1]: P = (0 + .2) / 2 = .1, times 4 / 2.5.
+    negative = metrics.negative_map_density(half_of_sum, x, maps)
+    assert negative.item() == pytest.approx(0.1 * 4 / 2.5)
+    # On a baseline of 0.2: P(I * S + .2 * (1 - S)) = (.8 + .2 + .1) / 2 = .55.
+    grey = metrics.positive_map_density(half_of_sum, x, maps, baselines=0.2)
+    assert grey.item() == pytest.approx(0.55 * 4 / 1.5)
+
+
+def test_densities_are_the_loops():
+    net, x, maps, target = SmallNet(), pictures(), some_maps(), [0, 1, 2]
+    positive = metrics.positive_map_density(net, x, maps, target, 0.3)
+    negative = metrics.negative_map_density(net, x, maps, target, 0.3)
+    for i in range(3):
+        highest = max(0.0, maps[i].max().item())
+        shown, hidden = x[i].clone(), x[i].clone()
+        kept = left = 0.0
+        for row in range(12):
+            for column in range(14):
+                S = max(0.0, maps[i, 0, row, column].item()) / highest
+                kept, left = kept + S, left + 1 - S
+                for c in range(3):
+                    value = x[i, c, row, column].item()
+                    shown[c, row, column] = value * S + 0.3 * (1 - S)
+                    hidden[c, row, column] = value * (1 - S) + 0.3 * S
+        with torch.no_grad():
+            p, q = net(torch.stack([shown, hidden]))[:, target[i]].tolist()
+        assert positive[i].item() == pytest.approx(p * 168 / kept, rel=1e-5)
+        assert negative[i].item() == pytest.approx(q * 168 / left, rel=1e-5)
+
+
+def bright_corner(x: Tensor) -> Tensor:
+    return x[:, :, :4, :4].mean((1, 2, 3))
+
+
+def test_densities_at_their_extremes():
+    x = torch.ones(1, 3, 12, 14)
+    corner = torch.zeros(1, 1, 12, 14)
+    corner[..., :4, :4] = 1
+    density = metrics.positive_map_density
+    assert density(bright_corner, x, corner).item() == pytest.approx(168 / 16)
+    assert density(bright_corner, x, 1 - corner).item() == 0
+    assert density(bright_corner, x, metrics.max_box(x)).item() == pytest.approx(1)
+    pixel = torch.zeros(1, 1, 12, 14)
+    pixel[..., 2, 3] = 0.01
+    assert density(bright_corner, x, pixel).item() == pytest.approx(168 / 16)
+    density = metrics.negative_map_density
+    assert density(bright_corner, x, corner).item() == 0
+    inverse = density(bright_corner, x, 1 - corner)
+    assert inverse.item() == pytest.approx(168 / 16)
+    # A map without a positive value hides nothing.
+    assert density(bright_corner, x, 0 * corner).item() == pytest.approx(1)
+
+
+def test_densities_that_do_not_exist():
+    x = pictures()
+    maps = some_maps()
+    maps[1] = -maps[1].abs()
+    with pytest.raises(ValueError, match=r"attributions .* examples \[1\]\.$"):
+        metrics.positive_map_density(bright_corner, x, maps)
+    maps[2] = 0.4
+    with pytest.raises(ValueError, match=r"attributions .* examples \[2\]\.$"):
+        metrics.negative_map_density(bright_corner, x, maps)
+
+
+def test_video():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, 4, 6, 5, generator=generator)
+    maps = torch.rand(2, 1, 4, 6, 5, generator=generator)
+    values = metrics.positive_map_density(lambda x: x.flatten(1).mean(1), x, maps)
+    S = maps / maps.amax((1, 2, 3, 4), keepdim=True)
+    expected = (x * S).flatten(1).mean(1) / S.flatten(1).mean(1)
+    torch.testing.assert_close(values, expected.double())
+
+
+# Maps
+
+
+def test_unit_maps():
+    maps = torch.tensor([[[-4.0, 1.0]], [[-1.0, -2.0]], [[5.0, 5.0]]])
+    assert unit_maps(maps).tolist() == [[[0, 1]], [[0, 0]], [[1, 1]]]
+    inside = unit_maps(some_maps())
+    assert inside.min() == 0 and (inside.amax((1, 2, 3)) == 1).all()
+
+
+def test_rank_maps():
+    maps = torch.tensor([[[2.0, 5.0], [5.0, -1.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert rank_maps(maps).tolist() == [[[2, 0], [1, 3]], [[0, 1], [2, 3]]]
+
+
+def test_spatial_maps_of_every_layout():
+    for shape in [(2, 3, 8), (2, 3, 8, 6), (2, 3, 4, 8, 6)]:
+        x = torch.rand(shape)
+        same = spatial_maps(x, x)
+        assert same.shape == (2, *shape[2:]) and same.dtype == torch.float64
+        torch.testing.assert_close(same, x.double().sum(1))
+        layer = torch.ones(2, 5, *(2,) * (len(shape) - 2))
+        whole = spatial_maps(layer, x)
+        torch.testing.assert_close(whole, torch.full_like(same, 5))
+
+
+# Real pictures
+
+
+def test_density_falls_as_irrelevant_pixels_are_added():
+    """The supplement's check, from a sharp map to one that is blurred into a blob."""
+    if "CAPTUM_EXT_DATA" not in os.environ:
+        pytest.skip("CAPTUM_EXT_DATA is unset: no real pictures and networks")
+    data = Path(os.environ["CAPTUM_EXT_DATA"])
+    entry = zoo.load("mobilenet_v2", data / "models" / "mobilenet_v2.pt")
+    files = sorted((data / "imagenet" / "images").glob("*.jpg"))[:8]
+    x = torch.cat([entry.preprocess(Image.open(file))[None] for file in files])
+
+    def model(x: Tensor) -> Tensor:
+        return entry.model(x).softmax(1)
+
+    with torch.no_grad():
+        target = model(x).argmax(1)
+    layer = entry.model.features[-1]
+    cam = LayerGradCam(entry.model, layer).attribute(
+        x, target=target, relu_attributions=True
+    )
+    blob = unit_maps(spatial_maps(cam, x))[:, None]
+    everything = metrics.max_box(x)
+    densities = [
+        metrics.positive_map_density(
+            model, x, blob + gamma * (everything - blob), target
+        ).mean()
+        for gamma in (0, 0.25, 0.5, 0.75, 1)
+    ]
+    assert all(a > b for a, b in zip(densities, densities[1:]))

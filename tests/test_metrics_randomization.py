@@ -1,0 +1,159 @@
+"""Cascading parameter randomisation: what is drawn, what is kept, what it measures."""
+
+import pytest
+import torch
+from contract import SmallNet, pictures
+from scipy.stats import rankdata
+from test_metrics import some_maps
+from torch import Tensor, nn
+
+from captum_ext.metrics import parameter_randomization
+from captum_ext.metrics.parameter_randomization import (
+    randomized_cascade,
+    rank_correlation,
+)
+
+
+def slow_correlation(a: Tensor, b: Tensor) -> float:
+    """Pearson's correlation of the ranks."""
+    x, y = (torch.from_numpy(rankdata(m.flatten())) for m in (a, b))
+    x, y = x - x.mean(), y - y.mean()
+    return float((x * y).sum() / ((x * x).sum() * (y * y).sum()).sqrt())
+
+
+def test_rank_correlation():
+    maps, others = some_maps(), some_maps(seed=1)
+    values = rank_correlation(maps, others)
+    for value, a, b in zip(values.tolist(), maps, others):
+        assert value == pytest.approx(slow_correlation(a, b))
+    monotone = maps.double() ** 3
+    assert rank_correlation(maps, monotone).tolist() == pytest.approx([1, 1, 1])
+    assert rank_correlation(maps, -maps).tolist() == pytest.approx([-1, -1, -1])
+    assert rank_correlation(maps, torch.ones_like(maps)).tolist() == [0, 0, 0]
+
+
+def test_measure_is_the_loop():
+    """Each layer once more, from the output downwards, on a copy."""
+    x, net = pictures(), SmallNet()
+
+    def explain(model: nn.Module) -> Tensor:
+        return model.conv(x).detach() * model.head.weight.detach()[1].view(1, 6, 1, 1)
+
+    maps = explain(net)
+    mean, by_layer = parameter_randomization(
+        net, x, maps, explanation_func=explain, seed=3, return_layers=True
+    )
+    assert list(by_layer) == ["head", "norm", "conv"]
+    copies = randomized_cascade(net, ["head", "norm", "conv"], seed=3)
+    for copied, values in zip(copies, by_layer.values()):
+        redrawn = explain(copied)
+        for i in range(3):
+            expected = slow_correlation(
+                maps[i].double().sum(0), redrawn[i].double().sum(0)
+            )
+            assert values[i].item() == pytest.approx(expected)
+    torch.testing.assert_close(mean, torch.stack(list(by_layer.values())).mean(0))
+
+
+def test_layers_are_lost_one_after_the_other():
+    net = SmallNet()
+    trained = {key: value.clone() for key, value in net.state_dict().items()}
+    lost: list[set] = []
+    for copied in randomized_cascade(net, ["head", "norm", "conv"], seed=0):
+        assert copied is not net
+        state = copied.state_dict()
+        lost.append({k for k in trained if not torch.equal(state[k], trained[k])})
+    assert lost[0] == {"head.weight", "head.bias"}
+    # A layer whose parameters are all equal has nothing to lose.
+    assert lost[1] == lost[0]
+    assert lost[2] == lost[0] | {"conv.weight", "conv.bias"}
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, trained[key])
+
+
+def test_scale_of_the_parameters_is_kept():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 64, 5), nn.Flatten(), nn.Linear(64, 100))
+    *_, copied = randomized_cascade(net, ["2", "0"], seed=0)
+    for old, new in zip(net.parameters(), copied.parameters()):
+        assert not torch.equal(old, new)
+        torch.testing.assert_close(new.std(), old.std(), rtol=0.3, atol=0)
+        assert abs(new.mean() - old.mean()) < 0.3 * old.std()
+
+
+def test_seed_decides():
+    def weights(seed: int) -> Tensor:
+        (copied,) = randomized_cascade(SmallNet(), ["head"], seed)
+        return copied.head.weight
+
+    state = torch.get_rng_state()
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_extremes():
+    """A map of the picture alone does not change; one of the weights does."""
+    x, net = pictures(), SmallNet()
+    kept = parameter_randomization(net, x, x, explanation_func=lambda model: x)
+    assert kept.tolist() == pytest.approx([1, 1, 1])
+    noise = iter(some_maps(seed=seed) for seed in range(1, 9))
+    gone = parameter_randomization(
+        net, x, some_maps(), explanation_func=lambda model: next(noise)
+    )
+    assert gone.abs().max() < 0.6
+    constant = parameter_randomization(
+        net, x, some_maps(), explanation_func=lambda model: torch.ones_like(x)
+    )
+    assert constant.tolist() == [0, 0, 0]
+
+
+def test_layers_of_choice():
+    """Names of whole blocks, in their own order."""
+    net = nn.Sequential(SmallNet(), nn.Linear(3, 2))
+    x = pictures()
+    seen = []
+
+    def explain(model: nn.Module) -> Tensor:
+        seen.append([not torch.equal(a, b) for a, b in zip(model.parameters(), old)])
+        return some_maps()
+
+    old = [p.clone() for p in net.parameters()]
+    _, by_layer = parameter_randomization(
+        net,
+        x,
+        some_maps(),
+        explanation_func=explain,
+        layers=["0.conv", "1"],
+        return_layers=True,
+    )
+    assert list(by_layer) == ["0.conv", "1"]
+    conv, head = [True, True], [True, True]
+    rest = [False] * 4
+    assert seen == [conv + rest + [False, False], conv + rest + head]
+
+
+@pytest.mark.parametrize(
+    "kwargs, name",
+    [
+        ({"forward_func": lambda x: x}, "forward_func"),
+        ({"layers": ["head", "tail"]}, "layers"),
+        ({"layers": ["relu"]}, "layers"),
+        ({"layers": []}, "layers"),
+        ({"forward_func": nn.ReLU()}, "layers"),
+        ({"seed": -1}, "seed"),
+        ({"explanation_func": None}, "explanation_func"),
+        ({"explanation_func": lambda m: some_maps()[:2]}, "maps of explanation_func"),
+    ],
+)
+def test_bad_arguments(kwargs, name):
+    kwargs = {
+        "forward_func": SmallNet(),
+        "inputs": pictures(),
+        "attributions": some_maps(),
+        "explanation_func": lambda model: some_maps(),
+        **kwargs,
+    }
+    with pytest.raises((ValueError, TypeError), match=f"^{name} "):
+        parameter_randomization(**kwargs)

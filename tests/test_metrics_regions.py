@@ -1,0 +1,396 @@
+"""Measures of boxes and masks: against plain loops and hand-made cases."""
+
+import math
+
+import pytest
+import torch
+from contract import SmallNet, pictures
+from test_metrics import BOXES, some_maps
+from test_metrics_curves import slow_order
+from torch import Tensor
+
+from captum_ext import metrics
+from captum_ext.metrics.boxes import box_regions, salient_boxes, tightest_box
+
+H, W = 12, 14
+
+
+def picture(n: int = 1, height: int = H, width: int = W) -> Tensor:
+    return torch.zeros(n, 3, height, width)
+
+
+def one_pixel(row: int, column: int, height: int = H, width: int = W) -> Tensor:
+    maps = torch.zeros(1, 1, height, width)
+    maps[..., row, column] = 1
+    return maps
+
+
+def slow_region(boxes: Tensor) -> list[list[bool]]:
+    return [
+        [
+            any(
+                x0 < column + 1 and x1 > column and y0 < row + 1 and y1 > row
+                for x0, y0, x1, y1 in boxes.tolist()
+            )
+            for column in range(W)
+        ]
+        for row in range(H)
+    ]
+
+
+def masks_of(boxes: list[Tensor]) -> Tensor:
+    return torch.tensor([slow_region(each) for each in boxes])
+
+
+# Boxes
+
+
+def test_regions_of_boxes():
+    for boxes in BOXES:
+        assert box_regions(boxes, (H, W)).tolist() == slow_region(boxes)
+
+
+def test_boxes_of_regions():
+    for boxes in BOXES:
+        whole = boxes[:1].round()
+        assert tightest_box(box_regions(whole, (H, W))).tolist() == whole[0].tolist()
+
+
+def test_salient_boxes():
+    """Thresholds against the maximum and the mean; negative values count as zero."""
+    maps = torch.tensor([[[0.0, 1.0, 2.0, -9.0], [0.0, 4.0, 0.0, 1.0]]])
+    by_value = [salient_boxes(maps, t, "value").tolist() for t in (0.1, 0.5, 1.0)]
+    assert by_value == [[[1, 0, 4, 2]], [[1, 0, 3, 2]], [[1, 1, 2, 2]]]
+    # The mean of the clipped map is 1.
+    by_mean = [salient_boxes(maps, t, "mean").tolist() for t in (1.0, 1.5, 4.0)]
+    assert by_mean == [[[1, 0, 4, 2]], [[1, 0, 3, 2]], [[1, 1, 2, 2]]]
+    with pytest.raises(ValueError, match="threshold"):
+        salient_boxes(maps, 4.5, "mean")
+    nothing = salient_boxes(-maps.abs(), 0.5, "value")
+    assert nothing.tolist() == [[0, 0, 4, 2]]
+
+
+# F-measure
+
+
+def slow_f(saliency: Tensor, region: list[list[bool]]) -> tuple[float, float]:
+    inside = [cell for row in region for cell in row]
+    hits, total, products = 0, 0.0, 0.0
+    for k, pixel in enumerate(slow_order(saliency), start=1):
+        hits += inside[pixel]
+        precision, recall = hits / k, hits / sum(inside)
+        products += precision * recall
+        if hits:
+            total += 2 * precision * recall / (precision + recall)
+    return total, products / len(inside)
+
+
+def test_f_measure_is_the_loop():
+    maps, x = some_maps(), picture(3)
+    sums = metrics.f_measure(None, x, maps, boxes=BOXES)
+    means = metrics.f_measure(
+        None, x, maps, boxes=BOXES, variant="recall_times_precision"
+    )
+    for i in range(3):
+        total, mean = slow_f(maps[i], slow_region(BOXES[i]))
+        assert sums[i].item() == pytest.approx(total)
+        assert means[i].item() == pytest.approx(mean)
+
+
+def test_f_measure_of_masks_and_video():
+    maps, x, masks = some_maps(), picture(3), masks_of(BOXES)
+    expected = metrics.f_measure(None, x, maps, boxes=BOXES)
+    torch.testing.assert_close(metrics.f_measure(None, x, maps, masks=masks), expected)
+    video = torch.rand(3, 1, 5, H, W, generator=torch.Generator().manual_seed(0))
+    frames = masks[:, None].expand(3, 5, H, W)
+    torch.testing.assert_close(
+        metrics.f_measure(None, video, video, boxes=BOXES),
+        metrics.f_measure(None, video, video, masks=frames),
+    )
+
+
+def test_f_measure_at_its_extremes():
+    """The object itself is best; what is outside is worst."""
+    masks = masks_of(BOXES)
+    perfect = masks[:, None].double()
+    x, n = picture(3), masks.flatten(1).sum(1)
+    best = metrics.f_measure(None, x, perfect, masks=masks)
+    worst = metrics.f_measure(None, x, -perfect, masks=masks)
+    N = H * W
+    for i, size in enumerate(n.tolist()):
+        # Inside first: F_k = 2k / (k + n), then 2n / (k + n); outside first: nothing
+        # until N - n pixels are gone.
+        high = sum(2 * min(k, size) / (k + size) for k in range(1, N + 1))
+        low = sum(2 * (k - N + size) / (k + size) for k in range(N - size, N + 1))
+        assert best[i].item() == pytest.approx(high)
+        assert worst[i].item() == pytest.approx(low)
+    for seed in range(5):
+        value = metrics.f_measure(None, x, some_maps(seed=seed), masks=masks)
+        assert (worst <= value).all() and (value <= best).all()
+
+
+# Pointing game
+
+
+@pytest.mark.parametrize(
+    "row, column, tolerance, hit",
+    [
+        (4, 5, 0, 1),  # inside
+        (3, 4, 0, 1),  # its first pixel
+        (6, 8, 0, 1),  # its last one
+        (7, 8, 0, 0),  # below it
+        (7, 8, 1, 1),
+        (10, 12, 5, 0),  # 4 below and 4 to the right: 5.66 away
+        (9, 12, 5, 1),  # 3 and 4: exactly 5
+        (9, 12, 4.9, 0),
+    ],
+)
+def test_pointing_game_by_hand(row, column, tolerance, hit):
+    """A box of rows 3 to 6 and columns 4 to 8."""
+    value = metrics.pointing_game(
+        None,
+        picture(),
+        one_pixel(row, column),
+        boxes=[torch.tensor([[4, 3, 9, 7]])],
+        tolerance=tolerance,
+    )
+    assert value.tolist() == [hit]
+
+
+def test_any_box_may_be_hit():
+    boxes = [torch.tensor([[0, 0, 2, 2], [10, 8, 12, 11]])]
+    for row, column, hit in [(1, 1, 1), (9, 11, 1), (5, 5, 0)]:
+        maps = one_pixel(row, column)
+        value = metrics.pointing_game(None, picture(), maps, boxes=boxes, tolerance=0)
+        assert value.tolist() == [hit]
+
+
+def test_pointing_game_against_the_loop():
+    masks = masks_of(BOXES)
+    for seed in range(10):
+        maps = some_maps(seed=seed)
+        for tolerance in (0, 1, 2.5, 15):
+            values = metrics.pointing_game(
+                None, picture(3), maps, masks=masks, tolerance=tolerance
+            )
+            for i in range(3):
+                row, column = divmod(slow_order(maps[i])[0], W)
+                nearest = min(
+                    math.hypot(r - row, c - column)
+                    for r in range(H)
+                    for c in range(W)
+                    if masks[i, r, c]
+                )
+                assert values[i].item() == float(nearest <= tolerance)
+
+
+def test_first_of_several_maxima_points():
+    maps = one_pixel(2, 3) + one_pixel(8, 1) + one_pixel(2, 9)
+    for column, hit in [(3, 1), (9, 0)]:
+        boxes = [torch.tensor([[column, 2, column + 1, 3]])]
+        value = metrics.pointing_game(None, picture(), maps, boxes=boxes, tolerance=0)
+        assert value.tolist() == [hit]
+
+
+def test_difficult_examples():
+    quarter = torch.tensor([[0, 0, 4, 4]])
+    less = torch.tensor([[0, 0, 4, 3]])
+    twice = torch.tensor([[0, 0, 4, 3], [1, 0, 4, 3]])
+    more = torch.tensor([[0, 0, 4, 3], [4, 4, 8, 6]])
+    other, none = torch.tensor([[5, 5, 8, 8]]), torch.empty(0, 4)
+    result = metrics.is_difficult(
+        [quarter, less, less, twice, more], [other, other, none, other, other], (8, 8)
+    )
+    assert result.tolist() == [False, True, False, True, False]
+
+
+# Localisation error
+
+
+def slow_iou(a: list[float], b: list[float]) -> float:
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+@pytest.mark.parametrize("thresholding", ["value", "mean"])
+@pytest.mark.parametrize("threshold", [0.2, 0.5])
+def test_localization_error_is_the_loop(threshold, thresholding):
+    errors = []
+    for seed in range(8):
+        maps = some_maps(seed=seed)
+        values = metrics.localization_error(
+            None,
+            picture(3),
+            maps,
+            boxes=BOXES,
+            threshold=threshold,
+            thresholding=thresholding,
+        )
+        for i in range(3):
+            positive = maps[i, 0].clamp_min(0).double()
+            high = positive.mean() if thresholding == "mean" else positive.max()
+            kept = (positive >= threshold * high).nonzero().tolist()
+            rows, columns = zip(*kept)
+            box = [min(columns), min(rows), max(columns) + 1, max(rows) + 1]
+            found = max(slow_iou(box, truth) for truth in BOXES[i].tolist())
+            assert values[i].item() == float(found <= 0.5)
+        errors += values.tolist()
+    assert 0 < sum(errors) < len(errors)
+
+
+def test_localization_error_at_its_extremes():
+    x, masks = picture(3), masks_of([each[:1] for each in BOXES])
+    perfect = masks[:, None].double()
+    assert metrics.localization_error(None, x, perfect, boxes=BOXES).sum() == 0
+    # The box of all around is the whole picture, over half of which is the third box.
+    inverse = metrics.localization_error(None, x, 1 - perfect, boxes=BOXES)
+    assert inverse.tolist() == [1, 1, 0]
+    half = [torch.tensor([[0, 0, 7, 12]])]
+    # The whole picture overlaps its half by exactly 0.5, which is not enough.
+    error = metrics.localization_error(None, x[:1], metrics.max_box(x[:1]), boxes=half)
+    assert error.tolist() == [1]
+
+
+def test_baseline_boxes_are_maps():
+    x = picture(2, 224, 224)
+    center = salient_boxes(metrics.center_box(x)[:, 0], 0.5, "value")
+    assert center.tolist() == [[33, 33, 191, 191]] * 2
+    whole = salient_boxes(metrics.max_box(x)[:, 0], 0.5, "value")
+    assert whole.tolist() == [[0, 0, 224, 224]] * 2
+
+
+# Saliency metric
+
+
+def slow_crop(image: Tensor, box: list[int]) -> Tensor:
+    """Bilinear, corners not aligned, border repeated: one pixel after the other."""
+    x0, y0, x1, y1 = box
+    crop = image[:, y0:y1, x0:x1].tolist()
+    height, width = y1 - y0, x1 - x0
+
+    def weights(i: int, size: int, target: int) -> list[tuple[int, float]]:
+        position = max(0.0, (i + 0.5) * size / target - 0.5)
+        low = int(position)
+        share = position - low
+        return [(low, 1 - share), (min(low + 1, size - 1), share)]
+
+    return torch.tensor(
+        [
+            [
+                [
+                    sum(
+                        channel[r][c] * a * b
+                        for r, a in weights(row, height, H)
+                        for c, b in weights(column, width, W)
+                    )
+                    for column in range(W)
+                ]
+                for row in range(H)
+            ]
+            for channel in crop
+        ]
+    )
+
+
+def test_saliency_metric_is_the_loop():
+    net, x, maps, target = SmallNet(), pictures(), some_maps(), [0, 1, 2]
+    values = metrics.saliency_metric(net, x, maps, target, threshold=0.6)
+    boxes = salient_boxes(maps[:, 0].double(), 0.6, "value").tolist()
+    assert len({tuple(box) for box in boxes}) == 3
+    for i, box in enumerate(boxes):
+        with torch.no_grad():
+            p = net(slow_crop(x[i], box)[None])[0, target[i]].item()
+        a = (box[2] - box[0]) * (box[3] - box[1]) / (H * W)
+        expected = math.log(max(a, 0.05)) - math.log(p)
+        assert values[i].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_saliency_metric_at_its_extremes():
+    x = torch.rand(1, 3, H, W)
+    net = SmallNet()
+    with torch.no_grad():
+        p = net(x)[0, 1].item()
+    whole = metrics.saliency_metric(net, x, metrics.max_box(x), 1)
+    assert whole.item() == pytest.approx(-math.log(p), abs=1e-5)
+    sure = metrics.saliency_metric(lambda x: torch.ones(len(x)), x, one_pixel(5, 5))
+    assert sure.item() == pytest.approx(math.log(0.05))
+    never = metrics.saliency_metric(lambda x: torch.zeros(len(x)), x, one_pixel(5, 5))
+    assert 80 < never.item() < 90
+
+
+# What is refused
+
+
+GOOD = torch.tensor([[1.0, 1.0, 5.0, 5.0]])
+WRONG_BOXES = {
+    "too few": ([GOOD], "boxes"),
+    "one table": (GOOD, "boxes"),
+    "none": (None, "boxes"),
+    "empty": ([GOOD, GOOD, torch.empty(0, 4)], "boxes"),
+    "five columns": ([GOOD, GOOD, torch.ones(1, 5)], "boxes"),
+    "no width": ([GOOD, GOOD, torch.tensor([[3.0, 1.0, 3.0, 4.0]])], "boxes"),
+    "NaN": ([GOOD, GOOD, GOOD * float("nan")], "boxes"),
+    "infinite": ([GOOD, GOOD, torch.tensor([[0, 0, math.inf, 1]])], "boxes"),
+    "number": (3, "boxes"),
+}
+
+
+@pytest.mark.parametrize("boxes, name", WRONG_BOXES.values(), ids=WRONG_BOXES)
+@pytest.mark.parametrize(
+    "measure",
+    [metrics.f_measure, metrics.pointing_game, metrics.localization_error],
+)
+def test_wrong_boxes(measure, boxes, name):
+    with pytest.raises((ValueError, TypeError), match=f"^{name} ") as error:
+        measure(None, picture(3), some_maps(), boxes=boxes)
+    text = str(error.value)
+    assert text.endswith(".") and text.count(". ") == 0 and ", got " in text
+
+
+@pytest.mark.parametrize(
+    "kwargs, name",
+    [
+        ({"boxes": [GOOD + 50] * 3}, "boxes"),
+        ({"boxes": BOXES, "masks": masks_of(BOXES)}, "boxes"),
+        ({"masks": masks_of(BOXES).float()}, "masks"),
+        ({"masks": masks_of(BOXES)[:, :5]}, "masks"),
+        ({"masks": masks_of(BOXES) & (torch.arange(3) < 2).view(3, 1, 1)}, "masks"),
+    ],
+)
+@pytest.mark.parametrize("measure", [metrics.f_measure, metrics.pointing_game])
+def test_wrong_regions(measure, kwargs, name):
+    with pytest.raises((ValueError, TypeError), match=f"^{name} "):
+        measure(None, picture(3), some_maps(), **kwargs)
+
+
+@pytest.mark.parametrize(
+    "measure, kwargs, name",
+    [
+        (metrics.f_measure, {"variant": "mean"}, "variant"),
+        (metrics.pointing_game, {"tolerance": -1}, "tolerance"),
+        (metrics.localization_error, {"threshold": 0}, "threshold"),
+        (metrics.localization_error, {"threshold": 1.2}, "threshold"),
+        (metrics.localization_error, {"thresholding": "energy"}, "thresholding"),
+    ],
+)
+def test_wrong_settings(measure, kwargs, name):
+    with pytest.raises(ValueError, match=f"^{name} "):
+        measure(None, picture(3), some_maps(), boxes=BOXES, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [metrics.pointing_game, metrics.localization_error, metrics.saliency_metric],
+)
+def test_measures_of_pictures_refuse_video(measure):
+    video = torch.rand(3, 1, 5, H, W)
+    kwargs = {} if measure is metrics.saliency_metric else {"boxes": BOXES}
+    with pytest.raises(ValueError, match=r"inputs must be \(B, C, H, W\), got"):
+        measure(SmallNet(), video, video, 0, **kwargs)
+
+
+def test_difficult_needs_both_sequences():
+    with pytest.raises(ValueError, match="other_boxes"):
+        metrics.is_difficult([GOOD], [], (8, 8))
