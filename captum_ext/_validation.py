@@ -43,6 +43,7 @@ __all__ = [
     "check_shared_by_channels",
     "check_sizes",
     "check_target",
+    "check_unit_range",
 ]
 
 
@@ -508,6 +509,16 @@ def check_attributions(
             f"{maps.numel()}."
         )
     return maps.detach()
+
+
+def check_unit_range(maps: Tensor) -> Tensor:
+    """Maps that lie in [0, 1], as they are; refuse any other."""
+    if maps.min() < 0 or maps.max() > 1:
+        raise ValueError(
+            f"attributions must lie in [0, 1] unless they are rescaled, got values "
+            f"from {float(maps.min()):.3g} to {float(maps.max()):.3g}."
+        )
+    return maps
 
 
 def check_measured_scores(scores: Tensor, n_examples: int, probable: bool) -> None:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from captum_ext import __version__, zoo
 from captum_ext._validation import check_integer
 from captum_ext.attr import last_map_layer
+from captum_ext.evaluation.command import add_parser as add_evaluate
+from captum_ext.evaluation.report_command import add_parser as add_report
 from captum_ext.masks import named_palette
 from captum_ext.methods import METHODS, Method, Subject
 from captum_ext.visualization import (
@@ -165,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--seed", type=int, default=0, help="seed of the masks (default: 0)"
         )
+    add_evaluate(commands)
+    add_report(commands)
     return parser
 
 

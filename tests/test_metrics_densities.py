@@ -1,17 +1,14 @@
-"""Map densities: by hand, against loops, at their extremes, and on real pictures."""
-
-import os
-from pathlib import Path
+"""Map densities: by hand, against loops, at their extremes, and from CAMERAS on."""
 
 import pytest
 import torch
 from captum.attr import LayerGradCam
 from contract import SmallNet, pictures
-from PIL import Image
 from test_metrics import some_maps
 from torch import Tensor
 
 from captum_ext import metrics, zoo
+from captum_ext.attr import LayerCAMERAS, last_map_layer
 from captum_ext.metrics.maps import rank_maps, spatial_maps, unit_maps
 
 
@@ -126,32 +123,30 @@ def test_spatial_maps_of_every_layout():
         torch.testing.assert_close(whole, torch.full_like(same, 5))
 
 
-# Real pictures
+# From a sharp map to a blob
 
 
-def test_density_falls_as_irrelevant_pixels_are_added():
-    """The supplement's check, from a sharp map to one that is blurred into a blob."""
-    if "CAPTUM_EXT_DATA" not in os.environ:
-        pytest.skip("CAPTUM_EXT_DATA is unset: no real pictures and networks")
-    data = Path(os.environ["CAPTUM_EXT_DATA"])
-    entry = zoo.load("mobilenet_v2", data / "models" / "mobilenet_v2.pt")
-    files = sorted((data / "imagenet" / "images").glob("*.jpg"))[:8]
-    x = torch.cat([entry.preprocess(Image.open(file))[None] for file in files])
+def test_density_falls_from_cameras_to_grad_cam():
+    """The supplement's check: interpolated by its Equation 2.
+
+    ``benchmarks/cameras_quality.py`` has it for photographs.
+    """
+    entry = zoo.load("signs")
+    scenes = [zoo.sign_scene(seed) for seed in range(8)]
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
+    x = torch.stack([(scene.picture - mean) / std for scene in scenes])
+    target = torch.tensor([scene.label for scene in scenes])
 
     def model(x: Tensor) -> Tensor:
         return entry.model(x).softmax(1)
 
-    with torch.no_grad():
-        target = model(x).argmax(1)
-    layer = entry.model.features[-1]
-    cam = LayerGradCam(entry.model, layer).attribute(
-        x, target=target, relu_attributions=True
-    )
+    at = (entry.model, last_map_layer(entry.model, x[:1])[1])
+    cam = LayerGradCam(*at).attribute(x, target, relu_attributions=True)
+    sharp = unit_maps(LayerCAMERAS(*at).attribute(x, target, max_size=(384, 384)))
     blob = unit_maps(spatial_maps(cam, x))[:, None]
-    everything = metrics.max_box(x)
     densities = [
         metrics.positive_map_density(
-            model, x, blob + gamma * (everything - blob), target
+            model, x, sharp + gamma * (blob - sharp), target, rescale=False
         ).mean()
         for gamma in (0, 0.25, 0.5, 0.75, 1)
     ]

@@ -5,7 +5,11 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import check_baselines, check_measured_input
+from captum_ext._validation import (
+    check_baselines,
+    check_measured_input,
+    check_unit_range,
+)
 from captum_ext.masks import apply_masks
 from captum_ext.metrics.maps import spatial_maps, unit_maps
 from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
@@ -43,6 +47,8 @@ def positive_map_density(
     target: TargetType = None,
     baselines: BaselineType = None,
     additional_forward_args: object = None,
+    *,
+    rescale: bool = True,
 ) -> Tensor:
     r"""Probability of what a map keeps, for each unit of the map. Higher is better.
 
@@ -61,8 +67,8 @@ def positive_map_density(
         inputs (Tensor or tuple[Tensor]): One input (B, C, L), (B, C, H, W) or
             (B, C, T, H, W); volumes take the place of h w for video.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
-            scale. Channels are summed, layer maps interpolated to the input's size,
-            negative values clipped at zero, and the maximum becomes 1.
+            scale. Channels are summed, layer maps interpolated to the input's size;
+            then negative values are clipped at zero, and the maximum becomes 1.
         target (int, tuple, Tensor, or list, optional): Output whose probability is
             taken, in any of Captum's forms. Default: None
         baselines (scalar or Tensor, optional): What hidden parts are replaced by,
@@ -71,6 +77,10 @@ def positive_map_density(
             Default: None (zero)
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``. The first axis of a tensor is the batch. Default: None
+        rescale (bool, optional): Whether maps are clipped and made to have a maximum
+            of 1. False takes them as they are, in [0, 1]: masks of a masking model,
+            or the interpolations between maps of the supplement's Equation (2).
+            Default: True
 
     Returns:
         *Tensor*: rho+, at least 0, (B,), float64 on the CPU.
@@ -95,6 +105,7 @@ def positive_map_density(
         target,
         baselines,
         additional_forward_args,
+        rescale,
     )
 
 
@@ -107,6 +118,8 @@ def negative_map_density(
     target: TargetType = None,
     baselines: BaselineType = None,
     additional_forward_args: object = None,
+    *,
+    rescale: bool = True,
 ) -> Tensor:
     r"""Probability of what a map leaves, for each unit that it leaves. Lower is better.
 
@@ -121,8 +134,8 @@ def negative_map_density(
         inputs (Tensor or tuple[Tensor]): One input (B, C, L), (B, C, H, W) or
             (B, C, T, H, W); volumes take the place of h w for video.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
-            scale. Channels are summed, layer maps interpolated to the input's size,
-            negative values clipped at zero, and the maximum becomes 1.
+            scale. Channels are summed, layer maps interpolated to the input's size;
+            then negative values are clipped at zero, and the maximum becomes 1.
         target (int, tuple, Tensor, or list, optional): Output whose probability is
             taken, in any of Captum's forms. Default: None
         baselines (scalar or Tensor, optional): What hidden parts are replaced by,
@@ -131,6 +144,10 @@ def negative_map_density(
             Default: None (zero)
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``. The first axis of a tensor is the batch. Default: None
+        rescale (bool, optional): Whether maps are clipped and made to have a maximum
+            of 1. False takes them as they are, in [0, 1]: masks of a masking model,
+            or the interpolations between maps of the supplement's Equation (2).
+            Default: True
 
     Returns:
         *Tensor*: rho-, at least 0, (B,), float64 on the CPU.
@@ -155,6 +172,7 @@ def negative_map_density(
         target,
         baselines,
         additional_forward_args,
+        rescale,
     )
 
 
@@ -166,10 +184,12 @@ def _density(
     target: TargetType,
     baselines: BaselineType,
     additional_forward_args: object,
+    rescale: bool,
 ) -> Tensor:
     x = check_measured_input(inputs)
     (fill,) = check_baselines(baselines, (x,))
-    S = unit_maps(spatial_maps(attributions, x))
+    S = spatial_maps(attributions, x)
+    S = unit_maps(S) if rescale else check_unit_range(S)
     kept = 1 - S if negative else S
     empty = (kept.flatten(1).amax(1) == 0).nonzero().flatten().tolist()
     if empty:

@@ -1,0 +1,49 @@
+"""On many images: methods compared on a data set, on one machine or on many."""
+
+from captum_ext.evaluation.choices import COMPARED, read_measures, read_methods
+from captum_ext.evaluation.datasets import Box, Dataset, Example
+from captum_ext.evaluation.measures import MEASURES, Measure
+from captum_ext.evaluation.readers import (
+    read_boxes,
+    read_class_folders,
+    read_class_map,
+    read_coco,
+    read_pictures,
+    read_signs,
+    read_voc,
+)
+from captum_ext.evaluation.records import (
+    Results,
+    map_path,
+    picture_path,
+    read_results,
+)
+from captum_ext.evaluation.report import write_report
+from captum_ext.evaluation.runner import evaluate
+from captum_ext.evaluation.statistics import compare_methods, summarize
+
+__all__ = [
+    "COMPARED",
+    "MEASURES",
+    "Box",
+    "Dataset",
+    "Example",
+    "Measure",
+    "Results",
+    "compare_methods",
+    "evaluate",
+    "map_path",
+    "picture_path",
+    "read_boxes",
+    "read_class_folders",
+    "read_class_map",
+    "read_coco",
+    "read_measures",
+    "read_methods",
+    "read_pictures",
+    "read_results",
+    "read_signs",
+    "read_voc",
+    "summarize",
+    "write_report",
+]

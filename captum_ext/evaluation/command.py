@@ -1,0 +1,351 @@
+"""The command captum-ext evaluate: what is asked, by words or by a file."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
+
+import torch
+
+from captum_ext import zoo
+from captum_ext.evaluation.choices import COMPARED, read_measures, read_methods
+from captum_ext.evaluation.datasets import Dataset
+from captum_ext.evaluation.measures import MEASURES
+from captum_ext.evaluation.ranks import local_device, process_group, rank
+from captum_ext.evaluation.readers import (
+    ClassMap,
+    read_boxes,
+    read_class_folders,
+    read_class_map,
+    read_coco,
+    read_pictures,
+    read_signs,
+    read_voc,
+)
+from captum_ext.evaluation.records import Results
+from captum_ext.evaluation.runner import evaluate
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["add_parser"]
+
+
+class _Question(NamedTuple):
+    """What a data set is read from."""
+
+    path: str
+    class_names: Sequence[str]
+    class_map: ClassMap | None
+    pictures: str | None
+    limit: int | None
+
+
+class _Kind(NamedTuple):
+    """A layout of data sets."""
+
+    usage: str
+    summary: str
+    read: Callable[[_Question], Dataset]
+    takes: frozenset[str] = frozenset()
+
+
+_KINDS = {
+    "signs": _Kind(
+        "signs",
+        "the built-in road-sign scenes, 100 or --limit",
+        lambda q: read_signs(q.limit or 100),
+    ),
+    "pictures": _Kind(
+        "pictures:FOLDER",
+        "picture files; nothing is known of them",
+        lambda q: read_pictures(q.path),
+    ),
+    "folders": _Kind(
+        "folders:FOLDER",
+        "one folder of pictures a class (ImageFolder)",
+        lambda q: read_class_folders(q.path, q.class_names, q.class_map),
+        frozenset(["classes"]),
+    ),
+    "boxes": _Kind(
+        "boxes:FILE.csv",
+        "columns image, class_index, x0, y0, x1, y1; pictures in images/ beside it",
+        lambda q: read_boxes(q.path, q.pictures),
+        frozenset(["pictures"]),
+    ),
+    "voc": _Kind(
+        "voc:FOLDER",
+        "Pascal VOC's XML: images/ and annotations/, or a VOCdevkit",
+        lambda q: read_voc(q.path, q.class_names, q.class_map),
+        frozenset(["classes"]),
+    ),
+    "coco": _Kind(
+        "coco:FILE.json",
+        "COCO's JSON; pictures in images/ beside it",
+        lambda q: read_coco(q.path, q.class_names, q.class_map, q.pictures),
+        frozenset(["classes", "pictures"]),
+    ),
+}
+
+_DEFAULTS: dict[str, Any] = {
+    "model": "mobilenet_v2",
+    "methods": "pn-rise,cameras,grad-cam,random",
+    "measures": "insertion,deletion",
+    "only_correct": False,
+    "seed": 0,
+}
+
+# What a settings file may hold, and of which type.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "dataset": (str,),
+    "pictures": (str,),
+    "classes": (str,),
+    "model": (str,),
+    "weights": (str,),
+    "methods": (str, list, dict),
+    "measures": (str, list, dict),
+    "target": (str,),
+    "only_correct": (bool,),
+    "limit": (int,),
+    "layer": (str,),
+    "seed": (int,),
+    "perturbations_per_eval": (int,),
+    "output": (str,),
+}
+
+_EPILOG = f"""\
+data sets:
+{chr(10).join(f"  {kind.usage:22}{kind.summary}" for kind in _KINDS.values())}
+
+methods:
+{chr(10).join(f"  {name:22}{m.summary}" for name, m in COMPARED.items())}
+
+measures:
+{chr(10).join(f"  {name:22}{m.summary}" for name, m in MEASURES.items())}
+
+Methods and measures are separated by commas, their arguments by colons, and a name of
+your own stands before "=": pn-rise,quick=pn-rise:n_masks=100:grid_size=10. They are the
+arguments of the Python classes and functions.
+
+settings file (TOML; options of the command line go before it):
+  dataset = "boxes:imagenet/boxes.csv"
+  model = "resnet50"
+  limit = 300
+  methods = "pn-rise,grad-cam,random"
+  [measures]
+  insertion = {{n_steps = 56}}
+  blurred = {{use = "insertion", baselines = "blur"}}
+
+A run that was stopped goes on when it is started again with the same settings, also
+with another number of processes:
+  torchrun --nproc-per-node 2 -m captum_ext evaluate ...
+
+exit status:
+  0  every method has a value for every measure on some picture; pictures without one
+     are counted on standard error, and their errors stand in results.csv
+  1  a method has no value at all for a measure
+  2  what was asked cannot be done
+"""
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to those of captum-ext.
+
+    Args:
+        commands (argparse action): What ``add_subparsers`` returned.
+    """
+    parser = commands.add_parser(
+        "evaluate",
+        help="compare methods on a data set",
+        description="Compare methods on a data set by measures. Writes a folder with "
+        "the table (results.csv), curves, timings, pictures and maps.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+        # An option that was not given leaves the word to the settings file.
+        argument_default=argparse.SUPPRESS,
+    )
+    add = parser.add_argument
+    add(
+        "--settings",
+        type=Path,
+        metavar="FILE.toml",
+        help="options in a file, by their names here",
+    )
+    add("--dataset", metavar="KIND[:PATH]", help="what to evaluate on, see below")
+    add("--pictures", metavar="FOLDER", help="pictures of boxes and coco")
+    add(
+        "--classes",
+        metavar="FILE",
+        help="which classes of the model count as which of the data set, for folders, "
+        "voc and coco: lines such as '404 aeroplane' (default: those of the same name)",
+    )
+    add(
+        "--model",
+        metavar="NAME",
+        help="any torchvision classification model, or signs, the built-in one "
+        f"(default: {_DEFAULTS['model']})",
+    )
+    add(
+        "--weights",
+        metavar="FILE|NAME",
+        help="state-dict file or torchvision weights name (default: torchvision's "
+        "best, downloaded)",
+    )
+    add(
+        "--methods",
+        metavar="LIST",
+        help=f"see below (default: {_DEFAULTS['methods']})",
+    )
+    add(
+        "--measures",
+        metavar="LIST",
+        help=f"see below (default: {_DEFAULTS['measures']})",
+    )
+    add(
+        "--target",
+        choices=("label", "top1"),
+        help="explain the labelled or the predicted class (default: label where there "
+        "are labels)",
+    )
+    add(
+        "--only-correct",
+        action="store_true",
+        help="leave out pictures that are classified wrong",
+    )
+    add("--limit", type=int, metavar="N", help="the first N pictures (default: all)")
+    add(
+        "--layer",
+        metavar="NAME",
+        help="where layer methods look, a name within the model such as layer4 "
+        "(default: the last part that returns maps)",
+    )
+    add("--seed", type=int, help=f"of all that is drawn (default: {_DEFAULTS['seed']})")
+    add(
+        "--perturbations-per-eval",
+        type=int,
+        metavar="N",
+        help="pictures in one call of the model (default: 4 on the CPU, 64 on GPUs)",
+    )
+    add(
+        "-o",
+        "--output",
+        metavar="FOLDER",
+        help="new, empty, or with results of the same settings, which are completed",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(options).items() if name in _TYPES}
+    file = getattr(options, "settings", None)
+    asked = _DEFAULTS | (_read_file(file) if file else {}) | given
+    for name in ("dataset", "output"):
+        if name not in asked:
+            raise ValueError(f"--{name} must be given, got none.")
+    # Names are checked before weights are read, or even downloaded.
+    read_methods(asked["methods"]), read_measures(asked["measures"])
+    kind = _kind(asked)
+    entry = zoo.load(asked["model"], asked.get("weights"))
+    dataset = _dataset(kind, asked, entry.class_names)
+    model = entry.model.to(local_device()).to(memory_format=torch.channels_last)
+    with process_group():
+        results = evaluate(
+            dataset,
+            entry._replace(model=model),
+            asked["methods"],
+            asked["measures"],
+            asked["output"],
+            **{name: asked[name] for name in _PASSED_ON if name in asked},
+            show_progress=sys.stderr.isatty(),
+        )
+        return _report(results, asked["output"]) if rank() == 0 else 0
+
+
+_PASSED_ON = (
+    "target",
+    "only_correct",
+    "layer",
+    "seed",
+    "perturbations_per_eval",
+)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Options of a settings file."""
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--settings must be a TOML file, got {str(path)!r} ({error})."
+        ) from error
+    options = {name.replace("-", "_"): value for name, value in content.items()}
+    for name, value in options.items():
+        if name not in _TYPES:
+            raise ValueError(
+                f"--settings must hold options among {', '.join(_TYPES)}, got {name!r} "
+                f"in {str(path)!r}."
+            )
+        if type(value) not in _TYPES[name]:
+            expected = " or ".join(each.__name__ for each in _TYPES[name])
+            raise ValueError(
+                f"--settings must hold {name} as {expected}, got {value!r} in "
+                f"{str(path)!r}."
+            )
+    return options
+
+
+def _kind(asked: Mapping[str, Any]) -> _Kind:
+    name, _, path = asked["dataset"].partition(":")
+    if name not in _KINDS or bool(path) != (":" in _KINDS[name].usage):
+        usages = ", ".join(kind.usage for kind in _KINDS.values())
+        raise ValueError(
+            f"--dataset must be one of {usages}, got {asked['dataset']!r}."
+        )
+    for option in ("classes", "pictures"):
+        if option in asked and option not in _KINDS[name].takes:
+            takers = [n for n, kind in _KINDS.items() if option in kind.takes]
+            raise ValueError(
+                f"--{option} must go with data sets among {', '.join(takers)}, got "
+                f"{name!r}."
+            )
+    return _KINDS[name]
+
+
+def _dataset(
+    kind: _Kind, asked: Mapping[str, Any], class_names: Sequence[str]
+) -> Dataset:
+    limit = asked.get("limit")
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {limit}.")
+    class_map = read_class_map(asked["classes"]) if "classes" in asked else None
+    path = asked["dataset"].partition(":")[2]
+    question = _Question(path, class_names, class_map, asked.get("pictures"), limit)
+    return kind.read(question).first(limit)
+
+
+def _report(results: Results, output: str) -> int:
+    """Say what came out; the exit status."""
+    table = results.table
+    values = table.groupby(["method", "measure"], sort=False)["value"]
+    n_pictures = table["image"].nunique()
+    left_out = results.settings["dataset"]["pictures"] - n_pictures
+    print(
+        f"means over {n_pictures} pictures" + f", {left_out} left out" * (left_out > 0)
+    )
+    if n_pictures:
+        means = values.mean().unstack().loc[[*results.settings["methods"]]]
+        print(means[[*results.settings["measures"]]].to_string(float_format="%.4f"))
+    failed = table[table["error"].notna()]
+    if len(failed):
+        image, method, measure, error = failed.iloc[0][
+            ["image", "method", "measure", "error"]
+        ]
+        print(
+            f"captum-ext: {len(failed)} of {len(table)} values are missing; the first: "
+            f"{image}, {method}, {measure}: {error}",
+            file=sys.stderr,
+        )
+    print(f"written to {output}")
+    return int(not n_pictures or bool((values.count() == 0).any()))

@@ -1,0 +1,157 @@
+"""Which pictures a report shows, and how they get into its page."""
+
+from base64 import b64encode
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from PIL import Image
+
+from captum_ext.evaluation.records import map_path, picture_path
+from captum_ext.evaluation.statistics import Better
+
+__all__ = ["Case", "Exhibit", "by_importance", "data_uri", "exhibits", "find_case"]
+
+# Together they keep a page below 10 MB: a picture and eight maps are about 150 kB.
+MAX_EXHIBITS = 24
+MAX_BYTES = 8_000_000
+SIDE = 224
+QUALITY = 85
+
+
+class Case(NamedTuple):
+    """The pictures on which methods do best and worst by a measure.
+
+    Attributes:
+        measure (str): Name of the measure.
+        best, worst (str): Names of the pictures.
+        best_mean, worst_mean (float): Mean of the methods' values there.
+    """
+
+    measure: str
+    best: str
+    best_mean: float
+    worst: str
+    worst_mean: float
+
+
+class Exhibit(NamedTuple):
+    """A picture and its maps, as they stand in a page.
+
+    Attributes:
+        image (str): Name of the picture in its data set.
+        picture (str): The picture as a ``data:`` URI.
+        maps (dict[str, str]): Maps over the picture by method, as ``data:`` URIs.
+    """
+
+    image: str
+    picture: str
+    maps: dict[str, str]
+
+
+def find_case(table: pd.DataFrame, measure: str, better: Better) -> Case | None:
+    """The pictures on which methods do best and worst by a measure.
+
+    The mean over methods is taken, so that a single one that fails everywhere does not
+    choose them; of equal pictures the first counts.
+
+    Args:
+        table (pandas.DataFrame): Columns image, method, measure and value.
+        measure (str): The measure.
+        better (str): Whether its "higher" or "lower" values are good.
+
+    Returns:
+        *Case, optional*: None without a value.
+
+    Examples::
+
+        >>> import pandas
+        >>> table = pandas.DataFrame({
+        ...     "image": ["a", "a", "b", "b"],
+        ...     "method": ["rise", "pn-rise"] * 2,
+        ...     "measure": "deletion",
+        ...     "value": [0.25, 0.25, 0.5, 0.125],
+        ... })
+        >>> find_case(table, "deletion", better="lower")[1:]
+        ('a', 0.25, 'b', 0.3125)
+    """
+    rows = table[table["measure"] == measure]
+    means = rows.groupby("image", sort=False)["value"].mean().dropna()
+    if means.empty:
+        return None
+    # Sums of the same values in another order are to be equal.
+    means = means.round(12)
+    high, low = str(means.idxmax()), str(means.idxmin())
+    best, worst = (high, low) if better == "higher" else (low, high)
+    return Case(measure, best, float(means[best]), worst, float(means[worst]))
+
+
+def by_importance(cases: list[Case], images: Iterable[str]) -> list[str]:
+    """Pictures in the order in which a page that cannot hold all takes them.
+
+    Args:
+        cases (list of Case): The best and worst ones, which come first.
+        images (iterable of str): All of them, also several times.
+
+    Returns:
+        *list[str]*: Each once.
+
+    Examples::
+
+        >>> by_importance([Case("deletion", "c", 0.1, "b", 0.9)], ["a", "b", "c"])
+        ['c', 'b', 'a']
+    """
+    first = [image for case in cases for image in (case.best, case.worst)]
+    return list(dict.fromkeys([*first, *images]))
+
+
+def exhibits(
+    folder: Path, images: list[str], methods: list[str], max_bytes: int = MAX_BYTES
+) -> list[Exhibit]:
+    """Pictures with their maps, as many as a page can hold.
+
+    Args:
+        folder (Path): Of the run.
+        images (list of str): Names of pictures, the most important first. Those whose
+            files are missing are passed over.
+        methods (list of str): Names of the methods whose maps are shown, where there
+            are any.
+        max_bytes (int, optional): Characters of all URIs together. Default: 8,000,000
+
+    Returns:
+        *list[Exhibit]*: At most 24, in the order of ``images``.
+    """
+    chosen: list[Exhibit] = []
+    for image in images:
+        if len(chosen) == MAX_EXHIBITS:
+            break
+        picture = picture_path(folder, image)
+        if not picture.is_file():
+            continue
+        files = {method: map_path(folder, image, method) for method in methods}
+        maps = {name: data_uri(file) for name, file in files.items() if file.is_file()}
+        exhibit = Exhibit(image, data_uri(picture), maps)
+        max_bytes -= sum(map(len, [exhibit.picture, *maps.values()]))
+        if max_bytes < 0:
+            break
+        chosen.append(exhibit)
+    return chosen
+
+
+def data_uri(file: Path) -> str:
+    """An image file as a small JPEG within a ``data:`` URI.
+
+    Args:
+        file (Path): Any picture that Pillow reads.
+
+    Returns:
+        *str*: The picture with no side longer than 224 pixels.
+    """
+    content = BytesIO()
+    with Image.open(file) as image:
+        small = image.convert("RGB")
+    small.thumbnail((SIDE, SIDE))
+    small.save(content, "JPEG", quality=QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{b64encode(content.getvalue()).decode()}"

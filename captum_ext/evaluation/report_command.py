@@ -1,0 +1,52 @@
+"""The command captum-ext report: tables as text, and a page."""
+
+import argparse
+from pathlib import Path
+
+from captum_ext.evaluation.records import read_results
+from captum_ext.evaluation.report import write_report
+from captum_ext.evaluation.text_report import text_report
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to those of captum-ext.
+
+    Args:
+        commands (argparse action): What ``add_subparsers`` returned.
+    """
+    parser = commands.add_parser(
+        "report",
+        help="say which method is better: tables, tests and a page",
+        description="Print means, medians and paired tests of an evaluation, one table "
+        "a measure, and write them with curves and a gallery of maps as one HTML page. "
+        "In the tables all methods are tested against one, in the page every method "
+        "against every other; p-values are corrected for the number of tests.",
+    )
+    parser.add_argument(
+        "results",
+        type=Path,
+        metavar="RESULTS",
+        help="folder that captum-ext evaluate wrote",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="METHOD",
+        help="method that all others are compared with in the tables (default: the "
+        "first one)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="REPORT.html",
+        help="page to write (default: report.html in RESULTS)",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    text = text_report(read_results(options.results), options.baseline)
+    page = write_report(options.results, options.output)
+    print(f"{text}\n\nwritten to {page}")

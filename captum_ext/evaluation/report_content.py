@@ -1,0 +1,286 @@
+"""What the page of a report says, as plain values for its template."""
+
+import json
+import math
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from captum_ext.evaluation.curve_plot import curve_plot, marker
+from captum_ext.evaluation.gallery import Case, Exhibit, find_case
+from captum_ext.evaluation.glossary import (
+    MeasureEntry,
+    MethodEntry,
+    describe_measures,
+    describe_methods,
+)
+from captum_ext.evaluation.records import Results
+from captum_ext.evaluation.statistics import compare_methods, summarize
+from captum_ext.evaluation.text_report import number_text
+
+__all__ = ["find_cases", "report_content"]
+
+LEVEL = 0.05
+MAX_FAILURES = 50
+
+
+class _Run(NamedTuple):
+    """Results, and what their names stand for."""
+
+    results: Results
+    measures: list[MeasureEntry]
+    methods: list[MethodEntry]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return self.results.table
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Titles of the methods by name."""
+        return {method.name: method.title for method in self.methods}
+
+
+def find_cases(results: Results) -> list[Case]:
+    """The best and worst pictures by each measure that has values.
+
+    Args:
+        results (Results): Of the run.
+
+    Returns:
+        *list[Case]*: In the order of the measures.
+
+    Raises:
+        ValueError: If a measure is unknown.
+    """
+    measures = describe_measures(results.settings)
+    cases = [find_case(results.table, m.name, m.better) for m in measures]
+    return [case for case in cases if case is not None]
+
+
+def report_content(results: Results, gallery: list[Exhibit]) -> dict[str, Any]:
+    """All that the template writes down, by the names that it has there.
+
+    Args:
+        results (Results): Of the run.
+        gallery (list of Exhibit): Pictures to show with their maps.
+
+    Returns:
+        *dict*: Texts, numbers, and lists and dicts of them.
+
+    Raises:
+        ValueError: If a measure is unknown.
+    """
+    settings = results.settings
+    run = _Run(results, describe_measures(settings), describe_methods(settings))
+    summary = summarize(run.table).set_index(["method", "measure"])
+    tests = {
+        measure.name: compare_methods(run.table, measure.name, measure.better)
+        for measure in run.measures
+    }
+    cases, failures = find_cases(results), _failures(run)
+    return {
+        "title": _title(run),
+        "facts": _facts(results),
+        "n_pictures": run.table["image"].nunique(),
+        "measures": run.measures,
+        "methods": run.methods,
+        "means": _locations(run, summary, "mean"),
+        "medians": _locations(run, summary, "median"),
+        "victories": _victories(run, tests),
+        "comparisons": [
+            _comparison(run, measure, tests[measure.name])
+            for measure in run.measures
+            if not tests[measure.name].empty
+        ],
+        "plots": _plots(run, summary["mean"]),
+        "cases": _linked(run, cases, gallery),
+        "gallery": [
+            _exhibit(run, f"picture-{n}", exhibit, cases)
+            for n, exhibit in enumerate(gallery, 1)
+        ],
+        "failures": failures[:MAX_FAILURES],
+        "n_failures": len(failures),
+        "seconds": _seconds(run),
+        "version": results.provenance.get("captum_ext", ""),
+        "settings": _readable(settings),
+        "provenance": _readable(results.provenance),
+    }
+
+
+def _title(run: _Run) -> str:
+    methods, measures = len(run.methods), len(run.measures)
+    return (
+        f"{methods} attribution method{'s' * (methods > 1)} by "
+        f"{measures} measure{'s' * (measures > 1)}"
+    )
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    table, settings = results.table, results.settings
+    n_pictures, n_given = table["image"].nunique(), settings["dataset"]["pictures"]
+    left_out = "" if n_pictures == n_given else f" of {n_given}"
+    n_errors = int(table["value"].isna().sum())
+    return [
+        ("Data set", settings["dataset"]["source"]),
+        ("Model", settings["model"]["name"]),
+        ("Pictures", f"{n_pictures}{left_out}"),
+        ("Errors", f"{n_errors} of {len(table)} values" if n_errors else "none"),
+    ]
+
+
+def _readable(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _locations(run: _Run, summary: pd.DataFrame, center: str) -> list[dict[str, Any]]:
+    """Rows of a table of means or medians."""
+    best = {
+        measure.name: _best(summary.xs(measure.name, level="measure")[center], measure)
+        for measure in run.measures
+    }
+
+    def cell(method: MethodEntry, measure: MeasureEntry) -> dict[str, Any]:
+        row = summary.loc[(method.name, measure.name)]
+        return {
+            "value": row[center],
+            "low": row[f"{center}_low"],
+            "high": row[f"{center}_high"],
+            "n": int(row["n"]),
+            "errors": int(row["errors"]),
+            "best": row[center] == best[measure.name],
+        }
+
+    return [
+        {"method": method.title, "cells": [cell(method, m) for m in run.measures]}
+        for method in run.methods
+    ]
+
+
+def _best(values: pd.Series, measure: MeasureEntry) -> float:
+    """The best of several values; NaN where all are equal, for then none is."""
+    if values.nunique() < 2:
+        return math.nan
+    return values.max() if measure.better == "higher" else values.min()
+
+
+def _victories(run: _Run, tests: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """For each method and measure how many others it beats."""
+    winners = {name: t.loc[t["p_holm"] < LEVEL, "method"] for name, t in tests.items()}
+    return [
+        {
+            "method": title,
+            "wins": [int((won == name).sum()) for won in winners.values()],
+        }
+        for name, title in run.titles.items()
+    ]
+
+
+def _comparison(
+    run: _Run, measure: MeasureEntry, tests: pd.DataFrame
+) -> dict[str, Any]:
+    """The matrix of corrected p-values of a measure, and all tests in full."""
+    p = {(test.method, test.other): test.p_holm for test in tests.itertuples()}
+    titled = tests.assign(
+        method=tests["method"].map(run.titles), other=tests["other"].map(run.titles)
+    )
+    return {
+        "measure": measure,
+        "rows": [
+            {"method": title, "p": [p.get((name, other)) for other in run.titles]}
+            for name, title in run.titles.items()
+        ],
+        "tests": titled.to_dict("records"),
+    }
+
+
+def _plots(run: _Run, means: pd.Series) -> list[dict[str, Any]]:
+    """A drawing of mean curves for each measure that has some."""
+    curves = run.results.curves
+    plots = []
+    for measure in run.measures:
+        rows = curves[curves.index.get_level_values("measure") == measure.name]
+        if rows.empty:
+            continue
+        mean = rows.groupby(level="method").mean().dropna(axis="columns", how="all")
+        legend = [
+            {
+                "method": method.title,
+                "marker": marker(n, 22, 7),
+                "mean": means[method.name, measure.name],
+            }
+            for n, method in enumerate(run.methods)
+        ]
+        # A method without curves keeps its place, so that others keep their colours.
+        drawing = curve_plot(mean.reindex([*run.titles]))
+        plots.append({"measure": measure, "drawing": drawing, "legend": legend})
+    return plots
+
+
+def _linked(
+    run: _Run, cases: list[Case], gallery: list[Exhibit]
+) -> list[dict[str, Any]]:
+    """The best and worst pictures with the places in the page that show them."""
+    places = {exhibit.image: f"picture-{n}" for n, exhibit in enumerate(gallery, 1)}
+    measures = {measure.name: measure for measure in run.measures}
+    return [
+        {
+            "measure": measures[case.measure],
+            "ends": [
+                {"image": image, "id": places.get(image), "mean": mean}
+                for image, mean in (
+                    (case.best, case.best_mean),
+                    (case.worst, case.worst_mean),
+                )
+            ],
+        }
+        for case in cases
+    ]
+
+
+def _exhibit(
+    run: _Run, place: str, exhibit: Exhibit, cases: list[Case]
+) -> dict[str, Any]:
+    """A picture with its maps and all their values."""
+    rows = run.table[run.table["image"] == exhibit.image]
+    values = rows.pivot(index="measure", columns="method", values="value")
+    facts = rows.iloc[0]
+    worst = {c.measure: "worst case" for c in cases if c.worst == exhibit.image}
+    best = {c.measure: "best case" for c in cases if c.best == exhibit.image}
+    return {
+        **exhibit._asdict(),
+        "id": place,
+        "facts": f"Explained class {facts['target']}, probability "
+        f"{number_text(facts['probability'])}, label "
+        f"{'unknown' if pd.isna(facts['label']) else facts['label']}",
+        "rows": [
+            {
+                "measure": measure,
+                "case": (worst | best).get(measure.name),
+                "numbers": [values.at[measure.name, name] for name in run.titles],
+            }
+            for measure in run.measures
+        ],
+    }
+
+
+def _failures(run: _Run) -> list[dict[str, Any]]:
+    """Errors, those of one method and text together."""
+    failed = run.table[run.table["value"].isna()]
+    groups = failed.groupby(["method", "error"], sort=False, dropna=False)
+    return [
+        {
+            "method": run.titles[method],
+            "error": error,
+            "n": rows["image"].nunique(),
+            "image": rows["image"].iloc[0],
+            "measures": ", ".join(rows["measure"].unique()),
+        }
+        for (method, error), rows in groups
+    ]
+
+
+def _seconds(run: _Run) -> dict[str, float]:
+    """Median time that a map of each method took."""
+    medians = run.results.timings.groupby("method")["seconds"].median()
+    return {name: medians.get(name, math.nan) for name in run.titles}

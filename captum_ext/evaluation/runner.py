@@ -1,0 +1,236 @@
+"""Methods compared on a data set: shared out, resumed where it was cut off."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from captum_ext._captum import progress
+from captum_ext._validation import check_choice, check_integer
+from captum_ext.attr import last_map_layer
+from captum_ext.evaluation.choices import (
+    COMPARED,
+    Choices,
+    describe_choices,
+    read_measures,
+    read_methods,
+)
+from captum_ext.evaluation.datasets import Dataset
+from captum_ext.evaluation.measures import MEASURES
+from captum_ext.evaluation.picture import Bench, Pair, Target, rows_of_picture
+from captum_ext.evaluation.provenance import provenance, weights_digest
+from captum_ext.evaluation.ranks import from_rank_zero, rank, wait_for_all, world_size
+from captum_ext.evaluation.records import (
+    Results,
+    RowWriter,
+    begin_run,
+    check_folder,
+    merge,
+    read_results,
+    read_rows,
+)
+from captum_ext.zoo import ZooModel
+
+__all__ = ["evaluate"]
+
+# Fast for networks such as mobilenet_v2. Fixed numbers, since the number of pictures in
+# a call changes scores by rounding, and with them the table.
+_CHUNKS = {"cpu": 4}
+_CHUNK_ELSEWHERE = 64
+
+
+def evaluate(
+    dataset: Dataset,
+    model: ZooModel,
+    methods: Choices,
+    measures: Choices,
+    output: str | Path,
+    *,
+    target: Target | None = None,
+    only_correct: bool = False,
+    layer: str | None = None,
+    seed: int = 0,
+    perturbations_per_eval: int | None = None,
+    show_progress: bool = False,
+) -> Results:
+    """Compare methods on a data set by measures.
+
+    Each row is written as soon as it is computed. A run that was killed goes on when it
+    is started again with the same arguments. A picture that cannot be read, or a
+    method or a measure that fails on it, gives rows with an error. In processes of one
+    ``torch.distributed`` group the pictures are shared out; the table is the same.
+
+    Args:
+        dataset (Dataset): Pictures, of the readers of this package.
+        model (ZooModel): Classifier, in eval mode, on the device to work on; for
+            measures that need boxes its ``preprocess`` has a method ``boxes`` as
+            :class:`~captum_ext.zoo.Preprocessing`.
+        methods (str, iterable of str, or Mapping): Names and arguments: see
+            :func:`~captum_ext.evaluation.choices.read_methods`.
+        measures (str, iterable of str, or Mapping): Names and arguments: see
+            :func:`~captum_ext.evaluation.choices.read_measures`.
+        output (str or Path): Folder for the results: new, empty, or with results of
+            the same arguments.
+        target (str, optional): Which class is explained: the "label", of several the
+            most probable one, or "top1", the predicted one. Default: None (the label
+            where every picture has one)
+        only_correct (bool, optional): Whether pictures whose predicted class is not
+            right are left out. Default: False
+        layer (str, optional): Name of the part of the model where layer methods look.
+            Default: None (the last that returns maps)
+        seed (int, optional): Of all that is drawn; every picture gets one of its own.
+            Default: 0
+        perturbations_per_eval (int, optional): Pictures in one call of the model, for
+            methods and measures that take it. Default: None (4 on the CPU, 64 on GPUs)
+        show_progress (bool, optional): Whether a progress bar over the pictures is
+            shown. Default: False
+
+    Returns:
+        *Results*: What :func:`~captum_ext.evaluation.read_results` reads from the
+        folder.
+
+    Raises:
+        ValueError: If an argument is not what is expected, if the data set lacks
+            labels or boxes that are needed, or if the folder holds results of other
+            settings.
+        OSError: If the folder cannot be written.
+
+    Examples::
+
+        >>> from captum_ext.zoo import load
+        >>> from captum_ext.evaluation import read_signs
+        >>> results = evaluate(
+        ...     read_signs(2), load("signs"), "grad-cam,random", "pointing-game", "out"
+        ... )
+        >>> results.table[["image", "method", "measure", "value"]]
+             image    method        measure  value
+        0  scene-0  grad-cam  pointing-game    1.0
+        1  scene-0    random  pointing-game    ...
+        2  scene-1  grad-cam  pointing-game    ...
+        3  scene-1    random  pointing-game    ...
+    """
+    device = next(model.model.parameters()).device
+    bench = Bench(
+        model,
+        _named_layer(model.model, layer or ""),
+        read_methods(methods),
+        read_measures(measures),
+        target or ("label" if dataset.has_labels else "top1"),
+        only_correct,
+        check_integer("seed", seed, 0, 2**64 - 1),
+        check_integer(
+            "perturbations_per_eval",
+            perturbations_per_eval or _CHUNKS.get(device.type, _CHUNK_ELSEWHERE),
+            1,
+        ),
+        Path(output),
+    )
+    dataset.check(len(model.class_names))
+    _check_labels(dataset, bench)
+    _check_boxes(dataset, bench)
+    settings = _settings(dataset, bench, layer, device)
+    check_folder(bench.folder, settings)
+    if rank() == 0:
+        start = provenance(device) | {"world_size": world_size()}
+        begin_run(bench.folder, settings, start)
+    if layer is None:
+        bench = _at_last_layer(bench, device)
+    _run(dataset, bench, show_progress and rank() == 0)
+    return read_results(output)
+
+
+def _named_layer(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        parts = ", ".join(path for path, _ in model.named_children())
+        raise ValueError(
+            f"layer must be a part of the model such as {parts}, got {name!r}."
+        ) from None
+
+
+def _at_last_layer(bench: Bench, device: torch.device) -> Bench:
+    """With the layer where methods look by default: the same for all pictures."""
+    if not any(COMPARED[choice.use].layerwise for choice in bench.methods.values()):
+        return bench
+    inputs = bench.model.preprocess(Image.new("RGB", (256, 256)))[None].to(device)
+    return bench._replace(layer=last_map_layer(bench.model.model, inputs)[1])
+
+
+def _check_labels(dataset: Dataset, bench: Bench) -> None:
+    check_choice("target", bench.target, ("label", "top1"))
+    if dataset.has_labels:
+        return
+    asked = "target 'label'" if bench.target == "label" else "only_correct"
+    if bench.target == "label" or bench.only_correct:
+        raise ValueError(
+            f"dataset must have a label for every picture for {asked}, got none for "
+            f"some of {dataset.source}."
+        )
+
+
+def _check_boxes(dataset: Dataset, bench: Bench) -> None:
+    needing = [n for n, c in bench.measures.items() if MEASURES[c.use].needs_boxes]
+    if not needing:
+        return
+    if not dataset.has_boxes:
+        raise ValueError(
+            f"dataset must have boxes for {', '.join(needing)}, got none in "
+            f"{dataset.source}."
+        )
+    if not hasattr(bench.model.preprocess, "boxes"):
+        raise ValueError(
+            f"model must have a preprocess with a method boxes for "
+            f"{', '.join(needing)}, got {type(bench.model.preprocess).__name__}."
+        )
+
+
+def _settings(
+    dataset: Dataset, bench: Bench, layer: str | None, device: torch.device
+) -> dict[str, Any]:
+    """All that determines the results."""
+    model = bench.model.model
+    return {
+        "dataset": dataset.describe(),
+        "model": {"name": type(model).__name__, "sha256": weights_digest(model)},
+        "methods": describe_choices(bench.methods),
+        "measures": describe_choices(bench.measures),
+        "target": bench.target,
+        "only_correct": bench.only_correct,
+        "layer": layer,
+        "seed": bench.seed,
+        "perturbations_per_eval": bench.perturbations_per_eval,
+        "device": device.type,
+    }
+
+
+def _run(dataset: Dataset, bench: Bench, show_progress: bool) -> None:
+    """Compute what is missing, each process its share, and merge."""
+    todo = _missing(dataset, bench) if rank() == 0 else None
+    # Asked once, for shares must not depend on when a process looks.
+    share = from_rank_zero(todo)[rank() :: world_size()]
+    if share:
+        with RowWriter(bench.folder, rank()) as writer:
+            bar = progress(share, desc="pictures", disable=not show_progress)
+            for index, pairs in bar:
+                for row in rows_of_picture(bench, dataset.examples[index], pairs):
+                    writer.append(row)
+    wait_for_all()
+    if rank() == 0:
+        merge(bench.folder, [example.name for example in dataset.examples])
+    wait_for_all()
+
+
+def _missing(dataset: Dataset, bench: Bench) -> list[tuple[int, list[Pair]]]:
+    """Pictures that are not done, with the methods and measures that they lack."""
+    found = read_rows(bench.folder)
+    pairs = list(product(bench.methods, bench.measures))
+    missing = [
+        (index, [pair for pair in pairs if (example.name, *pair) not in found])
+        for index, example in enumerate(dataset.examples)
+        if (example.name, None, None) not in found
+    ]
+    return [(index, lacking) for index, lacking in missing if lacking]

@@ -1,0 +1,311 @@
+"""What a table of values says: medians, intervals, and paired tests between methods.
+
+Tables have one row for each image, method and measure, with the columns ``image``,
+``method``, ``measure`` and ``value``. A value that is NaN, because it could not be
+computed, is counted and left out.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import bootstrap, wilcoxon
+
+__all__ = [
+    "Better",
+    "PairedTest",
+    "compare_methods",
+    "holm",
+    "signed_rank",
+    "summarize",
+]
+
+Better = Literal["higher", "lower"]
+
+COLUMNS = ("image", "method", "measure", "value")
+CONFIDENCE = 0.95
+N_RESAMPLES = 2000
+# Resampled values that are held at once.
+_CHUNK = 2**20
+
+
+class PairedTest(NamedTuple):
+    """What paired differences say.
+
+    Attributes:
+        effect (float): Matched-pairs rank-biserial correlation in [-1, 1]: the share of
+            the rank sum that is positive minus the share that is negative.
+        p (float): One-sided p-value.
+    """
+
+    effect: float
+    p: float
+
+
+def signed_rank(differences: ArrayLike) -> PairedTest:
+    """One-sided Wilcoxon signed-rank test of differences that should be positive.
+
+    Differences of zero speak for neither side and are dropped, as Wilcoxon did; if all
+    are zero, p is 1. SciPy computes p exactly for up to 50 differences without ties and
+    up to 13 with ties, and from the normal approximation otherwise. With n differences
+    that are not zero, p is at least 2 ** -n where it is exact: fewer than five cannot
+    reach 0.05.
+
+    Where all differences have one size, as those of a measure that is 0 or 1, all ranks
+    are equal and the test is the sign test of the pairs that differ (McNemar's).
+
+    Source: F. Wilcoxon, Individual Comparisons by Ranking Methods, 1945; D. Kerby, The
+    Simple Difference Formula, 2014 (effect).
+
+    Args:
+        differences (array_like): Finite numbers (n,).
+
+    Returns:
+        *PairedTest*: ``(effect, p)``; ``(0, 1)`` without a difference other than zero.
+
+    Examples::
+
+        >>> signed_rank([0.5, 0.25, -0.125])
+        PairedTest(effect=0.666..., p=0.25)
+    """
+    values = np.asarray(differences, dtype=float)
+    values = values[values != 0]
+    if not values.size:
+        return PairedTest(0.0, 1.0)
+    # With alternative="greater" the statistic is the sum of the positive ranks.
+    positive, p = wilcoxon(values, alternative="greater")
+    total = values.size * (values.size + 1) / 2
+    return PairedTest(float(2 * positive / total - 1), float(p))
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """P-values corrected for their number by Holm's step-down method.
+
+    The smallest is multiplied by their number, the next by one less, and so on; none
+    falls below a smaller one before it, none exceeds 1. Rejecting what stays below a
+    level keeps the probability of any false rejection below it.
+
+    Source: S. Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979.
+
+    Args:
+        p (array_like): P-values (n,) in any order.
+
+    Returns:
+        *numpy.ndarray*: (n,), in the same order.
+
+    Examples::
+
+        >>> holm([0.01, 0.04, 0.03, 0.005]).round(3).tolist()
+        [0.03, 0.06, 0.06, 0.02]
+    """
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values, kind="stable")
+    scaled = values[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1)
+    return corrected
+
+
+def compare_methods(
+    table: pd.DataFrame,
+    measure: str,
+    better: Better = "higher",
+    baseline: str | None = None,
+) -> pd.DataFrame:
+    """Test for each pair of methods whether the first is better by a measure.
+
+    Each test is the one-sided Wilcoxon signed-rank test (:func:`signed_rank`) over the
+    images where both methods have a value. The p-values of all rows that are returned
+    are corrected together.
+
+    Args:
+        table (pandas.DataFrame): Columns image, method, measure and value, one row for
+            each image, method and measure.
+        measure (str): The measure to compare by.
+        better (str, optional): Whether "higher" or "lower" values are better.
+            Default: "higher"
+        baseline (str, optional): The method that all others are compared with.
+            Default: None (every ordered pair)
+
+    Returns:
+        *pandas.DataFrame*: One row for each pair with a common image, in the order in
+        which methods appear in the table:
+
+        - **method**, **other**: The alternative is that ``method`` is better.
+        - **n**: Images where both have a value.
+        - **excluded**: Images of the measure where one of them has none.
+        - **median_difference**: Median of ``method`` minus ``other``, in the measure's
+          unit.
+        - **effect**: Rank-biserial correlation, 1 where ``method`` is better on every
+          image, -1 where it is worse.
+        - **p**, **p_holm**: P-value, and corrected by :func:`holm` for the number of
+          rows.
+
+    Raises:
+        ValueError: If the table is empty, lacks a column or has two rows of one image,
+            method and measure, if a value is infinite, or if ``measure``, ``better`` or
+            ``baseline`` is unknown.
+
+    Examples::
+
+        >>> import pandas
+        >>> table = pandas.DataFrame({
+        ...     "image": [*"abcde"] * 2,
+        ...     "method": ["ours"] * 5 + ["theirs"] * 5,
+        ...     "measure": "insertion",
+        ...     "value": [0.6, 0.7, 0.8, 0.9, 0.7, 0.5, 0.4, 0.4, 0.4, 0.3],
+        ... })
+        >>> compare_methods(table, "insertion", baseline="theirs").T
+                                  0
+        method                 ours
+        other                theirs
+        n                         5
+        excluded                  0
+        median_difference       0.4
+        effect                  1.0
+        p                   0.03125
+        p_holm              0.03125
+    """
+    if better not in ("higher", "lower"):
+        raise ValueError(f"better must be 'higher' or 'lower', got {better!r}.")
+    values = _by_method(table, measure)
+    methods = list(values)
+    if baseline is not None and baseline not in methods:
+        raise ValueError(
+            f"baseline must be one of {', '.join(map(repr, methods))}, got "
+            f"{baseline!r}."
+        )
+    sign = 1 if better == "higher" else -1
+    rows = []
+    for method in methods:
+        for other in methods if baseline is None else [baseline]:
+            differences = (values[method] - values[other]).dropna()
+            if method == other or differences.empty:
+                continue
+            rows.append(
+                {
+                    "method": method,
+                    "other": other,
+                    "n": len(differences),
+                    "excluded": len(values) - len(differences),
+                    "median_difference": differences.median(),
+                    **signed_rank(sign * differences)._asdict(),
+                }
+            )
+    columns = ["method", "other", "n", "excluded", "median_difference", "effect", "p"]
+    tests = pd.DataFrame(rows, columns=columns)
+    return tests.assign(p_holm=holm(tests["p"]))
+
+
+def summarize(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Mean and median of each method by each measure, with bootstrap intervals.
+
+    Intervals are 95% percentile intervals over 2000 resamples of the images. Each row
+    draws from a generator of its own, so that it does not depend on the other rows.
+
+    Args:
+        table (pandas.DataFrame): Columns image, method, measure and value, one row for
+            each image, method and measure.
+        seed (int, optional): Seed of the resamples. Default: 0
+
+    Returns:
+        *pandas.DataFrame*: One row for each method and measure, in the order in which
+        they appear in the table:
+
+        - **method**, **measure**
+        - **n**: Images with a value.
+        - **errors**: Images without.
+        - **mean**, **mean_low**, **mean_high**: Mean and its interval.
+        - **median**, **median_low**, **median_high**: Median and its interval.
+
+        Numbers are NaN without a value, intervals with fewer than two.
+
+    Raises:
+        ValueError: If the table is empty, lacks a column or has two rows of one image,
+            method and measure, or if a value is infinite.
+
+    Examples::
+
+        >>> import pandas
+        >>> table = pandas.DataFrame({
+        ...     "image": [*"abcd"],
+        ...     "method": "ours",
+        ...     "measure": "insertion",
+        ...     "value": [0.5, 0.5, 0.75, float("nan")],
+        ... })
+        >>> summarize(table)[["n", "errors", "median", "median_low", "median_high"]]
+           n  errors  median  median_low  median_high
+        0  3       1     0.5         0.5         0.75
+    """
+    _check_table(table)
+    rows = []
+    for measure in table["measure"].unique():
+        of_measure = table[table["measure"] == measure]
+        for method in of_measure["method"].unique():
+            every = of_measure.loc[of_measure["method"] == method, "value"]
+            values = every.dropna().to_numpy(dtype=float)
+            row = {"method": method, "measure": measure, "n": len(values)}
+            row |= {"errors": len(every) - len(values)}
+            rows.append(row | _location(values, seed))
+    return pd.DataFrame(rows)
+
+
+def _location(values: NDArray[np.float64], seed: int) -> dict[str, float]:
+    """Mean and median with their intervals."""
+    center = low = high = np.full(2, np.nan)
+    if len(values):
+        center = _mean_and_median(values)
+    if len(values) > 1:
+        low, high = bootstrap(
+            (values,),
+            _mean_and_median,
+            vectorized=True,
+            n_resamples=N_RESAMPLES,
+            batch=max(1, _CHUNK // len(values)),
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    return {
+        f"{name}{end}": float(numbers[i])
+        for i, name in enumerate(("mean", "median"))
+        for end, numbers in (("", center), ("_low", low), ("_high", high))
+    }
+
+
+def _mean_and_median(
+    values: NDArray[np.float64], axis: int = -1
+) -> NDArray[np.float64]:
+    return np.stack([np.mean(values, axis), np.median(values, axis)])
+
+
+def _by_method(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Values of a measure with one row an image and one column a method."""
+    _check_table(table)
+    rows = table[table["measure"] == measure]
+    if rows.empty:
+        known = ", ".join(map(repr, table["measure"].unique()))
+        raise ValueError(f"measure must be one of {known}, got {measure!r}.")
+    values = rows.pivot(index="image", columns="method", values="value")
+    return values.astype(float)[list(rows["method"].unique())]
+
+
+def _check_table(table: pd.DataFrame) -> None:
+    if table.empty:
+        raise ValueError("table must have at least one row, got none.")
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise ValueError(
+            f"table must have the columns {', '.join(COLUMNS)}, got none named "
+            f"{', '.join(missing)}."
+        )
+    twice = table.duplicated(["image", "method", "measure"])
+    if twice.any():
+        image, method, measure = table.loc[twice, list(COLUMNS[:3])].iloc[0]
+        raise ValueError(
+            f"table must have one row for each image, method and measure, got several "
+            f"of {image!r}, {method!r}, {measure!r}."
+        )
+    if np.isinf(table["value"].astype(float)).any():
+        raise ValueError("table must hold finite values or NaN, got infinite ones.")

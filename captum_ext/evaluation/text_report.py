@@ -1,0 +1,151 @@
+"""The tables of a run as text, each method against one: BOREx's Table 1."""
+
+import math
+
+import pandas as pd
+
+from captum_ext.evaluation.glossary import (
+    MeasureEntry,
+    describe_measures,
+    describe_methods,
+)
+from captum_ext.evaluation.records import Results
+from captum_ext.evaluation.statistics import compare_methods, summarize
+
+__all__ = ["number_text", "p_text", "stars", "text_report"]
+
+
+def text_report(results: Results, baseline: str | None = None) -> str:
+    """Means, medians and tests of a run, one table a measure.
+
+    Args:
+        results (Results): Of the run.
+        baseline (str, optional): Name of the method that all others are compared with.
+            Default: None (the first one)
+
+    Returns:
+        *str*: Lines of text.
+
+    Raises:
+        ValueError: If the baseline is none of the methods, or a measure is unknown.
+    """
+    titles = {m.name: m.title for m in describe_methods(results.settings)}
+    baseline = next(iter(titles)) if baseline is None else baseline
+    if baseline not in titles:
+        raise ValueError(
+            f"baseline must be one of {', '.join(titles)}, got {baseline!r}."
+        )
+    summary = summarize(results.table).set_index(["measure", "method"])
+    tables = [
+        _measure_table(
+            measure, results.table, summary.loc[measure.name], titles, baseline
+        )
+        for measure in describe_measures(results.settings)
+    ]
+    return "\n\n".join([*tables, _note(titles[baseline])])
+
+
+def number_text(value: float) -> str:
+    """A number of a table: four digits, at most three decimals, a dash for NaN.
+
+    Args:
+        value (float): Any number.
+
+    Returns:
+        *str*: Its text.
+
+    Examples::
+
+        >>> [number_text(value) for value in (0.12345, -12.345, 28559.06)]
+        ['0.123', '-12.35', '28559']
+        >>> [number_text(value) for value in (-0.0001, float("nan"))]
+        ['0.000', '-']
+    """
+    if math.isnan(value):
+        return "-"
+    decimals = 3 - sum(abs(value) >= limit for limit in (10, 100, 1000))
+    text = f"{value:.{decimals}f}"
+    return "0.000" if text == "-0.000" else text
+
+
+def p_text(p: float) -> str:
+    """A p-value of a table.
+
+    Args:
+        p (float): In [0, 1].
+
+    Returns:
+        *str*: Three decimals, or that it is smaller than 0.001.
+
+    Examples::
+
+        >>> p_text(0.04), p_text(1e-9)
+        ('0.040', '<0.001')
+    """
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def stars(p: float) -> str:
+    """Asterisks of a p-value: one below 0.05, two below 0.001.
+
+    Args:
+        p (float): In [0, 1].
+
+    Returns:
+        *str*: None, one or two.
+
+    Examples::
+
+        >>> [stars(p) for p in (0.05, 0.04, 1e-9)]
+        ['', '*', '**']
+    """
+    return "**" if p < 0.001 else "*" if p < 0.05 else ""
+
+
+def _measure_table(
+    measure: MeasureEntry,
+    table: pd.DataFrame,
+    summary: pd.DataFrame,
+    titles: dict[str, str],
+    baseline: str,
+) -> str:
+    tests = compare_methods(table, measure.name, measure.better, baseline)
+    by_method = {test["method"]: test for test in tests.to_dict("records")}
+    rows = [["", "n", "mean", "", "median", "", "difference", "effect", "p  "]]
+    for name, title in titles.items():
+        row = summary.loc[name]
+        located = [*_located(row, "mean"), *_located(row, "median")]
+        tested = _tested(by_method[name]) if name in by_method else [""] * 3
+        rows.append([title, f"{row['n']:.0f}", *located, *tested])
+    return "\n".join([f"{measure.title}, {measure.better} is better", *_aligned(rows)])
+
+
+def _located(row: pd.Series, center: str) -> list[str]:
+    low, high = (number_text(row[f"{center}_{end}"]) for end in ("low", "high"))
+    return [number_text(row[center]), f"[{low}, {high}]"]
+
+
+def _tested(test: dict[str, float]) -> list[str]:
+    numbers = [number_text(test[name]) for name in ("median_difference", "effect")]
+    return [*numbers, f"{p_text(test['p_holm'])}{stars(test['p_holm']):2}"]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Lines of equally wide columns, the first to the left and all others right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join(
+            [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
+        ).rstrip()
+        for first, *others in rows
+    ]
+
+
+def _note(baseline: str) -> str:
+    return f"""\
+In brackets: 95% bootstrap intervals of the value before them.
+Difference: median of method minus {baseline} on the same pictures.
+Effect: rank-biserial correlation, 1 where the method is better than {baseline} on every
+picture, -1 where it is worse.
+p: one-sided Wilcoxon signed-rank test that the method is better than {baseline},
+corrected by Holm's method for the methods in the table. * p < 0.05, ** p < 0.001."""

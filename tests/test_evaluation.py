@@ -1,0 +1,716 @@
+"""Evaluation: the table is what the library gives by hand, whatever comes between."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from PIL import Image
+from torch import nn
+
+from captum_ext.attr import PNRISE, last_map_layer
+from captum_ext.evaluation import (
+    COMPARED,
+    MEASURES,
+    Box,
+    Dataset,
+    Example,
+    evaluate,
+    map_path,
+    picture_path,
+    read_measures,
+    read_methods,
+    read_results,
+    read_signs,
+)
+from captum_ext.evaluation.choices import describe_choices
+from captum_ext.evaluation.picture import seed_of
+from captum_ext.evaluation.provenance import weights_digest
+from captum_ext.evaluation.random_map import RandomMap
+from captum_ext.evaluation.records import (
+    Row,
+    RowWriter,
+    begin_run,
+    check_folder,
+    merge,
+    read_rows,
+)
+from captum_ext.metrics import (
+    deletion,
+    insertion,
+    pointing_game,
+    positive_map_density,
+)
+from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
+
+QUICK = {"methods": "random", "measures": "insertion:n_steps=4"}
+
+
+@pytest.fixture(scope="module")
+def signs() -> ZooModel:
+    entry = load("signs")
+    return entry._replace(model=entry.model.to(memory_format=torch.channels_last))
+
+
+def run(dataset, model, folder, **options):
+    """An evaluation that takes no time, but for what is asked."""
+    arguments = {**QUICK, **options}
+    methods, measures = arguments.pop("methods"), arguments.pop("measures")
+    return evaluate(dataset, model, methods, measures, folder, **arguments)
+
+
+def inputs_of(entry: ZooModel, example: Example):
+    batch = entry.preprocess(example.read())[None]
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+def values(results, method, measure) -> list[float]:
+    table = results.table
+    chosen = table[(table["method"] == method) & (table["measure"] == measure)]
+    return chosen["value"].tolist()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All that must not depend on how a run went."""
+    files = [folder / "results.csv", folder / "curves.csv"]
+    files += [p for p in (folder / "pictures").rglob("*.jpg")]
+    files += [p for p in (folder / "maps").rglob("*.png")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+class Calls:
+    """Counts the calls of a module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.n = 0
+        self.handle = module.register_forward_pre_hook(self.count)
+
+    def count(self, *_: object) -> None:
+        self.n += 1
+
+
+# The table
+
+
+def test_the_table_is_what_the_library_gives_by_hand(signs, tmp_path):
+    dataset = read_signs(2)
+    measures = "insertion:n_steps=6,deletion:n_steps=5:baselines=blur,pointing-game"
+    measures += ",positive-map-density"
+    results = run(
+        dataset,
+        signs,
+        tmp_path,
+        methods="grad-cam,pn-rise:n_masks=16",
+        measures=measures,
+        seed=5,
+        perturbations_per_eval=2,
+    )
+    expected = []
+    for example in dataset.examples:
+        x = inputs_of(signs, example)
+        target = example.labels[0]
+        boxes = [torch.tensor([b.edges for b in example.boxes if target in b.classes])]
+
+        def f(inputs):
+            return signs.model(inputs).softmax(1)
+
+        layer = last_map_layer(signs.model, x)[1]
+        cam = LayerGradCam(signs.model, layer).attribute(
+            x, target, relu_attributions=True
+        )
+        pn = PNRISE(f).attribute(
+            x,
+            target=target,
+            n_masks=16,
+            seed=seed_of(5, example.name),
+            perturbations_per_eval=2,
+        )
+        for method, maps in {"grad-cam": cam, "pn-rise": pn}.items():
+            maps = LayerGradCam.interpolate(maps, tuple(x.shape[2:]), "bilinear")
+            of = {"target": target, "perturbations_per_eval": 2}
+            for measure, value in {
+                "insertion": insertion(f, x, maps, n_steps=6, **of),
+                "deletion": deletion(f, x, maps, n_steps=5, baselines="blur", **of),
+                "pointing-game": pointing_game(f, x, maps, boxes=boxes),
+                "positive-map-density": positive_map_density(f, x, maps, target),
+            }.items():
+                with torch.no_grad():
+                    probability = float(f(x)[0, target])
+                expected.append(
+                    [example.name, target, target, probability, method, measure]
+                    + [float(value)]
+                )
+    assert results.table.columns.tolist()[-1] == "error"
+    assert results.table["error"].isna().all()
+    assert results.table.drop(columns="error").values.tolist() == expected
+
+
+def test_curves_and_timings(signs, tmp_path):
+    """Measures of other shares leave holes; the area is that of the curve."""
+    measures = "insertion:n_steps=4,deletion:n_steps=2,pointing-game"
+    results = run(read_signs(2), signs, tmp_path, measures=measures)
+    curves = results.curves
+    assert curves.columns.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert curves.index.names == ["image", "method", "measure"]
+    assert curves.index.tolist() == [
+        (f"scene-{i}", "random", measure)
+        for i in range(2)
+        for measure in ("insertion", "deletion")
+    ]
+    shown = curves.loc[("scene-1", "random", "insertion")]
+    area = float(torch.trapezoid(torch.tensor(shown.tolist()), dx=0.25))
+    assert area == pytest.approx(values(results, "random", "insertion")[1], abs=1e-5)
+    hidden = curves.loc[("scene-0", "random", "deletion")]
+    assert hidden.isna().tolist() == [False, True, False, True, False]
+    assert results.timings.columns.tolist() == ["image", "method", "seconds"]
+    assert results.timings["image"].tolist() == ["scene-0", "scene-1"]
+    assert (results.timings["seconds"] > 0).all()
+
+
+def test_a_picture_s_rows_depend_on_nothing_but_the_picture(signs, tmp_path):
+    """Not on the other pictures, nor on the order, also where maps are drawn."""
+    dataset = read_signs(3)
+    turned = dataset._replace(examples=dataset.examples[::-1])
+    asked = {"methods": "random,pn-rise:n_masks=16"}
+    one = run(dataset, signs, tmp_path / "one", **asked).table
+    other = run(turned, signs, tmp_path / "other", **asked).table
+    alone = run(dataset.first(1), signs, tmp_path / "alone", **asked).table
+    pd.testing.assert_frame_equal(
+        one.sort_values(["image", "method"], ignore_index=True),
+        other.sort_values(["image", "method"], ignore_index=True),
+    )
+    pd.testing.assert_frame_equal(alone, one[:2])
+    assert one["image"].tolist() == one["image"].sort_values().tolist()
+    assert other["image"].tolist() == other["image"].sort_values().tolist()[::-1]
+
+
+def test_another_seed_is_another_random_map(signs, tmp_path):
+    found = [
+        values(run(read_signs(1), signs, tmp_path / str(s), seed=s), *pair)
+        for s in (0, 1)
+        for pair in [("random", "insertion")]
+    ]
+    assert found[0] != found[1]
+
+
+def test_two_settings_of_one_method_and_one_measure(signs, tmp_path):
+    results = run(
+        read_signs(1),
+        signs,
+        tmp_path,
+        methods="coarse=random:grid_size=2,random",
+        measures={
+            "insertion": {"n_steps": 4},
+            "blurred": {"use": "insertion", "n_steps": 4, "baselines": "blur"},
+        },
+    )
+    names = results.table[["method", "measure"]].values.tolist()
+    expected = itertools.product(["coarse", "random"], ["insertion", "blurred"])
+    assert names == list(map(list, expected))
+    assert results.table["value"].nunique() == 4
+    assert results.settings["methods"]["coarse"] == {"use": "random", "grid_size": 2}
+
+
+def test_mc_rise_gives_one_map_if_it_is_asked_to(signs, tmp_path):
+    methods = "mc-rise:input_shaped=true:n_masks=32"
+    results = run(read_signs(1), signs, tmp_path, methods=methods)
+    assert results.table["value"].notna().all()
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_every_measure_has_a_value(measure, signs, tmp_path):
+    # Of other scenes the classifier is too sure to be attacked.
+    unsure = read_signs(1, seed=5)
+    methods = "pn-rise:n_masks=32"
+    results = run(unsure, signs, tmp_path, methods=methods, measures=measure)
+    assert results.table["error"].isna().all() and results.table["value"].notna().all()
+    curves = [key[2] for key in results.curves.index]
+    assert curves == [measure] * MEASURES[measure].has_curve
+
+
+@pytest.mark.parametrize("method", COMPARED)
+def test_every_method_has_a_map(method, signs, tmp_path):
+    options = COMPARED[method].options()
+    asked = {
+        **({"n_masks": 16} if "n_masks" in options else {}),
+        **({"n_steps": 3} if "n_steps" in options else {}),
+        **({"input_shaped": True} if COMPARED[method].colorwise else {}),
+    }
+    results = run(read_signs(1), signs, tmp_path, methods={method: asked})
+    assert results.table["error"].isna().all(), results.table["error"].tolist()
+    with Image.open(map_path(tmp_path, "scene-0", method)) as drawn:
+        assert drawn.size == (96, 96)
+
+
+# What is explained
+
+
+@pytest.fixture
+def sorted_scenes(signs) -> Dataset:
+    """Right, wrong and twofold labels."""
+    scenes = [sign_scene(i) for i in range(3)]
+    assert len({scene.label for scene in scenes}) > 1
+    dataset = read_signs(3)
+    wrong = (scenes[1].label + 1) % 16
+    examples = (
+        dataset.examples[0],
+        dataset.examples[1]._replace(labels=(wrong,)),
+        dataset.examples[2]._replace(labels=tuple(range(16))),
+    )
+    return dataset._replace(examples=examples)
+
+
+def test_the_label_is_explained_and_of_several_the_most_probable(
+    sorted_scenes, signs, tmp_path
+):
+    table = run(sorted_scenes, signs, tmp_path).table
+    scenes = [sign_scene(i).label for i in range(3)]
+    assert table["target"].tolist() == table["label"].tolist()
+    assert table["label"].tolist() == [scenes[0], (scenes[1] + 1) % 16, scenes[2]]
+    assert (table["probability"] > 0.5).tolist() == [True, False, True]
+
+
+def test_the_prediction_is_explained_if_it_is_asked_for(sorted_scenes, signs, tmp_path):
+    table = run(sorted_scenes, signs, tmp_path, target="top1").table
+    assert table["target"].tolist() == [sign_scene(i).label for i in range(3)]
+    assert table["label"][1] != table["target"][1]
+    assert (table["probability"] > 0.5).all()
+
+
+def test_pictures_that_are_classified_wrong_are_left_out(
+    sorted_scenes, signs, tmp_path
+):
+    results = run(sorted_scenes, signs, tmp_path, only_correct=True)
+    assert results.table["image"].tolist() == ["scene-0", "scene-2"]
+    left_out = read_rows(tmp_path)["scene-1", None, None]
+    assert left_out.target == (sign_scene(1).label + 1) % 16 and left_out.value is None
+    calls = Calls(signs.model)
+    again = run(sorted_scenes, signs, tmp_path, only_correct=True)
+    calls.handle.remove()
+    assert calls.n == 0
+    pd.testing.assert_frame_equal(again.table, results.table)
+
+
+def test_without_labels_the_prediction_is_explained(signs, tmp_path):
+    dataset = read_signs(1)
+    bare = dataset.examples[0]._replace(labels=(), boxes=())
+    results = run(dataset._replace(examples=(bare,)), signs, tmp_path)
+    assert results.settings["target"] == "top1"
+    assert results.table["label"].isna().all()
+    assert results.table["target"][0] == sign_scene(0).label
+
+
+def test_boxes_of_the_explained_class_are_those_that_the_model_sees(signs, tmp_path):
+    """A wide picture: the sign in its middle is seen, those at its ends are not."""
+    scene = read_signs(1).examples[0]
+    (label,) = scene.labels
+    x0, y0, x1, y1 = scene.boxes[0].edges
+    other = (label + 1) % 16
+
+    def wide() -> Image.Image:
+        image = Image.new("RGB", (288, 96))
+        image.paste(scene.read(), (96, 0))
+        return image
+
+    seen = Box((label,), (x0 + 96, y0, x1 + 96, y1))
+    unseen = Box((label,), (0.0, 0.0, 90.0, 96.0))
+    foreign = Box((other,), (96.0, 0.0, 192.0, 96.0))
+    examples = (
+        Example("plain", scene.read, (label,), (scene.boxes[0],)),
+        Example("wide", wide, (label,), (unseen, seen)),
+        Example("cut", wide, (label,), (unseen,)),
+        Example("foreign", wide, (label,), (foreign,)),
+    )
+    measures = "f-measure,insertion:n_steps=4"
+    table = run(Dataset("here", examples), signs, tmp_path, measures=measures).table
+    by_image = {key: rows for key, rows in table.groupby("image")}
+    plain, moved = (by_image[n]["value"].tolist() for n in ("plain", "wide"))
+    # Other names, other random maps; the regions are the same.
+    x = inputs_of(signs, examples[0])
+    for name, found in (("plain", plain), ("wide", moved)):
+        maps = RandomMap(None).attribute(x, seed=seed_of(0, name))
+        edges = torch.tensor([scene.boxes[0].edges])
+        by_hand = MEASURES["f-measure"].function(None, x, maps, boxes=[edges])
+        assert found[0] == float(by_hand)
+    for name in ("cut", "foreign"):
+        rows = by_image[name]
+        assert rows["value"].isna().tolist() == [True, False]
+        assert "box" in rows["error"].iloc[0]
+
+
+# Errors are rows
+
+
+def test_a_picture_that_cannot_be_read_is_rows_with_its_error(signs, tmp_path, caplog):
+    def broken() -> Image.Image:
+        raise OSError("no\nsuch picture")
+
+    dataset = read_signs(3)
+    first, second, third = dataset.examples
+    examples = (first, second._replace(read=broken), third)
+    asked = {"methods": "random,grad-cam"}
+    table = run(dataset._replace(examples=examples), signs, tmp_path / "a", **asked)
+    whole = run(dataset, signs, tmp_path / "b", **asked)
+    failed = table.table[table.table["image"] == "scene-1"]
+    assert failed["error"].tolist() == ["no such picture"] * 2
+    assert failed[["value", "label", "target", "probability"]].isna().all(axis=None)
+    rest = table.table["image"] != "scene-1"
+    pd.testing.assert_frame_equal(table.table[rest], whole.table[rest])
+    assert "scene-1, grad-cam, insertion: no such picture" in caplog.text
+    assert not picture_path(tmp_path / "a", "scene-1").exists()
+
+
+def test_a_method_that_fails_is_rows_with_its_error(signs, tmp_path):
+    """Its other rows, and those of other methods, are not touched."""
+    methods = "pn-rise:n_masks=1,random"
+    measures = "insertion:n_steps=4,pointing-game"
+    table = run(
+        read_signs(2), signs, tmp_path, methods=methods, measures=measures
+    ).table
+    failed = table["method"] == "pn-rise"
+    assert table["value"].isna().tolist() == failed.tolist()
+    assert all("n_masks" in error for error in table["error"][failed])
+    assert table["probability"].notna().all()
+
+
+def test_a_measure_that_fails_is_a_row_with_its_error(signs, tmp_path):
+    measures = "insertion:n_steps=99999999,pointing-game"
+    table = run(read_signs(1), signs, tmp_path, measures=measures).table
+    assert table["value"].isna().tolist() == [True, False]
+    assert "n_steps" in table["error"][0]
+
+
+def test_an_interrupted_run_is_no_error(signs, tmp_path):
+    def interrupted() -> Image.Image:
+        raise KeyboardInterrupt
+
+    dataset = read_signs(2)
+    second = dataset.examples[1]
+    examples = (dataset.examples[0], second._replace(read=interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset._replace(examples=examples), signs, tmp_path)
+    assert list(read_rows(tmp_path)) == [("scene-0", "random", "insertion")]
+    with pytest.raises(ValueError, match="not complete"):
+        read_results(tmp_path)
+    results = run(dataset, signs, tmp_path)
+    assert len(results.table) == 2
+
+
+# Going on
+
+
+def test_a_run_that_is_complete_is_not_computed_again(signs, tmp_path):
+    first = run(read_signs(2), signs, tmp_path)
+    before = content(tmp_path)
+    calls = Calls(signs.model)
+    again = run(read_signs(2), signs, tmp_path)
+    calls.handle.remove()
+    assert calls.n == 0 and content(tmp_path) == before
+    pd.testing.assert_frame_equal(first.table, again.table)
+    assert len(again.provenance["restarts"]) == 1
+
+
+@pytest.mark.parametrize("torn", ["", '{"image": "scene-2", "met', '{"image": "sc'])
+def test_rows_that_are_there_are_kept_and_a_torn_one_is_computed(torn, signs, tmp_path):
+    asked = {
+        "methods": "random,grad-cam",
+        "measures": "insertion:n_steps=4,deletion:n_steps=4",
+    }
+    run(read_signs(4), signs, tmp_path, **asked)
+    before = content(tmp_path)
+    part = tmp_path / "parts" / "rank-0.jsonl"
+    lines = part.read_text().splitlines(keepends=True)
+    # Picture 0 whole, of picture 1 one method and a half.
+    part.write_text("".join(lines[:7]) + torn)
+    for name in ("results.csv", "curves.csv", "timings.csv"):
+        (tmp_path / name).unlink()
+    run(read_signs(4), signs, tmp_path, **asked)
+    assert content(tmp_path) == before
+    added = (tmp_path / "parts" / "rank-0-1.jsonl").read_text().splitlines()
+    assert len(added) == 16 - 7
+    assert json.loads(added[0])["image"] == "scene-1"
+    assert json.loads(added[0])["measure"] == "deletion"
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"methods": "random:grid_size=5"}, "methods.random.grid_size is None there"),
+        ({"methods": "random,grad-cam"}, "methods.grad-cam.use"),
+        ({"measures": "insertion:n_steps=5"}, "measures.insertion.n_steps is 4 there"),
+        ({"only_correct": True}, "only_correct is False there and True here"),
+        ({"target": "top1"}, "target is label there and top1 here"),
+        ({"layer": "features"}, "layer is None there and features here"),
+        ({"perturbations_per_eval": 3}, "perturbations_per_eval is 4 there and 3"),
+        ({"dataset": read_signs(2)}, "dataset.pictures is 1 there and 2 here"),
+        ({"dataset": read_signs(1, seed=9)}, "dataset.sha256"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_results_of_other_settings_are_refused(change, words, signs, tmp_path):
+    run(read_signs(1), signs, tmp_path)
+    before = content(tmp_path)
+    asked = {"dataset": read_signs(1), **change}
+    with pytest.raises(ValueError, match="holds results of other settings") as error:
+        run(asked.pop("dataset"), signs, tmp_path, **asked)
+    assert words in str(error.value)
+    assert content(tmp_path) == before
+
+
+def test_results_of_other_weights_are_refused(tmp_path):
+    one, other = load("signs"), load("signs")
+    run(read_signs(1), one, tmp_path)
+    with torch.no_grad():
+        next(other.model.parameters())[0, 0, 0, 0] += 1
+    with pytest.raises(ValueError, match="model.sha256"):
+        run(read_signs(1), other, tmp_path)
+
+
+def test_the_order_of_methods_is_no_setting(signs, tmp_path):
+    """The table keeps the order of the first start."""
+    first = run(read_signs(1), signs, tmp_path, methods="random,grad-cam")
+    again = run(read_signs(1), signs, tmp_path, methods="grad-cam,random")
+    pd.testing.assert_frame_equal(first.table, again.table)
+
+
+# Before any work
+
+
+class Untouchable(nn.Module):
+    """A classifier that must not be called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        raise AssertionError("the model was called")
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"methods": "pn-ris"}, "perhaps 'pn-rise'"),
+        ({"methods": "pn-rise:n_mask=4"}, "n_masks"),
+        ({"methods": "pn-rise:seed=4"}, "'seed'"),
+        ({"methods": "random,random"}, "different names"),
+        ({"methods": "a/b=random"}, "different names"),
+        ({"methods": "random:grid_size"}, "[AS=]NAME[:ARG=VALUE]"),
+        ({"methods": {"random": 3}}, "tables"),
+        ({"methods": []}, "at least one"),
+        ({"methods": "mc-rise"}, "input_shaped=true"),
+        ({"measures": "insertions"}, "perhaps 'insertion'"),
+        ({"measures": "insertion:steps=4"}, "n_steps"),
+        ({"measures": "insertion:return_curve=true"}, "return_curve"),
+        ({"measures": "pointing-game:baselines=0"}, "baselines"),
+        ({"measures": ""}, "measures must"),
+        ({"dataset": Dataset("nowhere", ())}, "at least one picture"),
+        ({"measures": "pointing-game", "dataset": "bare"}, "boxes for pointing-game"),
+        ({"target": "label", "dataset": "bare"}, "label for every picture"),
+        ({"only_correct": True, "dataset": "bare"}, "label for every picture"),
+        ({"target": "best"}, "'top1'"),
+        ({"layer": "layer4"}, "layer4"),
+        ({"seed": -1}, "seed"),
+        ({"perturbations_per_eval": -1}, "perturbations_per_eval"),
+        ({"output": "file.txt"}, "file.txt"),
+        ({"output": "file.txt/below"}, "cannot be written"),
+        ({"output": "."}, "something else"),
+        ({"preprocess": len, "measures": "f-measure"}, "method boxes"),
+    ],
+    ids=str,
+)
+def test_refused_in_one_sentence_before_the_model_is_called(
+    change, words, signs, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("file.txt").write_text("no results")
+    asked = {"dataset": read_signs(1), "output": "out", **change}
+    dataset, folder = asked.pop("dataset"), asked.pop("output")
+    if dataset == "bare":
+        example = read_signs(1).examples[0]._replace(labels=(), boxes=())
+        dataset = Dataset("here", (example,))
+    preprocess = asked.pop("preprocess", signs.preprocess)
+    model = signs._replace(model=Untouchable(), preprocess=preprocess)
+    with pytest.raises((ValueError, OSError)) as error:
+        run(dataset, model, folder, **asked)
+    text = str(error.value)
+    assert words in text and text.endswith(".") and "\n" not in text
+    assert not Path("out").exists()
+
+
+def test_a_damaged_folder_is_said_to_be(signs, tmp_path):
+    run(read_signs(1), signs, tmp_path)
+    part = tmp_path / "parts" / "rank-0.jsonl"
+    line = part.read_text()
+    for damage in ("no row\n", '{"imag": 3}\n', "[]\n"):
+        part.write_text(damage + line)
+        with pytest.raises(ValueError, match="line 1 of .*rank-0.jsonl"):
+            run(read_signs(1), signs, tmp_path)
+    (tmp_path / "settings.json").write_text("{}")
+    with pytest.raises(ValueError, match="settings.json .* is damaged"):
+        run(read_signs(1), signs, tmp_path)
+    with pytest.raises(ValueError, match="an evaluation wrote"):
+        read_results(tmp_path / "nowhere")
+
+
+# Names and arguments
+
+
+def test_entries_are_read():
+    text = (
+        "rise , a=rise:n_masks=4:keep_probability=0.5,b=pn-rise:estimator=monte_carlo"
+    )
+    choices = read_methods(text)
+    assert describe_choices(choices) == {
+        "rise": {"use": "rise"},
+        "a": {"use": "rise", "n_masks": 4, "keep_probability": 0.5},
+        "b": {"use": "pn-rise", "estimator": "monte_carlo"},
+    }
+    assert read_methods(describe_choices(choices)) == choices
+    assert read_methods(text.split(",")) == choices
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("3", 3), ("0.5", 0.5), ("true", True), ("blur", "blur"), ("'3'", "3")]
+    + [("[3, 4]", [3, 4]), ("2024-01-01", "2024-01-01"), ("", "")],
+)
+def test_values_are_those_of_toml(text, value):
+    entries = [f"insertion:baselines={text}"]
+    found = read_measures(entries)["insertion"].options["baselines"]
+    assert found == value and type(found) is type(value)
+
+
+def test_a_random_map_is_a_function_of_its_seed_and_smooth():
+    x = torch.rand(2, 3, 64, 64)
+    state = torch.get_rng_state()
+    maps = RandomMap(None).attribute(x, seed=3)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(maps, RandomMap(None).attribute(x, seed=3))
+    assert not torch.equal(maps, RandomMap(None).attribute(x, seed=4))
+    assert maps.shape == x.shape and torch.equal(maps[0, 0], maps[1, 2])
+    assert 0 <= maps.min() and maps.max() <= 1
+    assert maps.diff(dim=-1).abs().max() <= 7 / 64 + 1e-6
+    noise = RandomMap(None).attribute(x, grid_size=64, seed=3)
+    assert noise.diff(dim=-1).abs().max() > 0.5
+
+
+# The folder
+
+
+def test_tables_are_read_as_they_were_written(tmp_path):
+    """Also names that look like no name, and numbers to the last digit."""
+    images = ["NA", "null", "1", "a,b\"c'", "d/e.png"]
+    settings = {
+        "methods": {"m": {"use": "random"}},
+        "measures": {"x": {"use": "insertion"}, "y": {"use": "deletion"}},
+    }
+    begin_run(tmp_path, settings, {"command": "by hand"})
+    third = 1 / 3
+    with RowWriter(tmp_path, 0) as writer:
+        for image in images:
+            row = Row(image, 2, 3, third, "m", "x", third, None, [0.0, third], 0.5)
+            writer.append(row)
+            writer.append(row._replace(measure="y", value=None, error="failed, NA"))
+    merge(tmp_path, images)
+    table, curves, timings, read, provenance = read_results(tmp_path)
+    assert table["image"].tolist() == [i for i in images for _ in range(2)]
+    assert table["value"].tolist()[::2] == [third] * 5
+    assert table["value"].isna().tolist() == [False, True] * 5
+    assert table["error"].isna().tolist() == [True, False] * 5
+    assert table["error"][1] == "failed, NA"
+    assert table["label"].tolist() == [2] * 10 and table["target"][0] == 3
+    assert curves.loc[("NA", "m", "x")].tolist() == [0, 0.333333]
+    assert timings.values.tolist() == [[image, "m", 0.5] for image in images]
+    assert read == settings and provenance == {"command": "by hand"}
+
+
+def test_of_two_rows_one_counts_and_rather_the_one_with_a_value(tmp_path):
+    begin_run(tmp_path, {}, {})
+    row = Row("a", method="m", measure="x")
+    with RowWriter(tmp_path, 0) as first, RowWriter(tmp_path, 0) as second:
+        first.append(row._replace(error="out of memory"))
+        second.append(row._replace(value=1.0))
+        second.append(row._replace(value=2.0))
+    assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == [
+        "rank-0-1.jsonl",
+        "rank-0.jsonl",
+    ]
+    assert read_rows(tmp_path) == {row.key: row._replace(value=1.0)}
+
+
+def test_nothing_is_merged_before_all_rows_are_there(tmp_path):
+    settings = {"methods": {"m": {}}, "measures": {"x": {}}}
+    begin_run(tmp_path, settings, {})
+    with RowWriter(tmp_path, 0) as writer:
+        writer.append(Row("a", method="m", measure="x", value=1.0))
+    with pytest.raises(ValueError, match="lacks 1 rows such as b, m, x"):
+        merge(tmp_path, ["a", "b"])
+    assert not (tmp_path / "results.csv").exists()
+
+
+def test_a_folder_without_settings_is_new_if_nothing_is_seen_in_it(tmp_path):
+    (tmp_path / ".settings.json.partial").write_text("{")
+    check_folder(tmp_path, {})
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match="something else"):
+        check_folder(tmp_path, {})
+
+
+# Nothing else changes
+
+
+def test_nothing_global_changes(signs, tmp_path):
+    state = torch.get_rng_state()
+    requires = [p.requires_grad for p in signs.model.parameters()]
+    methods = "pn-rise:n_masks=16,grad-cam,integrated-gradients,random"
+    run(read_signs(1), signs, tmp_path, methods=methods)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not signs.model.training and torch.is_grad_enabled()
+    assert [p.requires_grad for p in signs.model.parameters()] == requires
+    assert all(p.grad is None for p in signs.model.parameters())
+    hooks = [m for m in signs.model.modules() if m._forward_hooks]
+    assert not hooks and not list(tmp_path.rglob("*.partial"))
+
+
+def test_the_digest_of_weights_is_that_of_their_numbers(signs):
+    plain = load("signs").model
+    assert weights_digest(plain) == weights_digest(signs.model)
+    half = nn.Linear(2, 2).to(torch.bfloat16)
+    assert weights_digest(half) != weights_digest(nn.Linear(2, 2))
+
+
+def test_a_model_of_one_s_own(tmp_path):
+    """A picture whose right half decides: a map of it is the best there is."""
+
+    class RightHalf(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            right = x[:, :, :, 4:].mean((1, 2, 3))
+            return torch.stack([right, -right], 1) * self.scale * 4
+
+    def transform(image):
+        return torch.full((3, 8, 8), image.getpixel((0, 0))[0] / 255)
+
+    preprocess = Preprocessing(transform, 8, 8)
+    entry = ZooModel(RightHalf(), preprocess, ("lit", "dark"), (0.0,) * 3, (1.0,) * 3)
+    box = Box((0,), (8.0, 0.0, 16.0, 16.0))
+
+    def bright() -> Image.Image:
+        return Image.new("RGB", (16, 16), "white")
+
+    dataset = Dataset("here", (Example("white", bright, (0,), (box,)),))
+    measures = "pointing-game:tolerance=0,insertion:n_steps=2,localization-error"
+    methods = "integrated-gradients"
+    table = run(dataset, entry, tmp_path, methods=methods, measures=measures).table
+    # Half the pixels are inserted: the right ones, after which nothing changes.
+    certain = 1 / (1 + torch.tensor(-8.0).exp().item())
+    expected = [1.0, (0.5 + certain) / 2 / 2 + certain / 2, 0.0]
+    assert table["value"].tolist() == pytest.approx(expected, abs=1e-5)

@@ -1,0 +1,350 @@
+"""Each layout of data sets, in files that the tests write and in real ones."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from captum_ext.evaluation import (
+    Box,
+    Dataset,
+    Example,
+    read_boxes,
+    read_class_folders,
+    read_class_map,
+    read_coco,
+    read_pictures,
+    read_signs,
+    read_voc,
+)
+from captum_ext.zoo import SIGN_CLASSES, Preprocessing, load, sign_scene
+
+NAMES = ("cat", "dog", "crane", "crane")
+
+
+def paint(path: Path, size=(40, 30), color="red", **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path, **options)
+    return path
+
+
+def voc_xml(filename: str, *objects: tuple[str, int, int, int, int]) -> str:
+    items = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin>"
+        f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+        for name, x0, y0, x1, y1 in objects
+    )
+    return f"<annotation><filename>{filename}</filename>{items}</annotation>"
+
+
+def write_voc(folder: Path, pictures="images", annotations="annotations") -> Path:
+    for name in ("b.jpg", "a.jpg", "c.jpg"):
+        paint(folder / pictures / name)
+    (folder / annotations).mkdir()
+    for name, text in {
+        "a": voc_xml("a.jpg", ("dog", 1, 1, 10, 20), ("cat", 5, 6, 7, 8)),
+        "b": voc_xml("b.jpg", ("person", 1, 1, 9, 9), ("Crane", 3, 3, 30, 30)),
+        "c": voc_xml("c.jpg", ("person", 1, 1, 9, 9)),
+    }.items():
+        (folder / annotations / f"{name}.xml").write_text(text)
+    return folder
+
+
+def write_coco(folder: Path) -> Path:
+    for name in ("x.jpg", "y.jpg"):
+        paint(folder / "images" / name)
+    annotation = {"image_id": 7, "iscrowd": 0, "area": 1}
+    content = {
+        "images": [{"id": 9, "file_name": "y.jpg"}, {"id": 7, "file_name": "x.jpg"}],
+        "categories": [{"id": 3, "name": "dog"}, {"id": 8, "name": "tree"}],
+        "annotations": [
+            {**annotation, "id": 1, "category_id": 3, "bbox": [1, 2, 10.5, 20]},
+            {**annotation, "id": 2, "category_id": 3, "bbox": [1, 2, 0, 20]},
+            {**annotation, "id": 3, "category_id": 8, "bbox": [1, 2, 3, 4]},
+            {**annotation, "id": 4, "category_id": 3, "bbox": [0, 0, 9, 9]}
+            | {"iscrowd": 1},
+            {**annotation, "id": 5, "category_id": 8, "bbox": [1, 2, 3, 4]}
+            | {"image_id": 9},
+        ],
+    }
+    file = folder / "instances.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def contents(dataset: Dataset) -> list[tuple[str, tuple, tuple]]:
+    return [(e.name, e.labels, e.boxes) for e in dataset.examples]
+
+
+def test_a_folder_of_pictures(tmp_path):
+    paint(tmp_path / "b.png")
+    paint(tmp_path / "a.JPG")
+    (tmp_path / "notes.txt").write_text("no picture")
+    dataset = read_pictures(tmp_path)
+    assert contents(dataset) == [("a.JPG", (), ()), ("b.png", (), ())]
+    assert not dataset.has_labels and not dataset.has_boxes
+    assert dataset.examples[0].read().size == (40, 30)
+
+
+def test_pictures_of_a_camera_are_turned_upright_and_annotated_ones_are_not(tmp_path):
+    """Boxes count in the pixels of the file."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    paint(tmp_path / "images" / "turned.jpg", exif=exif)
+    table = tmp_path / "boxes.csv"
+    table.write_text("image,class_index,x0,y0,x1,y1\nturned.jpg,0,1,2,3,4\n")
+    upright = read_pictures(tmp_path / "images").examples[0].read()
+    annotated = read_boxes(table).examples[0].read()
+    assert upright.size == (30, 40) and annotated.size == (40, 30)
+
+
+def test_class_folders_are_the_classes_that_they_are_named_like(tmp_path):
+    paint(tmp_path / "Dog" / "1.png")
+    paint(tmp_path / "crane" / "2.png")
+    dataset = read_class_folders(tmp_path, NAMES)
+    assert contents(dataset) == [("Dog/1.png", (1,), ()), ("crane/2.png", (2, 3), ())]
+    assert dataset.has_labels and dataset.examples[1].read().mode == "RGB"
+
+
+def test_class_folders_named_like_nothing_are_the_classes_in_order(tmp_path):
+    for i in range(4):
+        paint(tmp_path / f"n0{i}" / "1.png")
+    dataset = read_class_folders(tmp_path, NAMES)
+    assert [e.labels for e in dataset.examples] == [(0,), (1,), (2,), (3,)]
+
+
+def test_class_folders_with_a_class_map(tmp_path):
+    paint(tmp_path / "pictures" / "n7" / "1.png")
+    (tmp_path / "map.txt").write_text("0 n7\n\n3 n7\n")
+    class_map = read_class_map(tmp_path / "map.txt")
+    assert class_map == {"n7": (0, 3)}
+    dataset = read_class_folders(tmp_path / "pictures", NAMES, class_map)
+    assert dataset.examples[0].labels == (0, 3)
+
+
+def test_boxes_in_a_table(tmp_path):
+    (tmp_path / "images").mkdir()
+    table = tmp_path / "boxes.csv"
+    table.write_text(
+        "wnid,image,class_index,x0,y0,x1,y1\n"
+        "n1,NA,2,0.5,1,3,4\nn1,b.jpg,1,1,2,3,4\nn1,NA,0,5,6,7,8\n"
+    )
+    dataset = read_boxes(table)
+    assert contents(dataset) == [
+        ("NA", (0, 2), (Box((2,), (0.5, 1, 3, 4)), Box((0,), (5, 6, 7, 8)))),
+        ("b.jpg", (1,), (Box((1,), (1, 2, 3, 4)),)),
+    ]
+    assert dataset.has_labels and dataset.has_boxes
+    with pytest.raises(FileNotFoundError):
+        dataset.examples[0].read()
+
+
+@pytest.mark.parametrize(
+    "below, pictures, annotations",
+    [
+        ("", "images", "annotations"),
+        ("", "JPEGImages", "Annotations"),
+        ("VOC2012", "JPEGImages", "Annotations"),
+        ("VOCdevkit/VOC2012", "JPEGImages", "Annotations"),
+    ],
+)
+def test_pascal_voc(below, pictures, annotations, tmp_path):
+    """Pixels count from 1 and include the last; unknown classes are passed over."""
+    write_voc(tmp_path / below, pictures, annotations)
+    dataset = read_voc(tmp_path, NAMES)
+    assert contents(dataset) == [
+        ("a.jpg", (0, 1), (Box((1,), (0, 0, 10, 20)), Box((0,), (4, 5, 7, 8)))),
+        ("b.jpg", (2, 3), (Box((2, 3), (2, 2, 30, 30)),)),
+    ]
+    assert dataset.examples[0].read().size == (40, 30)
+
+
+def test_pascal_voc_with_a_class_map(tmp_path):
+    dataset = read_voc(write_voc(tmp_path), NAMES, {"person": [3]})
+    assert [(e.name, e.labels) for e in dataset.examples] == [
+        ("b.jpg", (3,)),
+        ("c.jpg", (3,)),
+    ]
+
+
+def test_coco(tmp_path, capsys):
+    """Neither crowds, nor boxes without an area, nor unknown categories."""
+    dataset = read_coco(write_coco(tmp_path), NAMES)
+    assert contents(dataset) == [("x.jpg", (1,), (Box((1,), (1, 2, 11.5, 22)),))]
+    assert dataset.examples[0].read().size == (40, 30)
+    assert capsys.readouterr().out == ""
+    mapped = read_coco(tmp_path / "instances.json", (), {"tree": [5]})
+    assert [(e.name, e.labels) for e in mapped.examples] == [
+        ("x.jpg", (5,)),
+        ("y.jpg", (5,)),
+    ]
+
+
+def test_signs_are_the_scenes_and_their_boxes():
+    dataset = read_signs(3, seed=5)
+    scene = sign_scene(6)
+    example = dataset.examples[1]
+    assert example.name == "scene-6" and example.labels == (scene.label,)
+    assert example.boxes == tuple(Box((o.label,), o.box) for o in scene.objects)
+    entry = load("signs")
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
+    seen = entry.preprocess(example.read()) * std + mean
+    assert (seen - scene.picture).abs().max() <= 1 / 255
+    dataset.check(len(SIGN_CLASSES))
+
+
+def test_the_description_tells_classes_and_boxes_apart():
+    one = read_signs(3)
+    box = Box((1,), (0.0, 0.0, 1.0, 1.0))
+    changed = [
+        one.first(2),
+        one._replace(source="elsewhere"),
+        *(
+            one._replace(examples=(one.examples[0]._replace(**change), *one[1][1:]))
+            for change in ({"name": "x"}, {"labels": (9,)}, {"boxes": (box,)})
+        ),
+    ]
+    assert one.describe() == read_signs(3).describe()
+    assert one.first(None) == one
+    for other in changed:
+        assert other.describe() != one.describe()
+
+
+@pytest.mark.parametrize(
+    "names, labels",
+    [
+        ([], ()),
+        (["a", "a"], ()),
+        (["../a"], ()),
+        (["/a"], ()),
+        (["a"], (4,)),
+        (["a"], (-1,)),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(names, labels):
+    examples = tuple(Example(name, lambda: Image.new("L", (1, 1))) for name in names)
+    examples = tuple(example._replace(labels=labels) for example in examples)
+    with pytest.raises(ValueError, match=r"^dataset must [^\n]*\.$"):
+        Dataset("somewhere", examples).check(4)
+
+
+def test_what_is_missing_or_broken_is_one_sentence(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "file.txt").write_text("no such thing")
+    paint(tmp_path / "folders" / "zebra" / "1.png")
+    header = "image,class_index,x0,y0,x1,y1\n"
+    for name, text in {
+        "columns": "image,x0,y0,x1,y1\na,1,2,3,4\n",
+        "text": header + "a,tabby,1,2,3,4\n",
+        "turned": header + "a,0,3,2,1,4\n",
+        "nan": header + "a,0,nan,2,1,4\n",
+        "hole": header + "a,0,,2,1,4\n",
+    }.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    write_voc(tmp_path / "voc")
+    (tmp_path / "voc" / "annotations" / "d.xml").write_text("<annotation>")
+    write_voc(tmp_path / "two" / "VOC2007")
+    write_voc(tmp_path / "two" / "VOC2012")
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "lines.txt").write_text("404 aeroplane\naeroplane 404\n")
+    (tmp_path / "coco").mkdir()
+    write_coco(tmp_path / "coco")
+    calls = {
+        "no folder": lambda: read_pictures(tmp_path / "nowhere"),
+        "no table": lambda: read_boxes(tmp_path / "nowhere.csv"),
+        "no pictures": lambda: read_boxes(tmp_path / "text.csv", tmp_path / "no"),
+        "unknown folder": lambda: read_class_folders(tmp_path / "folders", NAMES),
+        **{
+            name: lambda name=name: read_boxes(tmp_path / f"{name}.csv")
+            for name in ("columns", "text", "turned", "nan", "hole")
+        },
+        "no voc": lambda: read_voc(tmp_path, NAMES),
+        "two voc": lambda: read_voc(tmp_path / "two", NAMES),
+        "broken xml": lambda: read_voc(tmp_path / "voc", NAMES),
+        "nothing known": lambda: read_voc(tmp_path / "two" / "VOC2007", ["lion"]),
+        "no coco": lambda: read_coco(tmp_path / "file.txt", NAMES),
+        "a list": lambda: read_coco(tmp_path / "list.json", NAMES),
+        "no category": lambda: read_coco(tmp_path / "coco/instances.json", ["lion"]),
+        "no map": lambda: read_class_map(tmp_path / "nowhere.txt"),
+        "turned lines": lambda: read_class_map(tmp_path / "lines.txt"),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError) as error:
+            call()
+        text = " ".join(str(error.value).split())
+        assert text.startswith(("dataset must ", "class map must ")), (name, text)
+        assert text.endswith("."), (name, text)
+
+
+# Boxes follow the preprocessing
+
+
+@pytest.mark.parametrize("size", [(60, 90), (90, 60), (33, 33), (20, 100), (200, 50)])
+def test_boxes_lie_where_their_pixels_lie(size):
+    """A bright box on black, preprocessed, is bright within the preprocessed box."""
+    preprocess = load("signs").preprocess
+    height, width = size
+    generator = torch.Generator().manual_seed(height)
+    for _ in range(8):
+        corners = torch.rand(2, 2, generator=generator).sort(0).values
+        x0, y0, x1, y1 = (corners * torch.tensor([width, height])).round().flatten()
+        if x0 == x1 or y0 == y1:
+            continue
+        image = Image.new("RGB", (width, height))
+        image.paste((255, 255, 255), tuple(map(int, (x0, y0, x1, y1))))
+        tensor = preprocess(image)[0]
+        bright = tensor > (tensor.min() + tensor.max()) / 2
+        found = preprocess.boxes(torch.stack([x0, y0, x1, y1])[None], size)
+        if tensor.min() == tensor.max():
+            assert found.shape[0] == (tensor.min() > 0)
+            continue
+        rows, columns = bright.nonzero().unbind(1)
+        edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert found.shape == (1, 4)
+        assert (found[0] - torch.stack(edges)).abs().max() <= 1
+
+
+def test_boxes_that_are_cut_away_are_dropped():
+    """200 x 100 pixels, of which the middle 100 x 100 are seen, at half the size."""
+    preprocess = Preprocessing(lambda image: torch.zeros(3, 50, 50), 50, 50)
+    boxes = torch.tensor([[0, 0, 50, 100], [0, 0, 60, 100], [40, -9, 200, 999]])
+    seen = preprocess.boxes(boxes, (100, 200))
+    assert seen.tolist() == [[0, 0, 5, 50], [0, 0, 50, 50]]
+    assert preprocess.boxes(torch.empty(0, 4), (100, 200)).shape == (0, 4)
+
+
+# Real ones
+
+
+@pytest.fixture
+def data() -> Path:
+    if "CAPTUM_EXT_DATA" not in os.environ:
+        pytest.skip("CAPTUM_EXT_DATA is unset: no real data sets")
+    return Path(os.environ["CAPTUM_EXT_DATA"])
+
+
+def test_real_boxes_lie_within_their_pictures(data):
+    dataset = read_boxes(data / "imagenet" / "boxes.csv")
+    dataset.check(1000)
+    assert len(dataset.examples) == 300
+    assert sum(len(example.boxes) for example in dataset.examples) == 449
+    for example in dataset.examples[:20]:
+        width, height = example.read().size
+        for _, (x0, y0, x1, y1) in example.boxes:
+            assert 0 <= x0 < x1 <= width + 1 and 0 <= y0 < y1 <= height + 1
+
+
+def test_real_voc(data):
+    class_map = read_class_map(data / "voc" / "voc_to_imagenet.txt")
+    dataset = read_voc(data / "voc", (), class_map)
+    dataset.check(1000)
+    assert class_map["aeroplane"] == (404, 405, 403, 895)
+    assert 0 < len(dataset.examples) <= 100
+    first = dataset.examples[0]
+    assert first.name == "2007_000032.jpg" and 404 in first.labels
+    assert first.read().size == (500, 281)
+    everything = read_voc(data / "voc", (), dict.fromkeys([*class_map, "person"], (0,)))
+    assert sum(len(example.boxes) for example in everything.examples) == 273

@@ -1,0 +1,191 @@
+"""Killed at any instant, a run that is started again gives the undisturbed table."""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+import torch
+from killed_worker import Place, evaluate_and_die, small_evaluation
+
+from captum_ext.cli import main
+from captum_ext.evaluation.records import Row
+
+WORKER = Path(__file__).with_name("killed_worker.py")
+TABLES = ("results.csv", "curves.csv")
+N_KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """New processes in milliseconds, forked from one that has loaded everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["captum_ext.evaluation"])
+    return context
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with one_thread():
+        small_evaluation(folder)
+    return folder
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As the processes that are killed have it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All that must not depend on kills."""
+    paths = [folder / name for name in TABLES]
+    paths += [*(folder / "pictures").glob("*"), *(folder / "maps").rglob("*.png")]
+    shown = [path for path in paths if path.name[0] != "."]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in shown}
+
+
+def whole_lines(folder: Path) -> Counter[bytes]:
+    """Rows that are there, with the number of times that they are."""
+    parts = (folder / "parts").glob("*.jsonl")
+    return Counter(
+        line for part in parts for line in part.read_bytes().split(b"\n")[:-1]
+    )
+
+
+def start(processes, folder: Path, places: list[Place | None], meeting: Path):
+    """One start of the run in as many processes; their exit codes.
+
+    As torchrun does, whoever is left is killed when one has failed.
+    """
+    started = [
+        processes.Process(
+            target=evaluate_and_die,
+            args=(folder, place, rank, len(places), meeting),
+        )
+        for rank, place in enumerate(places)
+    ]
+    for process in started:
+        process.start()
+    running = list(started)
+    while running:
+        ended = wait([process.sentinel for process in running])
+        running = [process for process in running if process.sentinel not in ended]
+        for process in started:
+            if process.sentinel in ended:
+                process.join()
+        if any(process.exitcode for process in started if process not in running):
+            for process in running:
+                process.kill()
+    return [process.exitcode for process in started]
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_killed_at_random_places(n_ranks, processes, undisturbed, tmp_path):
+    """Within rows, between them, and within pictures, maps and settings.
+
+    Another number of processes than was killed completes the run.
+    """
+    rng = random.Random(n_ranks)
+    folder = tmp_path / "run"
+    for kill in range(N_KILLS):
+        places = [Place(rng.randrange(300), rng.randrange(6)) for _ in range(n_ranks)]
+        before = whole_lines(folder)
+        codes = start(processes, folder, places, tmp_path / f"meeting-{kill}")
+        assert -signal.SIGKILL in codes
+        # What was there stays.
+        assert not before - whole_lines(folder)
+    assert not (folder / "results.csv").exists()
+    others = [None] * (3 - n_ranks)
+    assert not any(start(processes, folder, others, tmp_path / "last meeting"))
+    assert files(folder) == files(undisturbed)
+    # Nothing was computed twice.
+    rows = [Row(**json.loads(line)) for line in whole_lines(folder).elements()]
+    assert len(rows) == len({row.key for row in rows}) == 16 * 2 * 2
+
+
+def test_killed_while_tables_are_written(processes, undisturbed, tmp_path):
+    """At each of the files that are replaced once all rows are there."""
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    for path in folder.glob("*.csv"):
+        path.unlink()
+    for n_files in range(4):
+        place = Place(10**9, n_files)
+        codes = start(processes, folder, [place], tmp_path / "meeting")
+        assert codes == [-signal.SIGKILL]
+        assert not (folder / "results.csv").exists()
+    assert start(processes, folder, [Place(0, 4)], tmp_path / "meeting") == [0]
+    assert files(folder) == files(undisturbed)
+
+
+# The command itself
+
+
+ASKED = ["--model", "signs", "--dataset", "signs", "--limit", "24"]
+ASKED += ["--methods", "pn-rise:n_masks=32,random"]
+ASKED += ["--measures", "insertion:n_steps=14,pointing-game"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("reference")
+    with one_thread():
+        assert main(["evaluate", *ASKED, "-o", str(folder)]) == 0
+    return folder
+
+
+def test_the_command_is_killed_and_started_again(reference, tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "captum_ext", "evaluate", *ASKED, "-o", folder]
+    for _ in range(2):
+        n_before = whole_lines(folder).total()
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+        while whole_lines(folder).total() < n_before + 5 and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert not (folder / "results.csv").exists()
+    with one_thread():
+        assert main(["evaluate", *ASKED, "-o", str(folder)]) == 0
+    assert files(folder) == files(reference)
+    assert set(whole_lines(folder).values()) == {1}
+
+
+def test_a_rank_that_dies_fails_the_run_and_the_next_start_completes_it(
+    reference, tmp_path
+):
+    folder = tmp_path / "run"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    evaluate = ["evaluate", *ASKED, "-o", str(folder)]
+    options = {"env": ENVIRONMENT, "text": True, "capture_output": True}
+    killed = subprocess.run([*torchrun, WORKER, "2500", *evaluate], **options)
+    assert killed.returncode != 0 and "SIGKILL" in killed.stderr
+    assert not (folder / "results.csv").exists()
+    n_before = whole_lines(folder).total()
+    assert n_before >= 2500 // 400
+    completed = subprocess.run([*torchrun, "-m", "captum_ext", *evaluate], **options)
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.count("means over 24 pictures") == 1
+    assert files(folder) == files(reference)
+    assert set(whole_lines(folder).values()) == {1}
+    names = {path.name.split("-")[1][0] for path in (folder / "parts").iterdir()}
+    assert names == {"0", "1"}

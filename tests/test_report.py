@@ -1,0 +1,487 @@
+"""The report: what its page says, that it is sound HTML, and how it is used."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_run import BETTER, HOSTILE, METHODS, SCRIPT, noise, write_run
+
+from captum_ext.cli import main
+from captum_ext.evaluation import map_path, picture_path, read_results
+from captum_ext.evaluation.curve_plot import curve_plot, marker
+from captum_ext.evaluation.gallery import Case, by_importance, exhibits, find_case
+from captum_ext.evaluation.records import save_image
+from captum_ext.evaluation.report import render_report, write_report
+from captum_ext.evaluation.statistics import compare_methods, summarize
+from captum_ext.evaluation.text_report import text_report
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def path(folder):
+    return write_report(folder)
+
+
+@pytest.fixture(scope="module")
+def page(path):
+    return Page(path.read_text(encoding="utf-8"))
+
+
+class Element:
+    def __init__(self, tag, attributes, parent):
+        self.tag, self.attributes, self.parent = tag, attributes, parent
+        self.children = []
+
+    def find(self, *tags):
+        """Descendants with one of the tags, in the order of the page."""
+        for child in self.children:
+            if isinstance(child, Element):
+                if child.tag in tags:
+                    yield child
+                yield from child.find(*tags)
+
+    @property
+    def text(self):
+        parts = (c if isinstance(c, str) else c.text for c in self.children)
+        return " ".join("".join(parts).split())
+
+    def __getitem__(self, name):
+        return self.attributes.get(name)
+
+
+class Page(HTMLParser):
+    """A page as a tree; what is not closed in order is an error."""
+
+    VOID = {"meta", "link", "img", "br"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.root = self.open = Element("", {}, None)
+        self.feed(text)
+        self.close()
+        assert self.open is self.root, f"{self.open.tag} is not closed"
+
+    def handle_starttag(self, tag, attributes):
+        assert len(dict(attributes)) == len(attributes), f"{tag} has attributes twice"
+        element = Element(tag, dict(attributes), self.open)
+        self.open.children.append(element)
+        if tag not in self.VOID:
+            self.open = element
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert tag == self.open.tag, f"{tag} ends within {self.open.tag}"
+        self.open = self.open.parent
+
+    def handle_data(self, text):
+        self.open.children.append(text)
+
+    def find(self, *tags):
+        return list(self.root.find(*tags))
+
+    def all(self):
+        def walk(element):
+            for child in element.children:
+                if isinstance(child, Element):
+                    yield child
+                    yield from walk(child)
+
+        return list(walk(self.root))
+
+    def table(self, caption):
+        """Rows of cells, of the one table whose caption starts so."""
+        [table] = [
+            t
+            for t in self.find("table")
+            if next(t.find("caption")).text.startswith(caption)
+        ]
+        return [[*row.find("th", "td")] for row in table.find("tr")]
+
+
+def numbers(cells):
+    return [float(cell["data-value"]) for cell in cells if cell["data-value"]]
+
+
+@pytest.mark.parametrize("text", ["<p><b>x</p></b>", "<p>", "<p id=a id=b></p>"])
+def test_the_parser_refuses_unsound_pages(text):
+    with pytest.raises(AssertionError):
+        Page(text)
+
+
+def test_ids_are_unique_and_references_lead_somewhere(page):
+    ids = [e["id"] for e in page.all() if e["id"]]
+    assert len(set(ids)) == len(ids)
+    for element in page.all():
+        for name in (element["aria-labelledby"] or "").split():
+            assert name in ids
+        if (element["href"] or "").startswith("#"):
+            assert element["href"][1:] in ids
+
+
+def test_nothing_is_loaded(page, path):
+    for element in page.all():
+        for attribute in ("src", "href", "srcset", "data", "xlink:href", "action"):
+            assert re.match(r"(data:|#)", element[attribute] or "#")
+    style = page.find("style")[0].text
+    assert "url(" not in style and "@import" not in style
+    assert not page.find("iframe", "object", "embed", "base")
+    [policy] = [m for m in page.find("meta") if m["http-equiv"]]
+    assert policy["http-equiv"] == "Content-Security-Policy"
+    assert policy["content"] == (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        "script-src 'unsafe-inline'"
+    )
+    assert "http://" not in path.read_text() and "https://" not in path.read_text()
+
+
+def test_page_says_what_it_is(page):
+    [html], [title], [heading] = (page.find(tag) for tag in ("html", "title", "h1"))
+    assert html["lang"] == "en" and title.text == heading.text
+    assert "4 attribution methods by 3 measures" in title.text
+    levels = [int(h.tag[1]) for h in page.find("h1", "h2", "h3")]
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
+    assert {"header", "nav", "main"} <= {e.tag for e in page.all()}
+    facts = {d.text: next(d.parent.find("dd")).text for d in page.find("dt")}
+    assert facts["Data set"] == SCRIPT and facts["Model"] == "signs"
+    assert facts["Pictures"] == "12" and facts["Errors"] == "3 of 144 values"
+
+
+def test_every_picture_has_a_text(page):
+    images = page.find("img")
+    assert len(images) == 12 * (1 + len(METHODS))
+    assert all(
+        re.match("data:image/jpeg;base64,[A-Za-z0-9+/]+=*$", i["src"]) for i in images
+    )
+    texts = [image["alt"] for image in images]
+    assert len(set(texts)) == len(texts)
+    assert f"Map of PN-RISE over the picture {HOSTILE}" in texts
+    for drawing in page.find("svg"):
+        assert drawing["aria-hidden"] or drawing["aria-labelledby"]
+
+
+def test_tables_have_captions_and_headings(page):
+    tables = page.find("table")
+    assert len(tables) > 10
+    for table in tables:
+        [caption] = table.find("caption")
+        assert caption.text
+        assert all(h["scope"] in ("col", "row") for h in table.find("th"))
+        widths = {len([*row.find("th", "td")]) for row in table.find("tr")}
+        assert len(widths) == 1
+        box = table.parent
+        assert box["tabindex"] == "0" and box["aria-labelledby"] == caption["id"]
+
+
+@pytest.mark.parametrize("center, caption", [("mean", "Means"), ("median", "Medians")])
+def test_means_and_medians_are_those_of_the_table(folder, page, center, caption):
+    summary = summarize(read_results(folder).table).set_index(["method", "measure"])
+    header, *rows = page.table(caption)
+    assert [h.text for h in header] == [
+        "Method",
+        "Insertion ↑, higher is better",
+        "Deletion ↓, lower is better",
+        "Pointing game ↑, higher is better",
+    ]
+    titles = ["RISE", "RISE, quick", "PN-RISE", "Random map"]
+    assert [row[0].text for row in rows] == titles
+    for method, row in zip(METHODS, rows):
+        expected = [summary.loc[(method, measure), center] for measure in BETTER]
+        assert numbers(row) == expected
+        for cell, measure, value in zip(row[1:], BETTER, expected):
+            low, high = summary.loc[
+                (method, measure), [f"{center}_low", f"{center}_high"]
+            ]
+            assert f"{value:.3f}" in cell.text
+            assert f"[{low:.3f}, {high:.3f}]" in cell.text
+            assert ("n = 11" in cell.text) == (method == "rise")
+
+
+def test_the_best_value_is_marked_by_more_than_colour(page):
+    _, *rows = page.table("Means")
+    for column, better in enumerate(BETTER.values(), 1):
+        values = [float(row[column]["data-value"]) for row in rows]
+        best = max(values) if better == "higher" else min(values)
+        for row, value in zip(rows, values):
+            marked = "★" in row[column].text and "best" in row[column].text
+            assert marked == (value == best) == (row[column]["class"] == "best")
+
+
+def test_matrices_hold_the_corrected_p_values(folder, page):
+    table = read_results(folder).table
+    for title, (measure, better) in zip(("Insertion", "Deletion"), BETTER.items()):
+        tests = compare_methods(table, measure, better)
+        p = tests.pivot(index="method", columns="other", values="p_holm")
+        header, *rows = page.table(f"{title} ")
+        for method, row in zip(METHODS, rows):
+            for other, cell in zip(METHODS, row[1:]):
+                if method == other:
+                    assert cell.text == "–"
+                    continue
+                value = p.loc[method, other]
+                assert float(cell["data-value"]) == value
+                stars = "**" if value < 0.001 else "*" if value < 0.05 else ""
+                shown = "<0.001" if value < 0.001 else f"{value:.3f}"
+                assert cell.text == shown + stars
+        full = page.table(f"All tests by {title}")[1:]
+        effects = [float(row[5]["data-value"]) for row in full]
+        assert effects == tests["effect"].tolist()
+
+
+def test_victories_count_the_significant_tests(folder, page):
+    tests = compare_methods(read_results(folder).table, "deletion", "lower")
+    won = tests[tests["p_holm"] < 0.05]["method"].value_counts()
+    rows = page.table("Number of other methods")[1:]
+    assert [int(row[2].text) for row in rows] == [won.get(m, 0) for m in METHODS]
+    assert won.sum() > 0
+
+
+def test_curves_are_drawn_with_axes_and_a_legend(page):
+    plots = [f for f in page.find("figure") if f["class"] == "plot"]
+    assert [next(p.find("figcaption")).text.split()[0] for p in plots] == [
+        "Insertion",
+        "Deletion",
+    ]
+    for plot in plots:
+        drawing, *samples = plot.find("svg")
+        assert len([*drawing.find("polyline")]) == len(samples) == len(METHODS)
+        labels = [text.text for text in drawing.find("text")]
+        assert "share of the pixels" in labels and "100%" in labels
+        assert "PN-RISE" in plot.text
+
+
+def test_lines_differ_by_dash_and_marker_not_only_by_colour(page):
+    style = page.find("style")[0].text
+    dashes = re.findall(r"\.series-\d \{[^}]*?(stroke-dasharray: [^;]*)?; \}", style)
+    assert len(set(dashes)) == len(dashes) == 8
+    assert len({marker(n, 0, 0) for n in range(7)}) == 7
+
+
+def test_hostile_names_stay_text(page):
+    assert len(page.find("script")) == 1 and not page.find("b", "i")
+    assert not [e for e in page.all() if any(n.startswith("on") for n in e.attributes)]
+    assert HOSTILE in [heading.text for heading in page.find("h3")]
+    assert SCRIPT in [row[1].text for row in page.table("Errors")]
+    assert all(SCRIPT in text.text for text in page.find("pre"))
+
+
+def test_errors_are_listed_once_a_text(page):
+    [row] = page.table("Errors")[1:]
+    assert [cell.text for cell in row] == [
+        "RISE",
+        SCRIPT,
+        "1",
+        "picture 11.jpg",
+        "insertion, deletion, pointing-game",
+    ]
+
+
+def test_of_very_many_errors_the_first_are_listed(folder):
+    results = read_results(folder)
+    errors = [f"broken {i}" for i in range(len(results.table))]
+    table = results.table.assign(value=float("nan"), error=errors)
+    page = Page(render_report(results._replace(table=table), []))
+    rows = page.table("Errors")[1:]
+    assert [row[1].text for row in rows] == errors[:50]
+    assert "50 of 144 kinds" in page.find("main")[0].text
+    assert all(cell.text == "–" for row in page.table("Means")[1:] for cell in row[1:])
+
+
+def test_measures_and_methods_are_explained_with_their_sources(page):
+    text = page.find("main")[0].text
+    assert "How fast the score rises as the highest pixels are shown; higher is" in text
+    assert "J. Zhang et al., Top-down Neural Attention" in text
+    assert "n_masks=50" in text and "captum_ext 0.1.0" in text
+
+
+def test_same_results_give_the_same_bytes(folder, path, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / "elsewhere")
+    again = write_report(copied, tmp_path / "again.html")
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_best_and_worst_pictures_are_by_the_mean_of_all_methods():
+    table = pd.DataFrame(
+        [
+            ("a", "m", 0.1),
+            ("a", "n", 0.3),
+            ("b", "m", 0.9),
+            ("b", "n", float("nan")),
+            ("c", "m", 0.3),
+            ("c", "n", 0.1),
+            ("d", "m", float("nan")),
+            ("d", "n", float("nan")),
+        ],
+        columns=["image", "method", "value"],
+    ).assign(measure="f")
+    assert find_case(table, "f", "higher") == Case("f", "b", 0.9, "a", 0.2)
+    assert find_case(table, "f", "lower") == Case("f", "a", 0.2, "b", 0.9)
+    assert find_case(table[table["image"] == "d"], "f", "lower") is None
+
+
+def test_cases_link_to_their_maps(folder, page):
+    table = read_results(folder).table
+    case = find_case(table, "deletion", "lower")
+    row = page.table("Pictures and the mean")[2]
+    assert [row[1].text, row[3].text] == [case.best, case.worst]
+    [link] = row[3].find("a")
+    [place] = [e for e in page.find("article") if e["id"] == link["href"][1:]]
+    assert next(place.find("h3")).text == case.worst
+    assert "worst case" in place.text
+
+
+def test_pictures_with_the_most_to_say_come_first():
+    cases = [Case("f", "d", 1.0, "b", 0.0), Case("g", "b", 1.0, "c", 0.0)]
+    assert by_importance(cases, ["a", "b", "c", "d"]) == ["d", "b", "c", "a"]
+
+
+def test_the_gallery_is_limited(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        save_image(noise(rng, 300), picture_path(tmp_path, name))
+        for method in ("m", "n"):
+            save_image(noise(rng, 300), map_path(tmp_path, name, method))
+    every = exhibits(tmp_path, ["b", "missing", "a", "c", "d"], ["m", "n", "none"])
+    assert [each.image for each in every] == ["b", "a", "c", "d"]
+    assert [*every[0].maps] == ["m", "n"]
+    sizes = [len(e.picture) + sum(map(len, e.maps.values())) for e in every]
+    for n in range(5):
+        assert exhibits(tmp_path, [*"bacd"], ["m", "n"], sum(sizes[:n])) == every[:n]
+
+
+def test_many_noisy_maps_stay_below_ten_megabytes(tmp_path):
+    """Noise is what compresses worst."""
+    methods = {f"m{i}": {"use": "random"} for i in range(12)}
+    folder = write_run(tmp_path / "run", 30, methods, {"deletion": {"use": "deletion"}})
+    rng = np.random.default_rng(0)
+    for file in folder.rglob("*.png"):
+        if file.parent.parent.name == "maps":
+            save_image(noise(rng, 224), file)
+    assert 5e6 < write_report(folder).stat().st_size < 10e6
+
+
+@pytest.mark.parametrize(
+    "methods, n, images",
+    [({"rise": {"use": "rise"}}, 3, True), (METHODS, 2, False), (METHODS, 1, True)],
+    ids=["one method", "no pictures", "one picture"],
+)
+def test_small_runs_have_sound_pages(methods, n, images, tmp_path):
+    measures = {"pointing-game": {"use": "pointing-game"}}
+    folder = write_run(tmp_path / "run", n, methods, measures, images)
+    page = Page(write_report(folder).read_text())
+    ids = {e["id"] for e in page.all()}
+    assert "curves" not in ids and ("gallery" in ids) == images
+    assert ("tests" in ids) == (len(methods) > 1)
+    for link in page.find("a"):
+        assert link["href"][1:] in ids
+
+
+def test_an_unknown_measure_is_refused(folder):
+    results = read_results(folder)
+    settings = {**results.settings, "measures": {"x": {"use": "magic"}}}
+    with pytest.raises(ValueError, match="got 'magic'"):
+        render_report(results._replace(settings=settings), [])
+
+
+def test_a_curve_as_coordinates():
+    curves = pd.DataFrame([[0.0, 0.4, 0.8], [1.0, 0.5, 0.0]], ["a", "b"], [0, 0.5, 1])
+    plot = curve_plot(curves)
+    middle = (plot.left + plot.right) / 2
+    height = plot.bottom - plot.top
+    expected = [
+        (plot.left, plot.bottom),
+        (middle, plot.bottom - 0.4 * height),
+        (plot.right, plot.bottom - 0.8 * height),
+    ]
+    drawn = [tuple(map(float, p.split(","))) for p in plot.lines[0].points.split()]
+    np.testing.assert_allclose(drawn, expected, atol=0.05)
+    assert [tick.label for tick in plot.y_ticks] == [
+        "0",
+        "0.2",
+        "0.4",
+        "0.6",
+        "0.8",
+        "1",
+    ]
+    assert plot.lines[0].markers != plot.lines[1].markers
+
+
+@pytest.mark.parametrize("scores", [[0.0, 0.0], [-1.0, -2.0], [1e-9, 0.0]])
+def test_curves_of_any_height_stay_within_the_frame(scores):
+    plot = curve_plot(pd.DataFrame([scores], ["a"], [0.0, 1.0]))
+    for point in plot.lines[0].points.split():
+        x, y = map(float, point.split(","))
+        assert plot.left <= x <= plot.right and plot.top <= y <= plot.bottom
+    assert len({tick.at for tick in plot.y_ticks}) == len(plot.y_ticks) > 1
+
+
+def test_a_method_without_curves_keeps_its_place():
+    curves = pd.DataFrame([[np.nan, np.nan], [0.5, 1.0]], ["a", "b"], [0.0, 1.0])
+    plot = curve_plot(curves)
+    assert [line.method for line in plot.lines] == ["a", "b"]
+    assert plot.lines[0].points == "" and plot.lines[1].points
+
+
+def test_text_has_the_tests_against_a_baseline(folder):
+    results = read_results(folder)
+    text = text_report(results, "random")
+    tests = compare_methods(results.table, "insertion", "higher", "random")
+    insertion, deletion, pointing, note = text.split("\n\n")
+    title, header, *lines = insertion.splitlines()
+    assert title == "Insertion, higher is better"
+    assert header.split() == ["n", "mean", "median", "difference", "effect", "p"]
+    for line, test in zip(lines, tests.to_dict("records")):
+        p = f"{test['p_holm']:.3f}" if test["p_holm"] >= 0.001 else "<0.001"
+        difference, effect, shown = line.split()[-3:]
+        assert difference == f"{test['median_difference']:.3f}"
+        assert effect == f"{test['effect']:.3f}"
+        assert shown.rstrip("*") == p
+    assert lines[-1].startswith("Random map") and lines[-1].endswith("]")
+    assert "than Random map" in note and text.isascii()
+
+
+def test_the_first_method_is_the_baseline_by_default(folder):
+    results = read_results(folder)
+    assert text_report(results) == text_report(results, "rise")
+
+
+def test_command_prints_the_tables_and_writes_the_page(folder, path, tmp_path, capsys):
+    output = tmp_path / "page.html"
+    arguments = ["report", str(folder), "-o", str(output), "--baseline", "random"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(text_report(read_results(folder), "random"))
+    assert printed.endswith(f"written to {output}\n")
+    assert output.read_bytes() == path.read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"results": "nowhere"}, "nowhere"),
+        ({"--baseline": "magic"}, "baseline must be one of rise, quick, pn-rise"),
+        ({"-o": "nowhere/page.html"}, "nowhere/page.html"),
+        ({"-o": "."}, "path must be a file"),
+    ],
+    ids=str,
+)
+def test_errors_are_one_line(change, words, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = {"results": str(folder), "-o": "page.html", **change}
+    results = options.pop("results")
+    pairs = [word for pair in options.items() for word in pair]
+    assert main(["report", results, *pairs]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("captum-ext: error: ") and error.count("\n") == 1
+    assert words in error and not [*tmp_path.iterdir()]
