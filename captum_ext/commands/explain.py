@@ -1,0 +1,109 @@
+"""The command captum-ext explain: one picture, one method, one figure."""
+
+import argparse
+import time
+from pathlib import Path
+
+from captum_ext import zoo
+from captum_ext._validation import check_integer
+from captum_ext.commands.picture import (
+    COLORS,
+    add_picture_options,
+    check_writable,
+    map_figure,
+    open_image,
+    save_map,
+    subject_of,
+)
+from captum_ext.methods import METHODS, Method
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to those of captum-ext.
+
+    Args:
+        commands (argparse action): What ``add_subparsers`` returned.
+    """
+    parser = commands.add_parser(
+        "explain",
+        help="explain the classification of a picture",
+        description="Explain the classification of a picture and draw the map over "
+        "it. Layer methods (cameras, grad-cam, grad-cam++) explain the logit of the "
+        "class, all others its softmax probability.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="methods:\n"
+        + "\n".join(f"  {name:22}{m.summary}" for name, m in METHODS.items()),
+    )
+    add_picture_options(
+        parser, "(3, H, W), (1, H, W) of layer methods, or one per colour (K, H, W)"
+    )
+    parser.add_argument(
+        "--method",
+        default="pn-rise",
+        metavar="NAME",
+        help=f"{', '.join(METHODS)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--n-masks",
+        type=int,
+        metavar="N",
+        help="forward passes that methods with random masks spend (default: the "
+        "method's own)",
+    )
+    parser.add_argument(
+        "--colors",
+        default=COLORS,
+        metavar="NAMES",
+        help="colours for mc-rise, separated by commas (default: %(default)s)",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.method not in METHODS:
+        raise ValueError(
+            f"--method must be one of {', '.join(METHODS)}, got {options.method!r}."
+        )
+    method = METHODS[options.method]
+    output = options.output or Path(f"{options.image.stem}-{options.method}.png")
+    check_writable(output, (".png", ".jpg", ".pdf", ".svg"), "--output")
+    if options.save_map:
+        check_writable(options.save_map, (".npy", ".pt"), "--save-map")
+    chosen = _chosen_options(method, options)
+    image = open_image(options.image)
+    entry = zoo.load(options.model, options.weights)
+    subject, picture = subject_of(
+        entry,
+        entry.preprocess(image),
+        options.target,
+        options.layer,
+        method.layerwise,
+        options.colors,
+        options.seed,
+    )
+    start = time.perf_counter()
+    maps = method.attribute(subject, **chosen)
+    seconds = time.perf_counter() - start
+    map_figure(method, picture, maps, subject).savefig(output)
+    if options.save_map:
+        save_map(maps[0].cpu(), options.save_map)
+    print(f"{method.title}: {seconds:.1f} s, {output}")
+
+
+def _chosen_options(method: Method, options: argparse.Namespace) -> dict[str, object]:
+    """Arguments that the command line adds to the method's own."""
+    if options.layer is not None and not method.layerwise:
+        raise ValueError(
+            f"--layer is for layer methods, expected one of "
+            f"{', '.join(n for n, m in METHODS.items() if m.layerwise)}, got "
+            f"{options.method!r}."
+        )
+    if options.n_masks is None:
+        return {}
+    if "n_masks" not in method.options():
+        raise ValueError(
+            f"--n-masks is for methods with random masks, got {options.method!r}."
+        )
+    return {"n_masks": check_integer("--n-masks", options.n_masks, 2)}

@@ -1,0 +1,249 @@
+"""One picture on the command line: what is asked of it, and what is written."""
+
+import argparse
+import difflib
+import os
+import sys
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor, nn
+
+from captum_ext import zoo
+from captum_ext.masks import named_palette
+from captum_ext.attr import last_map_layer
+from captum_ext.methods import Method, Subject
+from captum_ext.visualization import color_saliency_figure, overlay_figure
+
+__all__ = [
+    "COLORS",
+    "add_picture_options",
+    "check_writable",
+    "map_figure",
+    "open_image",
+    "save_map",
+    "shown_values",
+    "subject_of",
+]
+
+COLORS = "red,green,blue,black,white"
+"""Colours for MC-RISE where none are named."""
+
+
+def add_picture_options(command: argparse.ArgumentParser, written: str) -> None:
+    """Add what is asked wherever one picture is explained.
+
+    Args:
+        command (argparse.ArgumentParser): Of the command.
+        written (str): What stands in the file of ``--save-map``.
+    """
+    add = command.add_argument
+    add("image", type=Path, help="picture file (JPEG, PNG, ...)")
+    add(
+        "--model",
+        default="mobilenet_v2",
+        metavar="NAME",
+        help="any torchvision classification model, or signs, the built-in one "
+        "(default: %(default)s)",
+    )
+    add(
+        "--weights",
+        metavar="FILE|NAME",
+        help="state-dict file or torchvision weights name (default: torchvision's "
+        "best, downloaded)",
+    )
+    add(
+        "--target",
+        default="top1",
+        metavar="INDEX|NAME|top1",
+        help="class to explain: its number, its name or a part of it, or top1, the "
+        "most probable one (default: %(default)s)",
+    )
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT.png",
+        help="figure to write (default: the picture's name with -METHOD.png)",
+    )
+    add(
+        "--save-map",
+        type=Path,
+        metavar="MAP.npy|.pt",
+        help=f"also write the map itself, {written}",
+    )
+    add(
+        "--layer",
+        metavar="NAME",
+        help="where layer methods look, a name within the model such as layer4 or "
+        "features.18 (default: the last convolutional one)",
+    )
+    add("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
+
+
+def subject_of(
+    entry: zoo.ZooModel,
+    inputs: Tensor,
+    target: str | int,
+    layer: str | None = None,
+    layerwise: bool = False,
+    colors: str = COLORS,
+    seed: int = 0,
+) -> tuple[Subject, Tensor]:
+    """What to explain, as words say it.
+
+    Args:
+        entry (ZooModel): What is explained.
+        inputs (Tensor): The picture as the model takes it, (3, H, W).
+        target (str or int): Class by number or name, or "top1".
+        layer (str, optional): Where layer methods look. Default: None (the last that
+            returns maps)
+        layerwise (bool, optional): Whether the layer is printed. Default: False
+        colors (str, optional): Names of colours, separated by commas.
+        seed (int, optional): Of what methods draw. Default: 0
+
+    Returns:
+        *tuple[Subject, Tensor]*: And the picture (3, H, W) in [0, 1] as the model sees
+        it.
+
+    Raises:
+        ValueError: If a class, a layer or a colour is not known.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = entry.model.to(device).to(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
+    picture = (inputs * std + mean).clamp(0, 1)
+    batch = inputs[None].to(device, memory_format=torch.channels_last)
+    with torch.no_grad():
+        probabilities = model(batch).softmax(1)[0]
+    index = (
+        int(probabilities.argmax())
+        if target == "top1"
+        else zoo.find_class(entry.class_names, target)
+    )
+    name = entry.class_names[index]
+    print(f"class {index}, {name}: probability {float(probabilities[index]):.3f}")
+    palette = named_palette(colors.split(","), entry.mean, entry.std)
+    layer_name, part = _layer(model, batch, layer)
+    if layerwise:
+        print(f"layer of layer methods: {layer_name}")
+    subject = Subject(
+        model,
+        part,
+        batch,
+        index,
+        palette,
+        seed,
+        show_progress=sys.stderr.isatty(),
+    )
+    return subject, picture
+
+
+def _layer(model: nn.Module, batch: Tensor, name: str | None) -> tuple[str, nn.Module]:
+    if name is None:
+        return last_map_layer(model, batch)
+    try:
+        return name, model.get_submodule(name)
+    except AttributeError:
+        known = [path for path, _ in model.named_modules() if path]
+        similar = difflib.get_close_matches(name, known, 3) or known[-3:]
+        raise ValueError(
+            f"--layer must be a part of the model such as {', '.join(similar)}, got "
+            f"{name!r}."
+        ) from None
+
+
+def map_figure(
+    method: Method, picture: Tensor, maps: Tensor, subject: Subject
+) -> Figure:
+    """The figure of a method's map.
+
+    Args:
+        method (Method): What made the map.
+        picture (Tensor): (3, H, W) in [0, 1].
+        maps (Tensor): What the method returned.
+        subject (Subject): What was explained.
+
+    Returns:
+        *Figure*: Colour by colour, or the picture and the map over it.
+    """
+    if method.colorwise:
+        palette = subject.palette
+        return color_saliency_figure(picture, maps[0], palette.rgb, palette.names)
+    return overlay_figure(picture, {method.title: shown_values(method, maps)})
+
+
+def shown_values(method: Method, maps: Tensor) -> Tensor:
+    """Values of a map as a figure shows them.
+
+    Args:
+        method (Method): What made the map.
+        maps (Tensor): What the method returned, (1, any, H, W).
+
+    Returns:
+        *Tensor*: (1, H, W).
+    """
+    # The mean keeps the unit of maps that are equal in all channels.
+    shown = maps[0].mean(0, keepdim=True)
+    return shown - shown.min() if method.relief else shown
+
+
+def open_image(path: Path) -> Image.Image:
+    """A picture file, upright as its camera says.
+
+    Args:
+        path (Path): Of the file.
+
+    Returns:
+        *PIL.Image.Image*: RGB.
+
+    Raises:
+        ValueError: If it does not exist or is no picture.
+    """
+    if not path.is_file():
+        raise ValueError(f"picture {str(path)!r} does not exist.")
+    try:
+        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(
+            f"picture {str(path)!r} cannot be read as a picture ({error})."
+        ) from error
+
+
+def check_writable(path: Path, suffixes: Sequence[str], argument: str) -> None:
+    """Refuse a file that could not be written in the end.
+
+    Args:
+        path (Path): To be written.
+        suffixes (sequence of str): Formats that can be written.
+        argument (str): As it stands in the error.
+
+    Raises:
+        ValueError: If the suffix is another, or there is no such folder.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(
+            f"{argument} must end in {' or '.join(suffixes)}, got {str(path)!r}."
+        )
+    if not path.resolve().parent.is_dir():
+        raise ValueError(f"{argument} {str(path)!r} lies in no existing folder.")
+
+
+def save_map(maps: Tensor, path: Path) -> None:
+    """Write a map whole or not at all.
+
+    Args:
+        maps (Tensor): On the CPU.
+        path (Path): Ends in .npy or .pt.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        if path.suffix.lower() == ".npy":
+            np.save(file, maps.numpy())
+        else:
+            torch.save(maps, file)
+    os.replace(partial, path)
