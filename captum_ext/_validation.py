@@ -19,6 +19,7 @@ __all__ = [
     "check_boxes",
     "check_callable",
     "check_choice",
+    "check_classes",
     "check_colors",
     "check_example_scores",
     "check_feature_mask",
@@ -28,6 +29,7 @@ __all__ = [
     "check_integer",
     "check_layer_maps",
     "check_layer_was_reached",
+    "check_mask_probabilities",
     "check_measured_input",
     "check_measured_scores",
     "check_not_negative",
@@ -35,6 +37,7 @@ __all__ = [
     "check_perturbations_per_eval",
     "check_picture",
     "check_positive",
+    "check_prior",
     "check_probability",
     "check_range",
     "check_region_masks",
@@ -44,6 +47,8 @@ __all__ = [
     "check_sizes",
     "check_target",
     "check_unit_range",
+    "check_windowed_inputs",
+    "check_windows",
 ]
 
 
@@ -142,6 +147,22 @@ def check_target(target: TargetType, n_examples: int) -> None:
             f"target must hold one index for each of the {n_examples} examples, got "
             f"{n_targets}."
         )
+
+
+def check_classes(target: TargetType, n_examples: int, n_classes: int) -> Tensor:
+    """Targets of a network that takes classes, one an example, as integers (B,)."""
+    check_target(target, n_examples)
+    entries = target if isinstance(target, list) else [target]
+    if isinstance(target, Tensor):
+        entries = target.flatten().tolist()
+    single = [e[0] if isinstance(e, tuple) and len(e) == 1 else e for e in entries]
+    for entry in single:
+        if not isinstance(entry, int) or not 0 <= entry < n_classes:
+            raise ValueError(
+                f"target must be a class from 0 to {n_classes - 1} for each example, "
+                f"got {entry!r}."
+            )
+    return torch.tensor(single).expand(n_examples)
 
 
 def check_probability(name: str, value: float) -> None:
@@ -511,6 +532,65 @@ def check_attributions(
     return maps.detach()
 
 
+def check_windowed_inputs(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Inputs that one window can hide: pictures or video, all of one size."""
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if len({shape[2:] for shape in shapes}) != 1 or len(shapes[0]) not in (4, 5):
+        raise ValueError(
+            f"inputs must be {_MEASURED[4]} or {_MEASURED[5]}, all of one size, got "
+            f"{', '.join(map(str, shapes))}; give what else the model takes as "
+            f"additional_forward_args."
+        )
+    return tensors
+
+
+def check_windows(
+    mask_sizes: Sequence[int] | None,
+    durations: Sequence[int] | None,
+    size: Sequence[int],
+    default_sizes: Sequence[float],
+    default_durations: Sequence[float],
+) -> tuple[list[int], list[int]]:
+    """Sides in pixels and numbers of frames; defaults are shares of the picture.
+
+    There are no frames unless ``size`` is (T, H, W).
+    """
+    if durations is not None and len(size) < 3:
+        raise ValueError(
+            f"durations must be None unless inputs are video {_MEASURED[5]}, got "
+            f"{durations}."
+        )
+    sides = _lengths("mask_sizes", mask_sizes, default_sizes, min(size[-2:]))
+    if len(size) < 3:
+        return sides, []
+    return sides, _lengths("durations", durations, default_durations, size[0])
+
+
+def _lengths(
+    name: str, values: Sequence[int] | None, default: Sequence[float], most: int
+) -> list[int]:
+    """Lengths of at most so many pixels or frames, without repetitions."""
+    if values is None:
+        values = [max(1, round(share * most)) for share in default]
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise TypeError(
+            f"{name} must be a sequence of ints, got {type(values).__name__}."
+        )
+    if not values:
+        raise ValueError(f"{name} must hold at least one number, got none.")
+    return list(dict.fromkeys(check_integer(name, v, 1, most) for v in values))
+
+
+def check_prior(
+    prior: Tensor | tuple[Tensor, ...] | None, inputs: Tensor
+) -> tuple[Tensor, ...]:
+    """Finite maps, one an example, with as many axes as the input; none for None."""
+    if prior is None:
+        return ()
+    maps = prior if isinstance(prior, tuple) else (prior,)
+    return tuple(check_attributions(each, inputs, "prior") for each in maps)
+
+
 def check_unit_range(maps: Tensor) -> Tensor:
     """Maps that lie in [0, 1], as they are; refuse any other."""
     if maps.min() < 0 or maps.max() > 1:
@@ -546,6 +626,21 @@ def check_measured_scores(scores: Tensor, n_examples: int, probable: bool) -> No
             f"forward_func must return probabilities, got scores from "
             f"{float(scores.min()):.3g} to {float(scores.max()):.3g}."
         )
+
+
+def check_mask_probabilities(scores: Tensor, n_examples: int) -> None:
+    """Refuse scores of two pictures an example but probabilities with a gradient."""
+    if scores.numel() != 2 * n_examples:
+        raise ValueError(
+            f"forward_func and target must give one number for each of the "
+            f"{2 * n_examples} examples, got {scores.numel()}."
+        )
+    if not scores.requires_grad:
+        raise ValueError(
+            "forward_func must return scores that can be differentiated, got scores "
+            "without a gradient."
+        )
+    check_measured_scores(scores.detach().reshape(2, -1), n_examples, probable=True)
 
 
 def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:

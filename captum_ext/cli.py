@@ -6,7 +6,7 @@ from typing import Sequence
 
 from captum_ext import __version__
 from captum_ext._validation import check_integer
-from captum_ext.commands import demo, evaluate, explain, report
+from captum_ext.commands import demo, evaluate, explain, refine, report, train
 
 __all__ = ["main"]
 
@@ -18,6 +18,8 @@ examples:
       what speaks for the most probable class, and what against it
   captum-ext explain photo.jpg --model mobilenet_v2 --weights FILE.pt --target tabby
       another class, and weights from a file in place of a download
+  captum-ext refine photo.jpg --model resnet50 --prior grad-cam++
+      a map made better by windows that a Gaussian process chooses
 """
 
 
@@ -56,6 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (demo, explain, evaluate, report):
+    for command in (demo, explain, refine, train, evaluate, report):
         command.add_parser(commands)
     return parser

@@ -1,12 +1,19 @@
 """Attributions by the names that the command line knows them by."""
 
 import inspect
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Mapping, NamedTuple
 
 from captum.attr import Attribution, IntegratedGradients, LayerGradCam, Occlusion
 from torch import Tensor, nn
 
-from captum_ext.attr import MCRISE, PNRISE, RISE, LayerCAMERAS, LayerGradCamPlusPlus
+from captum_ext.attr import (
+    MCRISE,
+    PNRISE,
+    RISE,
+    BOREx,
+    LayerCAMERAS,
+    LayerGradCamPlusPlus,
+)
 from captum_ext.masks import Palette
 
 __all__ = ["METHODS", "Method", "Subject"]
@@ -53,6 +60,9 @@ class Method(NamedTuple):
         layerwise (bool): Whether it looks at the subject's layer, and explains the
             logit in place of the probability.
         reference (bool): Whether it is Captum's own, here for comparison.
+        prior (Mapping, optional): The method whose map it refines unless it is given a
+            ``prior``: arguments by name, and the method's own name as ``use``.
+            None for a method that refines nothing.
     """
 
     title: str
@@ -63,6 +73,7 @@ class Method(NamedTuple):
     relief: bool = False
     layerwise: bool = False
     reference: bool = False
+    prior: Mapping[str, Any] | None = None
 
     def options(self) -> frozenset[str]:
         """Names of the arguments of ``attribute`` that :meth:`attribute` passes on."""
@@ -76,11 +87,16 @@ class Method(NamedTuple):
         Args:
             subject (Subject): What is explained.
             **options: Further arguments of the attribution, of :meth:`options`.
+                Without ``prior``, a method that refines a map is given one.
 
         Returns:
             *Tensor*: (1, K, H, W) of K colours if it is colorwise, (1, C, H, W) or
             (1, 1, H, W) at the size of the picture otherwise.
         """
+        if self.prior is not None and "prior" not in options:
+            use, arguments = self.prior["use"], {**self.prior}
+            del arguments["use"]
+            options["prior"] = METHODS[use].attribute(subject, **arguments)
         explained = (
             (subject.model, subject.layer)
             if self.layerwise
@@ -126,6 +142,13 @@ METHODS = {
         RISE,
         _drawn,
         relief=True,
+    ),
+    "borex": Method(
+        "BOREx",
+        "another method's map, refined by windows that a Gaussian process chooses",
+        BOREx,
+        _drawn,
+        prior={"use": "rise", "n_masks": 100, "grid_size": 8, "keep_probability": 0.3},
     ),
     "cameras": Method(
         "CAMERAS",

@@ -133,8 +133,57 @@ def test_errors_are_one_line(change, words, scene_file, tmp_path, monkeypatch, c
     assert words in error and "Traceback" not in error
 
 
+REFINE = ["--model", "signs", "--n-iterations", "4", "-o"]
+
+
+@pytest.mark.parametrize("prior", ["grad-cam++", "rise", "none", "map.npy", "map.pt"])
+def test_refine_writes_figure_and_map(prior, scene_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if prior.startswith("map"):
+        cells = torch.rand(1, 7, 7, generator=torch.Generator().manual_seed(0))
+        np.save("map.npy", cells.numpy())
+        torch.save(cells, "map.pt")
+    arguments = ["refine", str(scene_file), "--prior", prior, *REFINE, "out.png"]
+    assert main([*arguments, "--save-map", "refined.npy"]) == 0
+    assert "BOREx: " in capsys.readouterr().out
+    with Image.open("out.png") as figure:
+        assert figure.width > 1000
+    assert np.load("refined.npy").shape == (3, 96, 96)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"--prior": "mc-rise"}, "grad-cam++"),
+        ({"--prior": "missing.npy"}, "missing.npy"),
+        ({"--prior": "text.npy"}, "cannot be read as a map"),
+        ({"--prior": "flat.npy"}, "(C, h, w)"),
+        ({"--prior": "nan.npy"}, "prior"),
+        ({"--n-iterations": "0"}, "--n-iterations"),
+        ({"--prior": "rise", "--layer": "features.6"}, "--layer"),
+    ],
+)
+def test_refine_says_what_it_cannot_use(
+    change, words, scene_file, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("text.npy").write_text("no map")
+    np.save("flat.npy", np.zeros(3))
+    np.save("nan.npy", np.full((7, 7), np.nan))
+    arguments = ["refine", str(scene_file), *REFINE, "out.png"]
+    assert main([*arguments, *(w for pair in change.items() for w in pair)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("captum-ext: error: ") and error.count("\n") == 1
+    assert words in error
+
+
 def test_help_of_each_command(capsys):
-    for arguments in (["--help"], ["explain", "--help"], ["demo", "--help"]):
+    for arguments in (
+        ["--help"],
+        ["explain", "--help"],
+        ["refine", "--help"],
+        ["demo", "--help"],
+    ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 0

@@ -11,7 +11,7 @@ from captum.attr import LayerGradCam
 from PIL import Image
 from torch import nn
 
-from captum_ext.attr import PNRISE, last_map_layer
+from captum_ext.attr import PNRISE, RISE, BOREx, last_map_layer
 from captum_ext.evaluation import (
     COMPARED,
     MEASURES,
@@ -26,7 +26,7 @@ from captum_ext.evaluation import (
     read_results,
     read_signs,
 )
-from captum_ext.evaluation.choices import describe_choices
+from captum_ext.evaluation.choices import Choice, describe_choices
 from captum_ext.evaluation.picture import seed_of
 from captum_ext.evaluation.provenance import weights_digest
 from captum_ext.evaluation.random_map import RandomMap
@@ -572,6 +572,66 @@ def test_entries_are_read():
     }
     assert read_methods(describe_choices(choices)) == choices
     assert read_methods(text.split(",")) == choices
+
+
+USUAL = {"n_masks": 100, "grid_size": 8, "keep_probability": 0.3}
+
+
+@pytest.mark.parametrize(
+    "text, prior",
+    [
+        ("borex", Choice("rise", USUAL)),
+        ("borex:prior.n_masks=50", Choice("rise", USUAL | {"n_masks": 50})),
+        ("borex:prior=none", None),
+        ("borex:prior=grad-cam", Choice("grad-cam", {})),
+        ("borex:prior=rise:prior.n_masks=9", Choice("rise", {"n_masks": 9})),
+        ("borex:prior.n_masks=9:prior.use=pn-rise", Choice("pn-rise", {"n_masks": 9})),
+        (
+            "borex:prior=borex:prior.prior=none",
+            Choice("borex", {"prior": None}),
+        ),
+    ],
+)
+def test_priors_are_methods_with_arguments(text, prior):
+    choices = read_methods(text)
+    assert choices["borex"].options["prior"] == prior
+    assert read_methods(describe_choices(choices)) == choices
+
+
+def test_a_prior_is_computed_once_and_is_the_map_that_is_refined(tmp_path):
+    """Refining RISE's map is refining the row above it."""
+    methods = "rise:n_masks=16,borex:prior=rise:prior.n_masks=16:n_iterations=3"
+    signs = load("signs")
+    table = evaluate(read_signs(2), signs, methods, "insertion:n_steps=8", tmp_path)
+    example = read_signs(2).examples[1]
+    x = signs.preprocess(example.read())[None]
+    shared = {
+        "target": example.labels[0],
+        "seed": seed_of(0, example.name),
+        "perturbations_per_eval": 4,
+    }
+
+    def probabilities(x):
+        return signs.model(x).softmax(1)
+
+    prior = RISE(probabilities).attribute(x, n_masks=16, **shared)
+    maps = BOREx(probabilities).attribute(x, prior, n_iterations=3, **shared)
+    expected = insertion(probabilities, x, maps, target=example.labels[0], n_steps=8)
+    rows = table.table.set_index(["image", "method"])["value"]
+    assert rows["scene-1", "borex"] == pytest.approx(float(expected), abs=1e-5)
+    seconds = table.timings.set_index(["image", "method"])["seconds"]
+    assert seconds["scene-1", "borex"] > seconds["scene-1", "rise"]
+
+
+def test_the_layer_of_a_prior_is_found(tmp_path):
+    results = evaluate(
+        read_signs(1),
+        load("signs"),
+        "borex:prior=grad-cam:n_iterations=2",
+        "pointing-game",
+        tmp_path,
+    )
+    assert results.table["error"].isna().all()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from captum.attr import visualization
 from captum_ext.visualization import (
     color_saliency_figure,
     overlay_figure,
+    refinement_figure,
     shown_map,
     stack_figures,
     to_numpy_image,
@@ -50,6 +51,14 @@ FIGURES = {
     "overlay": lambda: overlay_figure(random_picture(), {"a": random_tensor(3, *SIZE)}),
     "colors": lambda: color_saliency_figure(
         random_picture(), random_tensor(4, *SIZE), COLORS
+    ),
+    "refinement": lambda: refinement_figure(
+        random_picture(),
+        None,
+        random_tensor(3, *SIZE),
+        random_tensor(3, *SIZE).abs(),
+        torch.tensor([[[0, 0], [9, 9]]]),
+        torch.tensor([0.5]),
     ),
     "strip": lambda: video_strip(random_video(), random_tensor(1, 5, *SIZE)),
 }
@@ -288,6 +297,28 @@ class TestGlobalState:
         assert torch.equal(picture, copies[0]) and torch.equal(attribution, copies[1])
 
 
+def test_windows_lie_where_they_are_in_the_color_of_their_score():
+    height, width = SIZE
+    windows = torch.tensor([[[1, 2], [4, 7]], [[0, 0], [height, width]]])
+    figure = refinement_figure(
+        random_picture(),
+        random_tensor(1, 3, 4),
+        random_tensor(3, *SIZE),
+        random_tensor(3, *SIZE).abs(),
+        windows,
+        torch.tensor([0.5, -2.0]),
+    )
+    titles = [axes.get_title() for axes in figure.axes[:-1]]
+    assert titles[1:4] == ["prior", "2 windows", "refined map"]
+    weak, strong = figure.axes[2].patches
+    assert (weak.get_x(), weak.get_y()) == (1.5, 0.5)
+    assert (weak.get_width(), weak.get_height()) == (5, 3)
+    red, _, blue, _ = strong.get_edgecolor()
+    assert blue > red
+    red, _, blue, _ = weak.get_edgecolor()
+    assert red > blue
+
+
 def test_captum_draws_our_maps():
     figure, _ = visualization.visualize_image_attr(
         to_numpy_image(random_tensor(3, *SIZE).requires_grad_()),
@@ -325,6 +356,12 @@ ERRORS = [
     ),
     (lambda: color_saliency_figure(PICTURE, MAP, COLORS[:1, :2]), "colors has shape"),
     (lambda: color_saliency_figure(PICTURE, MAP, -COLORS[:1]), "colors holds values"),
+    (
+        lambda: refinement_figure(
+            PICTURE, None, MAP, MAP, torch.zeros(3, 2, 2), torch.zeros(2)
+        ),
+        r"windows has shape .*expected \(2, 2, 2\)",
+    ),
     (lambda: video_strip(VIDEO, MAP[0]), "maps has shape"),
     (lambda: video_strip(VIDEO, random_tensor(1, 6, 2, 2)), "maps has size"),
     (lambda: video_strip(PICTURE, VIDEO), "video has shape"),

@@ -1,23 +1,30 @@
 """How we explain: attributions with Captum's interface, one paper a file."""
 
+from captum_ext.attr.borex import BOREx, Refinement
 from captum_ext.attr.cameras import LayerCAMERAS
 from captum_ext.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
+from captum_ext.attr.iterative_mask import IterativeMask
 from captum_ext.attr.layers import (
     last_map_layer,
     maps_of_channels_last,
     maps_of_tokens,
 )
+from captum_ext.attr.masking_model import MaskingModel
 from captum_ext.attr.mc_rise import MCRISE, PNRISE
 from captum_ext.attr.rise import RISE
 from captum_ext.attr.similarity import EmbeddingSimilarity
 
 __all__ = [
+    "BOREx",
     "EmbeddingSimilarity",
+    "IterativeMask",
     "LayerCAMERAS",
     "LayerGradCamPlusPlus",
     "MCRISE",
+    "MaskingModel",
     "PNRISE",
     "RISE",
+    "Refinement",
     "last_map_layer",
     "maps_of_channels_last",
     "maps_of_tokens",

@@ -42,6 +42,7 @@ _NOT_FREE = {
     "feature_mask",
     "reshape_transform",
     "return_convergence_delta",
+    "return_posterior",
     "return_std_error",
     "seed",
     "show_progress",
@@ -63,13 +64,18 @@ class Choice(NamedTuple):
 def read_methods(given: Choices) -> dict[str, Choice]:
     """Methods and their arguments, by their names in the table.
 
+    A method that refines a map takes the ``prior`` "none", the name of a method, or
+    arguments of one: ``borex:prior=rise:prior.n_masks=200``, where arguments without a
+    name change those of its usual prior.
+
     Args:
         given (str, iterable of str, or Mapping): Entries ``[AS=]NAME[:ARG=VALUE]...``,
             in one text separated by commas or one by one; or arguments by name, with
             the argument ``use`` where the name in the table is another.
 
     Returns:
-        *dict[str, Choice]*: In the order given.
+        *dict[str, Choice]*: In the order given. The option ``prior`` is None or a
+        :class:`Choice`.
 
     Raises:
         ValueError: If a name is unknown or given twice, a method does not take an
@@ -79,6 +85,8 @@ def read_methods(given: Choices) -> dict[str, Choice]:
 
         >>> read_methods("rise,quick=rise:n_masks=100:keep_probability=0.3")["quick"]
         Choice(use='rise', options={'n_masks': 100, 'keep_probability': 0.3})
+        >>> read_methods("borex:prior=grad-cam++")["borex"].options
+        {'prior': Choice(use='grad-cam++', options={})}
     """
     choices = _read("methods", given, COMPARED, _method_options)
     for name, choice in choices.items():
@@ -87,7 +95,23 @@ def read_methods(given: Choices) -> dict[str, Choice]:
                 f"methods must give one map of a picture, got {name!r}, which gives "
                 f"one a colour; {name}:input_shaped=true gives one."
             )
+        usual = COMPARED[choice.use].prior
+        if usual is not None:
+            prior = choice.options.get("prior", usual)
+            choice.options["prior"] = _read_prior(prior, usual)
     return choices
+
+
+def _read_prior(given: Any, usual: Mapping[str, Any]) -> "Choice | None":
+    """The method whose map is refined."""
+    if given is None or given == "none":
+        return None
+    table = (
+        {"use": given} if isinstance(given, str) else _table("prior", "prior", given)
+    )
+    return read_methods({"prior": table if "use" in table else {**usual, **table}})[
+        "prior"
+    ]
 
 
 def read_measures(given: Choices) -> dict[str, Choice]:
@@ -120,7 +144,18 @@ def describe_choices(choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]
     Returns:
         *dict*: Arguments by name, the first one ``use``.
     """
-    return {name: {"use": c.use, **c.options} for name, c in choices.items()}
+    return {
+        name: {"use": choice.use}
+        | {
+            option: (
+                describe_choices({option: value})[option]
+                if isinstance(value, Choice)
+                else value
+            )
+            for option, value in choice.options.items()
+        }
+        for name, choice in choices.items()
+    }
 
 
 def _method_options(method: Method) -> frozenset[str]:
@@ -182,7 +217,14 @@ def _parse(kind: str, text: str) -> tuple[str, dict[str, Any]]:
             raise ValueError(
                 f"{kind} must be written [AS=]NAME[:ARG=VALUE]..., got {text!r}."
             )
-        options[option] = _value(value)
+        option, dot, inner = option.partition(".")
+        if not dot:
+            options[option] = _value(value)
+            continue
+        outer = options.get(option, {})
+        # prior=rise:prior.n_masks=100 is one table.
+        table = outer if isinstance(outer, dict) else {"use": outer}
+        options[option] = table | {inner: _value(value)}
     return name or use, options
 
 

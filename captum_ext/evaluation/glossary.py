@@ -135,7 +135,16 @@ def _title(name: str, use: str, title: str) -> str:
 
 
 def _listed(options: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={options[name]}" for name in options if name != "use")
+    return ", ".join(
+        f"{name}={_written(value)}" for name, value in options.items() if name != "use"
+    )
+
+
+def _written(value: Any) -> str:
+    """A value, or a method with its arguments."""
+    if isinstance(value, dict):
+        return f"{value['use']}({_listed(value)})"
+    return "none" if value is None else str(value)
 
 
 def _source(value: object) -> str:

@@ -1,6 +1,7 @@
 """One picture: explained by every method, judged by every measure."""
 
 import hashlib
+import json
 import logging
 import math
 import time
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_ext.evaluation.choices import COMPARED, Choice
+from captum_ext.evaluation.choices import COMPARED, Choice, describe_choices
 from captum_ext.evaluation.datasets import Example
 from captum_ext.evaluation.measures import MEASURES
 from captum_ext.evaluation.records import Row, map_path, picture_path, save_image
@@ -122,9 +123,10 @@ def rows_of_picture(
         yield sight.row
         return
     save_image(_image(sight.pixels), picture_path(bench.folder, example.name))
+    explain = _Maps(bench, sight.subject)
     for method, measures in by_method.items():
         try:
-            maps, seconds = _explain(bench, method, sight.subject)
+            maps, seconds = explain(bench.methods[method])
             drawn = _draw(COMPARED[bench.methods[method].use], sight.pixels, maps)
         except Exception as error:
             yield from _failed(sight.row, method, measures, error)
@@ -191,14 +193,29 @@ def _boxes_of(
     return move(torch.tensor(edges), size)
 
 
-def _explain(bench: Bench, name: str, subject: Subject) -> tuple[Tensor, float]:
-    """A map (1, any, H, W) on the CPU, and the seconds that it took."""
-    choice = bench.methods[name]
-    method = COMPARED[choice.use]
-    options = _with_defaults(bench, method.options(), choice)
-    start = time.perf_counter()
-    maps = method.attribute(subject, **options).cpu()
-    return maps, time.perf_counter() - start
+class _Maps:
+    """Maps of a picture, each computed once: some are the priors of others."""
+
+    def __init__(self, bench: Bench, subject: Subject) -> None:
+        self._bench, self._subject = bench, subject
+        self._known: dict[str, tuple[Tensor, float]] = {}
+
+    def __call__(self, choice: Choice) -> tuple[Tensor, float]:
+        """A map (1, any, H, W) on the CPU, and the seconds that it took, as a whole."""
+        key = json.dumps(describe_choices({"": choice}))
+        if key not in self._known:
+            self._known[key] = self._explain(choice)
+        return self._known[key]
+
+    def _explain(self, choice: Choice) -> tuple[Tensor, float]:
+        method, before = COMPARED[choice.use], 0.0
+        options = _with_defaults(self._bench, method.options(), choice)
+        prior = options.get("prior")
+        if isinstance(prior, Choice):
+            options["prior"], before = self(prior)
+        start = time.perf_counter()
+        maps = method.attribute(self._subject, **options).cpu()
+        return maps, before + time.perf_counter() - start
 
 
 def _judge(

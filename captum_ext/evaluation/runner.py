@@ -13,6 +13,7 @@ from captum_ext._validation import check_choice, check_integer
 from captum_ext.attr import last_map_layer
 from captum_ext.evaluation.choices import (
     COMPARED,
+    Choice,
     Choices,
     describe_choices,
     read_measures,
@@ -69,9 +70,9 @@ def evaluate(
             measures that need boxes its ``preprocess`` has a method ``boxes`` as
             :class:`~captum_ext.zoo.Preprocessing`.
         methods (str, iterable of str, or Mapping): Names and arguments: see
-            :func:`~captum_ext.evaluation.choices.read_methods`.
+            :func:`~captum_ext.evaluation.read_methods`.
         measures (str, iterable of str, or Mapping): Names and arguments: see
-            :func:`~captum_ext.evaluation.choices.read_measures`.
+            :func:`~captum_ext.evaluation.read_measures`.
         output (str or Path): Folder for the results: new, empty, or with results of
             the same arguments.
         target (str, optional): Which class is explained: the "label", of several the
@@ -152,9 +153,15 @@ def _named_layer(model: nn.Module, name: str) -> nn.Module:
         ) from None
 
 
+def _looks_at_layer(choice: Choice) -> bool:
+    prior = choice.options.get("prior")
+    before = isinstance(prior, Choice) and _looks_at_layer(prior)
+    return before or COMPARED[choice.use].layerwise
+
+
 def _at_last_layer(bench: Bench, device: torch.device) -> Bench:
     """With the layer where methods look by default: the same for all pictures."""
-    if not any(COMPARED[choice.use].layerwise for choice in bench.methods.values()):
+    if not any(map(_looks_at_layer, bench.methods.values())):
         return bench
     inputs = bench.model.preprocess(Image.new("RGB", (256, 256)))[None].to(device)
     return bench._replace(layer=last_map_layer(bench.model.model, inputs)[1])

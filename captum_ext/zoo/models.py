@@ -14,6 +14,7 @@ from torchvision import transforms
 from torchvision.models import get_model, get_model_weights, list_models, WeightsEnum
 
 from captum_ext.zoo.preprocessing import Preprocessing
+from captum_ext.zoo.resnet20 import ResNet20
 from captum_ext.zoo.signs import SIGN_CLASSES
 from captum_ext.zoo.signs_classifier import (
     SIGNS_MEAN,
@@ -55,7 +56,8 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
 
     Args:
         name (str): ``"signs"``, or any classification model of torchvision, such as
-            ``"resnet50"``.
+            ``"resnet50"``; or ``"resnet20"``, for pictures of 32 x 32 pixels such as
+            CIFAR-10's, whose weights come from a file.
         weights (str or Path, optional): What torchvision calls the weights, such as
             ``"IMAGENET1K_V1"``, to download them; or a state-dict file, also one with
             the key ``"state_dict"``, or of a model fine-tuned to other classes.
@@ -86,11 +88,13 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
     """
     if name == "signs":
         return _load_signs(WEIGHTS_FILE if weights is None else weights)
+    if name == "resnet20":
+        return _load_resnet20(weights)
     known = list_models(module=torchvision.models)
     if name not in known:
         raise ValueError(
-            f"name is {name!r}, expected 'signs' or a classification model of "
-            f"torchvision{_similar(name, ['signs', *known])}."
+            f"name is {name!r}, expected 'signs', 'resnet20' or a classification model "
+            f"of torchvision{_similar(name, ['signs', 'resnet20', *known])}."
         )
     choices = get_model_weights(name)
     weights = "DEFAULT" if weights is None else weights
@@ -169,6 +173,28 @@ def _load_signs(weights: str | Path) -> ZooModel:
     )
     preprocess = Preprocessing(transform, resize=96, crop=96)
     return ZooModel(model.eval(), preprocess, SIGN_CLASSES, SIGNS_MEAN, SIGNS_STD)
+
+
+def _load_resnet20(weights: str | Path | None) -> ZooModel:
+    if weights is None:
+        raise ValueError("weights must be a state-dict file for 'resnet20', got none.")
+    state = _read_state(weights, [])
+    last = state.get("linear.weight")
+    n_classes = 10 if last is None else len(last)
+    model = _build(ResNet20, num_classes=n_classes)
+    _fill(model, state, f"weights {str(weights)!r}", "resnet20")
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    transform = transforms.Compose(
+        [
+            transforms.Resize(32),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+    )
+    preprocess = Preprocessing(transform, resize=32, crop=32)
+    class_names = tuple(f"class {i}" for i in range(n_classes))
+    return ZooModel(model.eval(), preprocess, class_names, mean, std)
 
 
 def _download(name: str, entry: WeightsEnum) -> nn.Module:

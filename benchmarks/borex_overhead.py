@@ -1,0 +1,104 @@
+"""What BOREx costs beside the model's forward passes.
+
+Seconds a picture that are not spent in the model, for 50 windows of four sizes; the
+whole time over that of as many pure forward passes; and how the former grows with the
+number of windows and with the number of candidates. Medians over the repeats.
+"""
+
+import argparse
+import json
+import time
+from statistics import median
+from typing import Any, Callable
+
+import torch
+from pictures import load_network
+from torch import Tensor
+
+from captum_ext.attr import BOREx
+
+
+class Timed:
+    """A model that sums up the seconds spent in it."""
+
+    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
+        self._model = model
+        self.seconds = 0.0
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        start = time.perf_counter()
+        output = self._model(inputs)
+        self.seconds += time.perf_counter() - start
+        return output
+
+
+def outside_and_whole(
+    model: Callable[[Tensor], Tensor], picture: Tensor, prior: Tensor, **options: Any
+) -> tuple[float, float]:
+    """Seconds of a map outside of the model, and in all."""
+    timed = Timed(model)
+    start = time.perf_counter()
+    BOREx(timed).attribute(picture, prior, target=0, **options)
+    whole = time.perf_counter() - start
+    return whole - timed.seconds, whole
+
+
+@torch.no_grad()
+def pure(model: Callable[[Tensor], Tensor], picture: Tensor, chunk: int) -> float:
+    """Seconds of 100 forward passes in chunks."""
+    batch = picture.repeat(chunk, 1, 1, 1).to(memory_format=torch.channels_last)
+    start = time.perf_counter()
+    for _ in range(100 // chunk):
+        model(batch)
+    return time.perf_counter() - start
+
+
+def mean_score(inputs: Tensor) -> Tensor:
+    """A model that costs nothing."""
+    return inputs[:, :1, 0, 0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.randn(1, 3, 224, 224, generator=generator)
+    picture = picture.to(memory_format=torch.channels_last)
+    prior = torch.rand(1, 1, 14, 14, generator=generator)
+    model = load_network("mobilenet_v2").model
+    chunks = (1, 2, 4, 10, 20)
+
+    def outside(**options: Any) -> float:
+        times = [
+            outside_and_whole(mean_score, picture, prior, **options)[0]
+            for _ in range(repeats)
+        ]
+        return round(median(times), 3)
+
+    outside_and_whole(model, picture, prior)
+    passes = [[pure(model, picture, c) for c in chunks] for _ in range(repeats)]
+    best = min(median(times) for times in zip(*passes))
+    one = [outside_and_whole(model, picture, prior) for _ in range(repeats)]
+    ten = [
+        outside_and_whole(model, picture, prior, windows_per_step=10)
+        for _ in range(repeats)
+    ]
+    result = {
+        "benchmark": "borex_overhead",
+        "seconds_outside_the_model": round(median(t[0] for t in one), 3),
+        "pure_seconds_of_100_passes": round(best, 3),
+        "ratio": round(median(t[1] for t in one) / best, 3),
+        "ratio_10_windows_a_step": round(median(t[1] for t in ten) / best, 3),
+        "seconds_by_windows": {n: outside(n_iterations=n) for n in (25, 50, 100, 200)},
+        "seconds_by_candidates": {
+            4 * (-(-224 // s)) ** 2: outside(stride=s) for s in (16, 8, 4)
+        },
+        "repeats": repeats,
+        "threads": torch.get_num_threads(),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

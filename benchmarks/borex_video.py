@@ -1,0 +1,155 @@
+"""BOREx on video: the maps of RISE and Grad-CAM++, refined.
+
+A video's class is the mean of a picture classifier's probabilities over its frames. On
+road-sign videos, where the sign that moves is known, one-sided Wilcoxon signed-rank
+tests say whether the refined map is better than its prior, video by video; on the clips
+of the data folder only the values are printed.
+"""
+
+import argparse
+import json
+from statistics import mean
+from typing import Iterator, NamedTuple
+
+import numpy
+import torch
+from pictures import data_folder, load_network
+from scipy.stats import wilcoxon
+from torch import Tensor, nn
+
+from captum_ext import zoo
+from captum_ext.attr import PNRISE, RISE, BOREx, LayerGradCamPlusPlus
+from captum_ext.metrics import deletion, f_measure, insertion
+
+CLIPS = {"archery": "bow", "abseiling": "cliff", "basketball": "basketball"}
+LOWER_IS_BETTER = {"deletion"}
+N_STEPS = 28
+
+
+class FrameAverage(nn.Module):
+    """Mean probabilities over the frames of video (B, C, T, H, W).
+
+    Args:
+        features (nn.Module): Frames (N, C, H, W) to maps (N, K, h, w).
+        head (nn.Module): Maps to logits (N, classes).
+    """
+
+    def __init__(self, features: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.features, self.head = features, head
+        # Here the maps of all frames are a video, for layer methods.
+        self.maps = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = x.movedim(2, 1)
+        maps = self.features(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        maps = self.maps(maps.movedim(1, 2)).movedim(2, 1)
+        logits = self.head(maps.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        return logits.softmax(2).mean(1)
+
+
+class Video(NamedTuple):
+    """Normalised frames (1, C, T, H, W), their class and, if known, its pixels."""
+
+    inputs: Tensor
+    label: int
+    masks: Tensor | None
+
+
+def normalized(entry: zoo.ZooModel, frames: Tensor) -> Tensor:
+    mean_, std = (torch.tensor(v).view(3, 1, 1, 1) for v in (entry.mean, entry.std))
+    return ((frames - mean_) / std)[None]
+
+
+def sign_videos(n: int, n_frames: int) -> tuple[FrameAverage, Iterator[Video]]:
+    entry = zoo.load("signs")
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), entry.model.classifier)
+    videos = (zoo.sign_video(seed, n_frames) for seed in range(n))
+    return FrameAverage(entry.model.features, head).eval(), (
+        Video(normalized(entry, v.picture), v.label, v.masks[None]) for v in videos
+    )
+
+
+def clips() -> tuple[FrameAverage, Iterator[Video]]:
+    entry = load_network("mobilenet_v2")
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), entry.model.classifier)
+    files = {
+        name: next((data_folder() / "video").glob(f"*{name}*_16x224.npz"))
+        for name in CLIPS
+    }
+    return FrameAverage(entry.model.features, head).eval(), (
+        Video(
+            normalized(
+                entry,
+                torch.from_numpy(numpy.load(file)["frames"]).permute(3, 0, 1, 2).float()
+                / 255,
+            ),
+            zoo.find_class(entry.class_names, CLIPS[name]),
+            None,
+        )
+        for name, file in files.items()
+    )
+
+
+def measured(model: FrameAverage, video: Video) -> dict[str, dict[str, float]]:
+    """Measures by method."""
+    x, label, masks = video
+    priors = {
+        "RISE": RISE(model).attribute(x, target=label, n_masks=100),
+        "Grad-CAM++": LayerGradCamPlusPlus(model, model.maps).attribute(
+            x, label, relu_attributions=True
+        ),
+    }
+    refined = {
+        f"BOREx of {name}": BOREx(model).attribute(x, prior, target=label)
+        for name, prior in priors.items()
+    }
+    pn_rise = {"PN-RISE": PNRISE(model).attribute(x, target=label, n_masks=200)}
+    values = {}
+    for name, maps in (priors | refined | pn_rise).items():
+        each = {
+            "insertion": insertion(model, x, maps.detach(), label, n_steps=N_STEPS),
+            "deletion": deletion(model, x, maps.detach(), label, n_steps=N_STEPS),
+        }
+        if masks is not None:
+            each["f_measure"] = f_measure(None, x, maps.detach(), masks=masks)
+        values[name] = {measure: float(value) for measure, value in each.items()}
+    return values
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--videos", type=int, default=40)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--clips", action="store_true", help="the three real clips")
+    arguments = parser.parse_args()
+    model, videos = (
+        clips() if arguments.clips else sign_videos(arguments.videos, arguments.frames)
+    )
+    rows = [measured(model, video) for video in videos]
+    result: dict[str, object] = {
+        "benchmark": "borex_video",
+        "data": "clips" if arguments.clips else "signs",
+        "videos": len(rows),
+    }
+    for measure in rows[0]["RISE"]:
+        by_method = {name: [row[name][measure] for row in rows] for name in rows[0]}
+        digits = 1 if measure == "f_measure" else 4
+        result[measure] = {
+            name: round(mean(values), digits) for name, values in by_method.items()
+        }
+        if not arguments.clips:
+            alternative = "less" if measure in LOWER_IS_BETTER else "greater"
+            result[f"{measure}_p"] = {
+                name: wilcoxon(
+                    by_method[f"BOREx of {name}"],
+                    by_method[name],
+                    alternative=alternative,
+                ).pvalue
+                for name in ("RISE", "Grad-CAM++")
+            }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The mask found for one picture alone, by descending the masking model's objective."""
+
+from typing import Any, Callable
+
+import torch
+from captum.attr import GradientAttribution
+from captum.log import log_usage
+from torch import Generator, Tensor
+from torch.nn import functional as F
+from torch.optim import Adam
+
+from captum_ext._captum import (
+    TargetType,
+    expand_additional_forward_args,
+    expand_target,
+    format_additional_forward_args,
+    format_output,
+    progress,
+    run_forward,
+)
+from captum_ext._scores import select_scores
+from captum_ext._validation import (
+    check_integer,
+    check_mask_probabilities,
+    check_output_type,
+    check_picture,
+    check_positive,
+    check_target,
+)
+from captum_ext.masking import SaliencyObjective
+
+__all__ = ["IterativeMask"]
+
+LogProbability = Callable[[Tensor], Tensor]
+
+
+class IterativeMask(GradientAttribution):
+    r"""The mask that keeps a class and without which it is gone, found step by step.
+
+    Descends the objective of the masking model (Eq. 4,
+    :class:`~captum_ext.masking.SaliencyObjective`) for each picture by itself. It needs
+    no training, but some hundred forward and backward passes a map, and its masks suit
+    the one picture and classifier, artefacts included: the baseline of the paper's
+    Section 4. The mask has a lower resolution than the picture and is interpolated.
+
+    Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
+    NeurIPS 2017, Section 4, after R. Fong, A. Vedaldi, Interpretable Explanations of
+    Black Boxes by Meaningful Perturbation, ICCV 2017.
+
+    Args:
+        forward_func (Callable): Probabilities, the softmax of a model's output for
+            example; differentiable.
+
+    Examples::
+
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(768, 4), nn.Softmax(1))
+        >>> iterative_mask = IterativeMask(model)
+        >>> x = torch.rand(1, 3, 16, 16)
+        >>> iterative_mask.attribute(x, target=1, n_steps=10).shape
+        torch.Size([1, 3, 16, 16])
+    """
+
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        super().__init__(forward_func)
+
+    def get_name(self) -> str:
+        """Name of the method."""
+        return "Iterative mask"
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = None,
+        additional_forward_args: object = None,
+        objective: SaliencyObjective | None = None,
+        n_steps: int = 200,
+        mask_stride: int = 4,
+        learning_rate: float = 0.1,
+        seed: int = 0,
+        show_progress: bool = False,
+    ) -> Tensor | tuple[Tensor, ...]:
+        r"""
+        Args:
+            inputs (Tensor or tuple[Tensor]): Pictures (B, C, H, W) to explain: one
+                tensor, or a tuple of one.
+            target (int, tuple, Tensor, or list, optional): Output to explain, in any
+                of Captum's forms. None if ``forward_func`` returns one number an
+                example. Default: None
+            additional_forward_args (Any, optional): Further arguments of
+                ``forward_func``. Default: None
+            objective (SaliencyObjective, optional): What is lowered. Default: None
+                (Eq. 4 with the paper's weights)
+            n_steps (int, optional): Number of steps; each takes two forward and
+                backward passes an example. Default: 200
+            mask_stride (int, optional): Pixels of the picture for one of the mask, in
+                each direction. Default: 4
+            learning_rate (float, optional): Of Adam. Default: 0.1
+            seed (int, optional): Of the alternative pictures. An example gets the same
+                in any batch. Default: 0
+            show_progress (bool, optional): Whether a progress bar over the steps is
+                shown. Default: False
+
+        Returns:
+            *Tensor* or *tuple[Tensor]* of **attributions**:
+            - **attributions** (*Tensor* or *tuple[Tensor]*):
+              The mask in [0, 1], in the shape, dtype and on the device of ``inputs``,
+              equal for all channels of a pixel.
+
+        Raises:
+            ValueError: If an argument is out of its range, if the target does not fit
+                the output, or if ``forward_func`` does not return one probability an
+                example, with a gradient.
+            TypeError: If an argument is of the wrong type.
+        """
+        pictures = check_picture(inputs).detach()
+        check_target(target, len(pictures))
+        check_positive("learning_rate", learning_rate)
+        n_steps = check_integer("n_steps", n_steps, 1)
+        stride = check_integer("mask_stride", mask_stride, 1)
+        seed = check_integer("seed", seed, 0, 2**64 - 1)
+        masks = _descend(
+            objective or SaliencyObjective(),
+            _log_probability(
+                self.forward_func, target, additional_forward_args, pictures.dtype
+            ),
+            pictures,
+            stride,
+            learning_rate,
+            [Generator().manual_seed(seed) for _ in pictures],
+            progress(range(n_steps), desc=self.get_name(), disable=not show_progress),
+        )
+        maps = masks.to(pictures.dtype).expand_as(pictures).contiguous()
+        return format_output(isinstance(inputs, tuple), (maps,))
+
+
+def _log_probability(
+    forward_func: Callable[..., Tensor],
+    target: TargetType,
+    args: object,
+    dtype: torch.dtype,
+) -> LogProbability:
+    """log f_c (2 B,) of 2 B pictures, of any function that gives probabilities."""
+    both_targets = expand_target(target, 2)
+    both_args = expand_additional_forward_args(format_additional_forward_args(args), 2)
+
+    def log_probability(pictures: Tensor) -> Tensor:
+        given = pictures.to(dtype)
+        output = check_output_type(run_forward(forward_func, given, None, both_args))
+        scores = select_scores(output, both_targets, repr(target))
+        check_mask_probabilities(scores, len(pictures) // 2)
+        # A probability that is rounded to zero has no logarithm, and no gradient.
+        return scores.flatten().float().clamp_min(1e-30).log()
+
+    return log_probability
+
+
+@torch.enable_grad()
+def _descend(
+    objective: SaliencyObjective,
+    log_probability: LogProbability,
+    pictures: Tensor,
+    stride: int,
+    learning_rate: float,
+    generators: list[Generator],
+    steps: Any,
+) -> Tensor:
+    """Masks (B, 1, H, W) in [0, 1], each on its way down by itself."""
+    size = pictures.shape[2:]
+    small = [max(2, round(n / stride)) for n in size]
+    logits = torch.zeros(len(pictures), 1, *small, device=pictures.device)
+    logits.requires_grad_()
+    optimizer = Adam([logits], learning_rate)
+
+    def masks() -> Tensor:
+        return F.interpolate(logits.sigmoid(), size, mode="bilinear")
+
+    for _ in steps:
+        terms = objective.of_right_class(log_probability, pictures, masks(), generators)
+        # No gradients of the model's parameters: they must not be left behind.
+        (logits.grad,) = torch.autograd.grad(terms.total.sum(), logits)
+        optimizer.step()
+    return masks().detach()

@@ -1,0 +1,134 @@
+"""Files that are written whole or not at all, and how training finds its own again.
+
+A folder keeps the newest checkpoint and the one before. Whatever happens while one is
+written, power failure and a full disk included, another can be read.
+"""
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Mapping
+
+import torch
+
+__all__ = ["load_checkpoint", "load_file", "save_checkpoint", "save_file", "write_file"]
+
+_NEWEST, _PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+
+
+def write_file(content: bytes, path: Path) -> None:
+    """Write a file under another name first: a reader never finds half of it.
+
+    Args:
+        content (bytes): All of the file.
+        path (Path): The file.
+
+    Raises:
+        OSError: If it cannot be written, on a full disk for example; a file of that
+            name stays as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(
+            f"{str(path)!r} could not be written ({error.strerror or error}); what was "
+            f"there is unchanged."
+        ) from error
+
+
+def save_file(content: Mapping[str, Any], path: Path) -> None:
+    """Write tensors and plain values, whole or not at all.
+
+    Args:
+        content (Mapping): What ``torch.load(..., weights_only=True)`` can read.
+        path (Path): The file.
+
+    Raises:
+        OSError: If it cannot be written; a file of that name stays as it was.
+    """
+    # By way of memory: torch.save itself ends a full disk with an error of its own.
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    write_file(buffer.getvalue(), path)
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """Read what :func:`save_file` wrote.
+
+    Args:
+        path (Path): The file.
+
+    Returns:
+        *dict*: Its content, on the CPU.
+
+    Raises:
+        ValueError: If there is no such file, or it is truncated or something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"path must be an existing file, got {str(path)!r}.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # Bytes that are no pickle can raise anything.
+        raise ValueError(
+            f"path must be a file that was written whole by this package, got "
+            f"{str(path)!r}, which is truncated or something else."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"path must be a file that was written by this package, got {str(path)!r}, "
+            f"which holds a {type(content).__name__}."
+        )
+    return content
+
+
+def save_checkpoint(content: Mapping[str, Any], folder: Path) -> None:
+    """Make this the newest checkpoint; the newest becomes the one before.
+
+    Args:
+        content (Mapping): What :func:`save_file` takes.
+        folder (Path): Where checkpoints lie.
+
+    Raises:
+        OSError: If it cannot be written; checkpoints stay as they were.
+    """
+    waiting = folder / "checkpoint.next.pt"
+    save_file(content, waiting)
+    if (folder / _NEWEST).exists():
+        os.replace(folder / _NEWEST, folder / _PREVIOUS)
+    os.replace(waiting, folder / _NEWEST)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read.
+
+    Args:
+        folder (Path): Where checkpoints lie.
+
+    Returns:
+        *dict*, or None if there is none. A warning says so if the newest could not be
+        read and the one before is used.
+
+    Raises:
+        ValueError: If there are checkpoints and none can be read.
+    """
+    found = [folder / name for name in (_NEWEST, _PREVIOUS) if (folder / name).exists()]
+    problems = []
+    for path in found:
+        try:
+            content = load_file(path)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            warnings.warn(f"{problems[0]} Training goes on from {path.name}.")
+        return content
+    if problems:
+        raise ValueError(problems[0])
+    return None

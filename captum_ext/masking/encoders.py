@@ -1,0 +1,189 @@
+"""Where the masking network gets its maps from: encoders, coarse and fine.
+
+An encoder is a module that returns maps of a picture, the finest first, and says by
+``strides`` and ``channels`` how many pixels apart their places lie and how many
+channels they have, and by ``frozen`` whether it is not trained along.
+"""
+
+import math
+from typing import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import get_model, list_models
+from torchvision.models.feature_extraction import (
+    create_feature_extractor,
+    get_graph_node_names,
+)
+
+from captum_ext.masking.normalization import SharedBatchNorm
+
+__all__ = ["SmallEncoder", "TorchvisionEncoder"]
+
+# Masks of a quarter of the picture's side, as in the paper, need no finer maps.
+_FINEST_STRIDE = 4
+_TRACED_SIZE = 224
+
+
+class SmallEncoder(nn.Module):
+    """The encoder of the paper's Section 5.2, which is trained along.
+
+    Three blocks, each of five 3 x 3 convolutions: the first halves the maps, the others
+    stand two by two beside shortcuts.
+
+    Args:
+        width (int): Channels of the first block; each further one has twice as many.
+
+    Examples::
+
+        >>> encoder = SmallEncoder(8)
+        >>> encoder.strides, encoder.channels
+        ((2, 4, 8), (8, 16, 32))
+        >>> [maps.shape[-1] for maps in encoder(torch.rand(1, 3, 32, 32))]
+        [16, 8, 4]
+    """
+
+    frozen = False
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.strides = (2, 4, 8)
+        self.channels = (width, 2 * width, 4 * width)
+        self.blocks = nn.ModuleList(
+            _downsampling(n_in, n_out)
+            for n_in, n_out in zip((3, *self.channels), self.channels)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Maps of pictures (B, 3, H, W): (B, C_i, h_i, w_i), the finest first."""
+        maps = []
+        for block in self.blocks:
+            x = block(x)
+            maps.append(x)
+        return maps
+
+
+def _downsampling(n_in: int, n_out: int) -> nn.Sequential:
+    halved = nn.Sequential(
+        nn.Conv2d(n_in, n_out, 3, stride=2, padding=1, bias=False),
+        SharedBatchNorm(n_out),
+        nn.ReLU(),
+    )
+    return nn.Sequential(halved, _Residual(n_out), _Residual(n_out))
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(n, n, 3, padding=1, bias=False),
+            SharedBatchNorm(n),
+            nn.ReLU(),
+            nn.Conv2d(n, n, 3, padding=1, bias=False),
+            SharedBatchNorm(n),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.residual(x))
+
+
+class TorchvisionEncoder(nn.Module):
+    """A classifier of torchvision up to its last maps, frozen and in eval mode.
+
+    One forward pass is traced; of all operations that give maps of one stride, the last
+    of those with the most channels is kept. In a ResNet these are the outputs of its
+    scales.
+
+    Args:
+        name (str): A classification model of torchvision, such as "resnet50".
+        weights (Mapping, optional): State dict of the model; entries that the maps do
+            not need are passed over. Default: None (random weights)
+
+    Raises:
+        ValueError: If there is no such model, if it has maps of fewer than two
+            strides, or if the weights do not fit.
+
+    Examples::
+
+        >>> encoder = TorchvisionEncoder("squeezenet1_0")
+        >>> encoder.strides, encoder.channels
+        ((4, 8, 16), (256, 512, 1000))
+        >>> encoder.nodes
+        ('features.5.cat', 'features.10.cat', 'classifier.2')
+    """
+
+    frozen = True
+
+    def __init__(self, name: str, weights: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__()
+        known = list_models()
+        if name not in known:
+            raise ValueError(
+                f"encoder must be 'small' or a model of torchvision such as "
+                f"'resnet50', got {name!r}."
+            )
+        model = get_model(name, weights=None).eval()
+        chosen = _map_nodes(model, name)
+        self.strides = tuple(chosen)
+        self.nodes = tuple(node for node, _ in chosen.values())
+        self.channels = tuple(channels for _, channels in chosen.values())
+        self.extractor = create_feature_extractor(
+            model, list(self.nodes), suppress_diff_warning=True
+        )
+        self.extractor.requires_grad_(False)
+        if weights is not None:
+            self._fill(weights, name)
+        self.train(False)
+
+    def _fill(self, weights: Mapping[str, Tensor], name: str) -> None:
+        expected = self.extractor.state_dict()
+        for key, value in expected.items():
+            if key not in weights or weights[key].shape != value.shape:
+                got = tuple(weights[key].shape) if key in weights else "none"
+                raise ValueError(
+                    f"encoder_weights must have {key} of shape {tuple(value.shape)} "
+                    f"for {name}, got {got}."
+                )
+        self.extractor.load_state_dict({key: weights[key] for key in expected})
+
+    def train(self, mode: bool = True) -> "TorchvisionEncoder":
+        """Stay in eval mode, whatever the network around it does."""
+        super().train(False)
+        return self
+
+    def extra_repr(self) -> str:
+        """Strides, and where they come from."""
+        return ", ".join(f"{s}: {n}" for s, n in zip(self.strides, self.nodes))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Maps of pictures (B, 3, H, W): (B, C_i, h_i, w_i), the finest first."""
+        with torch.no_grad():
+            found = self.extractor(x)
+        return [found[node] for node in self.nodes]
+
+
+def _map_nodes(model: nn.Module, name: str) -> dict[int, tuple[str, int]]:
+    """The operation that gives the maps of each stride, and their channels."""
+    nodes = get_graph_node_names(model, suppress_diff_warning=True)[1]
+    everything = create_feature_extractor(model, nodes, suppress_diff_warning=True)
+    with torch.no_grad():
+        outputs = everything.eval()(torch.zeros(1, 3, _TRACED_SIZE, _TRACED_SIZE))
+    chosen: dict[int, tuple[str, int]] = {}
+    for node, output in outputs.items():
+        shape = output.shape if isinstance(output, Tensor) else ()
+        # A single place has no neighbours: it is a pooled vector.
+        if len(shape) != 4 or shape[2] != shape[3] or shape[2] == 1:
+            continue
+        stride = 2 ** round(math.log2(_TRACED_SIZE / shape[2]))
+        best = chosen.get(stride, ("", 0))[1]
+        if stride >= _FINEST_STRIDE and shape[1] >= best:
+            chosen[stride] = (node, shape[1])
+    if len(chosen) < 2:
+        raise ValueError(
+            f"encoder must have maps of at least two strides from {_FINEST_STRIDE} "
+            f"on, got {', '.join(map(str, chosen)) or 'none'} in {name!r}."
+        )
+    return dict(sorted(chosen.items()))

@@ -1,0 +1,159 @@
+"""Evidence removal: the parts of a picture that a mask hides become something else."""
+
+import math
+from typing import Sequence
+
+import torch
+from torch import Generator, Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from captum_ext._validation import check_not_negative, check_positive
+
+__all__ = ["EvidenceRemoval", "blurred", "edited"]
+
+
+def edited(inputs: Tensor, masks: Tensor, alternatives: Tensor) -> Tensor:
+    r"""Eq. 6 for given alternative pictures.
+
+    .. math:: \Phi(X, M) = X \odot M + A \odot (1 - M).
+
+    Args:
+        inputs (Tensor): X, (B, C, H, W).
+        masks (Tensor): M, (B, 1, H, W) in [0, 1].
+        alternatives (Tensor): A, in the shape of X.
+
+    Returns:
+        *Tensor*: In the shape of X.
+
+    Examples::
+
+        >>> X, A = torch.full((1, 1, 1, 2), 8.0), torch.zeros(1, 1, 1, 2)
+        >>> edited(X, torch.tensor([[[[1.0, 0.25]]]]), A)
+        tensor([[[[8., 2.]]]])
+    """
+    return inputs * masks + alternatives * (1 - masks)
+
+
+def blurred(inputs: Tensor, sigma: float) -> Tensor:
+    """Pictures under torchvision's Gaussian blur of three sigma to each side.
+
+    A blur is linear and acts on rows and columns one after the other; so two matrices
+    are blurred in place of the pictures, which are multiplied by them. That is much
+    faster where sigma is large.
+
+    Args:
+        inputs (Tensor): (B, C, H, W).
+        sigma (float): Standard deviation in pixels.
+
+    Returns:
+        *Tensor*: In the same shape.
+
+    Examples::
+
+        >>> blurred(torch.ones(1, 3, 8, 8), sigma=10).shape
+        torch.Size([1, 3, 8, 8])
+    """
+    rows, columns = (_blur_matrix(n, sigma, inputs) for n in inputs.shape[2:])
+    return rows @ inputs @ columns.mT
+
+
+def _blur_matrix(n: int, sigma: float, like: Tensor) -> Tensor:
+    """Matrix (n, n) that blurs n values."""
+    # The picture is mirrored at its border, and can be only once.
+    reach = min(math.ceil(3 * sigma), n - 1)
+    one_each = torch.eye(n, dtype=like.dtype, device=like.device)
+    return gaussian_blur(one_each[None], [1, 2 * reach + 1], [sigma, sigma])[0]
+
+
+class EvidenceRemoval:
+    r"""Phi of Eq. 6, with a new alternative picture at every call.
+
+    With probability 1/2 the alternative is the picture under a strong blur, otherwise a
+    random colour with Gaussian noise: a network cannot get used to what is put in.
+
+    Args:
+        sigma (float, optional): Of the blur, in pixels. Default: 10
+        noise (float, optional): Standard deviation of the noise, as a share of the
+            range of a channel. Default: 0.2
+        limits (tuple[sequence of float, sequence of float], optional): Least and
+            greatest value of each channel, between which colours lie: for pictures
+            normalized by mean and standard deviation ``-mean / std`` and
+            ``(1 - mean) / std``. Default: None (those of each picture)
+
+    Examples::
+
+        >>> phi = EvidenceRemoval()
+        >>> generators = [torch.Generator().manual_seed(i) for i in range(2)]
+        >>> phi(torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32), generators).shape
+        torch.Size([2, 3, 32, 32])
+    """
+
+    def __init__(
+        self,
+        sigma: float = 10,
+        noise: float = 0.2,
+        limits: tuple[Sequence[float], Sequence[float]] | None = None,
+    ) -> None:
+        check_positive("sigma", sigma)
+        check_not_negative("noise", noise)
+        self.sigma, self.noise = float(sigma), float(noise)
+        self.limits = limits if limits is None else tuple(map(tuple, limits))
+
+    def __call__(
+        self, inputs: Tensor, masks: Tensor, generators: Sequence[Generator]
+    ) -> Tensor:
+        """Remove evidence.
+
+        Args:
+            inputs (Tensor): X, (B, C, H, W).
+            masks (Tensor): M, (B, 1, H, W) in [0, 1].
+            generators (sequence of Generator): One for each example, on the CPU.
+
+        Returns:
+            *Tensor*: Phi(X, M), in the shape and memory format of X.
+        """
+        return edited(inputs, masks, self.alternatives(inputs, generators))
+
+    @torch.no_grad()
+    def alternatives(self, inputs: Tensor, generators: Sequence[Generator]) -> Tensor:
+        """Draw alternative pictures.
+
+        Args:
+            inputs (Tensor): X, (B, C, H, W).
+            generators (sequence of Generator): One for each example, on the CPU; what
+                an example gets does not depend on the others.
+
+        Returns:
+            *Tensor*: A, in the shape and memory format of X.
+        """
+        low, high = self._limits(inputs)
+        drawn = torch.empty_like(inputs)
+        is_blurred = []
+        for i, generator in enumerate(generators):
+            coin, *color = torch.rand(1 + inputs.shape[1], generator=generator).tolist()
+            seed = int(torch.randint(2**62, (1,), generator=generator))
+            is_blurred.append(coin < 0.5)
+            if coin >= 0.5:
+                noise = torch.randn(
+                    inputs.shape[1:],
+                    generator=Generator(inputs.device).manual_seed(seed),
+                    device=inputs.device,
+                )
+                shade = torch.tensor(color, device=inputs.device)[:, None, None]
+                unit = (shade + self.noise * noise).to(inputs.dtype)
+                drawn[i] = low[i] + (high[i] - low[i]) * unit
+        chosen = torch.tensor(is_blurred, device=inputs.device)
+        drawn[chosen] = blurred(inputs[chosen], self.sigma)
+        return drawn
+
+    def _limits(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Least and greatest values (B, C, 1, 1)."""
+        if self.limits is None:
+            return inputs.amin((2, 3), True), inputs.amax((2, 3), True)
+        low, high = (
+            torch.tensor(values, dtype=inputs.dtype, device=inputs.device)
+            .view(1, -1, 1, 1)
+            .expand(*inputs.shape[:2], 1, 1)
+            for values in self.limits
+        )
+        return low, high

@@ -1,0 +1,366 @@
+"""The masking network: from a picture and a class to a mask, in one forward pass."""
+
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captum_ext._validation import check_integer
+from captum_ext.masking.checkpoints import load_file, save_file
+from captum_ext.masking.encoders import SmallEncoder, TorchvisionEncoder
+from captum_ext.masking.normalization import SharedBatchNorm
+
+__all__ = [
+    "FeatureFilter",
+    "MaskingNetwork",
+    "SelectedMasks",
+    "UpsamplingBlock",
+    "mask_of_channels",
+]
+
+
+class SelectedMasks(NamedTuple):
+    """What the network says of pictures and classes.
+
+    Attributes:
+        masks (Tensor): M_s at the size of the pictures, (B, 1, H, W) in [0, 1].
+        evidence (Tensor): The largest X_ij^T C_s of Eq. 7 for every class s, whose
+            sigmoid says whether the class is in the picture, (B, classes).
+    """
+
+    masks: Tensor
+    evidence: Tensor
+
+
+def mask_of_channels(channels: Tensor) -> Tensor:
+    r"""Eq. 8: the mask of two channels.
+
+    .. math:: M_s = \frac{|C_0|}{|C_0| + |C_1|}.
+
+    Args:
+        channels (Tensor): C_0 and C_1, (B, 2, h, w).
+
+    Returns:
+        *Tensor*: (B, 1, h, w) in [0, 1]; 0 where both channels are 0.
+
+    Examples::
+
+        >>> mask_of_channels(torch.tensor([3.0, -1.0]).view(1, 2, 1, 1))
+        tensor([[[[0.7500]]]])
+    """
+    sizes = channels.abs()
+    return sizes[:, :1] / sizes.sum(1, True).clamp_min(torch.finfo(sizes.dtype).tiny)
+
+
+class FeatureFilter(nn.Module):
+    r"""Eq. 7: weakens places that do not look like the class.
+
+    .. math:: Y_{ij} = X_{ij} \, \sigma(X_{ij}^T C_s).
+
+    Args:
+        n_classes (int): Number of classes.
+        channels (int): Channels of the maps X, the length of an embedding C_s.
+    """
+
+    def __init__(self, n_classes: int, channels: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_classes, channels)
+        # Long embeddings must not saturate the sigmoid from the start.
+        nn.init.normal_(self.embedding.weight, std=channels**-0.5)
+
+    def forward(self, X: Tensor, target: Tensor) -> Tensor:
+        """Y in the shape of X, (B, C, h, w)."""
+        C = self.embedding(target)
+        return X * torch.einsum("bchw,bc->bhw", X, C).sigmoid()[:, None]
+
+    def strongest(self, X: Tensor) -> Tensor:
+        """The largest X_ij^T C_s of each class, (B, classes)."""
+        C = self.embedding.weight
+        return torch.einsum("bchw,sc->bshw", X, C).amax((2, 3))
+
+
+class _Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions around a shortcut."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        n_inner = max(8, n_out // 4)
+        self.residual = nn.Sequential(
+            nn.Conv2d(n_in, n_inner, 1, bias=False),
+            SharedBatchNorm(n_inner),
+            nn.ReLU(),
+            nn.Conv2d(n_inner, n_inner, 3, padding=1, bias=False),
+            SharedBatchNorm(n_inner),
+            nn.ReLU(),
+            nn.Conv2d(n_inner, n_out, 1, bias=False),
+            SharedBatchNorm(n_out),
+        )
+
+    def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        return F.relu(shortcut + self.residual(x))
+
+
+class UpsamplingBlock(nn.Module):
+    """Doubles maps, puts the encoder's own beside them, and refines both.
+
+    The first bottleneck sees the upsampled maps and the encoder's; its shortcut are the
+    upsampled ones, which have the right number of channels already.
+
+    Args:
+        n_in (int): Channels of the coarse maps.
+        n_skip (int): Channels of the encoder's maps.
+        n_out (int): Channels of the result.
+        n_bottlenecks (int): Number of bottlenecks, at least 1.
+    """
+
+    def __init__(self, n_in: int, n_skip: int, n_out: int, n_bottlenecks: int) -> None:
+        super().__init__()
+        self.upsample = nn.ConvTranspose2d(n_in, n_out, 2, stride=2)
+        self.bottlenecks = nn.ModuleList(
+            _Bottleneck(n_out + n_skip if i == 0 else n_out, n_out)
+            for i in range(n_bottlenecks)
+        )
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Maps (B, n_out, h, w) at the size of the encoder's (B, n_skip, h, w)."""
+        x = self.upsample(x)
+        if x.shape[2:] != skip.shape[2:]:
+            # Strides that do not divide the picture's side.
+            x = F.interpolate(x, skip.shape[2:], mode="bilinear")
+        first, *others = self.bottlenecks
+        x = first(torch.cat([x, skip], 1), x)
+        for bottleneck in others:
+            x = bottleneck(x, x)
+        return x
+
+
+class MaskingNetwork(nn.Module):
+    r"""A network that sees a picture and a class and draws the mask of the class.
+
+    A U-Net: the encoder's coarsest maps go through the feature filter, which weakens
+    places that do not look like the class (Eq. 7); upsampling blocks then join them
+    with finer and finer maps of the encoder; the mask is made of two channels (Eq. 8)
+    and enlarged to the size of the picture. Print it to compare it with the paper's
+    Figure 4: ``strides`` and ``channels`` are those of the encoder's maps, the finest
+    first; ``widths`` are the channels behind each upsampling block, the coarsest first.
+
+    It is of use once it is trained, by
+    :func:`~captum_ext.masking.train_masking_network` or ``captum-ext train``.
+
+    Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
+    NeurIPS 2017; Section 4.
+
+    Args:
+        n_classes (int): Number of classes of the classifier.
+        encoder (str, optional): A classification model of torchvision, frozen, whose
+            maps of stride 4 and more are used; or "small", three blocks of five
+            convolutions that are trained along (Section 5.2), for pictures of 32 to
+            some hundred pixels. Default: "small"
+        encoder_weights (Mapping, optional): State dict of torchvision's model.
+            Default: None (random weights, and so of little use)
+        width (int, optional): Channels of the small encoder's first block, doubled by
+            each further one. Default: 32
+        channels (int, optional): Channels behind the first upsampling block, halved by
+            each further one. Default: None (three eighths of the encoder's coarsest
+            maps: 768 for ResNet-50, as in the paper; half of the small encoder's)
+        n_bottlenecks (int, optional): Bottlenecks in an upsampling block.
+            Default: None (3; 1 for the small encoder, as in the paper)
+        seed (int, optional): Of the initial weights. Default: 0
+
+    Raises:
+        ValueError: If an argument is out of its range, if there is no such encoder or
+            it has maps of fewer than two strides, or if its weights do not fit.
+
+    Examples::
+
+        >>> network = MaskingNetwork(n_classes=10, width=8)
+        >>> network.strides, network.channels, network.widths
+        ((2, 4, 8), (8, 16, 32), (16, 8))
+        >>> network(torch.rand(2, 3, 32, 32), torch.tensor([3, 7])).shape
+        torch.Size([2, 1, 32, 32])
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        encoder: str = "small",
+        encoder_weights: Mapping[str, Tensor] | None = None,
+        *,
+        width: int = 32,
+        channels: int | None = None,
+        n_bottlenecks: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        small = encoder == "small"
+        if small and encoder_weights is not None:
+            raise ValueError(
+                "encoder_weights must be None for the encoder 'small', which is "
+                "trained along, got some."
+            )
+        self.n_classes = check_integer("n_classes", n_classes, 2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(check_integer("seed", seed, 0, 2**64 - 1))
+            self.encoder: SmallEncoder | TorchvisionEncoder = (
+                SmallEncoder(check_integer("width", width, 1))
+                if small
+                else TorchvisionEncoder(encoder, encoder_weights)
+            )
+            if channels is None:
+                coarsest = self.encoder.channels[-1]
+                channels = coarsest // 2 if small else 3 * coarsest // 8
+            if n_bottlenecks is None:
+                n_bottlenecks = 1 if small else 3
+            self._settings = {
+                "n_classes": self.n_classes,
+                "encoder": encoder,
+                "width": width,
+                "channels": check_integer("channels", channels, 4),
+                "n_bottlenecks": check_integer("n_bottlenecks", n_bottlenecks, 1),
+            }
+            self._build_decoder(channels, n_bottlenecks)
+
+    def _build_decoder(self, n_first: int, n_bottlenecks: int) -> None:
+        *skips, coarsest = self.encoder.channels
+        self.widths = tuple(max(1, n_first // 2**i) for i in range(len(skips)))
+        self.feature_filter = FeatureFilter(self.n_classes, coarsest)
+        self.upsampling = nn.ModuleList(
+            UpsamplingBlock(n_in, n_skip, n_out, n_bottlenecks)
+            for n_in, n_skip, n_out in zip(
+                (coarsest, *self.widths), reversed(skips), self.widths
+            )
+        )
+        self.head = nn.Conv2d(self.widths[-1], 2, 1)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels between neighbouring places of the encoder's maps, finest first."""
+        return self.encoder.strides
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the encoder's maps, the finest first."""
+        return self.encoder.channels
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments that make a network of the same architecture."""
+        return dict(self._settings)
+
+    def extra_repr(self) -> str:
+        """What can be held against the paper's figure."""
+        return (
+            f"n_classes={self.n_classes}, strides={self.strides}, "
+            f"channels={self.channels}, widths={self.widths}"
+        )
+
+    def forward(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """Draw masks.
+
+        Args:
+            inputs (Tensor): Pictures (B, 3, H, W), normalized as for the classifier.
+            target (Tensor): A class for each, (B,) integers below ``n_classes``.
+
+        Returns:
+            *Tensor*: (B, 1, H, W) in [0, 1].
+        """
+        return self._draw(self.encoder(inputs), target, inputs)
+
+    def select(self, inputs: Tensor, target: Tensor) -> SelectedMasks:
+        """Draw masks, and say which classes the feature filter finds.
+
+        Args:
+            inputs (Tensor): Pictures (B, 3, H, W), normalized as for the classifier.
+            target (Tensor): A class for each, (B,) integers below ``n_classes``.
+
+        Returns:
+            *SelectedMasks*: Masks (B, 1, H, W) and evidence (B, classes).
+        """
+        maps = self.encoder(inputs)
+        evidence = self.feature_filter.strongest(maps[-1])
+        return SelectedMasks(self._draw(maps, target, inputs), evidence)
+
+    def _draw(self, encoded: Sequence[Tensor], target: Tensor, like: Tensor) -> Tensor:
+        *skips, coarsest = encoded
+        maps = self.feature_filter(coarsest, target)
+        for block, skip in zip(self.upsampling, reversed(skips)):
+            maps = block(maps, skip)
+        # The quotient in full precision, whatever a convolution is computed in.
+        small = mask_of_channels(self.head(maps).to(like.dtype))
+        return F.interpolate(small, like.shape[2:], mode="bilinear")
+
+    def save(self, path: str | Path, half: bool = False) -> None:
+        """Write architecture and weights into one file, whole or not at all.
+
+        Args:
+            path (str or Path): The file.
+            half (bool, optional): Whether weights are rounded to 16 bits, for a file
+                of half the size. Default: False
+
+        Raises:
+            OSError: If the file cannot be written; one of that name stays as it was.
+        """
+        dtype = torch.float16 if half else torch.float32
+        weights = {
+            key: value.to(dtype) if value.is_floating_point() else value
+            for key, value in self.state_dict().items()
+        }
+        save_file({"settings": self.settings, "network": weights}, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "MaskingNetwork":
+        """Read what :meth:`save` or a training wrote.
+
+        Args:
+            path (str or Path): A file of :meth:`save`, or a checkpoint.
+
+        Returns:
+            *MaskingNetwork*: In eval mode, on the CPU.
+
+        Raises:
+            ValueError: If there is no such file, or it is truncated or something else.
+
+        Examples::
+
+            >>> MaskingNetwork(n_classes=2, width=8).save("network.pt")
+            >>> MaskingNetwork.load("network.pt").n_classes
+            2
+        """
+        content = load_file(Path(path))
+        settings: Any = content.get("settings")
+        if isinstance(settings, dict) and "network" in settings:
+            settings = settings["network"]
+        try:
+            network = cls(**settings)
+        except TypeError:
+            raise ValueError(
+                f"path must be a file that MaskingNetwork.save wrote, got "
+                f"{str(path)!r}, which holds no settings of a network."
+            ) from None
+        network.fill(content.get("network"), f"path {str(path)!r}")
+        return network.eval()
+
+    def fill(self, weights: object, source: str) -> None:
+        """Take over weights of the same architecture.
+
+        Args:
+            weights (dict): A state dict.
+            source (str): Where it comes from, for messages.
+
+        Raises:
+            ValueError: If it is not of this architecture; nothing is taken over then.
+        """
+        expected = self.state_dict()
+        given = weights if isinstance(weights, dict) else {}
+        for key in [*expected, *(key for key in given if key not in expected)]:
+            shapes = [
+                tuple(w[key].shape) if key in w else "none" for w in (expected, given)
+            ]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"{source} must hold weights of this architecture, with {key} of "
+                    f"shape {shapes[0]}, got {shapes[1]}."
+                )
+        self.load_state_dict(given)

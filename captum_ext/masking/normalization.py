@@ -1,0 +1,66 @@
+"""Batch norm whose batch is that of all processes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+__all__ = ["SharedBatchNorm"]
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm that gives the same in one process and in many, on the CPU as well.
+
+    torch's ``SyncBatchNorm`` needs a GPU. Processes may have shares of unequal size.
+
+    Args:
+        channels (int): Channels of the maps.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, h, w), normalized; by running statistics in eval mode."""
+        shared = distributed.is_available() and distributed.is_initialized()
+        if not (self.training and shared and distributed.get_world_size() > 1):
+            return super().forward(x)
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
+        n = _sum_over_processes(values.new_tensor(len(x) * x.shape[2] * x.shape[3]))
+        mean = _sum_over_processes(values.sum((0, 2, 3))) / n
+        centred = values - mean[:, None, None]
+        variance = _sum_over_processes(centred.square().sum((0, 2, 3))) / n
+        with torch.no_grad():
+            self._follow(mean, variance * n / (n - 1))
+        scale = self.weight * (variance + self.eps).rsqrt()
+        normalized = centred * scale[:, None, None] + self.bias[:, None, None]
+        return normalized.to(x.dtype)
+
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Let the running statistics go on, as torch does."""
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum over processes; so is its gradient, for each has a part in all of them."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def _sum_over_processes(x: Tensor) -> Tensor:
+    total: Tensor = _SumOverProcesses.apply(x)
+    return total

@@ -1,0 +1,126 @@
+"""The figure of a refinement: from a poor map to a better one, and why."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from captum_ext.visualization.figures import PANEL_INCHES
+from captum_ext.visualization.maps import (
+    ArrayLike,
+    finite_array,
+    flat_map,
+    FloatArray,
+    read_picture,
+    rescaled,
+    robust_scale,
+)
+from captum_ext.visualization.painting import color_scale, overlay
+from captum_ext.visualization.panels import (
+    add_color_bar,
+    BAR_INCHES,
+    LABEL_SIZE,
+    panel_grid,
+    show,
+)
+
+__all__ = ["refinement_figure"]
+
+
+def refinement_figure(
+    picture: ArrayLike,
+    prior: ArrayLike | None,
+    refined: ArrayLike,
+    std: ArrayLike,
+    windows: ArrayLike,
+    scores: ArrayLike,
+) -> Figure:
+    r"""Draws the prior map, the windows tried, the refined map, and its doubt.
+
+    Maps are drawn as :func:`overlay_figure` draws them, each scaled by itself; the
+    scale stands below. Windows are outlined in the colour of their score, the strongest
+    last and on top. The last panel shows the posterior standard deviation, in the same
+    colours from zero upwards: where it is strong, nothing was tried nearby.
+
+    Args:
+        picture (Tensor or numpy.ndarray): One picture with values in [0, 1]: a tensor
+            of shape (3, H, W) or (1, H, W), or an array of shape (H, W, 3) or
+            (H, W, 1).
+        prior (Tensor or numpy.ndarray, optional): The map that was refined, a tensor
+            (C, h, w) or an array (h, w, C); None for none, and no panel.
+        refined (Tensor or numpy.ndarray): The refined map, a tensor (C, H, W) or an
+            array (H, W, C).
+        std (Tensor or numpy.ndarray): Its standard deviation, in the same form.
+        windows (Tensor or numpy.ndarray): First row and column of each window, and the
+            ones after the last, (N, 2, 2).
+        scores (Tensor or numpy.ndarray): What the windows scored, (N,).
+
+    Returns:
+        matplotlib.figure.Figure: Saving it is the caller's.
+
+    Raises:
+        TypeError: If an argument is neither a tensor nor an array.
+        ValueError: If the picture or a map has a shape that does not fit or holds NaN
+            or infinity; if the picture leaves [0, 1]; if windows and scores do not
+            belong together.
+
+    Examples::
+
+        >>> import torch
+        >>> from captum_ext.visualization import refinement_figure
+        >>> picture, refined = torch.rand(3, 64, 64), torch.randn(3, 64, 64)
+        >>> windows = torch.tensor([[[0, 0], [16, 16]], [[8, 20], [40, 52]]])
+        >>> figure = refinement_figure(
+        ...     picture, None, refined, refined.abs(), windows, torch.tensor([0.1, 0.7])
+        ... )
+    """
+    pixels = read_picture(picture, "picture")
+    size = pixels.shape[:2]
+    maps = {"refined map": flat_map(refined, size, "refined")}
+    if prior is not None:
+        maps = {"prior": flat_map(prior, size, "prior"), **maps}
+    doubt = flat_map(std, size, "std")
+    bounds, values = finite_array(windows, "windows"), finite_array(scores, "scores")
+    if bounds.shape != (len(values), 2, 2):
+        raise ValueError(
+            f"windows has shape {bounds.shape}, expected ({len(values)}, 2, 2): one for"
+            f" each of {len(values)} scores."
+        )
+    titles = ["picture", *maps, "standard deviation"]
+    titles.insert(-2, f"{len(values)} windows")
+    figure, panels = panel_grid(
+        titles, len(titles), size, PANEL_INCHES, below=0.22, right=BAR_INCHES
+    )
+    by_title = dict(zip(titles, panels))
+    show(by_title["picture"], pixels)
+    for title, each in maps.items():
+        scale = robust_scale(each)
+        show(by_title[title], overlay(pixels, rescaled(each, scale), True))
+        by_title[title].set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
+    tried = panels[-3]
+    show(tried, overlay(pixels, np.zeros(size), True))
+    scale = robust_scale(values)
+    colormap, norm = color_scale(True)
+    strengths = rescaled(values, scale)
+    for number in np.argsort(np.abs(values)):
+        tried.add_patch(_outline(bounds[number], colormap(norm(strengths[number]))))
+    tried.set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
+    scale = robust_scale(doubt)
+    show(panels[-1], overlay(pixels, rescaled(doubt, scale), False))
+    panels[-1].set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
+    add_color_bar(figure, panels, True, label="attribution / scale")
+    return figure
+
+
+def _outline(bounds: FloatArray, color: tuple[float, ...]) -> Rectangle:
+    """A window's frame, in a colour that the colour map would leave transparent."""
+    (top, left), (bottom, right) = bounds
+    return Rectangle(
+        (left - 0.5, top - 0.5),
+        right - left,
+        bottom - top,
+        fill=False,
+        edgecolor=color[:3],
+        linewidth=1.2,
+    )

@@ -1,0 +1,67 @@
+"""How Sphinx builds these pages: ``sphinx-build -W -b html docs docs/_build``.
+
+Neither building nor reading needs a network: MathJax and the styles are copied from
+installed packages.
+"""
+
+from sphinx.application import Sphinx
+
+import captum_ext
+
+project = "captum_ext"
+version = release = captum_ext.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx-mathjax-offline",
+]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = f"captum_ext {version}"
+html_show_copyright = False
+
+myst_enable_extensions = ["deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+add_module_names = False
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "inherited-members": False}
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+# Names of this package have to lead somewhere; those of others stay plain text, since
+# looking them up would need a network.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!captum_ext).*")]
+
+
+def separate_items(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Put the empty lines that reST wants before what Captum's docstrings list."""
+    for i in reversed(range(len(lines))):
+        if lines[i].lstrip().startswith("- **"):
+            lines.insert(i, "")
+
+
+def skip_fields(
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
+) -> bool:
+    """Leave out the fields of named tuples, which their docstrings describe."""
+    return skip or type(obj).__name__ == "_tuplegetter"
+
+
+def setup(app: Sphinx) -> None:
+    """Register what is above."""
+    app.connect("autodoc-skip-member", skip_fields)
+    # Before napoleon, whose priority is 500.
+    app.connect("autodoc-process-docstring", separate_items, priority=400)

@@ -1,0 +1,127 @@
+"""A small training of a masking network that can end itself at a chosen place."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.utils.data import Dataset
+
+from captum_ext.masking import MaskingNetwork, checkpoints, train_masking_network
+
+__all__ = [
+    "BlackBox",
+    "Place",
+    "SmallPictures",
+    "new_network",
+    "small_training",
+    "work",
+]
+
+N_STEPS = 12
+
+
+class Place(NamedTuple):
+    """Where a process ends, whichever comes first.
+
+    Attributes:
+        n_samples (int): Pictures that are still read.
+        n_files (int): Files that are still replaced; the next one is written and lies
+            there under its other name.
+    """
+
+    n_samples: int
+    n_files: int
+
+
+class BlackBox(nn.Module):
+    """Three classes by the mean colour of a picture; what can go wrong is inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 4 * self.dropout(self.norm(x)).mean((2, 3))
+
+
+class SmallPictures(Dataset[tuple[Tensor, int]]):
+    """A bright square of the class's colour, mirrored by the global generator."""
+
+    def __init__(self, n: int = 26, dtype: torch.dtype = torch.float32) -> None:
+        self.n, self.dtype = n, dtype
+        self.left = 10**9
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.left -= 1
+        generator = torch.Generator().manual_seed(index)
+        picture = 0.2 * torch.randn(3, 16, 16, generator=generator)
+        picture[index % 3, 2:8, 2:8] += 3
+        picture = picture.to(self.dtype)
+        return (picture.flip(2) if torch.rand(1) < 0.5 else picture), index % 3
+
+
+def new_network() -> MaskingNetwork:
+    return MaskingNetwork(3, width=8, seed=1)
+
+
+def small_training(
+    folder: Path | None, dtype: torch.dtype = torch.float32, **options: Any
+) -> MaskingNetwork:
+    """Twelve steps of eight pictures, in rounds of three steps."""
+    asked: dict[str, Any] = {
+        "network": new_network().to(dtype),
+        "black_box": BlackBox().to(dtype),
+        "dataset": SmallPictures(dtype=dtype),
+        "n_epochs": N_STEPS // 3,
+        "batch_size": 8,
+        "checkpoint_every": 2,
+        "seed": 3,
+    }
+    return train_masking_network(output=folder, **asked | options)
+
+
+def arm(place: Place, dataset: SmallPictures) -> None:
+    """From now on this process ends there."""
+    replace, left = os.replace, place.n_files
+    dataset.left = place.n_samples
+
+    def replace_or_die(*paths: Any) -> None:
+        nonlocal left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        replace(*paths)
+
+    checkpoints.os.replace = replace_or_die
+
+
+def work(
+    folder: Path,
+    place: Place | None,
+    rank: int,
+    world_size: int,
+    meeting: Path,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """The training in one of several processes, up to a place if one is given."""
+    torch.set_num_threads(1)
+    dataset = SmallPictures(dtype=dtype)
+    if place is not None:
+        arm(place, dataset)
+    if world_size > 1:
+        distributed.init_process_group(
+            "gloo", f"file://{meeting}", rank=rank, world_size=world_size
+        )
+    judged = SmallPictures(4, dtype)
+    small_training(folder, dtype, dataset=dataset, validation=judged)
+    if world_size > 1:
+        distributed.destroy_process_group()

@@ -1,0 +1,364 @@
+"""BOREx: the contract, Algorithm 2 written out, and what it refuses."""
+
+import pytest
+import torch
+from botorch.acquisition import UpperConfidenceBound
+from contract import AttributionContract, SmallNet, pictures
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_ext.attr import BOREx, LayerGradCamPlusPlus
+from captum_ext.attr.borex import prior_maps
+from captum_ext.surrogate import WindowGrid, WindowProcess
+from captum_ext.surrogate.acquisition import EXPLORATION
+
+
+class TestContractOfBOREx(AttributionContract):
+    takes_regions = False
+    # Smaller windows change the scores by less than bfloat16 can tell.
+    kwargs = {"n_iterations": 12, "mask_sizes": (6, 9)}
+
+    def explainer(self, forward_func, net):
+        return BOREx(forward_func)
+
+    def test_tuple_in_tuple_out(self):
+        net, x = SmallNet(), pictures()
+        one = self.attribute(net, (x,), target=1)
+        assert isinstance(one, tuple) and len(one) == 1
+        y = x[:, :1] - 0.5
+        two = self.attribute(lambda x, y: net(x + y), (x, y), target=1)
+        assert [maps.shape for maps in two] == [x.shape, y.shape]
+        assert torch.equal(two[0][:, :1], two[1])
+
+
+def slow_borex(f, x, prior, target, sides, n, beta, stride=4):
+    """Algorithm 2 for one picture: the process is fitted from scratch at each step."""
+    grid = WindowGrid(x.shape[2:], sides, (), stride)
+    tried: list[int] = []
+    scores: list[Tensor] = []
+    fitted = None
+    for i in range(n):
+        process = WindowProcess(grid, prior_maps([prior], 1, x.shape[2:]), n)
+        for window in tried:
+            process.expect(torch.tensor([window]))
+        process.observe(torch.tensor(scores, dtype=torch.float64).view(1, -1))
+        if i in (10, 20):
+            process.refit()
+            fitted = process.hyperparameters
+        if fitted is not None:
+            process.hyperparameters = fitted
+            process.condition()
+        u = process.mean if i == 0 else process.mean + beta * process.deviation
+        window = int(u.argmax())
+        m = 1 - grid.masks(torch.tensor(window))
+        flipped = 1 - m
+        s = f(x * flipped)[0, target] - f(x * m)[0, target]
+        s = (s + f(x)[0, target] - f(0 * x)[0, target]) / 2
+        tried.append(window)
+        scores.append(s.item())
+    return tried, scores
+
+
+def prior_of(x: Tensor, seed: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(len(x), 1, *x.shape[2:], generator=generator)
+
+
+def big_pictures(n: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(8)
+    return torch.rand(n, 3, 24, 28, generator=generator)
+
+
+def test_windows_are_those_of_algorithm_2():
+    net, x = SmallNet(), big_pictures()
+    tried, scores = slow_borex(net, x, prior_of(x), 1, (7, 11), 24, EXPLORATION)
+    grid = WindowGrid((24, 28), (7, 11), (), 4)
+    found = BOREx(net).attribute(
+        x,
+        prior_of(x),
+        target=1,
+        mask_sizes=(7, 11),
+        stride=4,
+        n_iterations=24,
+        acquisition="ucb",
+        return_posterior=True,
+    )
+    expected = torch.stack(grid.bounds(grid.parameters[tried]), 1)
+    assert torch.equal(found.windows[0], expected)
+    torch.testing.assert_close(
+        found.scores[0], torch.tensor(scores, dtype=torch.float64), atol=1e-6, rtol=0
+    )
+
+
+def evidence_of(size, seed: int = 0) -> Tensor:
+    """Two lumps that speak for the class and one against it."""
+    rows, columns = torch.meshgrid(*map(torch.arange, size), indexing="ij")
+    total = torch.zeros(size)
+    for (row, column), weight in zip(((10, 12), (30, 34), (12, 36)), (2, 1, -1.5)):
+        total += weight * torch.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 40)
+    return total
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
+
+
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("has_prior", [True, False])
+def test_recovers_the_map_of_an_additive_model(flip, has_prior):
+    """Also where the prior is wrong, and with the sign."""
+    evidence = evidence_of((40, 48))
+    x = torch.ones(1, 1, 40, 48)
+    prior = prior_of(x) if has_prior else None
+    maps = BOREx(lambda x: (x[:, 0] * evidence).sum((1, 2))).attribute(
+        x, prior, flip=flip, mask_sizes=(9, 13), acquisition="std", n_iterations=150
+    )
+    blurred = F.avg_pool2d(evidence[None], 11, 1, 5)
+    assert correlation(maps[0, 0], blurred) > 0.9
+
+
+def test_unit_is_that_of_the_score():
+    """A model with a large scale has the same windows' map, as much larger."""
+    net, x = SmallNet(), big_pictures()
+    small, large = (
+        BOREx(lambda x, s=s: s * net(x)).attribute(
+            x, target=1, n_iterations=30, mask_sizes=(7, 11), acquisition="std"
+        )
+        for s in (1, 1000)
+    )
+    torch.testing.assert_close(1000 * small, large, rtol=1e-2, atol=10)
+
+
+def test_large_score_of_a_window_makes_its_pixels_positive():
+    """In an additive model a window scores the sum of its pixels."""
+    x = torch.ones(1, 1, 20, 20)
+    inside = torch.zeros(20, 20)
+    inside[4:10, 4:10] = 1 / 36
+    found = BOREx(lambda x: (x[:, 0] * inside).sum((1, 2))).attribute(
+        x, mask_sizes=(6,), stride=2, n_iterations=60, return_posterior=True
+    )
+    for (start, stop), score in zip(found.windows[0].tolist(), found.scores[0]):
+        box = inside[start[0] : stop[0], start[1] : stop[1]]
+        assert score.item() == pytest.approx(box.sum().item(), abs=1e-5)
+    assert found.attributions[0, 0, 4:10, 4:10].mean() > found.attributions.mean()
+
+
+def test_steps_are_full_batches():
+    """2 q pictures of each example a step, all and nothing of it beforehand."""
+    sizes = []
+    net, x = SmallNet(), pictures(2)
+
+    def watching(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return net(x)
+
+    kwargs = {"target": 1, "n_iterations": 10, "perturbations_per_eval": 100}
+    BOREx(watching).attribute(x, windows_per_step=4, **kwargs)
+    assert sizes == [4, 16, 16, 8]
+    sizes.clear()
+    BOREx(watching).attribute(x[:1], **kwargs)
+    assert sizes == [2] * 11
+    sizes.clear()
+    BOREx(watching).attribute(x[:1], flip=False, **kwargs)
+    assert sizes == [1] * 11
+
+
+def test_several_windows_a_step_find_nearly_the_same_map():
+    net, x = SmallNet(), big_pictures()
+    one, four = (
+        BOREx(net).attribute(
+            x,
+            prior_of(x),
+            target=1,
+            mask_sizes=(7, 11),
+            n_iterations=120,
+            windows_per_step=q,
+        )
+        for q in (1, 4)
+    )
+    assert not torch.equal(one, four)
+    assert correlation(one, four) > 0.9
+
+
+def test_constant_prior_says_nothing():
+    net, x = SmallNet(), pictures()
+    maps = [
+        BOREx(net).attribute(x, prior, target=1, n_iterations=5)
+        for prior in (None, torch.full((3, 1, 4, 4), 7.0), torch.zeros(3, 2, 12, 14))
+    ]
+    torch.testing.assert_close(maps[0], maps[1])
+    torch.testing.assert_close(maps[0], maps[2])
+
+
+def test_prior_s_scale_and_channels_do_not_matter_but_its_place_does():
+    net, x = SmallNet(), pictures()
+    prior = prior_of(x)
+    forms = [prior, 1e4 * prior, prior.expand(-1, 3, -1, -1), (prior, prior)]
+    forms += [lambda inputs, target: prior, prior.flip(3)]
+    maps = [BOREx(net).attribute(x, p, target=1, n_iterations=5) for p in forms]
+    for same in maps[1:-1]:
+        torch.testing.assert_close(maps[0], same, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(maps[0], maps[-1])
+
+
+def test_prior_from_an_attribution_and_a_layer():
+    net, x = SmallNet(), pictures()
+    layer = LayerGradCamPlusPlus(net, net.relu)
+    asked = BOREx(net).attribute(x, layer.attribute, target=[0, 1, 2], n_iterations=5)
+    given = layer.attribute(x, target=[0, 1, 2])
+    expected = BOREx(net).attribute(x, given, target=[0, 1, 2], n_iterations=5)
+    torch.testing.assert_close(asked, expected)
+    coarse = F.avg_pool2d(given, 2)
+    maps = BOREx(net).attribute(x, coarse, target=[0, 1, 2], n_iterations=5)
+    assert maps.shape == x.shape
+
+
+@pytest.mark.parametrize("prior", [True, False])
+def test_video(prior):
+    """The map follows what moves."""
+    frames = torch.zeros(8, 20, 20)
+    for t in range(8):
+        frames[t, 6:12, 2 * t : 2 * t + 6] = 1
+    x = torch.ones(1, 2, 8, 20, 20)
+    found = BOREx(lambda x: (x[:, 0] * frames).mean((1, 2, 3))).attribute(
+        x,
+        frames[None, None] if prior else None,
+        mask_sizes=(5, 8),
+        durations=(2, 4),
+        n_iterations=150,
+        acquisition="std",
+        return_posterior=True,
+    )
+    assert found.attributions.shape == found.std.shape == x.shape
+    assert found.windows.shape == (1, 150, 2, 3)
+    assert correlation(found.attributions[0, 0], frames) > 0.5
+    first, last = found.attributions[0, 0, 0], found.attributions[0, 0, -1]
+    assert correlation(first, frames[0]) > correlation(first, frames[-1])
+    assert correlation(last, frames[-1]) > correlation(last, frames[0])
+
+
+def test_posterior():
+    net, x = SmallNet(), pictures()
+    few, many = (
+        BOREx(net).attribute(
+            x, target=1, n_iterations=n, acquisition="std", return_posterior=True
+        )
+        for n in (3, 40)
+    )
+    assert torch.equal(few.windows, many.windows[:, :3])
+    torch.testing.assert_close(few.scores, many.scores[:, :3])
+    assert many.std.shape == x.shape and (many.std > 0).all()
+    plain = BOREx(net).attribute(x, target=1, n_iterations=3, acquisition="std")
+    assert torch.equal(few.attributions, plain)
+
+
+def test_one_number_a_batch():
+    """Captum's convention: windows in common, and one map."""
+    net, x = SmallNet(), pictures()
+    kwargs = {"n_iterations": 6, "return_posterior": True}
+    found = BOREx(lambda x: net(x)[:, 1].mean()).attribute(x, prior_of(x), **kwargs)
+    assert found.attributions.shape == (1, 3, 12, 14)
+    assert found.windows.shape == (1, 6, 2, 2)
+    alone = BOREx(lambda x: net(x)[:, 1].mean()).attribute(x[:1], **kwargs)
+    expected = BOREx(net).attribute(x[:1], target=1, **kwargs)
+    torch.testing.assert_close(alone.attributions, expected.attributions)
+
+
+def test_botorch_acquisition_is_the_named_one():
+    net, x = SmallNet(), pictures(2)
+    kwargs = {"target": 1, "n_iterations": 14, "return_posterior": True}
+    named = BOREx(net).attribute(x, prior_of(x), acquisition="ucb", **kwargs)
+    built = BOREx(net).attribute(
+        x,
+        prior_of(x),
+        acquisition=lambda m: UpperConfidenceBound(m, beta=EXPLORATION**2),
+        **kwargs,
+    )
+    assert torch.equal(named.windows, built.windows)
+
+
+def test_progress_counts_the_windows(capsys):
+    BOREx(SmallNet()).attribute(
+        pictures(), target=1, n_iterations=5, show_progress=True
+    )
+    shown = capsys.readouterr().err
+    assert "BOREx windows" in shown and "5/5" in shown
+
+
+def test_integer_inputs():
+    x = torch.randint(0, 255, (2, 3, 12, 14), dtype=torch.uint8)
+    net = SmallNet()
+    maps = BOREx(lambda x: net(x / 255)).attribute(x, target=1, n_iterations=4)
+    assert maps.shape == x.shape and maps.dtype == torch.float32
+
+
+WRONG = [
+    ({"mask_sizes": (13,)}, ValueError, "mask_sizes must be at most 12, got 13"),
+    ({"mask_sizes": ()}, ValueError, "mask_sizes must hold at least one number"),
+    ({"mask_sizes": 5}, TypeError, "mask_sizes must be a sequence of ints, got int"),
+    ({"durations": (2,)}, ValueError, "durations must be None unless inputs are video"),
+    ({"prior": torch.rand(2, 1, 12, 14)}, ValueError, "prior must have .* 3 maps"),
+    ({"prior": torch.rand(3, 12, 14)}, ValueError, "prior must have 4 axes"),
+    (
+        {"prior": torch.full((3, 1, 4, 4), torch.nan)},
+        ValueError,
+        "prior must be finite",
+    ),
+    ({"prior": "rise"}, TypeError, "prior must be one tensor or a tuple of one"),
+    ({"acquisition": "lcb"}, ValueError, "acquisition must be one of 'ucb'"),
+    ({"weighting": "area"}, ValueError, "weighting must be one of 'window', 'mean'"),
+    ({"n_iterations": 0}, ValueError, "n_iterations must be at least 1"),
+    ({"windows_per_step": 0}, ValueError, "windows_per_step must be at least 1"),
+    ({"stride": 0}, ValueError, "stride must be at least 1"),
+    ({"seed": -1}, ValueError, "seed must be at least 0"),
+    ({"perturbations_per_eval": 0}, ValueError, "perturbations_per_eval must be"),
+    ({"target": [1, 2]}, ValueError, "target must hold one index"),
+    ({"baselines": torch.nan}, ValueError, "baselines must be finite"),
+]
+
+
+@pytest.mark.parametrize("wrong, error, message", WRONG)
+def test_bad_input_is_refused_before_any_pass(wrong, error, message):
+    def never(x: Tensor) -> Tensor:
+        raise AssertionError("called")
+
+    with pytest.raises(error, match=message):
+        BOREx(never).attribute(pictures(), **{"target": 1, **wrong})
+
+
+@pytest.mark.parametrize(
+    "inputs", [torch.rand(3, 5), (torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 9))]
+)
+def test_inputs_of_other_kinds_are_refused(inputs):
+    with pytest.raises(ValueError, match="inputs must be .* all of one size, got"):
+        BOREx(SmallNet()).attribute(inputs, target=1)
+
+
+@pytest.mark.parametrize(
+    "acquisition, message",
+    [
+        (lambda m: lambda X: X[:, 0], r"one number for each of the \d+ windows .* got"),
+        (lambda m: lambda X: X[:5, 0, 0], r"one number for each .* got \(5,\)"),
+        (lambda m: lambda X: 1.0, "one number for each"),
+        (lambda m: lambda X: X[:, 0, 0] * torch.nan, "acquisition must give finite"),
+    ],
+)
+def test_acquisition_of_the_wrong_shape_is_refused(acquisition, message):
+    with pytest.raises(ValueError, match=message):
+        BOREx(SmallNet()).attribute(pictures(), target=1, acquisition=acquisition)
+
+
+def test_scores_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="forward_func must return finite scores"):
+        BOREx(lambda x: x.mean((1, 2, 3)) * torch.nan).attribute(pictures())
+
+
+def test_fit_that_fails_warns_and_gives_a_map(monkeypatch):
+    def fails(covariance: Tensor, residuals: Tensor) -> Tensor:
+        return torch.full(covariance.shape[:-2], torch.nan)
+
+    net, x = SmallNet(), pictures()
+    monkeypatch.setattr("captum_ext.surrogate.hyperparameters.log_evidence", fails)
+    with pytest.warns(UserWarning, match="could not be fitted"):
+        maps = BOREx(net).attribute(x, target=1, n_iterations=12)
+    assert torch.isfinite(maps).all()

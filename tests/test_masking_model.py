@@ -1,0 +1,144 @@
+"""MaskingModel and IterativeMask as drop-in attributions."""
+
+import pytest
+import torch
+from contract import AttributionContract, SmallNet, pictures
+from torch import nn
+
+from captum_ext.attr import IterativeMask, MaskingModel
+from captum_ext.masking import EvidenceRemoval, MaskingNetwork, SaliencyObjective
+from captum_ext.zoo import load, sign_scene
+
+
+class TestIterativeMask(AttributionContract):
+    takes_baselines = takes_tuples = takes_chunks = takes_regions = False
+    # On so small a network area would outweigh what the scores say.
+    kwargs = {"n_steps": 8, "objective": SaliencyObjective((10, 1e-5, 5, 0.3))}
+
+    def explainer(self, forward_func, net):
+        return IterativeMask(forward_func)
+
+
+class TestMaskingModel(AttributionContract):
+    """The network stands for the classifier that the contract explains."""
+
+    takes_baselines = takes_tuples = takes_chunks = takes_regions = False
+    takes_seed = False
+    network = MaskingNetwork(n_classes=3, width=8).eval()
+
+    def explainer(self, forward_func, net):
+        return MaskingModel(self.network)
+
+    @pytest.mark.skip("classes are an argument of the network")
+    def test_no_target_for_one_number_an_example(self):
+        pass
+
+    @pytest.mark.skip("the classifier is not called")
+    def test_additional_forward_args_follow_their_example(self):
+        pass
+
+    @pytest.mark.skip("the classifier is not called")
+    def test_memory_format_is_kept_and_does_not_matter(self):
+        pass
+
+    def test_nothing_is_left_behind(self):
+        network = MaskingNetwork(n_classes=3, width=8).train()
+        before = {k: v.clone() for k, v in network.state_dict().items()}
+        x = pictures().requires_grad_()
+        maps = MaskingModel(network).attribute(x, target=1)
+        assert network.training and not maps.requires_grad and x.grad is None
+        for key, value in network.state_dict().items():
+            assert torch.equal(value, before[key])
+        assert all(p.grad is None and p.requires_grad for p in network.parameters())
+
+    def test_nothing_is_left_behind_by_an_exception(self):
+        network = MaskingNetwork(n_classes=3, width=8).eval()
+
+        def fail(*_):
+            raise KeyError("from the network")
+
+        network.head.forward = fail
+        with pytest.raises(KeyError, match="from the network"):
+            MaskingModel(network).attribute(pictures(), target=1)
+        assert torch.is_grad_enabled()
+
+    def test_map_is_the_mask(self):
+        x, target = pictures(), torch.tensor([2, 0, 1])
+        maps = MaskingModel(self.network).attribute(x, target=target)
+        with torch.no_grad():
+            masks = self.network(x, target)
+        assert torch.equal(maps, masks.expand_as(x))
+        assert maps.min() >= 0 and maps.max() <= 1
+
+    @pytest.mark.parametrize(
+        "target",
+        [None, 3, -1, [0, 1, 3], (0, 1), [(0, 1)] * 3, torch.tensor([0, 1, 9])],
+    )
+    def test_target_beyond_the_embedding(self, target):
+        with pytest.raises(ValueError, match="target must be a class from 0 to 2"):
+            MaskingModel(self.network).attribute(pictures(), target=target)
+
+    def test_inputs_and_networks_that_do_not_fit(self):
+        with pytest.raises(ValueError, match="inputs must be pictures with 3 channels"):
+            MaskingModel(self.network).attribute(torch.rand(1, 1, 8, 8), target=0)
+        with pytest.raises(ValueError, match="inputs must be one tensor of pictures"):
+            MaskingModel(self.network).attribute(torch.rand(1, 3), target=0)
+        with pytest.raises(TypeError, match="network must be a MaskingNetwork"):
+            MaskingModel(SmallNet())
+
+
+class QuarterNet(nn.Module):
+    """Two probabilities; the first is high where the upper left quarter is bright."""
+
+    def forward(self, x):
+        logit = 20 * (x[:, :, :8, :8].mean((1, 2, 3)) - 0.5)
+        return torch.stack([logit, -logit], 1).softmax(1)
+
+
+def test_iterative_mask_finds_what_the_score_is_made_of():
+    x = torch.ones(1, 3, 16, 16)
+    objective = SaliencyObjective(
+        evidence_removal=EvidenceRemoval(limits=([0] * 3, [1] * 3))
+    )
+    mask = IterativeMask(QuarterNet()).attribute(x, 0, objective=objective)[0, 0]
+    inside = mask[:8, :8].mean()
+    outside = (mask.sum() - 64 * inside) / 192
+    # Where evidence counts, the mask is drawn to it; elsewhere only the area counts.
+    assert inside > 3 * outside
+
+
+def test_iterative_mask_lowers_its_objective():
+    """Its last mask is better than its first, under pictures it has not seen."""
+    entry, scene = load("signs"), sign_scene(3)
+    x = ((scene.picture - 0.5) / 0.25)[None]
+    objective = SaliencyObjective()
+
+    def probabilities(pictures):
+        return entry.model(pictures).softmax(1)
+
+    totals = []
+    for n_steps in (1, 60):
+        mask = IterativeMask(probabilities).attribute(
+            x, scene.label, n_steps=n_steps, objective=objective
+        )
+        generators = [torch.Generator().manual_seed(100 + i) for i in range(8)]
+        with torch.no_grad():
+            terms = objective(
+                entry.model,
+                x.repeat(8, 1, 1, 1),
+                mask[:, :1].repeat(8, 1, 1, 1),
+                torch.full((8,), scene.label),
+                generators,
+            )
+        totals.append(float(terms.total.mean()))
+    assert totals[1] < 0.8 * totals[0]
+
+
+def test_iterative_mask_refuses_what_is_no_probability():
+    x = torch.rand(1, 3, 8, 8)
+    with pytest.raises(ValueError, match="must return probabilities"):
+        IterativeMask(lambda x: 5 + x.mean((1, 2, 3))).attribute(x)
+    with pytest.raises(ValueError, match="without a gradient"):
+        IterativeMask(lambda x: torch.full((len(x),), 0.5)).attribute(x)
+    with pytest.raises(ValueError, match="one number for each of the 2 examples"):
+        IterativeMask(lambda x: x.mean().sigmoid()).attribute(x)

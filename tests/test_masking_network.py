@@ -1,0 +1,191 @@
+"""The masking network: its shapes, its formulas, and the files it is kept in."""
+
+import pytest
+import torch
+from torch import nn
+
+from captum_ext.masking import MaskingNetwork
+from captum_ext.masking.encoders import TorchvisionEncoder
+from captum_ext.masking.normalization import SharedBatchNorm
+from captum_ext.masking.network import FeatureFilter, mask_of_channels
+
+SCALES = {
+    "resnet50": ((4, 8, 16, 32), (256, 512, 1024, 2048), (768, 384, 192)),
+    "mobilenet_v2": ((4, 8, 16, 32), (144, 192, 576, 1280), (480, 240, 120)),
+    "squeezenet1_0": ((4, 8, 16), (256, 512, 1000), (375, 187)),
+}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_torchvision_encoders(name):
+    strides, channels, widths = SCALES[name]
+    network = MaskingNetwork(5, name)
+    assert (network.strides, network.channels) == (strides, channels)
+    assert network.widths == widths
+    x = torch.rand(1, 3, 96, 72)
+    masks = network(x, torch.tensor([4]))
+    assert masks.shape == (1, 1, 96, 72)
+    assert masks.min() >= 0 and masks.max() <= 1
+    # The figure's words can be found in the printed network.
+    for word in ("strides", "channels", "FeatureFilter", "UpsamplingBlock"):
+        assert word in repr(network)
+
+
+def test_kept_maps_are_those_of_the_model_itself():
+    """ResNet's scales: the input of each stage is the output of the one before."""
+    from torchvision.models import get_model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = get_model("resnet18", weights=None).eval()
+    encoder = TorchvisionEncoder("resnet18", model.state_dict())
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        h = model.maxpool(model.relu(model.bn1(model.conv1(x))))
+        for maps, stage in zip(encoder(x), (1, 2, 3, 4)):
+            h = getattr(model, f"layer{stage}")(h)
+            torch.testing.assert_close(maps, h)
+
+
+def test_frozen_encoder_stays_as_it_is():
+    network = MaskingNetwork(3, "squeezenet1_0", channels=16)
+    before = {k: v.clone() for k, v in network.encoder.state_dict().items()}
+    network.train()
+    assert network.training
+    assert not any(module.training for module in network.encoder.modules())
+    masks = network(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]))
+    masks.sum().backward()
+    for name, parameter in network.named_parameters():
+        assert (parameter.grad is None) == name.startswith("encoder")
+    for key, value in network.encoder.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_small_encoder_is_the_paper_s_cifar_variant():
+    network = MaskingNetwork(10)
+    convolutions = [
+        [m for m in block.modules() if isinstance(m, nn.Conv2d)]
+        for block in network.encoder.blocks
+    ]
+    assert [len(block) for block in convolutions] == [5, 5, 5]
+    assert [len(block.bottlenecks) for block in network.upsampling] == [1, 1]
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_normalization_is_torch_s_in_one_process():
+    x = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    one, other = SharedBatchNorm(4), nn.BatchNorm2d(4)
+    assert torch.equal(one(x), other(x))
+    assert torch.equal(one.running_var, other.running_var)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (9, 8)])
+def test_pictures_of_any_size(size):
+    network = MaskingNetwork(4, width=8)
+    masks = network(torch.rand(2, 3, *size), torch.tensor([0, 3]))
+    assert masks.shape == (2, 1, *size) and torch.isfinite(masks).all()
+
+
+@torch.no_grad()
+def test_example_does_not_depend_on_its_batch():
+    network = MaskingNetwork(4, width=8).eval()
+    x, target = torch.rand(3, 3, 32, 32), torch.tensor([0, 3, 1])
+    together = network(x, target)
+    for i in range(3):
+        alone = network(x[i : i + 1], target[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_feature_filter_by_hand():
+    """Eq. 7 at two places, with sigmoid(log 3) = 3/4."""
+    feature_filter = FeatureFilter(n_classes=2, channels=2)
+    log3 = float(torch.tensor(3.0).log())
+    with torch.no_grad():
+        feature_filter.embedding.weight.copy_(torch.tensor([[9.0, 9.0], [log3, 0.0]]))
+    X = torch.tensor([[1.0, 0.0], [4.0, 5.0]]).view(1, 2, 1, 2)
+    Y = feature_filter(X, torch.tensor([1]))
+    expected = torch.tensor([[45.0, log3]])
+    torch.testing.assert_close(feature_filter.strongest(X), expected)
+    expected = torch.tensor([[0.75, 0.0], [3.0, 2.5]]).view(1, 2, 1, 2)
+    torch.testing.assert_close(Y, expected)
+
+
+def test_mask_of_channels_by_hand():
+    channels = torch.tensor([[3.0, -1.0, 0.0, 0.0], [-1.0, -1.0, 2.0, 0.0]])
+    masks = mask_of_channels(channels.view(1, 2, 2, 2))
+    assert masks.flatten().tolist() == [0.75, 0.5, 0.0, 0.0]
+
+
+def test_seed_makes_the_network_and_touches_nothing_else():
+    state = torch.get_rng_state()
+    one, same, other = (MaskingNetwork(3, width=8, seed=s) for s in (1, 1, 2))
+    assert torch.equal(state, torch.get_rng_state())
+    pairs = zip(one.state_dict().values(), same.state_dict().values())
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not torch.equal(one.head.weight, other.head.weight)
+
+
+@pytest.mark.parametrize("encoder", ["small", "squeezenet1_0"])
+def test_a_file_holds_all_of_a_network(encoder, tmp_path):
+    network = MaskingNetwork(3, encoder, width=8, channels=16, seed=5)
+    network.save(tmp_path / "network.pt")
+    loaded = MaskingNetwork.load(tmp_path / "network.pt")
+    assert loaded.settings == network.settings and not loaded.training
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[key])
+
+
+def test_half_precision_makes_half_the_file_and_nearly_the_same_weights(tmp_path):
+    network = MaskingNetwork(3, width=16)
+    network.save(tmp_path / "full.pt")
+    network.save(tmp_path / "half.pt", half=True)
+    sizes = [(tmp_path / f"{name}.pt").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = MaskingNetwork.load(tmp_path / "half.pt")
+    assert next(loaded.parameters()).dtype == torch.float32
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(
+            loaded.state_dict()[key], value, rtol=2**-11, atol=2**-25
+        )
+
+
+def test_files_that_are_no_network(tmp_path):
+    network = MaskingNetwork(3, width=8)
+    path = tmp_path / "network.pt"
+    network.save(path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:-1], b"", b"no network"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="truncated or something else"):
+            MaskingNetwork.load(path)
+    torch.save(network.state_dict(), path)
+    with pytest.raises(ValueError, match="holds no settings of a network"):
+        MaskingNetwork.load(path)
+    with pytest.raises(ValueError, match="existing file"):
+        MaskingNetwork.load(tmp_path / "missing.pt")
+    torch.save({"settings": network.settings | {"width": 16}, "network": {}}, path)
+    with pytest.raises(ValueError, match="weights of this architecture"):
+        MaskingNetwork.load(path)
+
+
+def test_weights_of_another_architecture_change_nothing():
+    network = MaskingNetwork(3, width=8)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    for other in (MaskingNetwork(4, width=8), MaskingNetwork(3, width=16)):
+        with pytest.raises(ValueError, match="with .* of shape .*, got"):
+            network.fill(other.state_dict(), "path")
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_arguments_that_make_no_network():
+    with pytest.raises(ValueError, match="maps of at least two strides"):
+        MaskingNetwork(3, "vit_b_16")
+    with pytest.raises(ValueError, match="'small' or a model of torchvision"):
+        MaskingNetwork(3, "resnet5000")
+    with pytest.raises(ValueError, match="n_classes must be at least 2"):
+        MaskingNetwork(1)
+    with pytest.raises(ValueError, match="encoder_weights must have .* got none"):
+        MaskingNetwork(3, "squeezenet1_0", {})
+    with pytest.raises(ValueError, match="encoder_weights must be None"):
+        MaskingNetwork(3, "small", {})

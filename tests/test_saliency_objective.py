@@ -1,0 +1,211 @@
+"""Eq. 4 to 6: by hand, by finite differences, and where each term applies."""
+
+import math
+
+import pytest
+import torch
+from torch import Generator, nn
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from captum_ext.masking import EvidenceRemoval, SaliencyObjective
+from captum_ext.masking.evidence import blurred, edited
+from captum_ext.masking.objective import total_variation
+
+
+def generators(n: int, seed: int = 0) -> list[Generator]:
+    return [Generator().manual_seed(seed + i) for i in range(n)]
+
+
+class GivenEvidence(EvidenceRemoval):
+    """Phi with an alternative picture of zeros."""
+
+    def alternatives(self, inputs, generators):
+        return torch.zeros_like(inputs)
+
+
+class SumNet(nn.Module):
+    """Two classes; the first has the odds exp(sum of the pixels)."""
+
+    def forward(self, x):
+        total = x.sum((1, 2, 3))
+        return torch.stack([total, torch.zeros_like(total)], 1)
+
+
+@pytest.mark.parametrize("pixels, smoothness, area", [(1, 15, 5e-4), (1e4, 1.5e-3, 5)])
+def test_a_case_worked_by_hand(pixels, smoothness, area):
+    """A mask ((0, 1), (1/2, 1/2)): TV = 1 + 0 + 1/4 + 1/4 = 3/2, AV = 1/2."""
+    X = torch.tensor([[[[9.0, math.log(3)], [0.0, 0.0]]]])
+    M = torch.tensor([[[[0.0, 1.0], [0.5, 0.5]]]])
+    objective = SaliencyObjective(pixels=pixels, evidence_removal=GivenEvidence())
+    terms = objective(SumNet(), X, M, torch.tensor([0]), generators(1))
+    # Preserved: log 3, so f = 3/4. Destroyed: 9, so f = 1 / (1 + exp(-9)).
+    assert float(terms.smoothness) == pytest.approx(smoothness)
+    assert float(terms.area) == pytest.approx(area)
+    assert float(terms.preservation) == pytest.approx(math.log(4 / 3))
+    destroyed = 1 / (1 + math.exp(-9))
+    assert float(terms.destruction) == pytest.approx(5 * destroyed**0.3)
+    assert float(terms.selection) == 0
+    expected = smoothness + area + math.log(4 / 3) + 5 * destroyed**0.3
+    assert float(terms.total) == pytest.approx(expected)
+
+
+def test_total_variation_of_an_enlarged_mask():
+    """A ramp keeps its TV when the picture is twice as large."""
+    ramp = torch.linspace(0, 1, 65).expand(1, 1, 65, 65)
+    fine = torch.linspace(0, 1, 129).expand(1, 1, 129, 129)
+    # 65 rows of 64 steps of 1/64, and 129 of 128.
+    torch.testing.assert_close(total_variation(ramp), torch.tensor([65 / 64]))
+    torch.testing.assert_close(total_variation(fine), torch.tensor([129 / 128]))
+
+
+def test_gradient_is_that_of_finite_differences():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 3)
+        ).double()
+    generator = Generator().manual_seed(1)
+    X, M = (
+        torch.rand(3, c, 6, 6, dtype=torch.double, generator=generator) for c in (3, 1)
+    )
+    target, labels = torch.tensor([0, 1, 2]), torch.tensor([0, 2, 2])
+    objective = SaliencyObjective()
+
+    def every_term(masks):
+        terms = objective(net, X, masks, target, generators(3), labels)
+        return torch.stack(terms[:4])
+
+    assert torch.autograd.gradcheck(every_term, M.requires_grad_())
+
+
+def test_fake_class_counts_its_area_alone():
+    """No other term, no gradient from one, and the classifier does not see it."""
+    seen = []
+
+    def black_box(x):
+        seen.append(len(x))
+        return SumNet()(x)
+
+    # A sum of some tenths, at which no probability is sure.
+    x = 0.01 * torch.rand(3, 3, 8, 8, generator=Generator().manual_seed(0))
+    masks = torch.rand(3, 1, 8, 8, generator=Generator().manual_seed(1))
+    masks.requires_grad_()
+    target, labels = torch.tensor([1, 0, 1]), torch.tensor([0, 0, 0])
+    objective = SaliencyObjective()
+    terms = objective(black_box, x, masks, target, generators(3), labels)
+    assert seen == [2]
+    for name in ("smoothness", "preservation", "destruction"):
+        each = getattr(terms, name)
+        assert each[0] == each[2] == 0 and each[1] != 0
+        (gradient,) = torch.autograd.grad(each.sum(), masks, retain_graph=True)
+        assert (gradient[0] == 0).all() and (gradient[2] == 0).all()
+        assert (gradient[1] != 0).any()
+    (gradient,) = torch.autograd.grad(terms.total.sum(), masks)
+    torch.testing.assert_close(gradient[0], torch.full((1, 8, 8), 10 / 64))
+    seen.clear()
+    every = objective(black_box, x, masks, target, generators(3), 1 - target)
+    assert not seen
+    torch.testing.assert_close(every.total, every.area)
+
+
+def test_selection_by_hand():
+    """-log of the right class's sigmoid, and the mean of the others' -log(1 - it)."""
+    log3 = math.log(3)
+    evidence = torch.tensor([[log3, 0.0, -log3], [log3, -log3, 0.0]])
+    x, masks = torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4)
+    target, labels = torch.tensor([0, 0]), torch.tensor([0, 2])
+    objective = SaliencyObjective(selection_weight=2)
+    terms = objective(SumNet(), x, masks, target, generators(2), labels, evidence)
+    two, four, third = math.log(2), math.log(4), math.log(4 / 3)
+    expected = [third + (two + third) / 2, two + (four + third) / 2]
+    torch.testing.assert_close(terms.selection, 2 * torch.tensor(expected))
+
+
+def test_probabilities_that_vanish_have_gradients():
+    """f = exp(-1000) is zero as a number; its logarithm is not."""
+    x = torch.full((1, 1, 10, 10), -10.0)
+    masks = torch.ones(1, 1, 10, 10).requires_grad_()
+    objective = SaliencyObjective(evidence_removal=GivenEvidence())
+    terms = objective(SumNet(), x, masks, torch.tensor([0]), generators(1))
+    assert terms.preservation.item() == pytest.approx(1000)
+    (gradient,) = torch.autograd.grad(terms.total.sum(), masks)
+    assert torch.isfinite(gradient).all()
+
+
+# Evidence removal
+
+
+def test_phi_keeps_and_replaces():
+    X, A = torch.rand(2, 3, 5, 5), torch.rand(2, 3, 5, 5)
+    ones = torch.ones(2, 1, 5, 5)
+    assert torch.equal(edited(X, ones, A), X)
+    assert torch.equal(edited(X, 0 * ones, A), A)
+    torch.testing.assert_close(edited(X, 0.5 * ones, A), (X + A) / 2)
+
+
+@pytest.mark.parametrize("size", [(80, 96), (32, 32), (7, 90)])
+def test_blur_is_torchvision_s(size):
+    x = torch.rand(2, 3, *size, generator=Generator().manual_seed(0))
+    kernel = [2 * min(30, n - 1) + 1 for n in (size[1], size[0])]
+    expected = gaussian_blur(x, kernel, [10.0, 10.0])
+    torch.testing.assert_close(blurred(x, 10.0), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_half_of_the_alternatives_are_blurred_the_others_coloured():
+    x = torch.rand(1, 3, 8, 8, generator=Generator().manual_seed(0)).expand(
+        1000, -1, -1, -1
+    )
+    phi = EvidenceRemoval(noise=0, limits=([-1, 0, 2], [1, 1, 3]))
+    drawn = phi.alternatives(x, generators(1000))
+    soft = blurred(x[:1], 10.0)
+    is_blurred = torch.tensor([torch.allclose(each, soft[0]) for each in drawn])
+    assert 450 < int(is_blurred.sum()) < 550
+    colors = drawn[~is_blurred]
+    assert torch.equal(colors, colors[..., :1, :1].expand_as(colors))
+    # Uniform between the limits of each channel.
+    mean, std = colors[..., 0, 0].mean(0), colors[..., 0, 0].std(0)
+    torch.testing.assert_close(mean, torch.tensor([0.0, 0.5, 2.5]), atol=0.1, rtol=0)
+    width = torch.tensor([2.0, 1.0, 1.0]) / 12**0.5
+    torch.testing.assert_close(std, width, atol=0.05, rtol=0)
+
+
+def test_noise_has_the_standard_deviation_asked_for():
+    x = torch.zeros(40, 1, 64, 64)
+    phi = EvidenceRemoval(noise=0.2, limits=([0], [10]))
+    drawn = phi.alternatives(x, generators(40))
+    spread = drawn.std((1, 2, 3))
+    colored = spread > 1
+    assert 5 < int(colored.sum()) < 35
+    torch.testing.assert_close(
+        spread[colored], torch.full_like(spread[colored], 2), atol=0.1, rtol=0
+    )
+    assert (spread[~colored] == 0).all()
+
+
+def test_alternatives_are_new_at_every_call_and_an_example_s_own():
+    x = torch.rand(8, 3, 8, 8)
+    phi, own = EvidenceRemoval(), generators(8)
+    first, second = (phi.alternatives(x, own) for _ in range(2))
+    assert not torch.equal(first, second)
+    again = phi.alternatives(x, generators(8))
+    torch.testing.assert_close(first, again)
+    alone = phi.alternatives(x[5:6], generators(1, seed=5))
+    torch.testing.assert_close(first[5:6], alone)
+
+
+def test_global_generator_is_untouched():
+    state = torch.get_rng_state()
+    x, masks = torch.rand(4, 3, 8, 8, generator=Generator()), torch.zeros(4, 1, 8, 8)
+    SaliencyObjective()(SumNet(), x, masks, torch.zeros(4).long(), generators(4))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_arguments_that_make_no_objective():
+    with pytest.raises(ValueError, match="lambdas must be four numbers"):
+        SaliencyObjective((1, 2, 3))
+    with pytest.raises(ValueError, match="lambdas must be a number of at least 0"):
+        SaliencyObjective((1, -2, 3, 4))
+    with pytest.raises(ValueError, match="fake_probability"):
+        SaliencyObjective(fake_probability=1)
+    with pytest.raises(ValueError, match="sigma must be a positive number"):
+        EvidenceRemoval(sigma=0)

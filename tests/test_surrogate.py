@@ -1,0 +1,335 @@
+"""The Gaussian process over windows: against scikit-learn, BoTorch and itself."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from botorch.acquisition import (
+    ExpectedImprovement,
+    PosteriorStandardDeviation,
+    UpperConfidenceBound,
+)
+from botorch.models.model import Model
+from scipy import stats
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Matern
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_ext.surrogate import WindowGrid, WindowProcess, box_means
+from captum_ext.surrogate.acquisition import EXPLORATION
+from captum_ext.surrogate.hyperparameters import (
+    AMPLITUDE,
+    AMPLITUDE_WEIGHT,
+    Hyperparameters,
+    log_evidence,
+)
+
+GRID = WindowGrid((32, 40), sides=(5, 9, 14), durations=(), stride=4)
+VIDEO = WindowGrid((6, 16, 20), sides=(5, 8), durations=(2, 3), stride=4)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def scores_of(windows: Tensor, grid: WindowGrid = GRID) -> Tensor:
+    """A smooth function of the parameters, another one for each example."""
+    angles = 7 * grid.parameters[windows].sum(-1)
+    return torch.sin(angles + torch.arange(len(windows)).view(-1, 1))
+
+
+def explored(grid=GRID, n=20, prior=None, acquisition="ucb", refit_at=8):
+    """Two examples' processes that have tried n windows one by one."""
+    prior = 0.1 * noise(2, *grid.size) if prior is None else prior
+    process = WindowProcess(grid, prior, capacity=n + 5)
+    for i in range(n):
+        windows = process.choose(acquisition)
+        process.observe(scores_of(windows[:, None], grid))
+        if i + 1 == refit_at:
+            process.refit()
+    return process
+
+
+@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["picture", "video"])
+def test_one_at_a_time_equals_from_scratch(grid):
+    process = explored(grid)
+    mean, deviation = process.mean.clone(), process.deviation.clone()
+    process.condition()
+    torch.testing.assert_close(process.mean, mean, atol=1e-9, rtol=0)
+    torch.testing.assert_close(process.deviation, deviation, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["picture", "video"])
+def test_posterior_is_botorch_s(grid):
+    process = explored(grid)
+    for b in range(2):
+        with torch.no_grad():
+            posterior = process.model(b).posterior(grid.parameters)
+        mean, deviation = posterior.mean[:, 0], posterior.variance[:, 0].sqrt()
+        torch.testing.assert_close(process.mean[b], mean, atol=1e-6, rtol=0)
+        torch.testing.assert_close(process.deviation[b], deviation, atol=1e-6, rtol=0)
+
+
+class _Trend(Matern):
+    """scikit-learn's Matern kernel with the terms of an unknown scale and offset."""
+
+    def __call__(self, X, Y=None, eval_gradient=False):
+        Y = X if Y is None else Y
+        features, others = X[:, -2:], Y[:, -2:]
+        return super().__call__(X[:, :-2], Y[:, :-2]) + features @ others.T
+
+    def diag(self, X):
+        return super().diag(X[:, :-2]) + (X[:, -2:] ** 2).sum(1)
+
+
+@pytest.mark.parametrize("has_prior", [True, False])
+def test_posterior_is_scikit_learn_s(has_prior):
+    prior = 0.1 * noise(2, *GRID.size) * has_prior
+    process = explored(prior=prior)
+    m = box_means(prior, *GRID.bounds(GRID.parameters))
+    for b in range(2):
+        unit = m[b].square().mean().sqrt().clamp_min(1e-300)
+        trend = torch.stack([m[b] / unit, 0.3 * torch.ones_like(m[b])])
+        X = torch.cat([GRID.parameters, trend.T], 1).numpy()
+        at = process.windows[b]
+        regressor = GaussianProcessRegressor(
+            _Trend(process.hyperparameters.lengthscale[b].numpy(), "fixed", nu=1.5),
+            alpha=float(process.hyperparameters.noise[b]),
+            optimizer=None,
+        )
+        regressor.fit(X[at], (process.scores[b] - m[b, at]).numpy())
+        mean, deviation = regressor.predict(X, return_std=True)
+        amplitude = float(process.amplitude[b])
+        np.testing.assert_allclose(process.mean[b] - m[b], mean, atol=1e-6)
+        np.testing.assert_allclose(
+            process.deviation[b] / amplitude, deviation, atol=1e-6
+        )
+
+
+def test_unknown_scale_and_offset_are_generalized_least_squares():
+    """With a vague prior on them, Equation (2.42) of Rasmussen and Williams."""
+    process = explored()
+    vague = 1e3 * process._features
+    process._features = vague
+    process.condition()
+    for b in range(2):
+        at, H = process.windows[b], vague[b] / 1e3
+        k = process._matern(GRID.parameters[at], GRID.parameters).to_dense()[b]
+        K_inverse = torch.linalg.inv(
+            k[:, at] + process.hyperparameters.noise[b] * torch.eye(len(at))
+        )
+        r = process.scores[b] - process._prior_mean[b, at]
+        beta = torch.linalg.solve(H[at].T @ K_inverse @ H[at], H[at].T @ K_inverse @ r)
+        expected = H @ beta + k.T @ K_inverse @ (r - H[at] @ beta)
+        mean = process.mean[b] - process._prior_mean[b]
+        torch.testing.assert_close(mean, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["picture", "video"])
+def test_mean_without_an_observation_is_the_prior(grid):
+    prior = noise(2, *grid.size)
+    process = WindowProcess(grid, prior, capacity=1)
+    for i in range(0, len(grid.parameters), 7):
+        inside = grid.masks(torch.tensor(i)).double()
+        expected = (prior * inside).flatten(1).sum(1) / inside.sum()
+        torch.testing.assert_close(process.mean[:, i], expected)
+
+
+def test_a_useless_prior_fades():
+    """Noise ten times as large as the scores costs little more than no prior."""
+    everywhere = torch.arange(len(GRID.parameters))[None]
+    tried = noise(len(GRID.parameters), seed=2).argsort()[:80]
+    errors = []
+    for scale in (0, 10):
+        process = WindowProcess(GRID, scale * noise(1, *GRID.size), capacity=80)
+        for i in tried:
+            process.expect(i[None])
+        process.observe(scores_of(tried[None]))
+        errors.append((process.mean - scores_of(everywhere)).square().mean())
+    assert errors[1] < 1.1 * errors[0] < 0.5
+
+
+def test_posterior_does_not_depend_on_the_unit_of_scores():
+    small, large = (
+        WindowProcess(GRID, torch.zeros(1, *GRID.size).double(), 12) for _ in range(2)
+    )
+    for i in range(12):
+        windows = torch.tensor([17 * i])
+        for process, unit in ((small, 1), (large, 1000)):
+            process.expect(windows)
+            process.observe(unit * scores_of(windows[:, None]))
+    torch.testing.assert_close(1000 * small.mean, large.mean)
+    ratio = large.deviation / (1000 * small.deviation)
+    assert ratio.max() < 1.01 and ratio.min() > 0.7
+
+
+def test_pending_windows_change_the_deviation_as_observed_ones_do():
+    """A window that is tried is taken to score what is expected of it."""
+    pending, told = explored(), explored()
+    windows = pending.choose("ucb")
+    told.expect(windows)
+    told.observe(told.mean.gather(1, windows[:, None]))
+    torch.testing.assert_close(pending.mean, told.mean)
+    ratio = pending.deviation / pending.amplitude[:, None]
+    torch.testing.assert_close(ratio, told.deviation / told.amplitude[:, None])
+
+
+def test_several_at_a_time_know_what_one_at_a_time_knows():
+    one, several = explored(n=0), explored(n=0)
+    windows = torch.tensor([[3, 90, 41, 7], [200, 4, 150, 33]])
+    for each in windows.unbind(1):
+        one.expect(each)
+        one.observe(scores_of(each[:, None]))
+        several.expect(each)
+    several.observe(scores_of(windows))
+    torch.testing.assert_close(one.mean, several.mean)
+    torch.testing.assert_close(one.deviation, several.deviation)
+    assert torch.equal(several.windows, windows)
+
+
+class _Absolute(UpperConfidenceBound):
+    def forward(self, X: Tensor) -> Tensor:
+        mean, sigma = self._mean_and_sigma(X)
+        return (mean.abs() + self.beta.sqrt() * sigma).squeeze(-1)
+
+
+@pytest.mark.parametrize("name", ["ucb", "abs_ucb", "ei", "std"])
+def test_named_acquisitions_are_botorch_s(name):
+    def make(model: Model):
+        best = model.train_targets.max()
+        return {
+            "ucb": lambda: UpperConfidenceBound(model, beta=EXPLORATION**2),
+            "abs_ucb": lambda: _Absolute(model, beta=EXPLORATION**2),
+            "ei": lambda: ExpectedImprovement(model, best_f=best),
+            "std": lambda: PosteriorStandardDeviation(model),
+        }[name]()
+
+    process = explored()
+    with torch.no_grad():
+        expected = process._worth(make)
+    torch.testing.assert_close(process._worth(name), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_acquisition_draws_leave_the_global_generator_alone():
+    process = explored()
+    state = torch.get_rng_state()
+    first, second = (
+        process._worth(lambda model: lambda X: torch.rand(len(X)) + X[:, 0, 0])
+        for _ in range(2)
+    )
+    assert torch.equal(first, second) and first.std() > 0
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_evidence_is_student_s():
+    K = torch.cov(noise(5, 40)) + torch.eye(5)
+    r = noise(5, seed=1)
+    t = stats.multivariate_t(shape=AMPLITUDE**2 * K.numpy(), df=AMPLITUDE_WEIGHT)
+    constant = t.logpdf(np.zeros(5)) + 0.5 * torch.logdet(K).item()
+    expected = t.logpdf(r.numpy()) - constant
+    assert log_evidence(K, r).item() == pytest.approx(expected, abs=1e-9)
+    assert log_evidence(-K, r).isnan()
+
+
+@pytest.mark.parametrize("true", [0.15, 0.3, 0.45])
+def test_fit_finds_the_lengthscale_that_made_the_scores(true):
+    """Drawn from the process, 16 times; the mean of the logarithm is as close."""
+    process = WindowProcess(GRID, torch.zeros(16, *GRID.size).double(), 120)
+    X = GRID.parameters / torch.tensor([true, true, 0.8])
+    distance = math.sqrt(3) * torch.cdist(X, X)
+    k = (1 + distance) * torch.exp(-distance) + 1e-8 * torch.eye(len(X))
+    f = torch.linalg.cholesky(k) @ noise(len(X), 16, seed=3)
+    order = noise(len(X), seed=4).argsort()[:120]
+    for i in order:
+        process.expect(i.expand(16))
+    process.observe(f[order].T)
+    process.refit()
+    found = process.hyperparameters.lengthscale[:, 0].log().mean().exp()
+    assert found.item() == pytest.approx(true, rel=0.25)
+
+
+def test_fit_that_fails_keeps_the_last_hyperparameters_of_its_example():
+    process = explored()
+    process.scores = process.scores.clone()
+    before = process.hyperparameters
+    process.hyperparameters = Hyperparameters(
+        before.lengthscale * 1.1, before.noise * 1.1
+    )
+    process.scores[0, 3] = torch.inf
+    with pytest.warns(UserWarning, match="could not be fitted for examples \\[0\\]"):
+        process.refit()
+    after = process.hyperparameters
+    torch.testing.assert_close(after.lengthscale[0], before.lengthscale[0] * 1.1)
+    assert not torch.allclose(after.lengthscale[1], before.lengthscale[1] * 1.1)
+
+
+def test_examples_are_fitted_each_by_itself():
+    together = explored()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prior = 0.1 * noise(2, *GRID.size)
+        alone = WindowProcess(GRID, prior[1:], capacity=25)
+        for i in range(20):
+            windows = alone.choose("ucb")
+            both = torch.cat([windows, windows])[:, None]
+            alone.observe(scores_of(both)[1:])
+            if i == 7:
+                alone.refit()
+    assert torch.equal(alone.windows[0], together.windows[1])
+    torch.testing.assert_close(alone.mean[0], together.mean[1])
+
+
+@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["picture", "video"])
+def test_windows_are_cut_at_the_borders_and_centred(grid):
+    starts, stops = grid.bounds(grid.parameters)
+    size = torch.tensor(grid.size)
+    assert (starts >= 0).all() and (stops <= size).all() and (starts < stops).all()
+    whole = (starts > 0).all(1) & (stops < size).all(1)
+    middle = (starts + stops - 1)[whole] / 2
+    units = torch.tensor([grid.size[0]] * (len(size) - 2) + [min(grid.size[-2:])] * 2)
+    off = middle - grid.parameters[whole, : len(size)] * units
+    assert off.abs().max() <= 0.5
+    if len(size) == 2:
+        sides = (stops - starts)[whole]
+        assert set(sides.flatten().tolist()) == {5, 9, 14}
+    volumes = grid.masks(torch.arange(len(starts))).flatten(1).sum(1)
+    torch.testing.assert_close(volumes.long(), (stops - starts).prod(1))
+
+
+def test_map_is_the_average_pool_over_the_window():
+    """The border does not count, as in the authors' code."""
+    grid = WindowGrid((24, 32), sides=(5, 9), durations=(), stride=1)
+    values = noise(2, len(grid.parameters))
+    at = values.view(2, 2, 24, 32)
+    expected = [
+        F.avg_pool2d(at[:, i], r, 1, r // 2, count_include_pad=False)
+        for i, r in enumerate((5, 9))
+    ]
+    torch.testing.assert_close(grid.maps(values), sum(expected) / 2)
+    torch.testing.assert_close(grid.maps(values, averaged=False), at.mean(1))
+
+
+def test_video_map_is_the_average_pool_over_the_window():
+    grid = WindowGrid((6, 8, 9), sides=(3,), durations=(5,), stride=1)
+    values = noise(1, len(grid.parameters))
+    expected = F.avg_pool3d(
+        values.view(1, 6, 8, 9), (5, 3, 3), 1, (2, 1, 1), count_include_pad=False
+    )
+    torch.testing.assert_close(grid.maps(values), expected)
+
+
+@pytest.mark.parametrize("size", [(7, 9), (3, 6, 5)])
+def test_box_means(size):
+    maps = noise(2, *size)
+    corners = [noise(11, seed=i).abs() % 1 for i in range(2 * len(size))]
+    start = torch.stack([(c * n).long() for c, n in zip(corners, size)], 1)
+    longest = torch.tensor(size) - start
+    length = torch.stack(corners[len(size) :], 1)
+    stop = start + 1 + (length * (longest - 1)).long()
+    for i, mean in enumerate(box_means(maps, start, stop).T):
+        box = [slice(a, b) for a, b in zip(start[i].tolist(), stop[i].tolist())]
+        torch.testing.assert_close(mean, maps[(slice(None), *box)].flatten(1).mean(1))

@@ -1,0 +1,149 @@
+"""The notebooks under tutorials/: they run, and what is stored of them is clean."""
+
+import importlib.util
+import re
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import captum_ext
+
+FOLDER = Path(captum_ext.__file__).parent.parent / "tutorials"
+PATHS = sorted(FOLDER.glob("*.ipynb"))
+LARGEST = 500 * 1024
+
+_spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
+execute = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(execute)
+
+each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def stored(path):
+    return nbformat.read(path, as_version=4)
+
+
+def outputs(notebook):
+    """Of each code cell: kinds of its outputs, and its printed words.
+
+    Numbers are left out: their last digits are a matter of the processor.
+    """
+    return [
+        (
+            [(o.output_type, sorted(o.get("data", {}))) for o in cell.outputs],
+            [re.findall(r"[^\W\d_]+", o.get("text", "")) for o in cell.outputs],
+        )
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    ]
+
+
+def test_there_are_the_tutorials_of_the_issue():
+    assert [path.name[:2] for path in PATHS] == [f"{n:02}" for n in range(1, 9)]
+
+
+@each_notebook
+def test_notebook_runs_and_says_what_is_stored(path):
+    """Also where real data is at hand: what readers get must not depend on it."""
+    fresh = execute.executed(path)
+    assert execute.problems(fresh) == []
+    assert outputs(fresh) == outputs(stored(path))
+
+
+@each_notebook
+def test_stored_notebook_is_complete_and_clean(path):
+    notebook = stored(path)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert execute.problems(notebook) == []
+    shown = {
+        kind for kinds, _ in outputs(notebook) for _, data in kinds for kind in data
+    }
+    assert shown & {"image/jpeg", "text/html"}
+    assert path.stat().st_size < LARGEST
+
+
+@each_notebook
+def test_stored_notebook_does_not_change_by_cleaning(path):
+    """So ids, metadata and pictures are the same whoever executes it next."""
+    notebook = stored(path)
+    assert execute.cleaned(deepcopy(notebook)) == notebook
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+
+
+@each_notebook
+def test_notebook_opens_with_its_question(path):
+    first = stored(path).cells[0]
+    assert first.cell_type == "markdown"
+    assert re.match(r"# .+\?\n\n\S", first.source)
+
+
+@each_notebook
+def test_links_between_notebooks_lead_somewhere(path):
+    for cell in stored(path).cells:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", cell.source):
+            assert (FOLDER / link).is_file(), link
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        new_output("stream", name="stderr", text="careful"),
+        new_output("error", ename="ValueError", evalue="no", traceback=[]),
+        new_output("stream", name="stdout", text="read /home/me/file.csv"),
+        new_output("stream", name="stdout", text="a FutureWarning: old"),
+        new_output("execute_result", {"text/plain": "<object at 0x7f64af6e7130>"}),
+    ],
+    ids=["stderr", "error", "path", "warning", "address"],
+)
+def test_noise_in_an_output_is_a_problem(output):
+    notebook = new_notebook(cells=[new_code_cell(outputs=[output])])
+    assert len(execute.problems(execute.cleaned(notebook))) == 1
+
+
+def test_ordinary_output_is_no_problem():
+    text = "seeds 0/1: 0.3 a/b </td> of 1/2 https://captum.ai/api/ torch.Size([1, 3])"
+    printed = new_output("stream", name="stdout", text=text)
+    notebook = new_notebook(cells=[new_code_cell(outputs=[printed])])
+    assert execute.problems(notebook) == []
+
+
+def test_cells_are_numbered_whatever_their_ids_were():
+    def fresh():
+        return execute.cleaned(
+            new_notebook(cells=[new_markdown_cell(), new_code_cell()])
+        )
+
+    assert fresh() == fresh()
+    assert [cell.id for cell in fresh().cells] == ["cell-01", "cell-02"]
+
+
+@pytest.mark.parametrize(
+    "source, refusal",
+    [
+        ("1 / 0", CellExecutionError),
+        ("import warnings; warnings.warn('careful')", SystemExit),
+    ],
+)
+def test_notebook_that_fails_or_warns_stays_as_it_was(
+    source, refusal, tmp_path, monkeypatch
+):
+    path = tmp_path / "01_broken.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(source)]), path)
+    before = path.read_bytes()
+    monkeypatch.setattr(execute, "FOLDER", tmp_path)
+    monkeypatch.setattr("sys.argv", ["execute.py", "01"])
+    with pytest.raises(refusal):
+        execute.main()
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="names such as 01_first_map, got 'nope'"):
+        execute.notebooks(["01", "nope"])

@@ -1,0 +1,144 @@
+"""Runs the notebooks top to bottom and stores them with their outputs, cleaned.
+
+    python tutorials/execute.py             all
+    python tutorials/execute.py 01 06       those whose names start so
+
+A notebook that fails, warns or names a path of this machine is left as it was. What
+is stored depends on the notebook's text and the package only: cells are numbered, and
+nothing is kept of the machine, the editor or the clock.
+"""
+
+import argparse
+import base64
+import os
+import re
+import sys
+import tempfile
+from io import BytesIO
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from PIL import Image
+
+FOLDER = Path(__file__).parent
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+# Real pictures are for readers who have them: what is stored must not depend on it.
+DATA = "CAPTUM_EXT_DATA"
+SECONDS_A_CELL = 1800
+# What figures have and what a page needs.
+FIGURE_DPI, DPI = 150, 100
+# GPyTorch's own import, under a new PyTorch; no reader can do anything about it.
+_FOREIGN = "ignore:`torch.jit.script` is deprecated:FutureWarning"
+# A folder below the root, a Windows drive, an address in memory, a warning's line.
+_NOISE = re.compile(
+    r"(?<![\w.:/<])/(?:\w[\w.-]*/)+|\b[A-Z]:\\|\b0x[0-9a-f]{6,}|\w*Warning\b"
+)
+
+
+def notebooks(prefixes: list[str]) -> list[Path]:
+    """The notebooks whose names start with one of the prefixes; all for none."""
+    found = sorted(FOLDER.glob("*.ipynb"))
+    for prefix in prefixes:
+        if not any(path.name.startswith(prefix) for path in found):
+            raise ValueError(
+                f"notebooks must start with names such as {found[0].stem}, got "
+                f"{prefix!r}."
+            )
+    return [path for path in found if path.name.startswith(tuple(prefixes or [""]))]
+
+
+def executed(path: Path) -> NotebookNode:
+    """The notebook with fresh outputs, run by this Python in an empty folder."""
+    notebook = nbformat.read(path, as_version=4)
+    environment = {name: value for name, value in os.environ.items() if name != DATA}
+    environment["PYTHONWARNINGS"] = _FOREIGN
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook,
+            timeout=SECONDS_A_CELL,
+            kernel_name="python3",
+            record_timing=False,
+            coalesce_streams=True,
+            resources={"metadata": {"path": folder}},
+        )
+        client.execute(env=environment)
+    return cleaned(notebook)
+
+
+def cleaned(notebook: NotebookNode) -> NotebookNode:
+    """The notebook without what editors and kernels leave in it."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for number, cell in enumerate(notebook.cells, 1):
+        cell.id = f"cell-{number:02}"
+        cell.metadata = {}
+        for output in cell.get("outputs", []):
+            if "metadata" in output:
+                output.metadata = {}
+            data = output.get("data", {})
+            if "image/png" in data:
+                data["image/jpeg"] = smaller(data.pop("image/png"))
+    return notebook
+
+
+def smaller(png: str) -> str:
+    """A figure (PNG, base64) as JPEG at 100 dots an inch: a sixth of the bytes."""
+    with Image.open(BytesIO(base64.b64decode(png))) as figure:
+        size = [round(side * DPI / FIGURE_DPI) for side in figure.size]
+        small = figure.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    file = BytesIO()
+    small.save(file, "jpeg", quality=88, subsampling=0, optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def problems(notebook: NotebookNode) -> list[str]:
+    """What must not stand in a notebook that readers get, one sentence each."""
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            text = text_of(output)
+            if output.output_type == "error" or output.get("name") == "stderr":
+                found.append(f"{cell.id} has an error or a warning: {text.strip()!r}.")
+            elif noise := _NOISE.search(text):
+                found.append(f"{cell.id} says {noise[0]!r}, which is this machine's.")
+    return found
+
+
+def text_of(output: NotebookNode) -> str:
+    """All words of an output, without its pictures."""
+    data = output.get("data", {})
+    texts = [value for kind, value in data.items() if kind.startswith("text/")]
+    return "\n".join([output.get("text", ""), output.get("evalue", ""), *texts])
+
+
+def store(notebook: NotebookNode, path: Path) -> None:
+    """Write the notebook, whole or not at all."""
+    nbformat.validate(notebook)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("prefixes", nargs="*", help="starts of names; none for all")
+    try:
+        chosen = notebooks(parser.parse_args().prefixes)
+    except ValueError as error:
+        parser.error(str(error))
+    for path in chosen:
+        notebook = executed(path)
+        found = problems(notebook)
+        if found:
+            sys.exit("\n".join([f"{path.name} was left as it was:", *found]))
+        store(notebook, path)
+        print(f"{path.name}: {path.stat().st_size / 1024:.0f} KB")
+
+
+if __name__ == "__main__":
+    main()
