@@ -8,6 +8,7 @@ from torch import Tensor
 from captum_ext._captum import TargetType, format_output
 from captum_ext._validation import check_classes, check_picture
 from captum_ext.masking import MaskingNetwork
+from captum_ext.masking.training import frozen
 
 __all__ = ["MaskingModel"]
 
@@ -82,8 +83,10 @@ class MaskingModel(Attribution):
             )
         classes = check_classes(target, len(pictures), network.n_classes)
         weights = next(network.parameters())
-        masks = network(
-            pictures.to(weights.dtype), classes.to(pictures.device, torch.long)
-        )
+        # In training mode a map would depend on its batch, and leave traces.
+        with frozen(network):
+            masks = network(
+                pictures.to(weights.dtype), classes.to(pictures.device, torch.long)
+            )
         maps = masks.to(pictures.dtype).expand_as(pictures).contiguous()
         return format_output(isinstance(inputs, tuple), (maps,))
