@@ -236,12 +236,12 @@ def test_fake_classes_are_others_and_as_often_as_asked():
 
 @torch.no_grad()
 def test_it_learns_to_look_at_the_class():
-    """The mask lies on the pattern, and is smaller for patterns that are not there."""
+    """The mask lies on the pattern, and is small for patterns that are not there."""
     with torch.enable_grad():
-        network = small_training(None, n_epochs=60, learning_rate=5e-3)
+        network = small_training(None, n_epochs=200, learning_rate=5e-3)
     dataset = SmallPictures(12)
     found = mean_masks(network, dataset, 12)
-    assert found.absent < 0.9 * found.right
+    assert found.absent < found.right / 3
     # As mirrored as the dataset happens to be: look at rows only.
     inputs = torch.stack([dataset[i][0] for i in range(12)])
     masks = network(inputs, torch.arange(12) % 3)
