@@ -17,6 +17,9 @@ sum of the probabilities of all classes of its kind: the eight speed limits, say
 all white with a red rim, so that the rim's colour tells the kind and not the class.
 
 Prints one JSON line and writes a figure of one sign of each kind, score "kind".
+
+The commands of the package take the network as ``--model benchmarks/gtsrb.py:load
+--weights FOLDER/gtsrb-0.pt``.
 """
 
 import argparse
@@ -37,6 +40,7 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 from captum_ext.attr import MCRISE
 from captum_ext.masks import named_palette
 from captum_ext.visualization import color_saliency_figure
+from captum_ext.zoo import Preprocessing, ZooModel
 
 N_CLASSES = 43
 MEAN, STD = (0.34, 0.31, 0.32), (0.27, 0.26, 0.27)
@@ -109,11 +113,16 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def read_signs(part: str) -> Signs:
+def data_file(part: str) -> Path:
+    """The arrays of "train" or "test"."""
     file = Path(os.environ.get("CAPTUM_EXT_DATA", "")) / "gtsrb" / f"{part}.npz"
     if not file.exists():
         sys.exit(f"CAPTUM_EXT_DATA must name the folder of the data, found no {file}.")
-    with np.load(file) as data:
+    return file
+
+
+def read_signs(part: str) -> Signs:
+    with np.load(data_file(part)) as data:
         return Signs(
             torch.from_numpy(data["images"]).permute(0, 3, 1, 2) / 255,
             torch.from_numpy(data["labels"]).long(),
@@ -148,6 +157,17 @@ def network() -> nn.Sequential:
         for i, (c_in, c_out) in enumerate(zip(widths, widths[1:]))
     ]
     return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(128 * 4 * 4, N_CLASSES))
+
+
+def load(weights: str | None) -> ZooModel:
+    """The network with weights that this benchmark wrote, for the commands."""
+    if weights is None or not Path(weights).is_file():
+        raise ValueError(f"weights must be a file of this benchmark, got {weights!r}.")
+    model = network()
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    preprocess = Preprocessing.square(32, MEAN, STD)
+    class_names = tuple(f"sign {i}" for i in range(N_CLASSES))
+    return ZooModel(model.eval(), preprocess, class_names, MEAN, STD)
 
 
 def train(

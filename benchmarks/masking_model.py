@@ -23,7 +23,8 @@ from torchvision.models import get_model
 
 from captum_ext.masking import MaskingNetwork, SaliencyObjective
 from captum_ext.masking.draws import Sample
-from captum_ext.masking.training import Trainer, frozen
+from captum_ext.masking.frozen import frozen
+from captum_ext.masking.trainer import Trainer
 
 
 class Case(NamedTuple):

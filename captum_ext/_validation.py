@@ -6,12 +6,15 @@ Every message names the argument, says what came and what was expected.
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import torch
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
+
+if TYPE_CHECKING:
+    from captum_ext.masking import MaskingNetwork
 
 __all__ = [
     "check_attributions",
@@ -30,6 +33,7 @@ __all__ = [
     "check_layer_maps",
     "check_layer_was_reached",
     "check_mask_probabilities",
+    "check_masking_network",
     "check_measured_input",
     "check_measured_scores",
     "check_not_negative",
@@ -682,3 +686,16 @@ def check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
     if empty:
         raise ValueError(f"masks must not be empty, got no pixel for examples {empty}.")
     return masks.cpu()
+
+
+def check_masking_network(
+    network: "MaskingNetwork | None", n_classes: int, needed: bool
+) -> None:
+    """A network that has learnt the classes of the model, if it is needed."""
+    if network is None and needed:
+        raise ValueError("masking_network must be given for masking-model, got none.")
+    if network is not None and network.n_classes != n_classes:
+        raise ValueError(
+            f"masking_network must have as many classes as the model, {n_classes}, "
+            f"got {network.n_classes}."
+        )

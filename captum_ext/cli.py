@@ -18,8 +18,14 @@ examples:
       what speaks for the most probable class, and what against it
   captum-ext explain photo.jpg --model mobilenet_v2 --weights FILE.pt --target tabby
       another class, and weights from a file in place of a download
+  captum-ext explain photo.jpg --model own.py:load --weights FILE.pt
+      a classifier of your own: a function in a Python file that returns a ZooModel
   captum-ext refine photo.jpg --model resnet50 --prior grad-cam++
       a map made better by windows that a Gaussian process chooses
+  captum-ext train --model resnet50 --encoder resnet50 --dataset folders:train -o masks
+  captum-ext explain photo.jpg --model resnet50 --method masking-model \\
+      --masking-network masks/network.pt
+      a network that draws masks, trained once; then a map takes one forward pass
 """
 
 

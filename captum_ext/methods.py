@@ -1,9 +1,16 @@
 """Attributions by the names that the command line knows them by."""
 
 import inspect
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, Callable, Literal, Mapping, NamedTuple
 
-from captum.attr import Attribution, IntegratedGradients, LayerGradCam, Occlusion
+from captum.attr import (
+    Attribution,
+    GradientAttribution,
+    IntegratedGradients,
+    LayerGradCam,
+    Occlusion,
+    Saliency,
+)
 from torch import Tensor, nn
 
 from captum_ext.attr import (
@@ -11,12 +18,17 @@ from captum_ext.attr import (
     PNRISE,
     RISE,
     BOREx,
+    IterativeMask,
     LayerCAMERAS,
     LayerGradCamPlusPlus,
+    MaskingModel,
 )
+from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import Palette
 
-__all__ = ["METHODS", "Method", "Subject"]
+__all__ = ["METHODS", "Method", "Part", "Subject"]
+
+Part = Literal["probabilities", "model", "layer", "masking_network"]
 
 
 class Subject(NamedTuple):
@@ -30,6 +42,8 @@ class Subject(NamedTuple):
         palette (Palette): Colours for colour-wise methods.
         seed (int): Seed of what a method draws.
         show_progress (bool): Whether a progress bar is shown.
+        masking_network (MaskingNetwork, optional): Trained for the model, for methods
+            that ask it.
     """
 
     model: nn.Module
@@ -39,6 +53,7 @@ class Subject(NamedTuple):
     palette: Palette
     seed: int = 0
     show_progress: bool = False
+    masking_network: MaskingNetwork | None = None
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Softmax probabilities (B, classes), which black-box methods explain."""
@@ -54,11 +69,12 @@ class Method(NamedTuple):
         attribution (type): The attribution class.
         arguments (Callable): The arguments that ``attribute`` gets for a subject
             beside inputs and target.
+        built_from (tuple of str): The parts of a subject that the attribution is made
+            of: its probabilities; the model, whose logits are explained then; the
+            model and its layer; or the masking network.
         colorwise (bool): Whether it returns one map a colour of the palette.
         relief (bool): Whether only differences between pixels have a meaning, so that
             a figure starts at the smallest value.
-        layerwise (bool): Whether it looks at the subject's layer, and explains the
-            logit in place of the probability.
         reference (bool): Whether it is Captum's own, here for comparison.
         prior (Mapping, optional): The method whose map it refines unless it is given a
             ``prior``: arguments by name, and the method's own name as ``use``.
@@ -69,9 +85,9 @@ class Method(NamedTuple):
     summary: str
     attribution: type[Attribution]
     arguments: Callable[[Subject], dict[str, Any]]
+    built_from: tuple[Part, ...] = ("probabilities",)
     colorwise: bool = False
     relief: bool = False
-    layerwise: bool = False
     reference: bool = False
     prior: Mapping[str, Any] | None = None
 
@@ -97,13 +113,11 @@ class Method(NamedTuple):
             use, arguments = self.prior["use"], {**self.prior}
             del arguments["use"]
             options["prior"] = METHODS[use].attribute(subject, **arguments)
-        explained = (
-            (subject.model, subject.layer)
-            if self.layerwise
-            else (subject.probabilities,)
-        )
+        explained = [getattr(subject, part) for part in self.built_from]
+        # Without a gradient of the inputs Captum warns that it has to ask for one.
+        asks_gradient = issubclass(self.attribution, GradientAttribution)
         maps = self.attribution(*explained).attribute(
-            subject.inputs,
+            subject.inputs.detach().requires_grad_(asks_gradient),
             target=subject.target,
             **{**self.arguments(subject), **options},
         )
@@ -155,21 +169,34 @@ METHODS = {
         "where the last layer finds the class, sharp: several sizes fused",
         LayerCAMERAS,
         lambda _: {},
-        layerwise=True,
+        built_from=("model", "layer"),
     ),
     "grad-cam++": Method(
         "Grad-CAM++",
         "where the last layer finds the class, all its places",
         LayerGradCamPlusPlus,
         lambda _: {"relu_attributions": True},
-        layerwise=True,
+        built_from=("model", "layer"),
+    ),
+    "masking-model": Method(
+        "Masking model",
+        "the part that a network trained for it finds, in one forward pass",
+        MaskingModel,
+        lambda _: {},
+        built_from=("masking_network",),
+    ),
+    "iterative-mask": Method(
+        "Iterative mask",
+        "the part that suffices and is missed, found step by step",
+        IterativeMask,
+        _drawn,
     ),
     "grad-cam": Method(
         "Grad-CAM",
         "where the last layer finds the class (Captum's)",
         LayerGradCam,
         lambda _: {"relu_attributions": True},
-        layerwise=True,
+        built_from=("model", "layer"),
         reference=True,
     ),
     "occlusion": Method(
@@ -177,6 +204,14 @@ METHODS = {
         "how far the score falls where a window is hidden (Captum's)",
         Occlusion,
         lambda subject: _windows(subject) | {"show_progress": subject.show_progress},
+        reference=True,
+    ),
+    "gradient": Method(
+        "Gradient",
+        "how much the logit changes with each pixel (Captum's Saliency)",
+        Saliency,
+        lambda _: {},
+        built_from=("model",),
         reference=True,
     ),
     "integrated-gradients": Method(

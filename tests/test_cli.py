@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from captum_ext.attr import MaskingModel
 from captum_ext.cli import main
+from captum_ext.masking import MaskingNetwork
 from captum_ext.methods import METHODS
-from captum_ext.zoo import load, sign_scene
+from captum_ext.zoo import load, load_signs_masks, sign_scene
 
 
 @pytest.fixture
@@ -27,8 +29,8 @@ def test_demo_writes_one_figure(tmp_path, capsys):
     with Image.open(output) as figure:
         assert figure.width > 800 and figure.height > 800
     printed = capsys.readouterr().out
-    for title in ("PN-RISE", "RISE", "CAMERAS", "Grad-CAM++", "MC-RISE"):
-        assert title in printed
+    for method in METHODS.values():
+        assert (f"{method.title}: " in printed) is not method.reference
 
 
 @pytest.mark.parametrize("method", ["pn-rise", "rise", "mc-rise"])
@@ -63,13 +65,78 @@ def test_layer_methods(method, scene_file, tmp_path, capsys):
     assert not torch.allclose(other, found)
 
 
-@pytest.mark.parametrize("method", ["occlusion", "integrated-gradients"])
-def test_methods_of_captum(method, scene_file, tmp_path):
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "method", ["gradient", "occlusion", "integrated-gradients", "iterative-mask"]
+)
+def test_other_methods(method, scene_file, tmp_path):
     saved = tmp_path / "map.npy"
     arguments = ["explain", str(scene_file), "--model", "signs", "--method", method]
     arguments += ["-o", str(tmp_path / "out.png"), "--save-map", str(saved)]
     assert main(arguments) == 0
     assert np.load(saved).shape == (3, 96, 96)
+
+
+def masks_of(network: MaskingNetwork, scene_file: Path, target: int) -> torch.Tensor:
+    inputs = load("signs").preprocess(Image.open(scene_file))[None]
+    return MaskingModel(network).attribute(inputs, target=target)[0]
+
+
+@pytest.mark.parametrize("command", ["explain --method", "refine --prior"])
+def test_masking_network_from_a_file(command, scene_file, tmp_path, monkeypatch):
+    """The mask is the library's, and a prior like any other."""
+    monkeypatch.chdir(tmp_path)
+    network = MaskingNetwork(16, width=8).eval()
+    network.save("network.pt")
+    name, option = command.split()
+    arguments = [name, str(scene_file), "--model", "signs", option, "masking-model"]
+    arguments += ["--target", "5", "-o", "out.png", "--save-map", "map.pt"]
+    arguments += ["--n-iterations", "2"] if name == "refine" else []
+    assert main([*arguments, "--masking-network", "network.pt"]) == 0
+    maps = torch.load("map.pt", weights_only=True)
+    expected = masks_of(network, scene_file, 5)
+    if name == "explain":
+        torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
+    assert maps.shape == expected.shape and Path("out.png").is_file()
+
+
+def test_masking_network_of_the_signs_is_built_in(scene_file, tmp_path):
+    saved = tmp_path / "map.pt"
+    arguments = ["explain", str(scene_file), "--model", "signs", "-o"]
+    arguments += [str(tmp_path / "out.png"), "--method", "masking-model"]
+    assert main([*arguments, "--save-map", str(saved)]) == 0
+    maps = torch.load(saved, weights_only=True)
+    expected = masks_of(load_signs_masks(), scene_file, sign_scene(0).label)
+    torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
+
+
+OWN = """
+import torch
+from colours import MEAN, STD
+from captum_ext.zoo import Preprocessing, ZooModel
+
+def lit(weights):
+    model = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2)
+    )
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    names = ("dark", "lit")
+    return ZooModel(model, Preprocessing.square(16, MEAN, STD), names, MEAN, STD)
+"""
+
+
+def test_classifier_of_one_s_own(scene_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("below").mkdir()
+    Path("below/colours.py").write_text("MEAN, STD = (0.5,) * 3, (0.25,) * 3")
+    Path("below/own.py").write_text(OWN)
+    weight = torch.tensor([[-9.0] * 3, [9.0] * 3])
+    torch.save({"2.weight": weight, "2.bias": torch.zeros(2)}, "own.pt")
+    arguments = ["explain", str(scene_file), "--model", "below/own.py:lit"]
+    arguments += ["--weights", "own.pt", "--method", "gradient", "-o", "out.png"]
+    assert main([*arguments, "--save-map", "map.npy", "--target", "lit"]) == 0
+    assert "class 1, lit: probability" in capsys.readouterr().out
+    np.testing.assert_allclose(np.load("map.npy"), 9 / 16**2, rtol=1e-5)
 
 
 def test_figure_lies_beside_the_caller_by_default(scene_file, tmp_path, monkeypatch):
@@ -111,6 +178,31 @@ def test_map_is_the_library_s(scene_file, tmp_path):
         ({"--method": "cameras", "--n-masks": "50"}, "random masks"),
         ({"--method": "cameras", "--layer": "featurs.6"}, "features.6"),
         ({"--layer": "features.6"}, "cameras"),
+        ({"--masking-network": "network.pt"}, "among masking-model, got 'pn-rise'"),
+        (
+            {"--method": "masking-model", "--masking-network": "misfit.pt"},
+            "--masking-network must be a file that MaskingNetwork.save wrote",
+        ),
+        (
+            {"--method": "masking-model", "--masking-network": "text.png"},
+            "--masking-network must be a file",
+        ),
+        (
+            {"--method": "masking-model", "--masking-network": "missing.pt"},
+            "missing.pt",
+        ),
+        (
+            {"--method": "masking-model", "--masking-network": "network.pt"},
+            "as many classes as the model, 16, got 3",
+        ),
+        (
+            {"--method": "masking-model", "--model": "resnet5000"},
+            "--masking-network must be a file that captum-ext train wrote",
+        ),
+        (
+            {"--method": "masking-model", "--weights": "misfit.pt"},
+            "--masking-network must be a file that captum-ext train wrote",
+        ),
         ({"--seed": "-1"}, "--seed"),
         ({"--seed": "9" * 23}, "--seed"),
         ({"--colors": "red,mauve"}, "mauve"),
@@ -124,6 +216,7 @@ def test_errors_are_one_line(change, words, scene_file, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     Path("text.png").write_text("no picture")
     torch.save({"weight": torch.zeros(3)}, "misfit.pt")
+    MaskingNetwork(3, width=8).save("network.pt")
     options = {"image": str(scene_file), "--model": "signs", **change}
     image = options.pop("image")
     arguments = ["explain", image, *(word for pair in options.items() for word in pair)]
@@ -177,21 +270,30 @@ def test_refine_says_what_it_cannot_use(
     assert words in error
 
 
-def test_help_of_each_command(capsys):
-    for arguments in (
-        ["--help"],
-        ["explain", "--help"],
-        ["refine", "--help"],
-        ["demo", "--help"],
-    ):
-        with pytest.raises(SystemExit) as stop:
-            main(arguments)
-        assert stop.value.code == 0
+@pytest.mark.parametrize(
+    "command, words",
+    [
+        ("", "captum-ext demo"),
+        ("demo", "built-in"),
+        ("explain", "softmax probability"),
+        ("refine", "masking-model"),
+        ("evaluate", "arrays:FILE.npz"),
+        ("train", "arrays:FILE.npz"),
+        ("report", "paired tests"),
+    ],
+)
+def test_help_of_each_command(command, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
     printed = capsys.readouterr().out
-    assert "mc-rise" in printed and "softmax probability" in printed
+    assert words in printed
+    takes_model = command in ("explain", "refine", "evaluate", "train")
+    assert ("FILE.py:FUNCTION" in printed) == takes_model
 
 
-@pytest.mark.parametrize("method", METHODS)
+# Iterative masks take hundreds of backward passes: signs stand for it.
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "iterative-mask"])
 def test_real_picture_and_network(method, tmp_path):
     if "CAPTUM_EXT_DATA" not in os.environ:
         pytest.skip("CAPTUM_EXT_DATA is unset: no real pictures and networks")
@@ -202,5 +304,9 @@ def test_real_picture_and_network(method, tmp_path):
     arguments += ["--weights", str(data / "models" / "mobilenet_v2.pt")]
     if "n_masks" in METHODS[method].options():
         arguments += ["--n-masks", "40"]
+    if method == "masking-model":
+        network = tmp_path / "network.pt"
+        MaskingNetwork(1000, width=8).save(network)
+        arguments += ["--masking-network", str(network)]
     assert main([*arguments, "-o", str(output)]) == 0
     assert output.stat().st_size > 10_000

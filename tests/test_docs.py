@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import captum_ext
 
-DOCS = Path(captum_ext.__file__).parent.parent / "docs"
+README = Path(captum_ext.__file__).parent.parent / "README.md"
+DOCS = README.parent / "docs"
 PAGES = sorted(
     page for page in DOCS.rglob("*.md") if "_build" not in page.relative_to(DOCS).parts
 )
@@ -29,14 +32,20 @@ ROOMS = (
     "visualization",
     "zoo",
 )
+LARGEST_FIGURE, ALL_FIGURES = 150 * 1024, 1500 * 1024
 _PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _CLASS = re.compile(r"\{py:class\}`(captum_ext\.\w+)\.(\w+)`")
 _DEFAULT = re.compile(r"^\| `(\w+)` \| (.+?) \|", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^\.\. (?:auto|py:)(?:class|function|data):: (\S+)", re.M)
+_FIGURE = re.compile(r"!\[[^\]]+\]\(([^)]+)\)")
 # What a browser would fetch while it shows a page; links may lead anywhere.
 _LOADED = re.compile(
     r'<(?:script|img|link|iframe)\b[^>]*?(?:src|href)="((?:\w+:)?//.*?)"'
 )
+
+_spec = importlib.util.spec_from_file_location("draw", DOCS / "draw_figures.py")
+draw_figures = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(draw_figures)
 
 
 def with_code() -> list[Path]:
@@ -102,6 +111,52 @@ def test_every_room_has_a_page():
     rooms = {path.parent.name for path in root.glob("*/__init__.py")} - {"commands"}
     assert rooms <= set(ROOMS)
     assert {page.stem for page in (DOCS / "api").glob("*.md")} == set(ROOMS)
+
+
+def test_figures_are_those_that_the_command_draws():
+    shown = {
+        (page.parent / path).resolve()
+        for page in [README, *PAGES]
+        for path in _FIGURE.findall(page.read_text())
+    }
+    folder = DOCS / "figures"
+    assert shown == {folder / f"{name}.png" for name in draw_figures.FIGURES}
+    assert shown == set(folder.iterdir())
+    sizes = [path.stat().st_size for path in shown]
+    assert max(sizes) <= LARGEST_FIGURE and sum(sizes) <= ALL_FIGURES
+
+
+def test_a_figure_is_drawn_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(draw_figures, "FOLDER", tmp_path)
+    monkeypatch.setattr("sys.argv", ["draw_figures.py", "cameras"])
+    draw_figures.main()
+    assert [path.name for path in tmp_path.iterdir()] == ["cameras.png"]
+    with Image.open(tmp_path / "cameras.png") as new:
+        with Image.open(DOCS / "figures" / "cameras.png") as stored:
+            assert new.mode == stored.mode == "P" and new.size == stored.size
+
+
+def test_an_unknown_figure_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["draw_figures.py", "portrait"])
+    with pytest.raises(SystemExit):
+        draw_figures.main()
+    assert "names must be among methods, demo," in capsys.readouterr().err
+
+
+def shares(page: Path) -> dict[str, set[str]]:
+    """Numbers such as .395 in the tables of a page by the first cell of their rows."""
+    found: dict[str, set[str]] = {}
+    for name, row in re.findall(r"^\| (.+?) \| (.+) \|$", page.read_text(), re.M):
+        found.setdefault(name.removesuffix(" (Captum)"), set()).update(
+            re.findall(r"(?<!\d)\.\d{3}\b", row)
+        )
+    return {name: numbers for name, numbers in found.items() if numbers}
+
+
+def test_readme_has_the_numbers_of_the_results():
+    told, measured = shares(README), shares(DOCS / "evaluation_results.md")
+    assert {"RISE", "PN-RISE", "CAMERAS", "Random map"} <= set(told)
+    assert all(numbers <= measured[name] for name, numbers in told.items())
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,6 @@ from captum_ext.evaluation import (
 from captum_ext.evaluation.choices import Choice, describe_choices
 from captum_ext.evaluation.picture import seed_of
 from captum_ext.evaluation.provenance import weights_digest
-from captum_ext.evaluation.random_map import RandomMap
 from captum_ext.evaluation.records import (
     Row,
     RowWriter,
@@ -38,12 +37,20 @@ from captum_ext.evaluation.records import (
     merge,
     read_rows,
 )
+from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
+from captum_ext.masking import MaskingNetwork
 from captum_ext.metrics import (
+    center_box,
     deletion,
     insertion,
+    localization_error,
+    max_box,
     pointing_game,
     positive_map_density,
+    saliency_metric,
 )
+from captum_ext.metrics.boxes import salient_boxes
+from captum_ext.metrics.maps import spatial_maps
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
 
 QUICK = {"methods": "random", "measures": "insertion:n_steps=4"}
@@ -60,6 +67,11 @@ def run(dataset, model, folder, **options):
     arguments = {**QUICK, **options}
     methods, measures = arguments.pop("methods"), arguments.pop("measures")
     return evaluate(dataset, model, methods, measures, folder, **arguments)
+
+
+def new_network(n_classes: int = 16, seed: int = 0) -> MaskingNetwork:
+    """A masking network that has learnt nothing."""
+    return MaskingNetwork(n_classes, width=8, seed=seed).eval()
 
 
 def inputs_of(entry: ZooModel, example: Example):
@@ -239,10 +251,76 @@ def test_every_method_has_a_map(method, signs, tmp_path):
         **({"n_steps": 3} if "n_steps" in options else {}),
         **({"input_shaped": True} if COMPARED[method].colorwise else {}),
     }
-    results = run(read_signs(1), signs, tmp_path, methods={method: asked})
+    results = run(
+        read_signs(1),
+        signs,
+        tmp_path,
+        methods={method: asked},
+        masking_network=new_network(),
+    )
     assert results.table["error"].isna().all(), results.table["error"].tolist()
     with Image.open(map_path(tmp_path, "scene-0", method)) as drawn:
         assert drawn.size == (96, 96)
+
+
+def test_the_mask_of_a_network_is_a_map_and_a_prior(signs, tmp_path):
+    """On the picture as the model sees it, and for the class that is explained."""
+    network, example = new_network(), read_signs(1).examples[0]
+    x, target = inputs_of(signs, example), example.labels[0]
+    with torch.no_grad():
+        mask = network(x, torch.tensor([target]))
+    masks = "masking-model,borex:prior=masking-model:n_iterations=2"
+    results = run(
+        read_signs(1), signs, tmp_path, methods=masks, masking_network=network
+    )
+    assert results.table["error"].isna().all()
+
+    def f(inputs):
+        return signs.model(inputs).softmax(1)
+
+    expected = insertion(f, x, mask, target=target, n_steps=4)
+    found = values(results, "masking-model", "insertion")
+    assert found == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+# What a map has to beat
+
+REFERENCES = {
+    "center-box": (CenterBox, center_box, [14, 14, 82, 82]),
+    "max-box": (MaxBox, max_box, [0, 0, 96, 96]),
+}
+
+
+@pytest.mark.parametrize("thresholding", ["value", "mean"])
+@pytest.mark.parametrize("threshold", [1e-6, 0.5, 1.0])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_reference_box_is_the_box_by_any_threshold(name, threshold, thresholding):
+    reference, _, box = REFERENCES[name]
+    x = torch.rand(2, 3, 96, 96)
+    maps = spatial_maps(reference(None).attribute(x), x)
+    assert salient_boxes(maps, threshold, thresholding).tolist() == [box] * 2
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference_boxes_are_measured_as_the_library_does(name, signs, tmp_path):
+    measures = "localization-error:thresholding=mean,saliency-metric"
+    measures += ",positive-map-density"
+    results = run(read_signs(3), signs, tmp_path, methods=name, measures=measures)
+
+    def f(inputs):
+        return signs.model(inputs).softmax(1)
+
+    for i, example in enumerate(read_signs(3).examples):
+        x, target = inputs_of(signs, example), example.labels[0]
+        box = [torch.tensor([b.edges for b in example.boxes if target in b.classes])]
+        maps = REFERENCES[name][1](x)
+        for measure, expected in {
+            "localization-error": localization_error(None, x, maps, boxes=box),
+            "saliency-metric": saliency_metric(f, x, maps, target=target),
+            "positive-map-density": positive_map_density(f, x, maps, target),
+        }.items():
+            found = values(results, name, measure)[i]
+            assert found == pytest.approx(float(expected), abs=1e-6)
 
 
 # What is explained
@@ -470,6 +548,23 @@ def test_results_of_other_weights_are_refused(tmp_path):
         run(read_signs(1), other, tmp_path)
 
 
+def test_results_of_another_masking_network_are_refused(signs, tmp_path):
+    """What is in a file counts, not what it is called."""
+    asked = {"methods": "masking-model,random"}
+    one, same, other = new_network(), new_network(), new_network(seed=1)
+    first = run(read_signs(1), signs, tmp_path, **asked, masking_network=one)
+    again = run(read_signs(1), signs, tmp_path, **asked, masking_network=same)
+    pd.testing.assert_frame_equal(first.table, again.table)
+    with pytest.raises(ValueError, match="masking_network.sha256"):
+        run(read_signs(1), signs, tmp_path, **asked, masking_network=other)
+
+
+def test_a_masking_network_that_no_method_asks_is_no_setting(signs, tmp_path):
+    first = run(read_signs(1), signs, tmp_path, masking_network=new_network())
+    again = run(read_signs(1), signs, tmp_path)
+    pd.testing.assert_frame_equal(first.table, again.table)
+
+
 def test_the_order_of_methods_is_no_setting(signs, tmp_path):
     """The table keeps the order of the first start."""
     first = run(read_signs(1), signs, tmp_path, methods="random,grad-cam")
@@ -503,6 +598,10 @@ class Untouchable(nn.Module):
         ({"methods": {"random": 3}}, "tables"),
         ({"methods": []}, "at least one"),
         ({"methods": "mc-rise"}, "input_shaped=true"),
+        ({"methods": "iterative-mask:objective=x"}, "'objective'"),
+        ({"methods": "masking-model"}, "masking_network must be given"),
+        ({"methods": "borex:prior=masking-model"}, "masking_network must be given"),
+        ({"masking_network": new_network(3)}, "classes as the model, 16, got 3"),
         ({"measures": "insertions"}, "perhaps 'insertion'"),
         ({"measures": "insertion:steps=4"}, "n_steps"),
         ({"measures": "insertion:return_curve=true"}, "return_curve"),

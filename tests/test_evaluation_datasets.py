@@ -2,16 +2,20 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from captum_ext.evaluation import (
     Box,
     Dataset,
     Example,
+    read_arrays,
     read_boxes,
     read_class_folders,
     read_class_map,
@@ -20,6 +24,8 @@ from captum_ext.evaluation import (
     read_signs,
     read_voc,
 )
+from captum_ext.evaluation.layouts import LAYOUTS, Source, find_layout
+from captum_ext.evaluation.prepared import HeldPictures, LabelledPictures, prepare
 from captum_ext.zoo import SIGN_CLASSES, Preprocessing, load, sign_scene
 
 NAMES = ("cat", "dog", "crane", "crane")
@@ -123,6 +129,66 @@ def test_class_folders_with_a_class_map(tmp_path):
     assert class_map == {"n7": (0, 3)}
     dataset = read_class_folders(tmp_path / "pictures", NAMES, class_map)
     assert dataset.examples[0].labels == (0, 3)
+
+
+def write_archive(folder: Path, *names: str) -> Path:
+    """Each picture in a grey of its own; and what a Mac packs beside them."""
+    with zipfile.ZipFile(folder / "packed.zip", "w") as archive:
+        for i, name in enumerate(names):
+            path = paint(folder / "unpacked" / name, color=(9 * i,) * 3)
+            archive.write(path, name)
+            archive.writestr(f"__MACOSX/{Path(name).parent}/._{Path(name).name}", b"")
+        archive.writestr("notes.txt", "no picture")
+    return folder / "packed.zip"
+
+
+@pytest.mark.parametrize("below", ["", "all/train/"])
+def test_packed_class_folders_are_read_where_they_are(below, tmp_path):
+    names = [f"{below}{name}" for name in ("Dog/2.png", "Dog/1.png", "crane/1.png")]
+    packed = read_class_folders(write_archive(tmp_path, *names), NAMES)
+    unpacked = read_class_folders(tmp_path / "unpacked" / below, NAMES)
+    assert packed.source == str(tmp_path / "packed.zip")
+    assert [(e.labels, e.read().getpixel((0, 0))) for e in packed.examples] == [
+        (e.labels, e.read().getpixel((0, 0))) for e in unpacked.examples
+    ]
+    assert packed.examples[0].name == f"{below}Dog/1.png"
+    assert packed.examples[0].read().mode == "RGB"
+
+
+def test_processes_that_read_one_archive_do_not_disturb_each_other(tmp_path):
+    names = [f"cat/{i}.png" for i in range(24)]
+    examples = read_class_folders(write_archive(tmp_path, *names), NAMES).examples
+    pictures = LabelledPictures(
+        examples, lambda image: torch.tensor(image.getpixel((0, 0)))
+    )
+    expected = [tuple(picture.tolist()) for picture, _ in pictures]
+    context = torch.multiprocessing.get_context("fork")
+    loader = DataLoader(pictures, 2, num_workers=2, multiprocessing_context=context)
+    found = [tuple(row) for batch, _ in loader for row in batch.tolist()]
+    assert found == expected and len(set(expected)) == 24
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> Path:
+    images = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    plain = {"images": images, "labels": np.array([3, 0], np.int16)}
+    np.savez(path, **plain | arrays)
+    return path
+
+
+@pytest.mark.parametrize("key", [None, "boxes", "roi"])
+def test_arrays(key, tmp_path):
+    edges = np.array([[0, 1, 4.5, 4], [1, 1, 2, 2]], np.float32)
+    file = write_arrays(tmp_path / "a.npz", **({key: edges} if key else {}))
+    dataset = read_arrays(file)
+    boxes = [(Box((3,), (0, 1, 4.5, 4)),), (Box((0,), (1, 1, 2, 2)),)]
+    assert contents(dataset) == [
+        ("0", (3,), boxes[0] if key else ()),
+        ("1", (0,), boxes[1] if key else ()),
+    ]
+    second = dataset.examples[1].read()
+    assert second.size == (5, 4) and second.getpixel((4, 3)) == (117, 118, 119)
+    dataset.check(4)
+    dataset.describe()
 
 
 def test_boxes_in_a_table(tmp_path):
@@ -231,6 +297,17 @@ def test_what_cannot_be_evaluated_is_refused(names, labels):
         Dataset("somewhere", examples).check(4)
 
 
+ARRAYS = {
+    "floats": {"images": np.zeros((2, 4, 5, 3))},
+    "grey": {"images": np.zeros((2, 4, 5), np.uint8)},
+    "few labels": {"labels": np.zeros(1, int)},
+    "named labels": {"labels": np.array(["cat", "dog"])},
+    "few boxes": {"boxes": np.array([[0, 0, 1, 1]])},
+    "turned boxes": {"roi": np.array([[0, 0, 1, 1], [2, 0, 1, 1]])},
+    "objects": {"labels": np.array([None, "x"], object)},
+}
+
+
 def test_what_is_missing_or_broken_is_one_sentence(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "file.txt").write_text("no such thing")
@@ -249,6 +326,11 @@ def test_what_is_missing_or_broken_is_one_sentence(tmp_path):
     write_voc(tmp_path / "two" / "VOC2007")
     write_voc(tmp_path / "two" / "VOC2012")
     (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "text.zip").write_text("no archive")
+    (tmp_path / "text.npz").write_text("no arrays")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    for name, arrays in ARRAYS.items():
+        write_arrays(tmp_path / f"{name}.npz", **arrays)
     (tmp_path / "lines.txt").write_text("404 aeroplane\naeroplane 404\n")
     (tmp_path / "coco").mkdir()
     write_coco(tmp_path / "coco")
@@ -270,6 +352,13 @@ def test_what_is_missing_or_broken_is_one_sentence(tmp_path):
         "no category": lambda: read_coco(tmp_path / "coco/instances.json", ["lion"]),
         "no map": lambda: read_class_map(tmp_path / "nowhere.txt"),
         "turned lines": lambda: read_class_map(tmp_path / "lines.txt"),
+        "no archive": lambda: read_class_folders(tmp_path / "text.zip", NAMES),
+        "missing archive": lambda: read_class_folders(tmp_path / "no.zip", NAMES),
+        "no arrays": lambda: read_arrays(tmp_path / "nowhere.npz"),
+        **{
+            name: lambda name=name: read_arrays(tmp_path / f"{name}.npz")
+            for name in [*ARRAYS, "text", "empty"]
+        },
     }
     for name, call in calls.items():
         with pytest.raises(ValueError) as error:
@@ -277,6 +366,59 @@ def test_what_is_missing_or_broken_is_one_sentence(tmp_path):
         text = " ".join(str(error.value).split())
         assert text.startswith(("dataset must ", "class map must ")), (name, text)
         assert text.endswith("."), (name, text)
+
+
+# By words, and prepared for training
+
+
+def test_a_layout_in_words_is_its_reader(tmp_path):
+    paint(tmp_path / "pictures" / "1.png")
+    paint(tmp_path / "folders" / "cat" / "1.png")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "boxes.csv").write_text("image,class_index,x0,y0,x1,y1\na,1,1,2,3,4\n")
+    (tmp_path / "coco").mkdir()
+    paths = {
+        "signs": "",
+        "pictures": tmp_path / "pictures",
+        "folders": tmp_path / "folders",
+        "arrays": write_arrays(tmp_path / "a.npz"),
+        "boxes": tmp_path / "boxes.csv",
+        "voc": write_voc(tmp_path / "voc"),
+        "coco": write_coco(tmp_path / "coco"),
+    }
+    assert paths.keys() == LAYOUTS.keys()
+    for kind, path in paths.items():
+        layout, found = find_layout(f"{kind}:{path}" if path else kind)
+        dataset = layout.read(Source(found, NAMES, scenes=range(5, 7)))
+        assert found == str(path) and dataset.source.endswith(str(path) or "signs")
+        if kind == "signs":
+            assert [e.name for e in dataset.examples] == ["scene-5", "scene-6"]
+
+
+@pytest.mark.parametrize("words", ["", "magic:x", "signs:x", "voc", "voc:", "Voc:x"])
+def test_words_that_mean_no_layout(words):
+    with pytest.raises(ValueError, match=r"^--validation must be one of signs, .*\.$"):
+        find_layout(words, "validation")
+
+
+def test_pictures_are_drawn_at_random_without_repetition():
+    dataset = read_signs(8)
+    drawn = dataset.draw(5, seed=0)
+    names = [example.name for example in drawn.examples]
+    assert len({*names}) == 5 and names != [e.name for e in dataset.examples[:5]]
+    assert drawn == dataset.draw(5, seed=0) != dataset.draw(5, seed=1)
+    assert dataset.draw(8, seed=0) == dataset.draw(None, seed=0) == dataset
+
+
+def test_pictures_are_held_where_they_are_few(monkeypatch):
+    entry, dataset = load("signs"), read_signs(3)
+    held = prepare(dataset, entry)
+    monkeypatch.setattr("captum_ext.evaluation.prepared._HELD_BYTES", 3 * 3 * 96**2 - 1)
+    read = prepare(dataset, entry)
+    assert isinstance(held, HeldPictures) and isinstance(read, LabelledPictures)
+    for (one, label), (other, same), example in zip(held, read, dataset.examples):
+        assert label == same == example.labels[0]
+        torch.testing.assert_close(one, other, atol=0.01, rtol=0)
 
 
 # Boxes follow the preprocessing
@@ -335,6 +477,16 @@ def test_real_boxes_lie_within_their_pictures(data):
         width, height = example.read().size
         for _, (x0, y0, x1, y1) in example.boxes:
             assert 0 <= x0 < x1 <= width + 1 and 0 <= y0 < y1 <= height + 1
+
+
+def test_real_arrays(data):
+    dataset = read_arrays(data / "gtsrb" / "test.npz")
+    dataset.check(43)
+    assert len(dataset.examples) == 2000
+    for example in dataset.examples[:20]:
+        ((classes, (x0, y0, x1, y1)),) = example.boxes
+        assert classes == example.labels and example.read().size == (32, 32)
+        assert 0 <= x0 < x1 <= 32 and 0 <= y0 < y1 <= 32
 
 
 def test_real_voc(data):

@@ -16,6 +16,7 @@ from torchvision.models import densenet121, googlenet, squeezenet1_1, WeightsEnu
 from captum_ext.zoo import (
     find_class,
     load,
+    load_signs_masks,
     SIGN_CLASSES,
     sign_scene,
     sign_video,
@@ -23,6 +24,7 @@ from captum_ext.zoo import (
     SignsClassifier,
     train_signs_classifier,
 )
+from captum_ext.zoo import signs_masks
 from captum_ext.zoo.signs import COLOR_PAIRS
 from captum_ext.zoo.signs_classifier import __main__ as command, WEIGHTS_FILE
 from captum_ext.zoo.signs_classifier.training import confusion, draw_scenes
@@ -178,6 +180,24 @@ def test_the_shipped_file_is_small() -> None:
     assert WEIGHTS_FILE.stat().st_size <= 1_000_000
 
 
+def test_the_shipped_masks_lie_on_the_signs_of_their_class() -> None:
+    network = load_signs_masks()
+    assert not network.training and network.n_classes == len(SIGN_CLASSES)
+    scenes = [sign_scene(seed) for seed in range(20_000_000, 20_000_064)]
+    x = torch.stack([(scene.picture - 0.5) / 0.25 for scene in scenes])
+    labels = torch.tensor([scene.label for scene in scenes])
+    signs = torch.stack([scene.objects[0].mask for scene in scenes])[:, None]
+    with torch.no_grad():
+        right, absent = network(x, labels), network(x, (labels + 5) % 16)
+    assert right[signs].mean() > 4 * right[~signs].mean()
+    assert absent.mean() < right.mean() / 3
+
+
+def test_the_shipped_masking_network_is_small() -> None:
+    file = Path(signs_masks.__file__).with_suffix(".pt")
+    assert file.stat().st_size <= 2_000_000
+
+
 @pytest.mark.parametrize("height, width", [(96, 96), (64, 128), (224, 224)])
 def test_the_classifier_takes_any_size(height: int, width: int) -> None:
     model = load("signs").model
@@ -311,9 +331,81 @@ def test_a_download_that_fails_says_what_to_do(
         load("squeezenet1_1")
 
 
+OWN_FILE = """
+from pathlib import Path
+import beside
+from captum_ext.zoo import load, ZooModel
+
+answer = 42
+
+def with_weights(weights):
+    entry = load("signs", weights)
+    assert __name__ != "__main__" and beside.loaded
+    return entry._replace(model=entry.model.train(), class_names=("own",) * 16)
+
+def nothing(weights):
+    return load("signs").model
+
+def two(weights, more):
+    return load("signs")
+
+def failing(weights):
+    raise KeyError(weights)
+"""
+
+
+@pytest.fixture
+def own_file(tmp_path: Path) -> Path:
+    (tmp_path / "beside.py").write_text("loaded = True")
+    file = tmp_path / "own.py"
+    file.write_text(OWN_FILE)
+    return file
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS_FILE])
+def test_a_function_of_one_s_own_file_is_a_model(
+    own_file: Path, weights: Path | None
+) -> None:
+    """It may import what lies beside it; nothing is left of that."""
+    before, modules = list(sys.path), {"own", "__main__"} & {*sys.modules}
+    entry = load(f"{own_file}:with_weights", weights)
+    assert sys.path == before and {"own", "__main__"} & {*sys.modules} == modules
+    assert entry.class_names == ("own",) * 16 and not entry.model.training
+    assert same(dict(entry.model.state_dict()), dict(load("signs").model.state_dict()))
+
+
+@pytest.mark.parametrize(
+    "function, said",
+    [
+        ("missing", "expected a function that is in .*own.py"),
+        ("answer", "expected a function that is in .*own.py"),
+        ("", "expected a function that is in .*own.py"),
+        ("two", "expected a function of one argument, the weights .*'more'"),
+        ("nothing", "expected a function that returns a ZooModel, got SignsClassifier"),
+    ],
+)
+def test_functions_that_give_no_model(own_file: Path, function: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^name is [^\n]*{said}[^\n]*\\.$"):
+        load(f"{own_file}:{function}")
+    with pytest.raises(ValueError, match="of an existing file.$"):
+        load(f"{own_file.parent}/none.py:load")
+
+
+def test_errors_of_one_s_own_file_are_its_own(own_file: Path) -> None:
+    with pytest.raises(KeyError, match="w.pt"):
+        load(f"{own_file}:failing", "w.pt")
+    own_file.write_text("import nowhere_at_all")
+    before = list(sys.path)
+    with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
+        load(f"{own_file}:failing")
+    assert sys.path == before
+
+
 def test_an_unknown_model_names_those_like_it() -> None:
     with pytest.raises(ValueError, match="name is 'resnet5', .*perhaps 'resnet"):
         load("resnet5")
+    with pytest.raises(ValueError, match="name is 'own.py', .*or FILE.py:FUNCTION"):
+        load("own.py")
 
 
 @pytest.mark.parametrize("name", ["signs", "resnet18"])

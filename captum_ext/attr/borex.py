@@ -36,7 +36,7 @@ from captum_ext.masks import apply_masks
 if TYPE_CHECKING:
     from captum_ext.surrogate import Acquisition, WindowGrid, WindowProcess
 
-__all__ = ["BOREx", "Refinement"]
+__all__ = ["BOREx", "Refinement", "prior_maps"]
 
 Maps = Tensor | tuple[Tensor, ...]
 Prior = Maps | Callable[..., Maps]

@@ -8,7 +8,7 @@ from torch import Tensor
 from captum_ext._captum import TargetType, format_output
 from captum_ext._validation import check_classes, check_picture
 from captum_ext.masking import MaskingNetwork
-from captum_ext.masking.training import frozen
+from captum_ext.masking.frozen import frozen
 
 __all__ = ["MaskingModel"]
 

@@ -52,20 +52,20 @@ def _run(options: argparse.Namespace) -> None:
     entry = zoo.load("signs")
     scene = zoo.sign_scene(0)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
+    shown = [method for method in METHODS.values() if not method.reference]
     subject, picture = subject_of(
         entry,
         (scene.picture - mean) / std,
         scene.label,
-        layerwise=True,
+        {part for method in shown for part in method.built_from},
+        masking_network=zoo.load_signs_masks(),
         colors="red,blue,yellow,black,white",
         seed=options.seed,
     )
     # Colours are asked for another class: its own colour is there already.
     other = zoo.find_class(entry.class_names, _OTHER_CLASS)
     overlays, figures = {}, []
-    for method in METHODS.values():
-        if method.reference:
-            continue
+    for method in shown:
         if method.colorwise:
             subject = subject._replace(target=other)
             print(

@@ -3,25 +3,35 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, Sequence
 
 import torch
 
 from captum_ext import zoo
-from captum_ext.evaluation.choices import COMPARED, read_measures, read_methods
+from captum_ext._validation import check_integer
+from captum_ext.commands.networks import (
+    DEFAULT_MODEL,
+    add_classifier_options,
+    add_masking_network_option,
+    read_masking_network,
+)
+from captum_ext.evaluation.choices import (
+    COMPARED,
+    needed_parts,
+    read_measures,
+    read_methods,
+)
+from captum_ext.evaluation.class_map import read_class_map
 from captum_ext.evaluation.datasets import Dataset
+from captum_ext.evaluation.layouts import (
+    LAYOUTS,
+    Layout,
+    Source,
+    describe_layouts,
+    find_layout,
+)
 from captum_ext.evaluation.measures import MEASURES
 from captum_ext.evaluation.ranks import local_device, process_group, rank
-from captum_ext.evaluation.readers import (
-    ClassMap,
-    read_boxes,
-    read_class_folders,
-    read_class_map,
-    read_coco,
-    read_pictures,
-    read_signs,
-    read_voc,
-)
 from captum_ext.evaluation.records import Results
 from captum_ext.evaluation.runner import evaluate
 
@@ -33,64 +43,8 @@ else:
 __all__ = ["add_parser"]
 
 
-class _Question(NamedTuple):
-    """What a data set is read from."""
-
-    path: str
-    class_names: Sequence[str]
-    class_map: ClassMap | None
-    pictures: str | None
-    limit: int | None
-
-
-class _Kind(NamedTuple):
-    """A layout of data sets."""
-
-    usage: str
-    summary: str
-    read: Callable[[_Question], Dataset]
-    takes: frozenset[str] = frozenset()
-
-
-_KINDS = {
-    "signs": _Kind(
-        "signs",
-        "the built-in road-sign scenes, 100 or --limit",
-        lambda q: read_signs(q.limit or 100),
-    ),
-    "pictures": _Kind(
-        "pictures:FOLDER",
-        "picture files; nothing is known of them",
-        lambda q: read_pictures(q.path),
-    ),
-    "folders": _Kind(
-        "folders:FOLDER",
-        "one folder of pictures a class (ImageFolder)",
-        lambda q: read_class_folders(q.path, q.class_names, q.class_map),
-        frozenset(["classes"]),
-    ),
-    "boxes": _Kind(
-        "boxes:FILE.csv",
-        "columns image, class_index, x0, y0, x1, y1; pictures in images/ beside it",
-        lambda q: read_boxes(q.path, q.pictures),
-        frozenset(["pictures"]),
-    ),
-    "voc": _Kind(
-        "voc:FOLDER",
-        "Pascal VOC's XML: images/ and annotations/, or a VOCdevkit",
-        lambda q: read_voc(q.path, q.class_names, q.class_map),
-        frozenset(["classes"]),
-    ),
-    "coco": _Kind(
-        "coco:FILE.json",
-        "COCO's JSON; pictures in images/ beside it",
-        lambda q: read_coco(q.path, q.class_names, q.class_map, q.pictures),
-        frozenset(["classes", "pictures"]),
-    ),
-}
-
 _DEFAULTS: dict[str, Any] = {
-    "model": "mobilenet_v2",
+    "model": DEFAULT_MODEL,
     "methods": "pn-rise,cameras,grad-cam,random",
     "measures": "insertion,deletion",
     "only_correct": False,
@@ -104,6 +58,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "classes": (str,),
     "model": (str,),
     "weights": (str,),
+    "masking_network": (str,),
     "methods": (str, list, dict),
     "measures": (str, list, dict),
     "target": (str,),
@@ -117,7 +72,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 _EPILOG = f"""\
 data sets:
-{chr(10).join(f"  {kind.usage:22}{kind.summary}" for kind in _KINDS.values())}
+{describe_layouts()}
 
 methods:
 {chr(10).join(f"  {name:22}{m.summary}" for name, m in COMPARED.items())}
@@ -181,18 +136,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="which classes of the model count as which of the data set, for folders, "
         "voc and coco: lines such as '404 aeroplane' (default: those of the same name)",
     )
-    add(
-        "--model",
-        metavar="NAME",
-        help="any torchvision classification model, or signs, the built-in one "
-        f"(default: {_DEFAULTS['model']})",
-    )
-    add(
-        "--weights",
-        metavar="FILE|NAME",
-        help="state-dict file or torchvision weights name (default: torchvision's "
-        "best, downloaded)",
-    )
+    add_classifier_options(parser)
+    add_masking_network_option(parser)
     add(
         "--methods",
         metavar="LIST",
@@ -214,7 +159,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="store_true",
         help="leave out pictures that are classified wrong",
     )
-    add("--limit", type=int, metavar="N", help="the first N pictures (default: all)")
+    add(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="the first N pictures (default: all; of signs 100)",
+    )
     add(
         "--layer",
         metavar="NAME",
@@ -245,10 +195,15 @@ def _run(options: argparse.Namespace) -> int:
         if name not in asked:
             raise ValueError(f"--{name} must be given, got none.")
     # Names are checked before weights are read, or even downloaded.
-    read_methods(asked["methods"]), read_measures(asked["measures"])
-    kind = _kind(asked)
+    methods = read_methods(asked["methods"])
+    read_measures(asked["measures"])
+    layout, path = find_layout(asked["dataset"])
+    _check_options_of(layout, asked)
+    if asked.get("limit") is not None:
+        check_integer("--limit", asked["limit"], 1)
+    network = read_masking_network(asked, needed_parts(methods.values()))
     entry = zoo.load(asked["model"], asked.get("weights"))
-    dataset = _dataset(kind, asked, entry.class_names)
+    dataset = _dataset(layout, path, asked, entry.class_names)
     model = entry.model.to(local_device()).to(memory_format=torch.channels_last)
     with process_group():
         results = evaluate(
@@ -258,6 +213,7 @@ def _run(options: argparse.Namespace) -> int:
             asked["measures"],
             asked["output"],
             **{name: asked[name] for name in _PASSED_ON if name in asked},
+            masking_network=network and network.to(local_device()),
             show_progress=sys.stderr.isatty(),
         )
         return _report(results, asked["output"]) if rank() == 0 else 0
@@ -296,33 +252,28 @@ def _read_file(path: Path) -> dict[str, Any]:
     return options
 
 
-def _kind(asked: Mapping[str, Any]) -> _Kind:
-    name, _, path = asked["dataset"].partition(":")
-    if name not in _KINDS or bool(path) != (":" in _KINDS[name].usage):
-        usages = ", ".join(kind.usage for kind in _KINDS.values())
-        raise ValueError(
-            f"--dataset must be one of {usages}, got {asked['dataset']!r}."
-        )
+def _check_options_of(layout: Layout, asked: Mapping[str, Any]) -> None:
     for option in ("classes", "pictures"):
-        if option in asked and option not in _KINDS[name].takes:
-            takers = [n for n, kind in _KINDS.items() if option in kind.takes]
+        if option in asked and option not in layout.takes:
+            takers = [name for name, kind in LAYOUTS.items() if option in kind.takes]
             raise ValueError(
                 f"--{option} must go with data sets among {', '.join(takers)}, got "
-                f"{name!r}."
+                f"{asked['dataset']!r}."
             )
-    return _KINDS[name]
 
 
 def _dataset(
-    kind: _Kind, asked: Mapping[str, Any], class_names: Sequence[str]
+    layout: Layout, path: str, asked: Mapping[str, Any], class_names: Sequence[str]
 ) -> Dataset:
     limit = asked.get("limit")
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit must be at least 1, got {limit}.")
-    class_map = read_class_map(asked["classes"]) if "classes" in asked else None
-    path = asked["dataset"].partition(":")[2]
-    question = _Question(path, class_names, class_map, asked.get("pictures"), limit)
-    return kind.read(question).first(limit)
+    source = Source(
+        path,
+        class_names,
+        read_class_map(asked["classes"]) if "classes" in asked else None,
+        asked.get("pictures"),
+        range(limit or 100),
+    )
+    return layout.read(source).first(limit)
 
 
 def _report(results: Results, output: str) -> int:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from captum_ext import zoo
 from captum_ext._validation import check_integer
+from captum_ext.commands.networks import read_masking_network
 from captum_ext.commands.picture import (
     COLORS,
     add_picture_options,
+    check_parts,
     check_writable,
     map_figure,
     open_image,
@@ -18,6 +20,8 @@ from captum_ext.commands.picture import (
 from captum_ext.methods import METHODS, Method
 
 __all__ = ["add_parser"]
+
+_INSIDE = ", ".join(name for name, m in METHODS.items() if "model" in m.built_from)
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -30,7 +34,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "explain",
         help="explain the classification of a picture",
         description="Explain the classification of a picture and draw the map over "
-        "it. Layer methods (cameras, grad-cam, grad-cam++) explain the logit of the "
+        f"it. Methods that look into the model ({_INSIDE}) explain the logit of the "
         "class, all others its softmax probability.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="methods:\n"
@@ -72,16 +76,18 @@ def _run(options: argparse.Namespace) -> None:
     if options.save_map:
         check_writable(options.save_map, (".npy", ".pt"), "--save-map")
     chosen = _chosen_options(method, options)
+    network = read_masking_network(vars(options), method.built_from)
     image = open_image(options.image)
     entry = zoo.load(options.model, options.weights)
     subject, picture = subject_of(
         entry,
         entry.preprocess(image),
         options.target,
-        options.layer,
-        method.layerwise,
-        options.colors,
-        options.seed,
+        method.built_from,
+        layer=options.layer,
+        masking_network=network,
+        colors=options.colors,
+        seed=options.seed,
     )
     start = time.perf_counter()
     maps = method.attribute(subject, **chosen)
@@ -94,12 +100,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _chosen_options(method: Method, options: argparse.Namespace) -> dict[str, object]:
     """Arguments that the command line adds to the method's own."""
-    if options.layer is not None and not method.layerwise:
-        raise ValueError(
-            f"--layer is for layer methods, expected one of "
-            f"{', '.join(n for n, m in METHODS.items() if m.layerwise)}, got "
-            f"{options.method!r}."
-        )
+    check_parts(method.built_from, options, options.method)
     if options.n_masks is None:
         return {}
     if "n_masks" not in method.options():

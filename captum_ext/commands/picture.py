@@ -5,7 +5,7 @@ import difflib
 import os
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Collection, Sequence
 
 import numpy as np
 import torch
@@ -14,14 +14,22 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
 from captum_ext import zoo
-from captum_ext.masks import named_palette
+from captum_ext._validation import check_masking_network
 from captum_ext.attr import last_map_layer
-from captum_ext.methods import Method, Subject
+from captum_ext.commands.networks import (
+    DEFAULT_MODEL,
+    add_classifier_options,
+    add_masking_network_option,
+)
+from captum_ext.masking import MaskingNetwork
+from captum_ext.masks import named_palette
+from captum_ext.methods import METHODS, Method, Part, Subject
 from captum_ext.visualization import color_saliency_figure, overlay_figure
 
 __all__ = [
     "COLORS",
     "add_picture_options",
+    "check_parts",
     "check_writable",
     "map_figure",
     "open_image",
@@ -43,19 +51,8 @@ def add_picture_options(command: argparse.ArgumentParser, written: str) -> None:
     """
     add = command.add_argument
     add("image", type=Path, help="picture file (JPEG, PNG, ...)")
-    add(
-        "--model",
-        default="mobilenet_v2",
-        metavar="NAME",
-        help="any torchvision classification model, or signs, the built-in one "
-        "(default: %(default)s)",
-    )
-    add(
-        "--weights",
-        metavar="FILE|NAME",
-        help="state-dict file or torchvision weights name (default: torchvision's "
-        "best, downloaded)",
-    )
+    add_classifier_options(command, default=DEFAULT_MODEL)
+    add_masking_network_option(command)
     add(
         "--target",
         default="top1",
@@ -89,8 +86,10 @@ def subject_of(
     entry: zoo.ZooModel,
     inputs: Tensor,
     target: str | int,
+    built_from: Collection[Part],
+    *,
     layer: str | None = None,
-    layerwise: bool = False,
+    masking_network: MaskingNetwork | None = None,
     colors: str = COLORS,
     seed: int = 0,
 ) -> tuple[Subject, Tensor]:
@@ -100,9 +99,12 @@ def subject_of(
         entry (ZooModel): What is explained.
         inputs (Tensor): The picture as the model takes it, (3, H, W).
         target (str or int): Class by number or name, or "top1".
+        built_from (collection of str): Parts that methods will need. The layer is
+            found and printed if it is one.
         layer (str, optional): Where layer methods look. Default: None (the last that
             returns maps)
-        layerwise (bool, optional): Whether the layer is printed. Default: False
+        masking_network (MaskingNetwork, optional): For methods that ask one.
+            Default: None
         colors (str, optional): Names of colours, separated by commas.
         seed (int, optional): Of what methods draw. Default: 0
 
@@ -111,8 +113,11 @@ def subject_of(
         it.
 
     Raises:
-        ValueError: If a class, a layer or a colour is not known.
+        ValueError: If a class, a layer or a colour is not known, or the masking
+            network is not one of the model.
     """
+    needed = "masking_network" in built_from
+    check_masking_network(masking_network, len(entry.class_names), needed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = entry.model.to(device).to(memory_format=torch.channels_last)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
@@ -128,8 +133,9 @@ def subject_of(
     name = entry.class_names[index]
     print(f"class {index}, {name}: probability {float(probabilities[index]):.3f}")
     palette = named_palette(colors.split(","), entry.mean, entry.std)
-    layer_name, part = _layer(model, batch, layer)
-    if layerwise:
+    part = model
+    if "layer" in built_from:
+        layer_name, part = _layer(model, batch, layer)
         print(f"layer of layer methods: {layer_name}")
     subject = Subject(
         model,
@@ -138,9 +144,32 @@ def subject_of(
         index,
         palette,
         seed,
-        show_progress=sys.stderr.isatty(),
+        sys.stderr.isatty(),
+        masking_network and masking_network.to(device),
     )
     return subject, picture
+
+
+def check_parts(
+    built_from: Collection[Part], options: argparse.Namespace, name: str
+) -> None:
+    """Refuse options for parts that a method has no use for.
+
+    Args:
+        built_from (collection of str): Parts that the method needs.
+        options (argparse.Namespace): With layer and masking_network.
+        name (str): Of the method, as it stands in the error.
+
+    Raises:
+        ValueError: If one is given that the method is not built from.
+    """
+    for part in ("layer", "masking_network"):
+        if getattr(options, part) is not None and part not in built_from:
+            takers = [n for n, m in METHODS.items() if part in m.built_from]
+            raise ValueError(
+                f"--{part.replace('_', '-')} must go with methods among "
+                f"{', '.join(takers)}, got {name!r}."
+            )
 
 
 def _layer(model: nn.Module, batch: Tensor, name: str | None) -> tuple[str, nn.Module]:

@@ -11,8 +11,10 @@ from torch import Tensor
 from captum_ext import zoo
 from captum_ext._validation import check_integer
 from captum_ext.attr import BOREx
+from captum_ext.commands.networks import read_masking_network
 from captum_ext.commands.picture import (
     add_picture_options,
+    check_parts,
     check_writable,
     open_image,
     save_map,
@@ -74,19 +76,18 @@ def _run(options: argparse.Namespace) -> None:
     named = options.prior in _PRIORS
     known = named or options.prior == "none"
     prior = None if known else _read_map(Path(options.prior))
-    layerwise = named and METHODS[options.prior].layerwise
-    if options.layer is not None and not layerwise:
-        raise ValueError(
-            f"--layer is for priors of layer methods, got prior {options.prior!r}."
-        )
+    built_from = METHODS[options.prior].built_from if named else ()
+    check_parts(built_from, options, options.prior)
+    network = read_masking_network(vars(options), built_from)
     image = open_image(options.image)
     entry = zoo.load(options.model, options.weights)
     subject, picture = subject_of(
         entry,
         entry.preprocess(image),
         options.target,
-        options.layer,
-        layerwise,
+        built_from,
+        layer=options.layer,
+        masking_network=network,
         seed=options.seed,
     )
     start = time.perf_counter()

@@ -1,16 +1,15 @@
 """On many images: methods compared on a data set, on one machine or on many."""
 
+from captum_ext.evaluation.annotations import read_boxes, read_coco, read_voc
 from captum_ext.evaluation.choices import COMPARED, read_measures, read_methods
+from captum_ext.evaluation.class_map import read_class_map
 from captum_ext.evaluation.datasets import Box, Dataset, Example
 from captum_ext.evaluation.measures import MEASURES, Measure
 from captum_ext.evaluation.readers import (
-    read_boxes,
+    read_arrays,
     read_class_folders,
-    read_class_map,
-    read_coco,
     read_pictures,
     read_signs,
-    read_voc,
 )
 from captum_ext.evaluation.records import (
     Results,
@@ -34,6 +33,7 @@ __all__ = [
     "evaluate",
     "map_path",
     "picture_path",
+    "read_arrays",
     "read_boxes",
     "read_class_folders",
     "read_class_map",

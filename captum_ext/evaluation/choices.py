@@ -6,8 +6,8 @@ import sys
 from typing import Any, Callable, Iterable, Mapping, NamedTuple
 
 from captum_ext.evaluation.measures import MEASURES, Measure
-from captum_ext.evaluation.random_map import RandomMap
-from captum_ext.methods import METHODS, Method
+from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
+from captum_ext.methods import METHODS, Method, Part
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,6 +19,7 @@ __all__ = [
     "Choice",
     "Choices",
     "describe_choices",
+    "needed_parts",
     "read_measures",
     "read_methods",
 ]
@@ -30,8 +31,20 @@ COMPARED = METHODS | {
         RandomMap,
         lambda subject: {"seed": subject.seed},
     ),
+    "center-box": Method(
+        "Centre box",
+        "a centred box of half the area, whatever the picture shows",
+        CenterBox,
+        lambda _: {},
+    ),
+    "max-box": Method(
+        "Max box",
+        "the whole picture as one box",
+        MaxBox,
+        lambda _: {},
+    ),
 }
-"""The methods that can be compared: those of the command line, and the random map."""
+"""The methods that can be compared: those of the command line, and reference maps."""
 
 Choices = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
 
@@ -40,6 +53,7 @@ _NOT_FREE = {
     "additional_forward_args",
     "colors",
     "feature_mask",
+    "objective",
     "reshape_transform",
     "return_convergence_delta",
     "return_posterior",
@@ -156,6 +170,29 @@ def describe_choices(choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]
         }
         for name, choice in choices.items()
     }
+
+
+def needed_parts(methods: Iterable[Choice]) -> frozenset[Part]:
+    """Parts of a subject that methods are built from, or those whose maps they refine.
+
+    Args:
+        methods (iterable of Choice): Of :func:`read_methods`.
+
+    Returns:
+        *frozenset of str*: What :attr:`~captum_ext.methods.Method.built_from` may name.
+
+    Examples::
+
+        >>> sorted(needed_parts(read_methods("borex:prior=grad-cam").values()))
+        ['layer', 'model', 'probabilities']
+    """
+    parts: set[Part] = set()
+    for choice in methods:
+        parts.update(COMPARED[choice.use].built_from)
+        prior = choice.options.get("prior")
+        if isinstance(prior, Choice):
+            parts |= needed_parts([prior])
+    return frozenset(parts)
 
 
 def _method_options(method: Method) -> frozenset[str]:

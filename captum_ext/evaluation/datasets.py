@@ -5,6 +5,7 @@ import json
 from pathlib import PurePosixPath
 from typing import Any, Callable, NamedTuple
 
+import torch
 from PIL import Image
 
 __all__ = ["Box", "Dataset", "Example"]
@@ -62,6 +63,22 @@ class Dataset(NamedTuple):
     def first(self, n: int | None) -> "Dataset":
         """The first n pictures, or all."""
         return self._replace(examples=self.examples[:n])
+
+    def draw(self, n: int | None, seed: int) -> "Dataset":
+        """Pictures at random, of all classes where these are sorted, or all.
+
+        Args:
+            n (int, optional): How many.
+            seed (int): Of what is drawn.
+
+        Returns:
+            *Dataset*: In random order, or as it is where there are no more than n.
+        """
+        if n is None or n >= len(self.examples):
+            return self
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.examples), generator=generator)[:n]
+        return self._replace(examples=tuple(self.examples[i] for i in order.tolist()))
 
     def describe(self) -> dict[str, Any]:
         """What tells it from others: where it is, names, classes and boxes."""

@@ -19,6 +19,7 @@ from captum_ext.evaluation.choices import COMPARED, Choice, describe_choices
 from captum_ext.evaluation.datasets import Example
 from captum_ext.evaluation.measures import MEASURES
 from captum_ext.evaluation.records import Row, map_path, picture_path, save_image
+from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import named_palette
 from captum_ext.methods import Method, Subject
 from captum_ext.visualization import shown_map
@@ -49,6 +50,7 @@ class Bench(NamedTuple):
         seed (int): Of the run.
         perturbations_per_eval (int): Pictures in one call of the model.
         folder (Path): Where pictures and maps are written.
+        masking_network (MaskingNetwork, optional): For methods that ask one.
     """
 
     model: ZooModel
@@ -60,6 +62,7 @@ class Bench(NamedTuple):
     seed: int
     perturbations_per_eval: int
     folder: Path
+    masking_network: MaskingNetwork | None = None
 
 
 class _Sight(NamedTuple):
@@ -170,6 +173,7 @@ def _look(bench: Bench, example: Example) -> _Sight:
         target,
         named_palette(_COLORS, entry.mean, entry.std),
         seed_of(bench.seed, example.name),
+        masking_network=bench.masking_network,
     )
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
     return _Sight(

@@ -1,38 +1,29 @@
-"""One reader for each layout that data sets come in.
+"""Pictures of each layout that has no files of annotations.
 
 Reading lists what there is; pictures are opened one by one when their turn comes.
 """
 
-import contextlib
-import io
-from collections import defaultdict
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Iterable, Mapping, Sequence
-from xml.etree import ElementTree
+from pathlib import Path
+from typing import Any, Sequence
 
-import pandas as pd
-from PIL import Image, ImageOps
-from pycocotools.coco import COCO
-from torchvision.datasets import ImageFolder, VOCDetection
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.functional import to_pil_image
 
+from captum_ext.evaluation.class_map import ClassMap, classes_by_name
 from captum_ext.evaluation.datasets import Box, Dataset, Example
+from captum_ext.evaluation.files import (
+    existing,
+    open_upright,
+    pictures_of_archive,
+    pictures_of_folders,
+)
 from captum_ext.zoo import sign_scene
 
-__all__ = [
-    "ClassMap",
-    "read_boxes",
-    "read_class_folders",
-    "read_class_map",
-    "read_coco",
-    "read_pictures",
-    "read_signs",
-    "read_voc",
-]
-
-ClassMap = Mapping[str, Sequence[int]]
+__all__ = ["read_arrays", "read_class_folders", "read_pictures", "read_signs"]
 
 
 def read_pictures(folder: str | Path) -> Dataset:
@@ -49,11 +40,11 @@ def read_pictures(folder: str | Path) -> Dataset:
     Raises:
         ValueError: If there is no such folder.
     """
-    folder = _existing(folder)
+    folder = existing(folder)
     paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMG_EXTENSIONS]
     return Dataset(
         str(folder),
-        tuple(Example(path.name, partial(_open_upright, path)) for path in paths),
+        tuple(Example(path.name, partial(open_upright, path)) for path in paths),
     )
 
 
@@ -67,7 +58,7 @@ def read_class_folders(
     classes in their order.
 
     Args:
-        folder (str or Path): Folders of pictures.
+        folder (str or Path): Folders of pictures, or a ZIP file of them.
         class_names (sequence of str): Of the model.
         class_map (Mapping, optional): Classes by the name of a folder, of
             :func:`read_class_map`. Default: None (the model's own names)
@@ -79,195 +70,82 @@ def read_class_folders(
         ValueError: If there is no such folder, or the class of a folder is not known.
         OSError: If there is no picture in a folder.
     """
-    folder = _existing(folder)
-    found = ImageFolder(str(folder))
-    known = _by_name(class_names, class_map)
-    unknown = [name for name in found.classes if name.lower() not in known]
-    if len(unknown) == len(found.classes) == len(class_names) and not class_map:
-        known = {name.lower(): (i,) for i, name in enumerate(found.classes)}
+    packed = Path(folder).suffix.lower() == ".zip"
+    source = existing(folder, "file" if packed else "folder")
+    found = pictures_of_archive(source) if packed else pictures_of_folders(source)
+    folders = sorted({picture.folder for picture in found})
+    known = classes_by_name(class_names, class_map)
+    unknown = [name for name in folders if name.lower() not in known]
+    if len(unknown) == len(folders) == len(class_names) and not class_map:
+        known = {name.lower(): (i,) for i, name in enumerate(folders)}
     elif unknown:
         raise ValueError(
             f"dataset must have folders named like the model's classes, or as many as "
-            f"it has, or a class map, got {unknown[0]!r} in {str(folder)!r}."
+            f"it has, or a class map, got {unknown[0]!r} in {str(source)!r}."
         )
     return Dataset(
-        str(folder),
+        str(source),
         tuple(
-            Example(
-                Path(path).relative_to(folder).as_posix(),
-                partial(_open, Path(path)),
-                known[found.classes[i].lower()],
-            )
-            for path, i in found.samples
+            Example(picture.path, picture.read, known[picture.folder.lower()])
+            for picture in found
         ),
     )
 
 
-def read_boxes(file: str | Path, pictures: str | Path | None = None) -> Dataset:
-    """Boxes in a table, one in a row.
+def read_arrays(file: str | Path) -> Dataset:
+    """Pictures in the arrays of one file.
 
     Args:
-        file (str or Path): CSV with the columns image, class_index, x0, y0, x1, y1:
-            edges in pixels of the picture. Further columns are passed over.
-        pictures (str or Path, optional): Folder of the pictures.
-            Default: None (``images`` beside the table)
+        file (str or Path): What ``numpy.savez`` wrote: ``images`` (N, H, W, 3) of
+            bytes, ``labels`` (N,), and maybe ``boxes`` or ``roi`` (N, 4), one object
+            in each picture: x0, y0, x1, y1 as edges in pixels.
 
     Returns:
-        *Dataset*: With labels, the classes of a picture's boxes, in the table's order.
+        *Dataset*: With labels, and boxes if there are some, in the order of the
+        arrays, whose places are the names.
 
     Raises:
-        ValueError: If a file is missing, or the table does not hold such boxes.
+        ValueError: If there is no such file, or it holds something else.
     """
-    file = _existing(file, "file")
-    folder = _existing(pictures or file.parent / "images")
-    columns = {"image": str, "class_index": int} | dict.fromkeys(_EDGES, float)
+    file = existing(file, "file")
+    expected = (
+        f"dataset must be an .npz file with images (N, H, W, 3) of bytes, labels (N,) "
+        f"of integers and maybe boxes (N, 4), got {str(file)!r}"
+    )
     try:
-        table = pd.read_csv(
-            file, usecols=[*columns], dtype=columns, keep_default_na=False
+        with np.load(file) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+            names = [name for name in ("boxes", "roi") if name in arrays]
+            edges = arrays[names[0]] if names else None
+    except Exception as error:  # Bytes that are no arrays can raise anything.
+        raise ValueError(f"{expected} ({error}).") from error
+    if images.dtype != np.uint8 or images.shape[3:] != (3,):
+        raise ValueError(f"{expected} with {images.dtype} of {images.shape}.")
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(f"{expected} with {labels.dtype} labels of {labels.shape}.")
+    if edges is None:
+        boxes: list[tuple[Box, ...]] = [()] * len(images)
+    else:
+        _check_edges(edges, len(images), file)
+        boxes = [
+            (Box((label,), tuple(box)),)
+            for label, box in zip(labels.tolist(), edges.tolist())
+        ]
+    return Dataset(
+        str(file),
+        tuple(
+            Example(f"{i}", partial(Image.fromarray, image), (int(label),), box)
+            for i, (image, label, box) in enumerate(zip(images, labels, boxes))
+        ),
+    )
+
+
+def _check_edges(edges: NDArray[Any], n: int, file: Path) -> None:
+    if edges.shape != (n, 4) or not (edges[:, :2] < edges[:, 2:]).all():
+        raise ValueError(
+            f"dataset must have a box x0 < x1, y0 < y1 for each picture, ({n}, 4), got "
+            f"{edges.shape} in {str(file)!r}."
         )
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"dataset must be a table with columns {', '.join(columns)}, got "
-            f"{str(file)!r} ({error})."
-        ) from error
-    boxes = defaultdict(list)
-    for image, label, *edges in table[[*columns]].itertuples(index=False):
-        x0, y0, x1, y1 = edges
-        if not (x0 < x1 and y0 < y1):
-            raise ValueError(
-                f"dataset must have boxes with x0 < x1 and y0 < y1, got {edges} for "
-                f"{image!r} in {str(file)!r}."
-            )
-        boxes[image].append(Box((label,), (x0, y0, x1, y1)))
-    return Dataset(str(file), _annotated(boxes, folder))
-
-
-_EDGES = ("x0", "y0", "x1", "y1")
-
-
-def read_voc(
-    folder: str | Path, class_names: Sequence[str], class_map: ClassMap | None = None
-) -> Dataset:
-    """Boxes in the XML format of Pascal VOC.
-
-    Its pixels count from 1 and include the last one: the edges here are xmin - 1,
-    ymin - 1, xmax, ymax. Objects of classes that the model does not know are passed
-    over, and so are pictures that show no others.
-
-    Args:
-        folder (str or Path): ``images`` and ``annotations``, or ``JPEGImages`` and
-            ``Annotations``, or one such folder as in torchvision's ``VOCdevkit``.
-        class_names (sequence of str): Of the model.
-        class_map (Mapping, optional): Classes by the name of an object, of
-            :func:`read_class_map`. Default: None (the model's own names)
-
-    Returns:
-        *Dataset*: With labels, in the order of the XML files.
-
-    Raises:
-        ValueError: If there are no such folders, or a file is not in the format.
-    """
-    folder = _existing(folder)
-    pictures, annotations = _voc_folders(folder)
-    known = _by_name(class_names, class_map)
-    boxes = defaultdict(list)
-    for file in sorted(annotations.glob("*.xml")):
-        try:
-            content = VOCDetection.parse_voc_xml(ElementTree.parse(file).getroot())
-            annotation = content["annotation"]
-            name = PurePosixPath(annotation["filename"]).name
-            for item in annotation.get("object", ()):
-                x0, y0, x1, y1 = (float(item["bndbox"][key]) for key in _VOC_EDGES)
-                classes = known.get(item["name"].lower())
-                if classes:
-                    boxes[name].append(Box(classes, (x0 - 1, y0 - 1, x1, y1)))
-        except (ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"dataset must have annotations in the format of Pascal VOC, got "
-                f"{str(file)!r} ({type(error).__name__}: {error})."
-            ) from error
-    _check_known(boxes, folder)
-    return Dataset(str(folder), _annotated(boxes, pictures))
-
-
-_VOC_EDGES = ("xmin", "ymin", "xmax", "ymax")
-
-
-def _voc_folders(folder: Path) -> tuple[Path, Path]:
-    roots = [folder, *folder.glob("VOC*"), *folder.glob("VOCdevkit/VOC*")]
-    names = [("images", "annotations"), ("JPEGImages", "Annotations")]
-    found = [
-        (root / pictures, root / annotations)
-        for root in roots
-        for pictures, annotations in names
-        if (root / pictures).is_dir() and (root / annotations).is_dir()
-    ]
-    if len(found) != 1:
-        raise ValueError(
-            f"dataset must be one folder with images and annotations, or JPEGImages "
-            f"and Annotations, got {len(found) or 'none'} in {str(folder)!r}."
-        )
-    return found[0]
-
-
-def read_coco(
-    file: str | Path,
-    class_names: Sequence[str],
-    class_map: ClassMap | None = None,
-    pictures: str | Path | None = None,
-) -> Dataset:
-    """Boxes in the JSON format of COCO.
-
-    Crowds and boxes without an area are passed over, objects of classes that the model
-    does not know as well, and so are pictures that show no others.
-
-    Args:
-        file (str or Path): Such as ``instances_val2017.json``.
-        class_names (sequence of str): Of the model.
-        class_map (Mapping, optional): Classes by the name of a category, of
-            :func:`read_class_map`. Default: None (the model's own names)
-        pictures (str or Path, optional): Folder of the pictures.
-            Default: None (``images`` beside the file)
-
-    Returns:
-        *Dataset*: With labels, in the order of COCO's numbers.
-
-    Raises:
-        ValueError: If a file is missing or not in the format.
-    """
-    file = _existing(file, "file")
-    folder = _existing(pictures or file.parent / "images")
-    known = _by_name(class_names, class_map)
-    boxes = defaultdict(list)
-    try:
-        coco = _coco_index(file)
-        for number in sorted(coco.imgs):
-            name = coco.imgs[number]["file_name"]
-            for item in coco.loadAnns(coco.getAnnIds([number], iscrowd=False)):
-                x, y, width, height = map(float, item["bbox"])
-                category = coco.cats[item["category_id"]]["name"]
-                classes = known.get(category.lower())
-                if classes and width > 0 and height > 0:
-                    boxes[name].append(Box(classes, (x, y, x + width, y + height)))
-    except (
-        AssertionError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise ValueError(
-            f"dataset must be in the JSON format of COCO, got {str(file)!r} "
-            f"({type(error).__name__}: {error})."
-        ) from error
-    _check_known(boxes, file)
-    return Dataset(str(file), _annotated(boxes, folder))
-
-
-def _coco_index(file: Path) -> COCO:
-    # It prints how it gets on.
-    with contextlib.redirect_stdout(io.StringIO()):
-        return COCO(str(file))
 
 
 def read_signs(n: int = 100, seed: int = 0) -> Dataset:
@@ -301,77 +179,3 @@ def read_signs(n: int = 100, seed: int = 0) -> Dataset:
 
 def _draw_scene(seed: int) -> Image.Image:
     return to_pil_image(sign_scene(seed).picture)
-
-
-def read_class_map(file: str | Path) -> dict[str, tuple[int, ...]]:
-    """Which classes of the model count as a class of the data set.
-
-    Args:
-        file (str or Path): Text with one class of the model in a line, its number and
-            the name in the data set: ``404 aeroplane``. Several may have one name.
-
-    Returns:
-        *dict*: Numbers by name.
-
-    Raises:
-        ValueError: If there is no such file, or a line is something else.
-    """
-    file = _existing(file, "file")
-    numbers = defaultdict(list)
-    for line in filter(None, map(str.strip, file.read_text().splitlines())):
-        number, _, name = line.partition(" ")
-        if not number.isdecimal() or not name:
-            raise ValueError(
-                f"class map must have lines of a number and a name, got {line!r} in "
-                f"{str(file)!r}."
-            )
-        numbers[name.strip()].append(int(number))
-    return {name: tuple(each) for name, each in numbers.items()}
-
-
-def _by_name(
-    class_names: Sequence[str], class_map: ClassMap | None
-) -> dict[str, tuple[int, ...]]:
-    """Classes by their name in lower case; several of one name all count."""
-    if class_map is not None:
-        return {name.lower(): tuple(each) for name, each in class_map.items()}
-    known = defaultdict(list)
-    for i, name in enumerate(class_names):
-        known[name.lower()].append(i)
-    return {name: tuple(each) for name, each in known.items()}
-
-
-def _annotated(
-    boxes: Mapping[str, Iterable[Box]], pictures: Path
-) -> tuple[Example, ...]:
-    examples = []
-    for name, each in boxes.items():
-        labels = sorted({c for box in each for c in box.classes})
-        read = partial(_open, pictures / name)
-        examples.append(Example(name, read, tuple(labels), tuple(each)))
-    return tuple(examples)
-
-
-def _check_known(boxes: Mapping[str, object], source: Path) -> None:
-    if not boxes:
-        raise ValueError(
-            f"dataset must show objects named like the model's classes, or like those "
-            f"of a class map, got none in {str(source)!r}."
-        )
-
-
-def _existing(path: str | Path, kind: str = "folder") -> Path:
-    path = Path(path).resolve()
-    if not (path.is_dir() if kind == "folder" else path.is_file()):
-        raise ValueError(f"dataset must be an existing {kind}, got {str(path)!r}.")
-    return path
-
-
-def _open(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
-
-
-def _open_upright(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")

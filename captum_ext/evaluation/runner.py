@@ -9,13 +9,16 @@ from PIL import Image
 from torch import nn
 
 from captum_ext._captum import progress
-from captum_ext._validation import check_choice, check_integer
+from captum_ext._validation import (
+    check_choice,
+    check_integer,
+    check_masking_network,
+)
 from captum_ext.attr import last_map_layer
 from captum_ext.evaluation.choices import (
-    COMPARED,
-    Choice,
     Choices,
     describe_choices,
+    needed_parts,
     read_measures,
     read_methods,
 )
@@ -33,6 +36,7 @@ from captum_ext.evaluation.records import (
     read_results,
     read_rows,
 )
+from captum_ext.masking import MaskingNetwork
 from captum_ext.zoo import ZooModel
 
 __all__ = ["evaluate"]
@@ -53,6 +57,7 @@ def evaluate(
     target: Target | None = None,
     only_correct: bool = False,
     layer: str | None = None,
+    masking_network: MaskingNetwork | None = None,
     seed: int = 0,
     perturbations_per_eval: int | None = None,
     show_progress: bool = False,
@@ -82,6 +87,8 @@ def evaluate(
             right are left out. Default: False
         layer (str, optional): Name of the part of the model where layer methods look.
             Default: None (the last that returns maps)
+        masking_network (MaskingNetwork, optional): Trained for the model and on its
+            device, for the method masking-model. Default: None
         seed (int, optional): Of all that is drawn; every picture gets one of its own.
             Default: 0
         perturbations_per_eval (int, optional): Pictures in one call of the model, for
@@ -114,10 +121,14 @@ def evaluate(
         3  scene-1    random  pointing-game    ...
     """
     device = next(model.model.parameters()).device
+    chosen = read_methods(methods)
+    parts = needed_parts(chosen.values())
+    needed = "masking_network" in parts
+    check_masking_network(masking_network, len(model.class_names), needed)
     bench = Bench(
         model,
         _named_layer(model.model, layer or ""),
-        read_methods(methods),
+        chosen,
         read_measures(measures),
         target or ("label" if dataset.has_labels else "top1"),
         only_correct,
@@ -128,6 +139,7 @@ def evaluate(
             1,
         ),
         Path(output),
+        masking_network if needed else None,
     )
     dataset.check(len(model.class_names))
     _check_labels(dataset, bench)
@@ -137,7 +149,7 @@ def evaluate(
     if rank() == 0:
         start = provenance(device) | {"world_size": world_size()}
         begin_run(bench.folder, settings, start)
-    if layer is None:
+    if layer is None and "layer" in parts:
         bench = _at_last_layer(bench, device)
     _run(dataset, bench, show_progress and rank() == 0)
     return read_results(output)
@@ -153,16 +165,8 @@ def _named_layer(model: nn.Module, name: str) -> nn.Module:
         ) from None
 
 
-def _looks_at_layer(choice: Choice) -> bool:
-    prior = choice.options.get("prior")
-    before = isinstance(prior, Choice) and _looks_at_layer(prior)
-    return before or COMPARED[choice.use].layerwise
-
-
 def _at_last_layer(bench: Bench, device: torch.device) -> Bench:
     """With the layer where methods look by default: the same for all pictures."""
-    if not any(map(_looks_at_layer, bench.methods.values())):
-        return bench
     inputs = bench.model.preprocess(Image.new("RGB", (256, 256)))[None].to(device)
     return bench._replace(layer=last_map_layer(bench.model.model, inputs)[1])
 
@@ -200,7 +204,7 @@ def _settings(
 ) -> dict[str, Any]:
     """All that determines the results."""
     model = bench.model.model
-    return {
+    settings = {
         "dataset": dataset.describe(),
         "model": {"name": type(model).__name__, "sha256": weights_digest(model)},
         "methods": describe_choices(bench.methods),
@@ -212,6 +216,10 @@ def _settings(
         "perturbations_per_eval": bench.perturbations_per_eval,
         "device": device.type,
     }
+    network = bench.masking_network
+    if network is not None:
+        settings["masking_network"] = {"sha256": weights_digest(network)}
+    return settings
 
 
 def _run(dataset: Dataset, bench: Bench, show_progress: bool) -> None:

@@ -86,7 +86,8 @@ class SaliencyObjective:
         pixels (float, optional): n. Default: 10000
         fake_probability (float, optional): How often training asks for a class that is
             not the picture's, for which the area alone counts. Default: 0.3
-        selection_weight (float, optional): Of the auxiliary loss on the embedding.
+        selection_weight (float, optional): Of the auxiliary loss on the embedding. An
+            encoder that is trained along on classes that are hard to tell needs more.
             Default: 3
         evidence_removal (EvidenceRemoval, optional): Phi. Default: None (as in the
             paper)

@@ -1,34 +1,22 @@
-"""How a masking network is trained: the loop, and what is kept of it."""
+"""How a masking network is trained: what is asked, checked, and done step by step."""
 
-import contextlib
-import math
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sequence, Sized
+from typing import Any, Callable
 
-import torch
-from torch import Generator, Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
+from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from captum_ext._captum import progress
 from captum_ext._validation import check_integer, check_not_negative, check_positive
-from captum_ext.masking.checkpoints import load_checkpoint, save_checkpoint
-from captum_ext.masking.draws import Sample, Samples, StepSampler
-from captum_ext.masking.network import MaskingNetwork, SelectedMasks
+from captum_ext.masking.draws import Samples, StepSampler
+from captum_ext.masking.frozen import frozen
+from captum_ext.masking.keeper import Keeper
+from captum_ext.masking.network import MaskingNetwork
 from captum_ext.masking.objective import SaliencyObjective, SaliencyTerms
-from captum_ext.masking.record import (
-    StepTable,
-    mask_grid,
-    mean_masks,
-    write_mask_grid,
-)
+from captum_ext.masking.processes import place
+from captum_ext.masking.trainer import Trainer
 
-__all__ = ["Trainer", "frozen", "train_masking_network"]
-
-_SHOWN_PICTURES = 16
-_JUDGED_PICTURES = 256
+__all__ = ["train_masking_network"]
 
 
 def train_masking_network(
@@ -144,12 +132,12 @@ def train_masking_network(
             "seed": seed,
         },
     }
-    if batch_size < _place()[1]:
+    if batch_size < place()[1]:
         raise ValueError(
-            f"batch_size must be at least 1 for each of the {_place()[1]} processes, "
+            f"batch_size must be at least 1 for each of the {place()[1]} processes, "
             f"got {batch_size}."
         )
-    keeper = _Keeper(
+    keeper = Keeper(
         None if output is None else Path(output),
         validation,
         objective,
@@ -161,221 +149,10 @@ def train_masking_network(
     return network.eval()
 
 
-class Trainer:
-    """Network, optimizer and schedule: what one step changes.
-
-    Args:
-        network (MaskingNetwork): What is trained.
-        black_box (Callable): Logits (B, classes) of pictures, frozen.
-        objective (SaliencyObjective): What is lowered.
-        settings (Mapping): All that determines the result.
-    """
-
-    def __init__(
-        self,
-        network: MaskingNetwork,
-        black_box: Callable[[Tensor], Tensor],
-        objective: SaliencyObjective,
-        settings: Mapping[str, Any],
-    ) -> None:
-        self.network = network.train().to(memory_format=torch.channels_last)
-        self.black_box, self.objective, self.settings = black_box, objective, settings
-        self.device = next(network.parameters()).device
-        training = settings["training"]
-        self.n_pictures = training["n_pictures"]
-        self.batch_size = training["batch_size"]
-        self.n_steps = training["n_epochs"] * (self.n_pictures // self.batch_size)
-        self.step = 0
-        self.optimizer = AdamW(
-            [p for p in network.parameters() if p.requires_grad],
-            training["learning_rate"],
-            weight_decay=training["weight_decay"],
-        )
-        self.schedule = OneCycleLR(
-            self.optimizer, training["learning_rate"], max(2, self.n_steps)
-        )
-        self.rank, self.world_size = _place()
-        self.model: nn.Module = _Selecting(network)
-
-    def share(self) -> None:
-        """Let all processes have the same weights, and the same gradients from now."""
-        if self.world_size > 1:
-            self.model = DistributedDataParallel(self.model)
-
-    def state(self) -> dict[str, Any]:
-        """All that a training needs to go on."""
-        return {
-            "settings": self.settings,
-            "step": self.step,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-
-    def go_on_from(self, state: Mapping[str, Any]) -> None:
-        """Take over what :meth:`state` returned.
-
-        Args:
-            state (Mapping): Of a training with the same settings.
-
-        Raises:
-            ValueError: If the settings differ, or the weights do not fit.
-        """
-        for part, mine in self.settings.items():
-            theirs = state.get("settings", {}).get(part, {})
-            for name, value in mine.items():
-                if theirs.get(name) != value:
-                    raise ValueError(
-                        f"output must be a folder of a training with the same "
-                        f"arguments, with {name} = {value!r} of the {part}, got a "
-                        f"checkpoint with {theirs.get(name)!r}."
-                    )
-        self.network.fill(state["network"], "output")
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.step = state["step"]
-
-    def advance(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """One step with this process's share of the samples.
-
-        Args:
-            samples (sequence of Sample): Maybe none, where others have some.
-
-        Returns:
-            *dict*: Step, schedule and the means of the terms over all processes.
-
-        Raises:
-            ValueError: If a term is NaN or infinite; nothing has changed then.
-        """
-        self.optimizer.zero_grad(set_to_none=True)
-        terms = self._terms(samples)
-        means = self._means(terms)
-        for name, mean in means.items():
-            if not math.isfinite(mean):
-                raise ValueError(
-                    f"black_box and network must give finite terms, got {mean} for "
-                    f"{name} at step {self.step}."
-                )
-        # Processes have unequal shares where their number does not divide the batch;
-        # gradients are averaged over processes.
-        (terms.total.sum() * (self.world_size / self.batch_size)).backward()
-        norm = nn.utils.clip_grad_norm_(
-            self.network.parameters(),
-            self.settings["training"]["max_gradient_norm"],
-        ).item()
-        if not math.isfinite(norm):
-            raise ValueError(
-                f"black_box and network must give finite gradients, got {norm} at step "
-                f"{self.step}, where the terms are {means}."
-            )
-        row = {
-            "step": self.step,
-            "epoch": self.step // (self.n_pictures // self.batch_size),
-            "learning_rate": self.schedule.get_last_lr()[0],
-            "loss": sum(means.values()),
-            **means,
-            "gradient_norm": norm,
-        }
-        self.optimizer.step()
-        self.schedule.step()
-        self.step += 1
-        return row
-
-    def _terms(self, samples: Sequence[Sample]) -> SaliencyTerms:
-        pictures = torch.stack([sample.picture for sample in samples])
-        pictures = pictures.to(self.device, memory_format=torch.channels_last)
-        target = torch.tensor([s.target for s in samples], device=self.device)
-        labels = torch.tensor([s.label for s in samples], device=self.device)
-        generators = [Generator().manual_seed(s.seed) for s in samples]
-        with _autocast(self.device):
-            masks, evidence = self.model(pictures, target)
-            return self.objective(
-                self.black_box, pictures, masks, target, generators, labels, evidence
-            )
-
-    def _means(self, terms: SaliencyTerms) -> dict[str, float]:
-        """Of each term over the batch, in all processes."""
-        sums = torch.stack([each.detach().sum() for each in terms]) / self.batch_size
-        if self.world_size > 1:
-            distributed.all_reduce(sums)
-        return dict(zip(terms._fields, sums.tolist()))
-
-
-class _Selecting(nn.Module):
-    """The network's masks with their evidence, as a forward pass for DDP."""
-
-    def __init__(self, network: MaskingNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, inputs: Tensor, target: Tensor) -> SelectedMasks:
-        return self.network.select(inputs, target)
-
-
-class _Keeper:
-    """What of a training is kept in its folder, if it has one."""
-
-    def __init__(
-        self,
-        folder: Path | None,
-        validation: Dataset[tuple[Tensor, int]] | None,
-        objective: SaliencyObjective,
-        every: int,
-    ) -> None:
-        self.folder, self.every = folder, every
-        self._validation, self._objective = validation, objective
-
-    def newest(self) -> dict[str, Any] | None:
-        """The state to go on from, the same in all processes."""
-        box: list[Any] = [None]
-        if _place()[0] == 0 and self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                box = [load_checkpoint(self.folder)]
-            except ValueError as error:
-                # The others must not wait for what will never come.
-                box = [error]
-        if _place()[1] > 1:
-            distributed.broadcast_object_list(box)
-        if isinstance(box[0], ValueError):
-            raise box[0]
-        return box[0]
-
-    @contextlib.contextmanager
-    def table(self, first: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
-        """Where rows of steps go to."""
-        if self.folder is None or _place()[0] > 0:
-            yield lambda row: None
-            return
-        with StepTable(self.folder / "log.csv", first) as table:
-            yield table.append
-
-    def keep(self, trainer: Trainer) -> None:
-        """Write a checkpoint, and what can be seen of the network."""
-        if self.folder is None or trainer.rank > 0:
-            return
-        if self._validation is not None:
-            self._judge(trainer.network.eval(), trainer.step)
-            trainer.network.train()
-        save_checkpoint(trainer.state(), self.folder)
-
-    def _judge(self, network: MaskingNetwork, step: int) -> None:
-        assert self.folder is not None and isinstance(self._validation, Sized)
-        limits = self._objective.evidence_removal.limits
-        n = len(self._validation)
-        figures = self.folder / "masks"
-        figures.mkdir(exist_ok=True)
-        grid = mask_grid(network, self._validation, min(n, _SHOWN_PICTURES), limits)
-        write_mask_grid(grid, figures / f"step-{step:06d}.png")
-        found = mean_masks(network, self._validation, min(n, _JUDGED_PICTURES))
-        with StepTable(self.folder / "validation.csv", step) as table:
-            table.append({"step": step, **found._asdict()})
-
-
 def _train(
     trainer: Trainer,
     samples: Samples,
-    keeper: _Keeper,
+    keeper: Keeper,
     n_workers: int,
     show_progress: bool,
 ) -> None:
@@ -418,51 +195,3 @@ def _train(
 
 
 _SHOWN_TERMS = ("loss", *SaliencyTerms._fields)
-
-
-@contextlib.contextmanager
-def frozen(model: object) -> Iterator[None]:
-    """A module in eval mode and without gradients of its parameters, for a while.
-
-    Args:
-        model (object): A module; any other function is left alone.
-
-    Examples::
-
-        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train()
-        >>> with frozen(model):
-        ...     model.training, model[0].weight.requires_grad
-        (False, False)
-        >>> model.training, model[0].weight.requires_grad
-        (True, True)
-    """
-    if not isinstance(model, nn.Module):
-        yield
-        return
-    modes = [(module, module.training) for module in model.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.eval()
-    model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter, requires_grad in wanted:
-            parameter.requires_grad_(requires_grad)
-
-
-def _autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    # Gradients in bfloat16 have the range of float32: there is no scaler to keep.
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(
-        including_emulation=False
-    ):
-        return torch.autocast("cuda", torch.bfloat16)
-    return contextlib.nullcontext()
-
-
-def _place() -> tuple[int, int]:
-    """Number of this process, and of all."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return 0, 1
-    return distributed.get_rank(), distributed.get_world_size()

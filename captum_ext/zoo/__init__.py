@@ -2,7 +2,7 @@
 
 The default is a world of road-sign scenes whose right explanation is known
 (:func:`sign_scene`, :func:`sign_video`) and a classifier of them that comes with the
-package (``load("signs")``).
+package (``load("signs")``), with a masking network for it (:func:`load_signs_masks`).
 """
 
 from captum_ext.zoo.models import find_class, load, ZooModel
@@ -17,10 +17,12 @@ from captum_ext.zoo.signs import (
     SignVideo,
 )
 from captum_ext.zoo.signs_classifier import SignsClassifier, train_signs_classifier
+from captum_ext.zoo.signs_masks import load_signs_masks
 
 __all__ = [
     "find_class",
     "load",
+    "load_signs_masks",
     "Preprocessing",
     "SIGN_CLASSES",
     "sign_scene",

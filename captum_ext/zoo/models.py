@@ -1,7 +1,7 @@
 """Classifiers by name, each with its preprocessing and its class names."""
 
 import difflib
-import re
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +10,10 @@ import torch
 import torchvision
 from PIL import Image
 from torch import nn, Tensor
-from torchvision import transforms
 from torchvision.models import get_model, get_model_weights, list_models, WeightsEnum
 
 from captum_ext.zoo.preprocessing import Preprocessing
+from captum_ext.zoo.python_file import function_in_file
 from captum_ext.zoo.resnet20 import ResNet20
 from captum_ext.zoo.signs import SIGN_CLASSES
 from captum_ext.zoo.signs_classifier import (
@@ -22,6 +22,7 @@ from captum_ext.zoo.signs_classifier import (
     SignsClassifier,
     WEIGHTS_FILE,
 )
+from captum_ext.zoo.state_dicts import fill, read_state
 
 __all__ = [
     "ZooModel",
@@ -52,17 +53,20 @@ class ZooModel(NamedTuple):
 
 
 def load(name: str, weights: str | Path | None = None) -> ZooModel:
-    r"""Load a classifier: ``"signs"``, which is part of the package, or torchvision's.
+    r"""Load a classifier: of the package, of torchvision, or of one's own.
 
     Args:
-        name (str): ``"signs"``, or any classification model of torchvision, such as
-            ``"resnet50"``; or ``"resnet20"``, for pictures of 32 x 32 pixels such as
-            CIFAR-10's, whose weights come from a file.
+        name (str): ``"signs"``, which is part of the package; any classification model
+            of torchvision, such as ``"resnet50"``; ``"resnet20"``, for pictures of
+            32 x 32 pixels such as CIFAR-10's, whose weights come from a file; or
+            ``"FILE.py:FUNCTION"``, a function of a Python file that is called with
+            ``weights`` and returns a :class:`ZooModel`.
         weights (str or Path, optional): What torchvision calls the weights, such as
             ``"IMAGENET1K_V1"``, to download them; or a state-dict file, also one with
             the key ``"state_dict"``, or of a model fine-tuned to other classes.
+            A function of one's own makes of it what it likes.
             Default: those of the package for ``"signs"``, torchvision's ``"DEFAULT"``
-            for other models.
+            for its models, None for a function of one's own.
 
     Returns:
         ZooModel: ``(model, preprocess, class_names, mean, std)``. The preprocessing of
@@ -70,8 +74,9 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
         names if there are as many.
 
     Raises:
-        ValueError: If there is no such model, or no such file or weights, or if the
-            file holds no state dict that fits the model.
+        ValueError: If there is no such model, or no such file or weights, if the
+            file holds no state dict that fits the model, or if a function of one's own
+            returns something else.
         OSError: If the weights cannot be downloaded.
 
     Examples::
@@ -90,11 +95,14 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
         return _load_signs(WEIGHTS_FILE if weights is None else weights)
     if name == "resnet20":
         return _load_resnet20(weights)
+    if ".py:" in name:
+        return _load_own(name, weights)
     known = list_models(module=torchvision.models)
     if name not in known:
         raise ValueError(
-            f"name is {name!r}, expected 'signs', 'resnet20' or a classification model "
-            f"of torchvision{_similar(name, ['signs', 'resnet20', *known])}."
+            f"name is {name!r}, expected 'signs', 'resnet20', a classification model "
+            f"of torchvision or FILE.py:FUNCTION"
+            f"{_similar(name, ['signs', 'resnet20', *known])}."
         )
     choices = get_model_weights(name)
     weights = "DEFAULT" if weights is None else weights
@@ -162,39 +170,41 @@ def find_class(class_names: Sequence[str], query: int | str) -> int:
 
 def _load_signs(weights: str | Path) -> ZooModel:
     model = _build(SignsClassifier)
-    _fill(model, _read_state(weights, []), f"weights {str(weights)!r}", "signs")
-    transform = transforms.Compose(
-        [
-            transforms.Resize(96),
-            transforms.CenterCrop(96),
-            transforms.ToTensor(),
-            transforms.Normalize(SIGNS_MEAN, SIGNS_STD),
-        ]
-    )
-    preprocess = Preprocessing(transform, resize=96, crop=96)
+    fill(model, read_state(weights, []), f"weights {str(weights)!r}", "signs")
+    preprocess = Preprocessing.square(96, SIGNS_MEAN, SIGNS_STD)
     return ZooModel(model.eval(), preprocess, SIGN_CLASSES, SIGNS_MEAN, SIGNS_STD)
 
 
 def _load_resnet20(weights: str | Path | None) -> ZooModel:
     if weights is None:
         raise ValueError("weights must be a state-dict file for 'resnet20', got none.")
-    state = _read_state(weights, [])
+    state = read_state(weights, [])
     last = state.get("linear.weight")
     n_classes = 10 if last is None else len(last)
     model = _build(ResNet20, num_classes=n_classes)
-    _fill(model, state, f"weights {str(weights)!r}", "resnet20")
+    fill(model, state, f"weights {str(weights)!r}", "resnet20")
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    transform = transforms.Compose(
-        [
-            transforms.Resize(32),
-            transforms.CenterCrop(32),
-            transforms.ToTensor(),
-            transforms.Normalize(mean, std),
-        ]
-    )
-    preprocess = Preprocessing(transform, resize=32, crop=32)
+    preprocess = Preprocessing.square(32, mean, std)
     class_names = tuple(f"class {i}" for i in range(n_classes))
     return ZooModel(model.eval(), preprocess, class_names, mean, std)
+
+
+def _load_own(name: str, weights: str | Path | None) -> ZooModel:
+    function = function_in_file(name)
+    try:
+        inspect.signature(function).bind(weights)
+    except TypeError as error:
+        raise ValueError(
+            f"name is {name!r}, expected a function of one argument, the weights "
+            f"({error})."
+        ) from error
+    entry = function(weights)
+    if not isinstance(entry, ZooModel):
+        raise ValueError(
+            f"name is {name!r}, expected a function that returns a ZooModel, got "
+            f"{type(entry).__name__}."
+        )
+    return entry._replace(model=entry.model.eval())
 
 
 def _download(name: str, entry: WeightsEnum) -> nn.Module:
@@ -210,7 +220,7 @@ def _download(name: str, entry: WeightsEnum) -> nn.Module:
 
 def _from_file(name: str, weights: str | Path, choices: list[str]) -> nn.Module:
     """The model with a file's weights and, like these, with its number of classes."""
-    state = _read_state(weights, choices)
+    state = read_state(weights, choices)
     options: dict[str, Any] = {"name": name, "weights": None}
     if name in ("googlenet", "inception_v3"):
         # Their auxiliary classifiers are for training: many files come without.
@@ -220,7 +230,7 @@ def _from_file(name: str, weights: str | Path, choices: list[str]) -> nn.Module:
     key, layer = _last_layer(model)
     if key in state and state[key].shape[:1] != layer.weight.shape[:1]:
         model = _build(get_model, **options, num_classes=len(state[key]))
-    _fill(model, state, f"weights {str(weights)!r}", name)
+    fill(model, state, f"weights {str(weights)!r}", name)
     return model
 
 
@@ -237,58 +247,6 @@ def _last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
         for path, layer in model.named_modules()
         if isinstance(layer, (nn.Linear, nn.Conv2d))
     ][-1]
-
-
-def _read_state(weights: str | Path, choices: list[str]) -> dict[str, Tensor]:
-    """The state dict in a file, with the keys that torchvision's models have."""
-    if not Path(weights).is_file():
-        named = f", or one of {', '.join(choices)}" if choices else ""
-        raise ValueError(
-            f"weights is {str(weights)!r}, expected an existing state-dict file{named}."
-        )
-    problem = ValueError(
-        f"weights is {str(weights)!r}, expected a file written by "
-        f"torch.save(model.state_dict(), file): it holds something else."
-    )
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # Bytes that are no pickle can raise anything.
-        raise problem from error
-    if isinstance(state, dict):
-        state = state.get("state_dict", state)
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor)
-        for key, value in state.items()
-    ):
-        raise problem
-    # torchvision's own densenet files have the names of an old release.
-    return {
-        re.sub(
-            r"(denselayer\d+\.(?:norm|conv))\.", r"\1", key.removeprefix("module.")
-        ): value
-        for key, value in state.items()
-    }
-
-
-def _fill(model: nn.Module, state: dict[str, Tensor], what: str, name: str) -> None:
-    """Load a state dict, or say in one sentence where it does not fit."""
-    expected = model.state_dict()
-    misfits = [
-        f"{key} is missing"
-        for key in expected
-        # Files older than torch 0.4.1 do without.
-        if key not in state and not key.endswith("num_batches_tracked")
-    ]
-    misfits += [f"{key} is not in the model" for key in state if key not in expected]
-    misfits += [
-        f"{key} is {tuple(state[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    if misfits:
-        more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
-        raise ValueError(f"{what} do not fit {name}: {'; '.join(misfits[:3])}{more}.")
-    model.load_state_dict(state, strict=False)
 
 
 def _similar(text: str, names: Sequence[str]) -> str:

@@ -1,9 +1,10 @@
 """From a picture to what the model takes, and boxes along with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from PIL import Image
 from torch import Tensor
+from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes
 
@@ -38,6 +39,35 @@ class Preprocessing:
         self._transform = transform
         self._geometry = v2.Compose([v2.Resize(resize), v2.CenterCrop(crop)])
         self._crop = crop
+
+    @classmethod
+    def square(
+        cls, side: int, mean: Sequence[float], std: Sequence[float]
+    ) -> "Preprocessing":
+        """The middle of a picture whose shorter side becomes so many pixels.
+
+        Args:
+            side (int): Height and width of the tensor.
+            mean (sequence of float): Of the normalization, RGB in [0, 1].
+            std (sequence of float): Of the normalization, RGB.
+
+        Returns:
+            Preprocessing: Bilinear, as torchvision resizes.
+
+        Examples::
+
+            >>> from PIL import Image
+            >>> preprocess = Preprocessing.square(32, (0.5,) * 3, (0.25,) * 3)
+            >>> preprocess(Image.new("RGB", (48, 40), "white")).unique()
+            tensor([2.])
+        """
+        steps = [
+            transforms.Resize(side),
+            transforms.CenterCrop(side),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+        return cls(transforms.Compose(steps), side, side)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """The tensor (3, H, W) of a picture of any mode."""

@@ -1,0 +1,208 @@
+"""Boxes in files of each format: a table, Pascal VOC's XML and COCO's JSON.
+
+Reading lists what there is; pictures are opened one by one when their turn comes.
+"""
+
+import contextlib
+import io
+from collections import defaultdict
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Iterable, Mapping, Sequence
+from xml.etree import ElementTree
+
+import pandas as pd
+from pycocotools.coco import COCO
+from torchvision.datasets import VOCDetection
+
+from captum_ext.evaluation.class_map import ClassMap, classes_by_name
+from captum_ext.evaluation.datasets import Box, Dataset, Example
+from captum_ext.evaluation.files import existing, open_picture
+
+__all__ = ["read_boxes", "read_coco", "read_voc"]
+
+
+def read_boxes(file: str | Path, pictures: str | Path | None = None) -> Dataset:
+    """Boxes in a table, one in a row.
+
+    Args:
+        file (str or Path): CSV with the columns image, class_index, x0, y0, x1, y1:
+            edges in pixels of the picture. Further columns are passed over.
+        pictures (str or Path, optional): Folder of the pictures.
+            Default: None (``images`` beside the table)
+
+    Returns:
+        *Dataset*: With labels, the classes of a picture's boxes, in the table's order.
+
+    Raises:
+        ValueError: If a file is missing, or the table does not hold such boxes.
+    """
+    file = existing(file, "file")
+    folder = existing(pictures or file.parent / "images")
+    columns = {"image": str, "class_index": int} | dict.fromkeys(_EDGES, float)
+    try:
+        table = pd.read_csv(
+            file, usecols=[*columns], dtype=columns, keep_default_na=False
+        )
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"dataset must be a table with columns {', '.join(columns)}, got "
+            f"{str(file)!r} ({error})."
+        ) from error
+    boxes = defaultdict(list)
+    for image, label, *edges in table[[*columns]].itertuples(index=False):
+        x0, y0, x1, y1 = edges
+        if not (x0 < x1 and y0 < y1):
+            raise ValueError(
+                f"dataset must have boxes with x0 < x1 and y0 < y1, got {edges} for "
+                f"{image!r} in {str(file)!r}."
+            )
+        boxes[image].append(Box((label,), (x0, y0, x1, y1)))
+    return Dataset(str(file), _annotated(boxes, folder))
+
+
+_EDGES = ("x0", "y0", "x1", "y1")
+
+
+def read_voc(
+    folder: str | Path, class_names: Sequence[str], class_map: ClassMap | None = None
+) -> Dataset:
+    """Boxes in the XML format of Pascal VOC.
+
+    Its pixels count from 1 and include the last one: the edges here are xmin - 1,
+    ymin - 1, xmax, ymax. Objects of classes that the model does not know are passed
+    over, and so are pictures that show no others.
+
+    Args:
+        folder (str or Path): ``images`` and ``annotations``, or ``JPEGImages`` and
+            ``Annotations``, or one such folder as in torchvision's ``VOCdevkit``.
+        class_names (sequence of str): Of the model.
+        class_map (Mapping, optional): Classes by the name of an object, of
+            :func:`read_class_map`. Default: None (the model's own names)
+
+    Returns:
+        *Dataset*: With labels, in the order of the XML files.
+
+    Raises:
+        ValueError: If there are no such folders, or a file is not in the format.
+    """
+    folder = existing(folder)
+    pictures, annotations = _voc_folders(folder)
+    known = classes_by_name(class_names, class_map)
+    boxes = defaultdict(list)
+    for file in sorted(annotations.glob("*.xml")):
+        try:
+            content = VOCDetection.parse_voc_xml(ElementTree.parse(file).getroot())
+            annotation = content["annotation"]
+            name = PurePosixPath(annotation["filename"]).name
+            for item in annotation.get("object", ()):
+                x0, y0, x1, y1 = (float(item["bndbox"][key]) for key in _VOC_EDGES)
+                classes = known.get(item["name"].lower())
+                if classes:
+                    boxes[name].append(Box(classes, (x0 - 1, y0 - 1, x1, y1)))
+        except (ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"dataset must have annotations in the format of Pascal VOC, got "
+                f"{str(file)!r} ({type(error).__name__}: {error})."
+            ) from error
+    _check_known(boxes, folder)
+    return Dataset(str(folder), _annotated(boxes, pictures))
+
+
+_VOC_EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _voc_folders(folder: Path) -> tuple[Path, Path]:
+    roots = [folder, *folder.glob("VOC*"), *folder.glob("VOCdevkit/VOC*")]
+    names = [("images", "annotations"), ("JPEGImages", "Annotations")]
+    found = [
+        (root / pictures, root / annotations)
+        for root in roots
+        for pictures, annotations in names
+        if (root / pictures).is_dir() and (root / annotations).is_dir()
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"dataset must be one folder with images and annotations, or JPEGImages "
+            f"and Annotations, got {len(found) or 'none'} in {str(folder)!r}."
+        )
+    return found[0]
+
+
+def read_coco(
+    file: str | Path,
+    class_names: Sequence[str],
+    class_map: ClassMap | None = None,
+    pictures: str | Path | None = None,
+) -> Dataset:
+    """Boxes in the JSON format of COCO.
+
+    Crowds and boxes without an area are passed over, objects of classes that the model
+    does not know as well, and so are pictures that show no others.
+
+    Args:
+        file (str or Path): Such as ``instances_val2017.json``.
+        class_names (sequence of str): Of the model.
+        class_map (Mapping, optional): Classes by the name of a category, of
+            :func:`read_class_map`. Default: None (the model's own names)
+        pictures (str or Path, optional): Folder of the pictures.
+            Default: None (``images`` beside the file)
+
+    Returns:
+        *Dataset*: With labels, in the order of COCO's numbers.
+
+    Raises:
+        ValueError: If a file is missing or not in the format.
+    """
+    file = existing(file, "file")
+    folder = existing(pictures or file.parent / "images")
+    known = classes_by_name(class_names, class_map)
+    boxes = defaultdict(list)
+    try:
+        coco = _coco_index(file)
+        for number in sorted(coco.imgs):
+            name = coco.imgs[number]["file_name"]
+            for item in coco.loadAnns(coco.getAnnIds([number], iscrowd=False)):
+                x, y, width, height = map(float, item["bbox"])
+                category = coco.cats[item["category_id"]]["name"]
+                classes = known.get(category.lower())
+                if classes and width > 0 and height > 0:
+                    boxes[name].append(Box(classes, (x, y, x + width, y + height)))
+    except (
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ValueError(
+            f"dataset must be in the JSON format of COCO, got {str(file)!r} "
+            f"({type(error).__name__}: {error})."
+        ) from error
+    _check_known(boxes, file)
+    return Dataset(str(file), _annotated(boxes, folder))
+
+
+def _coco_index(file: Path) -> COCO:
+    # It prints how it gets on.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(file))
+
+
+def _annotated(
+    boxes: Mapping[str, Iterable[Box]], pictures: Path
+) -> tuple[Example, ...]:
+    examples = []
+    for name, each in boxes.items():
+        labels = sorted({c for box in each for c in box.classes})
+        read = partial(open_picture, pictures / name)
+        examples.append(Example(name, read, tuple(labels), tuple(each)))
+    return tuple(examples)
+
+
+def _check_known(boxes: Mapping[str, object], source: Path) -> None:
+    if not boxes:
+        raise ValueError(
+            f"dataset must show objects named like the model's classes, or like those "
+            f"of a class map, got none in {str(source)!r}."
+        )

@@ -1,0 +1,119 @@
+"""What a map has to beat: maps that know nothing of the picture or the model."""
+
+import torch
+from captum.attr import Attribution
+from captum.log import log_usage
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_ext._captum import TargetType
+from captum_ext._validation import check_integer, check_picture
+from captum_ext.metrics import center_box, max_box
+
+__all__ = ["CenterBox", "MaxBox", "RandomMap"]
+
+
+class RandomMap(Attribution):
+    """A random grid, enlarged: as smooth as the maps that it is compared with.
+
+    Noise of single pixels would be no floor. It destroys a picture faster than any map
+    of the object does, and so looks good by deletion.
+
+    Args:
+        forward_func (Callable): Not called.
+
+    Examples::
+
+        >>> RandomMap(None).attribute(torch.rand(1, 3, 32, 32), seed=1).shape
+        torch.Size([1, 3, 32, 32])
+    """
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: TargetType = None,
+        grid_size: int = 7,
+        seed: int = 0,
+    ) -> Tensor:
+        """
+        Args:
+            inputs (Tensor): Pictures (B, C, H, W), for their shape.
+            target (int, tuple, Tensor, or list, optional): Not used. Default: None
+            grid_size (int, optional): Cells of the grid along each side. Default: 7
+            seed (int, optional): Seed of the grid. Default: 0
+
+        Returns:
+            *Tensor*: In the shape of ``inputs``, equal for all examples and channels,
+            in [0, 1].
+
+        Raises:
+            ValueError: If an argument is out of its range.
+            TypeError: If an argument is of the wrong type.
+        """
+        size = check_picture(inputs).shape[2:]
+        n_cells = check_integer("grid_size", grid_size, 1)
+        seed = check_integer("seed", seed, 0, 2**64 - 1)
+        cells = torch.rand(
+            1, 1, n_cells, n_cells, generator=torch.Generator().manual_seed(seed)
+        )
+        maps = F.interpolate(cells, size, mode="bilinear")
+        return maps.to(inputs).expand_as(inputs).contiguous()
+
+
+class CenterBox(Attribution):
+    """1 in a centred box of half the picture's area, and 0 outside.
+
+    Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
+    NeurIPS 2017, Section 5.1.
+
+    Args:
+        forward_func (Callable): Not called.
+
+    Examples::
+
+        >>> CenterBox(None).attribute(torch.rand(1, 3, 224, 224)).mean()
+        tensor(0.4975)
+    """
+
+    @log_usage()
+    def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
+        """
+        Args:
+            inputs (Tensor): Pictures (B, C, H, W), for their shape.
+            target (int, tuple, Tensor, or list, optional): Not used. Default: None
+
+        Returns:
+            *Tensor*: In the shape of ``inputs``: :func:`~captum_ext.metrics.center_box`
+            in all channels.
+        """
+        return center_box(check_picture(inputs)).expand_as(inputs).contiguous()
+
+
+class MaxBox(Attribution):
+    """1 everywhere: the whole picture is the box.
+
+    Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
+    NeurIPS 2017, Section 5.1.
+
+    Args:
+        forward_func (Callable): Not called.
+
+    Examples::
+
+        >>> MaxBox(None).attribute(torch.rand(1, 3, 32, 32)).unique()
+        tensor([1.])
+    """
+
+    @log_usage()
+    def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
+        """
+        Args:
+            inputs (Tensor): Pictures (B, C, H, W), for their shape.
+            target (int, tuple, Tensor, or list, optional): Not used. Default: None
+
+        Returns:
+            *Tensor*: In the shape of ``inputs``: :func:`~captum_ext.metrics.max_box`
+            in all channels.
+        """
+        return max_box(check_picture(inputs)).expand_as(inputs).contiguous()

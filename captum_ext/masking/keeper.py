@@ -1,0 +1,92 @@
+"""What of a training is kept: checkpoints, a table of steps, and figures of masks."""
+
+import contextlib
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Sized
+
+from torch import Tensor, distributed
+from torch.utils.data import Dataset
+
+from captum_ext.masking.checkpoints import load_checkpoint, save_checkpoint
+from captum_ext.masking.network import MaskingNetwork
+from captum_ext.masking.objective import SaliencyObjective
+from captum_ext.masking.processes import place
+from captum_ext.masking.record import (
+    StepTable,
+    mask_grid,
+    mean_masks,
+    write_mask_grid,
+)
+from captum_ext.masking.trainer import Trainer
+
+__all__ = ["Keeper"]
+
+_SHOWN_PICTURES = 16
+_JUDGED_PICTURES = 256
+
+
+class Keeper:
+    """The folder of a training, if it has one; the first process writes to it.
+
+    Args:
+        folder (Path, optional): It is made if there is none. None keeps nothing.
+        validation (Dataset, optional): Pictures to look at at each checkpoint.
+        objective (SaliencyObjective): It knows what values pictures have.
+        every (int): Steps between checkpoints.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        validation: Dataset[tuple[Tensor, int]] | None,
+        objective: SaliencyObjective,
+        every: int,
+    ) -> None:
+        self.folder, self.every = folder, every
+        self._validation, self._objective = validation, objective
+
+    def newest(self) -> dict[str, Any] | None:
+        """The state to go on from, the same in all processes."""
+        box: list[Any] = [None]
+        if place()[0] == 0 and self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                box = [load_checkpoint(self.folder)]
+            except ValueError as error:
+                # The others must not wait for what will never come.
+                box = [error]
+        if place()[1] > 1:
+            distributed.broadcast_object_list(box)
+        if isinstance(box[0], ValueError):
+            raise box[0]
+        return box[0]
+
+    @contextlib.contextmanager
+    def table(self, first: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
+        """Where rows of steps go to."""
+        if self.folder is None or place()[0] > 0:
+            yield lambda row: None
+            return
+        with StepTable(self.folder / "log.csv", first) as table:
+            yield table.append
+
+    def keep(self, trainer: Trainer) -> None:
+        """Write a checkpoint, and what can be seen of the network."""
+        if self.folder is None or trainer.rank > 0:
+            return
+        if self._validation is not None:
+            self._judge(trainer.network.eval(), trainer.step)
+            trainer.network.train()
+        save_checkpoint(trainer.state(), self.folder)
+
+    def _judge(self, network: MaskingNetwork, step: int) -> None:
+        assert self.folder is not None and isinstance(self._validation, Sized)
+        limits = self._objective.evidence_removal.limits
+        n = len(self._validation)
+        figures = self.folder / "masks"
+        figures.mkdir(exist_ok=True)
+        grid = mask_grid(network, self._validation, min(n, _SHOWN_PICTURES), limits)
+        write_mask_grid(grid, figures / f"step-{step:06d}.png")
+        found = mean_masks(network, self._validation, min(n, _JUDGED_PICTURES))
+        with StepTable(self.folder / "validation.csv", step) as table:
+            table.append({"step": step, **found._asdict()})

@@ -1,0 +1,178 @@
+"""What one step of training changes."""
+
+import contextlib
+import math
+from typing import Any, Callable, Mapping, Sequence
+
+import torch
+from torch import Generator, Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
+
+from captum_ext.masking.draws import Sample
+from captum_ext.masking.network import MaskingNetwork, SelectedMasks
+from captum_ext.masking.objective import SaliencyObjective, SaliencyTerms
+from captum_ext.masking.processes import place
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Network, optimizer and schedule: what one step changes.
+
+    Args:
+        network (MaskingNetwork): What is trained.
+        black_box (Callable): Logits (B, classes) of pictures, frozen.
+        objective (SaliencyObjective): What is lowered.
+        settings (Mapping): All that determines the result.
+    """
+
+    def __init__(
+        self,
+        network: MaskingNetwork,
+        black_box: Callable[[Tensor], Tensor],
+        objective: SaliencyObjective,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.network = network.train().to(memory_format=torch.channels_last)
+        self.black_box, self.objective, self.settings = black_box, objective, settings
+        self.device = next(network.parameters()).device
+        training = settings["training"]
+        self.n_pictures = training["n_pictures"]
+        self.batch_size = training["batch_size"]
+        self.n_steps = training["n_epochs"] * (self.n_pictures // self.batch_size)
+        self.step = 0
+        self.optimizer = AdamW(
+            [p for p in network.parameters() if p.requires_grad],
+            training["learning_rate"],
+            weight_decay=training["weight_decay"],
+        )
+        self.schedule = OneCycleLR(
+            self.optimizer, training["learning_rate"], max(2, self.n_steps)
+        )
+        self.rank, self.world_size = place()
+        self.model: nn.Module = _Selecting(network)
+
+    def share(self) -> None:
+        """Let all processes have the same weights, and the same gradients from now."""
+        if self.world_size > 1:
+            self.model = DistributedDataParallel(self.model)
+
+    def state(self) -> dict[str, Any]:
+        """All that a training needs to go on."""
+        return {
+            "settings": self.settings,
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def go_on_from(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` returned.
+
+        Args:
+            state (Mapping): Of a training with the same settings.
+
+        Raises:
+            ValueError: If the settings differ, or the weights do not fit.
+        """
+        for part, mine in self.settings.items():
+            theirs = state.get("settings", {}).get(part, {})
+            for name, value in mine.items():
+                if theirs.get(name) != value:
+                    raise ValueError(
+                        f"output must be a folder of a training with the same "
+                        f"arguments, with {name} = {value!r} of the {part}, got a "
+                        f"checkpoint with {theirs.get(name)!r}."
+                    )
+        self.network.fill(state["network"], "output")
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step = state["step"]
+
+    def advance(self, samples: Sequence[Sample]) -> dict[str, float]:
+        """One step with this process's share of the samples.
+
+        Args:
+            samples (sequence of Sample): Maybe none, where others have some.
+
+        Returns:
+            *dict*: Step, schedule and the means of the terms over all processes.
+
+        Raises:
+            ValueError: If a term is NaN or infinite; nothing has changed then.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self._terms(samples)
+        means = self._means(terms)
+        for name, mean in means.items():
+            if not math.isfinite(mean):
+                raise ValueError(
+                    f"black_box and network must give finite terms, got {mean} for "
+                    f"{name} at step {self.step}."
+                )
+        # Processes have unequal shares where their number does not divide the batch;
+        # gradients are averaged over processes.
+        (terms.total.sum() * (self.world_size / self.batch_size)).backward()
+        norm = nn.utils.clip_grad_norm_(
+            self.network.parameters(),
+            self.settings["training"]["max_gradient_norm"],
+        ).item()
+        if not math.isfinite(norm):
+            raise ValueError(
+                f"black_box and network must give finite gradients, got {norm} at step "
+                f"{self.step}, where the terms are {means}."
+            )
+        row = {
+            "step": self.step,
+            "epoch": self.step // (self.n_pictures // self.batch_size),
+            "learning_rate": self.schedule.get_last_lr()[0],
+            "loss": sum(means.values()),
+            **means,
+            "gradient_norm": norm,
+        }
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        return row
+
+    def _terms(self, samples: Sequence[Sample]) -> SaliencyTerms:
+        pictures = torch.stack([sample.picture for sample in samples])
+        pictures = pictures.to(self.device, memory_format=torch.channels_last)
+        target = torch.tensor([s.target for s in samples], device=self.device)
+        labels = torch.tensor([s.label for s in samples], device=self.device)
+        generators = [Generator().manual_seed(s.seed) for s in samples]
+        with _autocast(self.device):
+            masks, evidence = self.model(pictures, target)
+            return self.objective(
+                self.black_box, pictures, masks, target, generators, labels, evidence
+            )
+
+    def _means(self, terms: SaliencyTerms) -> dict[str, float]:
+        """Of each term over the batch, in all processes."""
+        sums = torch.stack([each.detach().sum() for each in terms]) / self.batch_size
+        if self.world_size > 1:
+            distributed.all_reduce(sums)
+        return dict(zip(terms._fields, sums.tolist()))
+
+
+class _Selecting(nn.Module):
+    """The network's masks with their evidence, as a forward pass for DDP."""
+
+    def __init__(self, network: MaskingNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor, target: Tensor) -> SelectedMasks:
+        return self.network.select(inputs, target)
+
+
+def _autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    # Gradients in bfloat16 have the range of float32: there is no scaler to keep.
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(
+        including_emulation=False
+    ):
+        return torch.autocast("cuda", torch.bfloat16)
+    return contextlib.nullcontext()

@@ -1,0 +1,77 @@
+"""What users import, one line a name: compared with the file public_api.txt.
+
+    python tests/public_api.py
+
+writes the file anew. Its difference to the last one is what changes for users.
+"""
+
+import importlib
+import inspect
+import os
+import pkgutil
+from pathlib import Path
+from typing import Iterator
+
+import captum_ext
+
+FILE = Path(__file__).with_suffix(".txt")
+COMMAND = "python tests/public_api.py"
+
+
+def rooms() -> list[str]:
+    """Where users import from: the packages and modules right below the package."""
+    names = (module.name for module in pkgutil.iter_modules(captum_ext.__path__))
+    return [f"captum_ext.{name}" for name in names if not name.startswith("_")]
+
+
+def public_api() -> list[str]:
+    """Every public name of every room, with its arguments and their defaults."""
+    return [
+        line
+        for room in rooms()
+        for module in [importlib.import_module(room)]
+        for name in sorted(module.__all__)
+        for line in described(f"{room}.{name}", getattr(module, name))
+    ]
+
+
+def described(name: str, value: object) -> Iterator[str]:
+    """The lines of one name; a class has one more for each of its public methods."""
+    if inspect.isclass(value):
+        yield name + arguments(value)
+        for method in sorted(methods(value)):
+            member = getattr(value, method)
+            shown = "" if isinstance(member, property) else arguments(member)
+            yield f"{name}.{method}{shown}"
+    elif inspect.isroutine(value):
+        yield name + arguments(value)
+    else:
+        yield name
+
+
+def methods(cls: type) -> set[str]:
+    """Public methods and properties that the package defines, here or in a base."""
+    return {
+        name
+        for base in cls.__mro__
+        if base.__module__.startswith("captum_ext")
+        for name, value in vars(base).items()
+        if (name == "__call__" or not name.startswith("_"))
+        and (inspect.isroutine(value) or isinstance(value, property))
+    }
+
+
+def arguments(function: object) -> str:
+    """Names, kinds and defaults; Python versions write types in different ways."""
+    signature = inspect.signature(inspect.unwrap(function))
+    bare = [
+        parameter.replace(annotation=parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    return str(inspect.Signature(bare))
+
+
+if __name__ == "__main__":
+    partial = FILE.with_name(f".{FILE.name}.partial")
+    partial.write_text("\n".join(public_api()) + "\n")
+    os.replace(partial, FILE)

@@ -1,0 +1,124 @@
+"""The command captum-ext train: from pictures of every layout to a network."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from captum_ext.cli import main
+from captum_ext.masking import MaskingNetwork
+from captum_ext.masking.checkpoints import load_file
+
+OWN = """
+import torch
+from captum_ext.zoo import Preprocessing, ZooModel
+
+def grey(weights):
+    model = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2)
+    )
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    mean, std = (0.5,) * 3, (0.25,) * 3
+    return ZooModel(
+        model, Preprocessing.square(16, mean, std), ("dark", "light"), mean, std
+    )
+"""
+ASKED = ["train", "--model", "own.py:grey", "--weights", "own.pt", "--width", "8"]
+ASKED += ["--epochs", "2", "--batch-size", "4", "-o"]
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch) -> None:
+    """Twelve pictures, dark and light, as arrays, as folders, and packed."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+    weight = torch.tensor([[-9.0] * 3, [9.0] * 3])
+    torch.save({"2.weight": weight, "2.bias": torch.zeros(2)}, "own.pt")
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 6)
+    images = rng.integers(0, 128, (12, 16, 16, 3)) + 127 * labels[:, None, None, None]
+    images = images.astype(np.uint8)
+    np.savez("pictures.npz", images=images, labels=labels)
+    with zipfile.ZipFile("pictures.zip", "w") as archive:
+        for i, image in enumerate(images):
+            name = f"{('dark', 'light')[labels[i]]}/{i:02}.png"
+            path = Path("pictures", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+            archive.write(path, name)
+    Path("text.zip").write_text("no archive")
+
+
+def weights(folder: str) -> dict[str, torch.Tensor]:
+    return load_file(Path(folder, "network.pt"))["network"]
+
+
+def test_layouts_of_one_data_set_give_one_network(capsys):
+    for words in ("arrays:pictures.npz", "folders:pictures", "folders:pictures.zip"):
+        asked = [*ASKED, words[-3:], "--dataset", words, "--validation", words]
+        assert main(asked) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("mean mask on 12 pictures") == 3
+    expected = weights("npz")
+    for folder in ("res", "zip"):
+        found = weights(folder)
+        assert all(torch.equal(found[key], value) for key, value in expected.items())
+    assert len(pd.read_csv("npz/log.csv")) == 6
+    assert len(pd.read_csv("npz/validation.csv")) == 1
+
+
+def test_a_training_goes_on_and_its_network_is_rounded_if_asked(capsys):
+    asked = ["--dataset", "arrays:pictures.npz", "--limit", "8"]
+    assert main([*ASKED, "out", *asked]) == 0
+    full = Path("out/network.pt").stat().st_size
+    assert main([*ASKED, "out", *asked, "--half"]) == 0
+    assert Path("out/network.pt").stat().st_size < 0.6 * full
+    assert len(pd.read_csv("out/log.csv")) == 4
+    assert MaskingNetwork.load("out/network.pt").n_classes == 2
+    assert main([*ASKED, "out", *asked, "--seed", "1"]) == 2
+    assert (
+        "seed = 1 of the training, got a checkpoint with 0" in capsys.readouterr().err
+    )
+
+
+def test_signs_are_looked_at_on_the_way(monkeypatch, capsys):
+    """Other scenes than those that it learns from."""
+    monkeypatch.setattr("captum_ext.commands.train._VALIDATION_PICTURES", 3)
+    asked = ["train", "--model", "signs", "--dataset", "signs", "--limit", "4"]
+    asked += ["--width", "8", "--epochs", "1", "--batch-size", "4", "-o", "out"]
+    assert main(asked) == 0
+    assert "mean mask on 3 pictures" in capsys.readouterr().out
+    assert [path.name for path in Path("out/masks").iterdir()] == ["step-000001.png"]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"--dataset": "magic"}, "--dataset must be one of signs"),
+        ({"--validation": "magic"}, "--validation must be one of signs"),
+        ({"--dataset": "pictures:pictures/dark"}, "--dataset must have labels"),
+        ({"--validation": "pictures:pictures/dark"}, "--validation must have labels"),
+        ({"--dataset": "folders:text.zip"}, "dataset must be a ZIP file"),
+        ({"--dataset": "arrays:own.pt"}, "dataset must be an .npz file"),
+        ({"--dataset": "signs", "--limit": "4"}, "classes from 0 to 1"),
+        ({"--limit": "0"}, "--limit"),
+        ({"--lambdas": "1,2"}, "--lambdas must be four numbers"),
+        ({"--selection-weight": "-1"}, "selection_weight must be a number of at least"),
+        ({"--encoder": "nothing"}, "nothing"),
+        ({"--encoder-weights": "own.pt"}, "--encoder-weights must go with"),
+        ({"--batch-size": "13"}, "at least one batch of 13 pictures, got 12"),
+        ({"--model": "own.py:nothing"}, "a function that is in own.py"),
+    ],
+    ids=str,
+)
+def test_errors_are_one_line(change, words, capsys):
+    options = {"--dataset": "arrays:pictures.npz", **change}
+    pairs = [word for pair in options.items() for word in pair]
+    assert main([*ASKED, "out", *pairs]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("captum-ext: error: ") and error.count("\n") == 1
+    assert words in error and not Path("out/network.pt").exists()
