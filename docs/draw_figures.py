@@ -52,7 +52,7 @@ from captum_ext.zoo import (
 
 FOLDER = Path(__file__).parent / "figures"
 # As wide as a page shows, and as many pixels and colours as a small file has.
-WIDTH, PIXELS, COLORS = 1000, 550_000, 256
+WIDTH, PIXELS, COLORS = 1000, 800_000, 256
 COMPARED = (
     "pn-rise",
     "rise",
@@ -257,7 +257,8 @@ def small(figure: Figure | Image.Image) -> Image.Image:
     width, height = picture.size
     scale = min(1, WIDTH / width, sqrt(PIXELS / (width * height)))
     size = (round(scale * width), round(scale * height))
-    return picture.resize(size, Image.Resampling.LANCZOS).quantize(COLORS)
+    smaller = picture.resize(size, Image.Resampling.LANCZOS)
+    return smaller.quantize(COLORS, Image.Quantize.FASTOCTREE)
 
 
 def store(picture: Image.Image, path: Path) -> None:

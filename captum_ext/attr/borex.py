@@ -43,7 +43,7 @@ Prior = Maps | Callable[..., Maps]
 
 # The authors' sides, as shares of the shorter side of the picture.
 _SIDES = tuple(2 * half / 224 for half in (30, 45, 60, 75))
-_DURATIONS = (0.25, 0.5)
+_DURATIONS = (0.5, 1.0)
 # Centres along the shorter side, unless the stride is given.
 _CENTRES = 28
 # The mean absolute value that a prior is brought to.
@@ -170,7 +170,7 @@ class BOREx(PerturbationAttribution):
                 pixels. Default: None (60, 90, 120 and 150 of 224 pixels of the shorter
                 side)
             durations (sequence of int, optional): Numbers of frames t that a window of
-                a video lasts. Default: None (a quarter and half of the frames)
+                a video lasts. Default: None (half of the frames, and all)
             n_iterations (int, optional): Number of windows N. Default: 50
             acquisition (str or Callable, optional): How the next window is chosen, by
                 its posterior mean and standard deviation: "ucb" for mean + 10 std,
