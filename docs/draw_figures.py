@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from io import BytesIO
 from math import sqrt
 from pathlib import Path
 
@@ -51,8 +52,8 @@ from captum_ext.zoo import (
 )
 
 FOLDER = Path(__file__).parent / "figures"
-# As wide as a page shows, and as many pixels and colours as a small file has.
-WIDTH, PIXELS, COLORS = 1000, 800_000, 256
+# As wide as a page shows, and as large as a reader should have to load.
+WIDTH, PIXELS, COLORS, BYTES = 1000, 800_000, 256, 150 * 1024
 COMPARED = (
     "pn-rise",
     "rise",
@@ -251,20 +252,25 @@ FIGURES: dict[str, Callable[[], Figure | Image.Image]] = {
 }
 
 
-def small(figure: Figure | Image.Image) -> Image.Image:
-    """At most as large as a page shows, with a palette."""
+def small(figure: Figure | Image.Image) -> bytes:
+    """A PNG at most as large as a page shows, with the smoothest palette that fits."""
     picture = stack_figures([figure]) if isinstance(figure, Figure) else figure
     width, height = picture.size
     scale = min(1, WIDTH / width, sqrt(PIXELS / (width * height)))
     size = (round(scale * width), round(scale * height))
-    smaller = picture.resize(size, Image.Resampling.LANCZOS)
-    return smaller.quantize(COLORS, Image.Quantize.FASTOCTREE)
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    for palette in (Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE):
+        file = BytesIO()
+        picture.quantize(COLORS, palette).save(file, "png", optimize=True)
+        if file.tell() <= BYTES:
+            break
+    return file.getvalue()
 
 
-def store(picture: Image.Image, path: Path) -> None:
+def store(content: bytes, path: Path) -> None:
     """Write the file, whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="png", optimize=True)
+    partial.write_bytes(content)
     os.replace(partial, path)
 
 
