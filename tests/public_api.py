@@ -10,7 +10,7 @@ import inspect
 import os
 import pkgutil
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, get_origin
 
 import captum_ext
 
@@ -37,7 +37,8 @@ def public_api() -> list[str]:
 
 def described(name: str, value: object) -> Iterator[str]:
     """The lines of one name; a class has one more for each of its public methods."""
-    if inspect.isclass(value):
+    # To Python 3.10 an alias such as list[int] is a class.
+    if inspect.isclass(value) and get_origin(value) is None:
         yield name + arguments(value)
         for method in sorted(methods(value)):
             member = getattr(value, method)

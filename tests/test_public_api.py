@@ -72,6 +72,7 @@ def test_lines_of_a_class(monkeypatch):
 def test_lines_of_other_names():
     assert list(described("room.f", arguments)) == ["room.f(function)"]
     assert list(described("room.NUMBER", 7)) == ["room.NUMBER"]
+    assert list(described("room.Names", list[str])) == ["room.Names"]
 
 
 def test_a_decorated_method_shows_its_own_arguments():
