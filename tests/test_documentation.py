@@ -6,7 +6,7 @@ import inspect
 import pkgutil
 import re
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, get_origin
 
 import pytest
 import torch
@@ -35,7 +35,9 @@ def public_objects() -> dict[str, object]:
         found[name] = module
         for member in getattr(module, "__all__", ()):
             value = getattr(module, member)
-            if not (inspect.isclass(value) or inspect.isroutine(value)):
+            # To Python 3.10 an alias such as list[int] is a class.
+            alias = get_origin(value) is not None
+            if alias or not (inspect.isclass(value) or inspect.isroutine(value)):
                 continue
             defined_in = value.__module__.removeprefix("captum_ext.")
             found[f"{defined_in}.{member}"] = value
