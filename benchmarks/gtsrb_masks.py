@@ -25,7 +25,7 @@ from scipy.stats import wilcoxon
 
 from captum_ext import zoo
 from captum_ext.evaluation import evaluate, read_arrays
-from captum_ext.evaluation.prepared import HeldPictures, LabelledPictures
+from captum_ext.evaluation.prepared import HeldPictures, LabelledPictures, prepare
 from captum_ext.masking import (
     EvidenceRemoval,
     MaskingNetwork,
@@ -77,18 +77,14 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def signs(part: str, entry: zoo.ZooModel) -> HeldPictures:
-    examples = read_arrays(str(gtsrb.data_file(part))).examples
-    pictures = LabelledPictures(examples, entry.preprocess)
-    return HeldPictures(pictures, entry.mean, entry.std)
+def signs(part: str, entry: zoo.ZooModel) -> HeldPictures | LabelledPictures:
+    return prepare(read_arrays(gtsrb.data_file(part)), entry)
 
 
 def masking_network(
     entry: zoo.ZooModel, arguments: argparse.Namespace
 ) -> MaskingNetwork:
     """The network of the output folder, trained there as far as it is not yet."""
-    low = [-mean / std for mean, std in zip(entry.mean, entry.std)]
-    high = [(1 - mean) / std for mean, std in zip(entry.mean, entry.std)]
     one, two, three, four = map(float, arguments.lambdas.split(","))
     return train_masking_network(
         MaskingNetwork(gtsrb.N_CLASSES, seed=arguments.seed),
@@ -97,7 +93,7 @@ def masking_network(
         arguments.output / "masks",
         objective=SaliencyObjective(
             (one, two, three, four),
-            evidence_removal=EvidenceRemoval(limits=(low, high)),
+            evidence_removal=EvidenceRemoval.of_normalized(entry.mean, entry.std),
         ),
         n_epochs=arguments.epochs,
         learning_rate=3e-3,
@@ -112,7 +108,7 @@ def table(
     arguments: argparse.Namespace,
 ) -> pd.DataFrame:
     """Values by picture, method, measure and threshold."""
-    dataset = read_arrays(str(gtsrb.data_file(part)))
+    dataset = read_arrays(gtsrb.data_file(part))
     measures = {
         f"{measure}-{share}-{reference}": {
             "use": measure,

@@ -11,13 +11,13 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 import torch
 from killed_worker import Place, evaluate_and_die, small_evaluation
+from several_processes import exit_codes
 
 from captum_ext.cli import main
 from captum_ext.evaluation.records import Row
@@ -71,10 +71,7 @@ def whole_lines(folder: Path) -> Counter[bytes]:
 
 
 def start(processes, folder: Path, places: list[Place | None], meeting: Path):
-    """One start of the run in as many processes; their exit codes.
-
-    As torchrun does, whoever is left is killed when one has failed.
-    """
+    """One start of the run in as many processes; their exit codes."""
     started = [
         processes.Process(
             target=evaluate_and_die,
@@ -82,19 +79,7 @@ def start(processes, folder: Path, places: list[Place | None], meeting: Path):
         )
         for rank, place in enumerate(places)
     ]
-    for process in started:
-        process.start()
-    running = list(started)
-    while running:
-        ended = wait([process.sentinel for process in running])
-        running = [process for process in running if process.sentinel not in ended]
-        for process in started:
-            if process.sentinel in ended:
-                process.join()
-        if any(process.exitcode for process in started if process not in running):
-            for process in running:
-                process.kill()
-    return [process.exitcode for process in started]
+    return exit_codes(started)
 
 
 @pytest.mark.parametrize("n_ranks", [1, 2])

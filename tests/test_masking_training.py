@@ -5,7 +5,6 @@ import random
 import resource
 import shutil
 import signal
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +19,7 @@ from masking_worker import (
     small_training,
     work,
 )
+from several_processes import exit_codes
 from torch import nn
 
 from captum_ext.masking import MaskingNetwork, SaliencyObjective, train_masking_network
@@ -94,19 +94,7 @@ def start(
         )
         for rank, place in enumerate(places)
     ]
-    for process in started:
-        process.start()
-    running = list(started)
-    while running:
-        ended = wait([process.sentinel for process in running])
-        running = [process for process in running if process.sentinel not in ended]
-        for process in started:
-            if process.sentinel in ended:
-                process.join()
-        if any(process.exitcode for process in started if process not in running):
-            for process in running:
-                process.kill()
-    return [process.exitcode for process in started]
+    return exit_codes(started)
 
 
 # The same again

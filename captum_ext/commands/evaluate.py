@@ -8,6 +8,7 @@ from typing import Any, Mapping, Sequence
 import torch
 
 from captum_ext import zoo
+from captum_ext._processes import local_device, process_group, rank
 from captum_ext._validation import check_integer
 from captum_ext.commands.networks import (
     DEFAULT_MODEL,
@@ -31,7 +32,6 @@ from captum_ext.evaluation.layouts import (
     find_layout,
 )
 from captum_ext.evaluation.measures import MEASURES
-from captum_ext.evaluation.ranks import local_device, process_group, rank
 from captum_ext.evaluation.records import Results
 from captum_ext.evaluation.runner import evaluate
 

@@ -2,20 +2,16 @@
 
 import argparse
 import time
-from pathlib import Path
 
-from captum_ext import zoo
 from captum_ext._validation import check_integer
-from captum_ext.commands.networks import read_masking_network
 from captum_ext.commands.picture import (
     COLORS,
     add_picture_options,
+    asked_subject,
+    check_outputs,
     check_parts,
-    check_writable,
     map_figure,
-    open_image,
     save_map,
-    subject_of,
 )
 from captum_ext.methods import METHODS, Method
 
@@ -71,24 +67,9 @@ def _run(options: argparse.Namespace) -> None:
             f"--method must be one of {', '.join(METHODS)}, got {options.method!r}."
         )
     method = METHODS[options.method]
-    output = options.output or Path(f"{options.image.stem}-{options.method}.png")
-    check_writable(output, (".png", ".jpg", ".pdf", ".svg"), "--output")
-    if options.save_map:
-        check_writable(options.save_map, (".npy", ".pt"), "--save-map")
+    output = check_outputs(options, options.method)
     chosen = _chosen_options(method, options)
-    network = read_masking_network(vars(options), method.built_from)
-    image = open_image(options.image)
-    entry = zoo.load(options.model, options.weights)
-    subject, picture = subject_of(
-        entry,
-        entry.preprocess(image),
-        options.target,
-        method.built_from,
-        layer=options.layer,
-        masking_network=network,
-        colors=options.colors,
-        seed=options.seed,
-    )
+    subject, picture = asked_subject(options, method.built_from, options.colors)
     start = time.perf_counter()
     maps = method.attribute(subject, **chosen)
     seconds = time.perf_counter() - start

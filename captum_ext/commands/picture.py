@@ -20,6 +20,7 @@ from captum_ext.commands.networks import (
     DEFAULT_MODEL,
     add_classifier_options,
     add_masking_network_option,
+    read_masking_network,
 )
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import named_palette
@@ -29,6 +30,8 @@ from captum_ext.visualization import color_saliency_figure, overlay_figure
 __all__ = [
     "COLORS",
     "add_picture_options",
+    "asked_subject",
+    "check_outputs",
     "check_parts",
     "check_writable",
     "map_figure",
@@ -148,6 +151,58 @@ def subject_of(
         masking_network and masking_network.to(device),
     )
     return subject, picture
+
+
+def check_outputs(options: argparse.Namespace, what: str) -> Path:
+    """Refuse files that could not be written in the end.
+
+    Args:
+        options (argparse.Namespace): Of :func:`add_picture_options`.
+        what (str): What the figure shows, for its name if none is asked for.
+
+    Returns:
+        *Path*: Of the figure.
+
+    Raises:
+        ValueError: If a suffix or a folder is not one that can be written.
+    """
+    output = options.output or Path(f"{options.image.stem}-{what}.png")
+    check_writable(output, (".png", ".jpg", ".pdf", ".svg"), "--output")
+    if options.save_map:
+        check_writable(options.save_map, (".npy", ".pt"), "--save-map")
+    return output
+
+
+def asked_subject(
+    options: argparse.Namespace, built_from: Collection[Part], colors: str = COLORS
+) -> tuple[Subject, Tensor]:
+    """What the options of :func:`add_picture_options` ask for, read from its files.
+
+    Args:
+        options (argparse.Namespace): Of the command.
+        built_from (collection of str): Parts that methods will need.
+        colors (str, optional): Names of colours, separated by commas.
+
+    Returns:
+        *tuple[Subject, Tensor]*: As :func:`subject_of`.
+
+    Raises:
+        ValueError: If a file is missing or holds something else, or as
+            :func:`subject_of`.
+    """
+    network = read_masking_network(vars(options), built_from)
+    image = open_image(options.image)
+    entry = zoo.load(options.model, options.weights)
+    return subject_of(
+        entry,
+        entry.preprocess(image),
+        options.target,
+        built_from,
+        layer=options.layer,
+        masking_network=network,
+        colors=colors,
+        seed=options.seed,
+    )
 
 
 def check_parts(

@@ -8,17 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_ext import zoo
 from captum_ext._validation import check_integer
 from captum_ext.attr import BOREx
-from captum_ext.commands.networks import read_masking_network
 from captum_ext.commands.picture import (
     add_picture_options,
+    asked_subject,
+    check_outputs,
     check_parts,
-    check_writable,
-    open_image,
     save_map,
-    subject_of,
 )
 from captum_ext.methods import METHODS
 from captum_ext.visualization import refinement_figure
@@ -68,28 +65,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(options: argparse.Namespace) -> None:
-    output = options.output or Path(f"{options.image.stem}-refined.png")
-    check_writable(output, (".png", ".jpg", ".pdf", ".svg"), "--output")
-    if options.save_map:
-        check_writable(options.save_map, (".npy", ".pt"), "--save-map")
+    output = check_outputs(options, "refined")
     check_integer("--n-iterations", options.n_iterations, 1)
     named = options.prior in _PRIORS
     known = named or options.prior == "none"
     prior = None if known else _read_map(Path(options.prior))
     built_from = METHODS[options.prior].built_from if named else ()
     check_parts(built_from, options, options.prior)
-    network = read_masking_network(vars(options), built_from)
-    image = open_image(options.image)
-    entry = zoo.load(options.model, options.weights)
-    subject, picture = subject_of(
-        entry,
-        entry.preprocess(image),
-        options.target,
-        built_from,
-        layer=options.layer,
-        masking_network=network,
-        seed=options.seed,
-    )
+    subject, picture = asked_subject(options, built_from)
     start = time.perf_counter()
     if named:
         prior = METHODS[options.prior].attribute(subject)

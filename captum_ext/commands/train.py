@@ -1,21 +1,24 @@
 """The command captum-ext train: a masking network for a classifier, from pictures."""
 
 import argparse
-import contextlib
-import os
 import sys
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from captum_ext import zoo
+from captum_ext._processes import local_device, process_group, rank
 from captum_ext._validation import check_integer
 from captum_ext.commands.networks import add_classifier_options
-from captum_ext.evaluation.layouts import Source, describe_layouts, find_layout
+from captum_ext.evaluation.layouts import (
+    Layout,
+    Source,
+    describe_layouts,
+    find_layout,
+)
 from captum_ext.evaluation.prepared import HeldPictures, LabelledPictures, prepare
-from captum_ext.evaluation.ranks import local_device
 from captum_ext.masking import (
     EvidenceRemoval,
     MaskingNetwork,
@@ -126,8 +129,11 @@ def _run(options: argparse.Namespace) -> None:
     if options.validation is None and options.dataset == "signs":
         options.validation = "signs"
     # Words are checked before weights are read, or even downloaded.
-    find_layout(options.dataset, "dataset")
-    find_layout(options.validation or "signs", "validation")
+    layouts = {
+        argument: find_layout(words, argument)
+        for argument in ("dataset", "validation")
+        if (words := getattr(options, argument))
+    }
     entry = zoo.load(options.model, options.weights)
     device = local_device()
     network = MaskingNetwork(
@@ -137,13 +143,14 @@ def _run(options: argparse.Namespace) -> None:
         width=options.width,
         seed=options.seed,
     ).to(device)
-    with _process_group(device):
-        main_process = int(os.environ.get("RANK", 0)) == 0
+    with process_group(device):
+        main_process = rank() == 0
         quiet = not (sys.stderr.isatty() and main_process)
-        dataset = _pictures("dataset", options, entry, not quiet)
+        dataset = _pictures("dataset", *layouts["dataset"], options, entry, not quiet)
         validation = None
-        if options.validation:
-            validation = _pictures("validation", options, entry, False)
+        if "validation" in layouts:
+            asked = layouts["validation"]
+            validation = _pictures("validation", *asked, options, entry, False)
         train_masking_network(
             network,
             entry.model.to(device).to(memory_format=torch.channels_last),
@@ -180,9 +187,7 @@ def _objective(
     entry: zoo.ZooModel,
 ) -> SaliencyObjective:
     """Eq. 4, with colours that a normalized picture can have."""
-    low = [-mean / std for mean, std in zip(entry.mean, entry.std)]
-    high = [(1 - mean) / std for mean, std in zip(entry.mean, entry.std)]
-    removal = EvidenceRemoval(limits=(low, high))
+    removal = EvidenceRemoval.of_normalized(entry.mean, entry.std)
     return SaliencyObjective(
         lambdas, selection_weight=selection_weight, evidence_removal=removal
     )
@@ -205,13 +210,13 @@ def _encoder_weights(
 
 def _pictures(
     argument: str,
+    layout: Layout,
+    path: str,
     options: argparse.Namespace,
     entry: zoo.ZooModel,
     show_progress: bool,
 ) -> HeldPictures | LabelledPictures:
     """Pictures of --dataset or --validation as the classifier takes them."""
-    words = getattr(options, argument)
-    layout, path = find_layout(words, argument)
     if argument == "dataset":
         limit = options.limit
         first, n = FIRST_TRAINING_SEED, limit or _TRAINING_SCENES
@@ -222,25 +227,9 @@ def _pictures(
     found = layout.read(source)
     found.check(len(entry.class_names))
     if not found.has_labels:
+        words = getattr(options, argument)
         raise ValueError(f"--{argument} must have labels, got none in {words!r}.")
     return prepare(found.draw(limit, options.seed), entry, show_progress)
-
-
-@contextlib.contextmanager
-def _process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun started, if it did."""
-    if not distributed.is_torchelastic_launched():
-        yield
-        return
-    alone = int(os.environ["LOCAL_WORLD_SIZE"]) <= torch.cuda.device_count()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    # NCCL needs a GPU for each process.
-    distributed.init_process_group("nccl" if alone else "gloo")
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
 
 
 def _report(network: MaskingNetwork, validation: Any, output: Path) -> None:

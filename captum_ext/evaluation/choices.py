@@ -74,6 +74,14 @@ class Choice(NamedTuple):
     use: str
     options: dict[str, Any]
 
+    def describe(self) -> dict[str, Any]:
+        """Arguments by name with ``use`` first; choices in them are described too."""
+        arguments = {
+            option: value.describe() if isinstance(value, Choice) else value
+            for option, value in self.options.items()
+        }
+        return {"use": self.use} | arguments
+
 
 def read_methods(given: Choices) -> dict[str, Choice]:
     """Methods and their arguments, by their names in the table.
@@ -158,18 +166,7 @@ def describe_choices(choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]
     Returns:
         *dict*: Arguments by name, the first one ``use``.
     """
-    return {
-        name: {"use": choice.use}
-        | {
-            option: (
-                describe_choices({option: value})[option]
-                if isinstance(value, Choice)
-                else value
-            )
-            for option, value in choice.options.items()
-        }
-        for name, choice in choices.items()
-    }
+    return {name: choice.describe() for name, choice in choices.items()}
 
 
 def needed_parts(methods: Iterable[Choice]) -> frozenset[Part]:

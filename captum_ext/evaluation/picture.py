@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_ext.evaluation.choices import COMPARED, Choice, describe_choices
+from captum_ext.evaluation.choices import COMPARED, Choice
 from captum_ext.evaluation.datasets import Example
 from captum_ext.evaluation.measures import MEASURES
 from captum_ext.evaluation.records import Row, map_path, picture_path, save_image
@@ -206,7 +206,7 @@ class _Maps:
 
     def __call__(self, choice: Choice) -> tuple[Tensor, float]:
         """A map (1, any, H, W) on the CPU, and the seconds that it took, as a whole."""
-        key = json.dumps(describe_choices({"": choice}))
+        key = json.dumps(choice.describe())
         if key not in self._known:
             self._known[key] = self._explain(choice)
         return self._known[key]

@@ -26,7 +26,7 @@ from captum_ext.evaluation.datasets import Dataset
 from captum_ext.evaluation.measures import MEASURES
 from captum_ext.evaluation.picture import Bench, Pair, Target, rows_of_picture
 from captum_ext.evaluation.provenance import provenance, weights_digest
-from captum_ext.evaluation.ranks import from_rank_zero, rank, wait_for_all, world_size
+from captum_ext._processes import from_rank_zero, rank, wait_for_all, world_size
 from captum_ext.evaluation.records import (
     Results,
     RowWriter,

@@ -99,6 +99,28 @@ class EvidenceRemoval:
         self.sigma, self.noise = float(sigma), float(noise)
         self.limits = limits if limits is None else tuple(map(tuple, limits))
 
+    @classmethod
+    def of_normalized(
+        cls, mean: Sequence[float], std: Sequence[float]
+    ) -> "EvidenceRemoval":
+        """Phi for pictures that are normalized, with colours that these can have.
+
+        Args:
+            mean (sequence of float): Of the normalization, for each channel.
+            std (sequence of float): Of the normalization, for each channel.
+
+        Returns:
+            *EvidenceRemoval*: With the limits of such pictures.
+
+        Examples::
+
+            >>> EvidenceRemoval.of_normalized([0.5], [0.25]).limits
+            ((-2.0,), (2.0,))
+        """
+        low = [-m / s for m, s in zip(mean, std)]
+        high = [(1 - m) / s for m, s in zip(mean, std)]
+        return cls(limits=(low, high))
+
     def __call__(
         self, inputs: Tensor, masks: Tensor, generators: Sequence[Generator]
     ) -> Tensor:

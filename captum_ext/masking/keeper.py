@@ -4,13 +4,13 @@ import contextlib
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sized
 
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from captum_ext._processes import from_rank_zero, rank
 from captum_ext.masking.checkpoints import load_checkpoint, save_checkpoint
 from captum_ext.masking.network import MaskingNetwork
 from captum_ext.masking.objective import SaliencyObjective
-from captum_ext.masking.processes import place
 from captum_ext.masking.record import (
     StepTable,
     mask_grid,
@@ -47,24 +47,23 @@ class Keeper:
 
     def newest(self) -> dict[str, Any] | None:
         """The state to go on from, the same in all processes."""
-        box: list[Any] = [None]
-        if place()[0] == 0 and self.folder is not None:
+        found: Any = None
+        if rank() == 0 and self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
-                box = [load_checkpoint(self.folder)]
+                found = load_checkpoint(self.folder)
             except ValueError as error:
                 # The others must not wait for what will never come.
-                box = [error]
-        if place()[1] > 1:
-            distributed.broadcast_object_list(box)
-        if isinstance(box[0], ValueError):
-            raise box[0]
-        return box[0]
+                found = error
+        found = from_rank_zero(found)
+        if isinstance(found, ValueError):
+            raise found
+        return found
 
     @contextlib.contextmanager
     def table(self, first: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
         """Where rows of steps go to."""
-        if self.folder is None or place()[0] > 0:
+        if self.folder is None or rank() > 0:
             yield lambda row: None
             return
         with StepTable(self.folder / "log.csv", first) as table:

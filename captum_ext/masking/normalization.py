@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from captum_ext._processes import world_size
+
 __all__ = ["SharedBatchNorm"]
 
 
@@ -22,8 +24,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, h, w), normalized; by running statistics in eval mode."""
-        shared = distributed.is_available() and distributed.is_initialized()
-        if not (self.training and shared and distributed.get_world_size() > 1):
+        if not self.training or world_size() == 1:
             return super().forward(x)
         values = x.to(torch.promote_types(x.dtype, torch.float32))
         n = _sum_over_processes(values.new_tensor(len(x) * x.shape[2] * x.shape[3]))

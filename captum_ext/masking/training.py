@@ -7,13 +7,13 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from captum_ext._captum import progress
+from captum_ext._processes import world_size
 from captum_ext._validation import check_integer, check_not_negative, check_positive
 from captum_ext.masking.draws import Samples, StepSampler
 from captum_ext.masking.frozen import frozen
 from captum_ext.masking.keeper import Keeper
 from captum_ext.masking.network import MaskingNetwork
 from captum_ext.masking.objective import SaliencyObjective, SaliencyTerms
-from captum_ext.masking.processes import place
 from captum_ext.masking.trainer import Trainer
 
 __all__ = ["train_masking_network"]
@@ -132,9 +132,9 @@ def train_masking_network(
             "seed": seed,
         },
     }
-    if batch_size < place()[1]:
+    if batch_size < world_size():
         raise ValueError(
-            f"batch_size must be at least 1 for each of the {place()[1]} processes, "
+            f"batch_size must be at least 1 for each of the {world_size()} processes, "
             f"got {batch_size}."
         )
     keeper = Keeper(

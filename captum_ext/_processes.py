@@ -1,8 +1,8 @@
 """Who computes what when several processes share the work.
 
-What they tell each other are lists of names and counts, so gloo carries it on every
-machine. NCCL would need a GPU for each process, where small models gain from sharing
-one.
+An evaluation tells lists of names and counts, so gloo carries it on every machine; NCCL
+would need a GPU for each process, where small models gain from sharing one. A training
+tells gradients, and has NCCL where each process has a GPU.
 """
 
 import contextlib
@@ -28,16 +28,32 @@ _PATIENCE = timedelta(days=30)
 
 
 @contextlib.contextmanager
-def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started, if it did."""
+def process_group(device: torch.device | None = None) -> Iterator[None]:
+    """Join the processes that torchrun started, if it did.
+
+    Args:
+        device (torch.device, optional): Where the tensors are that processes tell each
+            other. Default: None (they tell no tensors)
+    """
     if not distributed.is_torchelastic_launched():
         yield
         return
-    distributed.init_process_group("gloo", timeout=_PATIENCE)
+    if device is None:
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
+    else:
+        distributed.init_process_group(_backend(device))
     try:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def _backend(device: torch.device) -> str:
+    alone = int(os.environ["LOCAL_WORLD_SIZE"]) <= torch.cuda.device_count()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # NCCL needs a GPU for each process.
+    return "nccl" if alone else "gloo"
 
 
 def rank() -> int:

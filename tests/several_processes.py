@@ -1,0 +1,22 @@
+"""Processes of one run, as torchrun treats them."""
+
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Sequence
+
+
+def exit_codes(started: Sequence[BaseProcess]) -> list[int | None]:
+    """Run processes to their end; whoever is left is killed when one has failed."""
+    for process in started:
+        process.start()
+    running = list(started)
+    while running:
+        ended = wait([process.sentinel for process in running])
+        running = [process for process in running if process.sentinel not in ended]
+        for process in started:
+            if process.sentinel in ended:
+                process.join()
+        if any(process.exitcode for process in started if process not in running):
+            for process in running:
+                process.kill()
+    return [process.exitcode for process in started]
