@@ -191,7 +191,7 @@ def draw_borex() -> Figure:
     subject, picture = photograph()
     prior = METHODS["grad-cam++"].attribute(subject)
     found = BOREx(subject.probabilities).attribute(
-        subject.inputs, prior, subject.target, return_posterior=True
+        subject.inputs, prior, target=subject.target, return_posterior=True
     )
     return refinement_figure(
         picture,

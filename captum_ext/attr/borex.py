@@ -128,8 +128,8 @@ class BOREx(PerturbationAttribution):
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
         prior: Prior | None = None,
-        target: TargetType = None,
         baselines: BaselineType = None,
+        target: TargetType = None,
         additional_forward_args: object = None,
         mask_sizes: Sequence[int] | None = None,
         durations: Sequence[int] | None = None,
@@ -156,13 +156,13 @@ class BOREx(PerturbationAttribution):
                 a tuple are summed, maps of another size are interpolated, and each
                 example's is multiplied so that its mean absolute value is 0.1; a
                 constant one says nothing. Default: None (zero everywhere)
+            baselines (scalar, Tensor, tuple of scalar, or Tensor, optional): What
+                hidden parts are replaced by, broadcastable to ``inputs``.
+                Default: None (zero)
             target (int, tuple, Tensor, or list, optional): Output to explain, in any
                 of Captum's forms: an int for all examples, a list or 1-D tensor of B
                 ints, tuples for outputs of more axes. None if ``forward_func`` returns
                 one number an example or one a batch. Default: None
-            baselines (scalar, Tensor, tuple of scalar, or Tensor, optional): What
-                hidden parts are replaced by, broadcastable to ``inputs``.
-                Default: None (zero)
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None

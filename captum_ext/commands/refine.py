@@ -80,7 +80,7 @@ def _run(options: argparse.Namespace) -> None:
     refinement = BOREx(subject.probabilities).attribute(
         subject.inputs,
         prior,
-        subject.target,
+        target=subject.target,
         n_iterations=options.n_iterations,
         seed=options.seed,
         return_posterior=True,

@@ -91,10 +91,10 @@ def overlay_figure(picture: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
     pixels = read_picture(picture, "picture")
     if not isinstance(maps, Mapping):
         raise TypeError(
-            f"maps is a {type(maps).__name__}, expected a dict from titles to maps."
+            f"maps must be a dict from titles to maps, got {type(maps).__name__}."
         )
     if not maps:
-        raise ValueError("maps is empty, expected at least one map.")
+        raise ValueError("maps must hold at least one map, got none.")
     size = pixels.shape[:2]
     flat = {name: flat_map(m, size, f"maps[{name!r}]") for name, m in maps.items()}
     # One colour bar has to serve all panels, so one signed map makes all of them so.
@@ -172,15 +172,15 @@ def color_saliency_figure(
     values = np.moveaxis(read_array(maps, "maps", "HW"), -1, 0)
     if values.shape != (len(palette), *pixels.shape[:2]):
         raise ValueError(
-            f"maps holds {len(values)} maps of size {values.shape[1:]}, expected one"
-            f" for each of {len(palette)} colors, of the picture's size"
-            f" {pixels.shape[:2]}."
+            f"maps must hold one map for each of {len(palette)} colors, of the "
+            f"picture's size {pixels.shape[:2]}, got {len(values)} of size "
+            f"{values.shape[1:]}."
         )
     names = [to_hex(color) for color in palette] if names is None else names
     if len(names) != len(palette):
         raise ValueError(
-            f"names has {len(names)} entries, expected one for each of"
-            f" {len(palette)} colors."
+            f"names must hold one name for each of {len(palette)} colors, got "
+            f"{len(names)}."
         )
     scale = robust_scale(values)
     values = rescaled(values, scale)
@@ -210,11 +210,11 @@ def _balanced_columns(n_panels: int) -> int:
 def _read_colors(colors: ArrayLike) -> FloatArray:
     palette = finite_array(colors, "colors")
     if palette.ndim != 2 or palette.shape[1] != 3:
-        raise ValueError(f"colors has shape {palette.shape}, expected (K, 3).")
+        raise ValueError(f"colors must have the shape (K, 3), got {palette.shape}.")
     if palette.min() < 0 or palette.max() > 1:
         raise ValueError(
-            f"colors holds values from {palette.min():.3g} to {palette.max():.3g},"
-            " expected red, green, blue in [0, 1]."
+            f"colors must be red, green, blue in [0, 1], got values from "
+            f"{palette.min():.3g} to {palette.max():.3g}."
         )
     return palette
 

@@ -68,11 +68,11 @@ def to_numpy_image(image: Tensor) -> FloatArray:
         ... )
     """
     if not isinstance(image, Tensor):
-        raise TypeError(f"image is a {type(image).__name__}, expected a tensor.")
+        raise TypeError(f"image must be a tensor, got {type(image).__name__}.")
     if image.dim() != 3:
         raise ValueError(
-            f"image has shape {tuple(image.shape)}, expected (C, H, W): one example,"
-            " without the batch dimension."
+            f"image must have the shape (C, H, W), without the batch dimension, got "
+            f"{tuple(image.shape)}."
         )
     return image.detach().cpu().double().permute(1, 2, 0).numpy().copy()
 
@@ -117,7 +117,7 @@ def shown_map(
         (224, 224)
     """
     if not 0 < percentile <= 100:
-        raise ValueError(f"percentile is {percentile}, expected a number in (0, 100].")
+        raise ValueError(f"percentile must be a number in (0, 100], got {percentile}.")
     values = flat_map(attribution, size, "attribution")
     return rescaled(values, robust_scale(values, percentile))
 
@@ -136,8 +136,8 @@ def flat_map(
         return values
     if not _is_layer_of(values.shape, size):
         raise ValueError(
-            f"{name} has size {values.shape}, expected {size} as the picture, or a"
-            " layer's map: smaller, and of similar proportions."
+            f"{name} must have the picture's size {size} or be a layer's map, smaller "
+            f"and of similar proportions, got {values.shape}."
         )
     resized = F.interpolate(
         torch.from_numpy(values)[None, None], size, mode=INTERPOLATION[len(size)]
@@ -176,14 +176,14 @@ def read_picture(picture: ArrayLike, name: str, layout: str = "HW") -> FloatArra
     pixels = read_array(picture, name, layout)
     if pixels.shape[-1] not in (1, 3):
         raise ValueError(
-            f"{name} has {pixels.shape[-1]} channels, expected 1 or 3: first in a"
-            " tensor, last in an array."
+            f"{name} must have 1 or 3 channels, first in a tensor, last in an array, "
+            f"got {pixels.shape[-1]}."
         )
     low, high = pixels.min(), pixels.max()
     if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
         raise ValueError(
-            f"{name} holds values from {low:.3g} to {high:.3g}, expected [0, 1]: undo"
-            " the model's normalisation first."
+            f"{name} must lie in [0, 1], without the model's normalisation, got values "
+            f"from {low:.3g} to {high:.3g}."
         )
     return np.broadcast_to(pixels.clip(0, 1), (*pixels.shape[:-1], 3))
 
@@ -199,8 +199,8 @@ def read_array(
         sides = ", ".join(layout)
         bare = f" or ({sides})" if channels_optional else ""
         raise ValueError(
-            f"{name} has shape {array.shape}, expected a tensor (C, {sides}) or an"
-            f" array ({sides}, C){bare}: one example, without the batch dimension."
+            f"{name} must be a tensor (C, {sides}) or an array ({sides}, C){bare}, "
+            f"without the batch dimension, got shape {array.shape}."
         )
     return np.moveaxis(array, 0, -1) if isinstance(value, Tensor) else array
 
@@ -213,16 +213,16 @@ def finite_array(value: ArrayLike, name: str) -> FloatArray:
         array = value.astype(np.float64)
     else:
         raise TypeError(
-            f"{name} is a {type(value).__name__}, expected a tensor or a NumPy array."
+            f"{name} must be a tensor or a NumPy array, got {type(value).__name__}."
         )
     if array.size == 0:
         raise ValueError(
-            f"{name} has shape {array.shape}, expected at least one value."
+            f"{name} must hold at least one value, got shape {array.shape}."
         )
     broken = array.size - np.count_nonzero(np.isfinite(array))
     if broken:
         raise ValueError(
-            f"{name} holds {broken} NaN or infinite values of {array.size}, expected"
-            " finite ones only."
+            f"{name} must be finite, got {broken} NaN or infinite values of "
+            f"{array.size}."
         )
     return array

@@ -122,7 +122,7 @@ def stack_figures(figures: Sequence[Figure]) -> Image.Image:
         (200, 200)
     """
     if not figures:
-        raise ValueError("figures is empty, expected at least one figure.")
+        raise ValueError("figures must hold at least one figure, got none.")
     pages = []
     for figure in figures:
         file = BytesIO()

@@ -84,8 +84,8 @@ def refinement_figure(
     bounds, values = finite_array(windows, "windows"), finite_array(scores, "scores")
     if bounds.shape != (len(values), 2, 2):
         raise ValueError(
-            f"windows has shape {bounds.shape}, expected ({len(values)}, 2, 2): one for"
-            f" each of {len(values)} scores."
+            f"windows must have the shape ({len(values)}, 2, 2), one for each score, "
+            f"got {bounds.shape}."
         )
     titles = ["picture", *maps, "standard deviation"]
     titles.insert(-2, f"{len(values)} windows")

@@ -69,7 +69,7 @@ def video_strip(video: ArrayLike, maps: ArrayLike, n_frames: int = 8) -> Figure:
         >>> figure = video_strip(torch.rand(3, 16, 32, 32), torch.randn(1, 16, 32, 32))
     """
     if n_frames < 1:
-        raise ValueError(f"n_frames is {n_frames}, expected at least 1.")
+        raise ValueError(f"n_frames must be at least 1, got {n_frames}.")
     frames, values, scale, signed = _read_video(video, maps)
     shown = np.linspace(0, len(frames) - 1, min(n_frames, len(frames))).round()
     frames, values = frames[shown.astype(int)], values[shown.astype(int)]
@@ -117,7 +117,7 @@ def video_gif(video: ArrayLike, maps: ArrayLike, frame_duration: int = 120) -> b
     """
     if frame_duration < 10:
         raise ValueError(
-            f"frame_duration is {frame_duration}, expected at least 10 milliseconds."
+            f"frame_duration must be at least 10 milliseconds, got {frame_duration}."
         )
     frames, values, _, signed = _read_video(video, maps)
     n_frames, height, width, _ = frames.shape

@@ -100,8 +100,8 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
     known = list_models(module=torchvision.models)
     if name not in known:
         raise ValueError(
-            f"name is {name!r}, expected 'signs', 'resnet20', a classification model "
-            f"of torchvision or FILE.py:FUNCTION"
+            f"name must be 'signs', 'resnet20', a classification model of torchvision "
+            f"or FILE.py:FUNCTION, got {name!r}"
             f"{_similar(name, ['signs', 'resnet20', *known])}."
         )
     choices = get_model_weights(name)
@@ -159,12 +159,12 @@ def find_class(class_names: Sequence[str], query: int | str) -> int:
         if hits:
             several = ", ".join(f"{i} {class_names[i]!r}" for i in hits[:5])
             raise ValueError(
-                f"class {text!r} is ambiguous, expected one of {len(hits)} classes "
-                f"such as {several}."
+                f"class must be one of {len(hits)} classes such as {several}, got "
+                f"{text!r}, which all of them contain."
             )
     raise ValueError(
-        f"class {text!r} is unknown, expected a name or an index from 0 to "
-        f"{len(class_names) - 1}{_similar(text, class_names)}."
+        f"class must be a name or an index from 0 to {len(class_names) - 1}, got "
+        f"{text!r}{_similar(text, class_names)}."
     )
 
 
@@ -195,14 +195,14 @@ def _load_own(name: str, weights: str | Path | None) -> ZooModel:
         inspect.signature(function).bind(weights)
     except TypeError as error:
         raise ValueError(
-            f"name is {name!r}, expected a function of one argument, the weights "
+            f"name must be a function of one argument, the weights, got {name!r} "
             f"({error})."
         ) from error
     entry = function(weights)
     if not isinstance(entry, ZooModel):
         raise ValueError(
-            f"name is {name!r}, expected a function that returns a ZooModel, got "
-            f"{type(entry).__name__}."
+            f"name must be a function that returns a ZooModel, got {name!r}, which "
+            f"returns {type(entry).__name__}."
         )
     return entry._replace(model=entry.model.eval())
 

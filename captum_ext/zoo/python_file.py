@@ -34,7 +34,7 @@ def function_in_file(name: str) -> Callable[..., Any]:
     path = Path(file).resolve()
     if not path.is_file():
         raise ValueError(
-            f"name is {name!r}, expected FILE.py:FUNCTION of an existing file."
+            f"name must be FILE.py:FUNCTION of an existing file, got {name!r}."
         )
     beside = str(path.parent)
     sys.path.insert(0, beside)
@@ -44,5 +44,7 @@ def function_in_file(name: str) -> Callable[..., Any]:
         sys.path.remove(beside)
     function = found.get(wanted)
     if not callable(function):
-        raise ValueError(f"name is {name!r}, expected a function that is in {file}.")
+        raise ValueError(
+            f"name must end in a function that is in {file}, got {name!r}."
+        )
     return function

@@ -278,7 +278,7 @@ class SignDataset(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if not 0 <= index < self.n:
-            raise IndexError(f"index is {index}, expected 0 to {self.n - 1}.")
+            raise IndexError(f"index must lie between 0 and {self.n - 1}, got {index}.")
         scene = sign_scene(self.seed + int(index), self.size)
         return scene.picture, scene.label
 
@@ -299,9 +299,9 @@ def _generator(
 
 def _check(name: str, value: int, low: int, high: int) -> None:
     if not isinstance(value, int):
-        raise TypeError(f"{name} is {value!r}, expected an int.")
+        raise TypeError(f"{name} must be an int, got {value!r}.")
     if not low <= value <= high:
-        raise ValueError(f"{name} is {value}, expected {low} to {high}.")
+        raise ValueError(f"{name} must lie between {low} and {high}, got {value}.")
 
 
 def _exposed(picture: Tensor, generator: Generator) -> Tensor:

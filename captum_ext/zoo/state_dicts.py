@@ -25,11 +25,12 @@ def read_state(weights: str | Path, choices: list[str]) -> dict[str, Tensor]:
     if not Path(weights).is_file():
         named = f", or one of {', '.join(choices)}" if choices else ""
         raise ValueError(
-            f"weights is {str(weights)!r}, expected an existing state-dict file{named}."
+            f"weights must be an existing state-dict file{named}, got "
+            f"{str(weights)!r}."
         )
     problem = ValueError(
-        f"weights is {str(weights)!r}, expected a file written by "
-        f"torch.save(model.state_dict(), file): it holds something else."
+        f"weights must be a file written by torch.save(model.state_dict(), file), got "
+        f"{str(weights)!r}, which holds something else."
     )
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)

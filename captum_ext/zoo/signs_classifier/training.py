@@ -55,10 +55,10 @@ def train_signs_classifier(
     """
     if n_scenes < batch_size:
         raise ValueError(
-            f"n_scenes is {n_scenes}, expected at least one batch of {batch_size}."
+            f"n_scenes must be at least one batch of {batch_size}, got {n_scenes}."
         )
     if n_epochs < 1:
-        raise ValueError(f"n_epochs is {n_epochs}, expected at least 1.")
+        raise ValueError(f"n_epochs must be at least 1, got {n_epochs}.")
     first_seed = FIRST_TRAINING_SEED + seed * n_scenes
     pictures, labels = draw_scenes(n_scenes, first_seed, show_progress)
     generator = Generator().manual_seed(seed)
