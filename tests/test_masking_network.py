@@ -47,6 +47,36 @@ def test_kept_maps_are_those_of_the_model_itself():
             torch.testing.assert_close(maps, h)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "efficientnet_b0"])
+def test_embedding_starts_as_the_classifiers_last_layer(name):
+    """What Eq. 7 asks at a place is its share of the logit, for every class."""
+    from torchvision.models import get_model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = get_model(name, weights=None, num_classes=7).eval()
+    weights = model.state_dict()
+    network = MaskingNetwork(7, name, weights, channels=16)
+    C = network.feature_filter.embedding.weight
+    x = torch.rand(2, 3, 96, 64)
+    with torch.no_grad():
+        shares = torch.einsum("bchw,sc->bshw", network.encoder(x)[-1], C)
+        bias = list(weights.values())[-1]
+        torch.testing.assert_close(shares.mean((2, 3)) + bias, model(x))
+        C.zero_()
+    assert model.state_dict()[list(weights)[-2]].any()
+
+
+@pytest.mark.parametrize("name, n_classes", [("resnet18", 3), ("squeezenet1_0", 1000)])
+def test_embedding_of_other_classifiers_is_drawn(name, n_classes):
+    from torchvision.models import get_model
+
+    weights = get_model(name, weights=None).state_dict()
+    network = MaskingNetwork(n_classes, name, weights, channels=16)
+    C = network.feature_filter.embedding.weight.detach()
+    assert C.square().sum(1).mean().item() == pytest.approx(1, abs=0.3)
+
+
 def test_frozen_encoder_stays_as_it_is():
     network = MaskingNetwork(3, "squeezenet1_0", channels=16)
     before = {k: v.clone() for k, v in network.encoder.state_dict().items()}

@@ -17,6 +17,7 @@ __all__ = [
     "MaskingNetwork",
     "SelectedMasks",
     "UpsamplingBlock",
+    "class_weights",
     "mask_of_channels",
 ]
 
@@ -62,13 +63,16 @@ class FeatureFilter(nn.Module):
     Args:
         n_classes (int): Number of classes.
         channels (int): Channels of the maps X, the length of an embedding C_s.
+        C (Tensor, optional): Embeddings to start from, (n_classes, channels).
+            Default: None (drawn at random)
     """
 
-    def __init__(self, n_classes: int, channels: int) -> None:
+    def __init__(self, n_classes: int, channels: int, C: Tensor | None = None) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(n_classes, channels)
-        # Long embeddings must not saturate the sigmoid from the start.
-        nn.init.normal_(self.embedding.weight, std=channels**-0.5)
+        self.embedding = nn.Embedding(n_classes, channels, _weight=C)
+        if C is None:
+            # Long embeddings must not saturate the sigmoid from the start.
+            nn.init.normal_(self.embedding.weight, std=channels**-0.5)
 
     def forward(self, X: Tensor, target: Tensor) -> Tensor:
         """Y in the shape of X, (B, C, h, w)."""
@@ -79,6 +83,33 @@ class FeatureFilter(nn.Module):
         """The largest X_ij^T C_s of each class, (B, classes)."""
         C = self.embedding.weight
         return torch.einsum("bchw,sc->bshw", X, C).amax((2, 3))
+
+
+def class_weights(
+    weights: Mapping[str, Tensor], n_classes: int, channels: int
+) -> Tensor | None:
+    """The last layer of a classifier that pools its last maps X and is linear in them.
+
+    Its logit of a class s is then the mean of X_ij^T C_s, up to a bias: what Eq. 7 asks
+    of an embedding, for every class, before any training.
+
+    Args:
+        weights (Mapping): State dict of the classifier.
+        n_classes (int): Number of classes.
+        channels (int): Channels of the maps X.
+
+    Returns:
+        *Tensor* or None: A copy of C, (n_classes, channels); None for other classifiers
+        and other classes.
+
+    Examples::
+
+        >>> weights = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(8, 2)).state_dict()
+        >>> class_weights(weights, n_classes=2, channels=8).shape
+        torch.Size([2, 8])
+    """
+    fitting = [w for w in weights.values() if w.shape == (n_classes, channels)]
+    return fitting[-1].detach().clone() if fitting else None
 
 
 class _Bottleneck(nn.Module):
@@ -158,7 +189,9 @@ class MaskingNetwork(nn.Module):
             maps of stride 4 and more are used; or "small", three blocks of five
             convolutions that are trained along (Section 5.2), for pictures of 32 to
             some hundred pixels. Default: "small"
-        encoder_weights (Mapping, optional): State dict of torchvision's model.
+        encoder_weights (Mapping, optional): State dict of torchvision's model. If its
+            last layer is linear in the encoder's coarsest maps and has ``n_classes``
+            rows, these are the embeddings to start from.
             Default: None (random weights, and so of little use)
         width (int, optional): Channels of the small encoder's first block, doubled by
             each further one. Default: 32
@@ -208,8 +241,8 @@ class MaskingNetwork(nn.Module):
                 if small
                 else TorchvisionEncoder(encoder, encoder_weights)
             )
+            coarsest = self.encoder.channels[-1]
             if channels is None:
-                coarsest = self.encoder.channels[-1]
                 channels = coarsest // 2 if small else 3 * coarsest // 8
             if n_bottlenecks is None:
                 n_bottlenecks = 1 if small else 3
@@ -220,12 +253,13 @@ class MaskingNetwork(nn.Module):
                 "channels": check_integer("channels", channels, 4),
                 "n_bottlenecks": check_integer("n_bottlenecks", n_bottlenecks, 1),
             }
+            C = class_weights(encoder_weights or {}, n_classes, coarsest)
+            self.feature_filter = FeatureFilter(n_classes, coarsest, C)
             self._build_decoder(channels, n_bottlenecks)
 
     def _build_decoder(self, n_first: int, n_bottlenecks: int) -> None:
         *skips, coarsest = self.encoder.channels
         self.widths = tuple(max(1, n_first // 2**i) for i in range(len(skips)))
-        self.feature_filter = FeatureFilter(self.n_classes, coarsest)
         self.upsampling = nn.ModuleList(
             UpsamplingBlock(n_in, n_skip, n_out, n_bottlenecks)
             for n_in, n_skip, n_out in zip(
