@@ -37,6 +37,7 @@ from PIL import Image
 from torch import Generator, nn, Tensor
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
+from captum_ext._files import save_tensors
 from captum_ext.attr import MCRISE
 from captum_ext.masks import named_palette
 from captum_ext.visualization import color_saliency_figure
@@ -139,9 +140,7 @@ def trained(file: Path, seed: int) -> nn.Module:
         model.load_state_dict(torch.load(file, weights_only=True))
         return model.eval()
     train(model, read_signs("train"), seed)
-    partial = file.with_name(file.name + ".partial")
-    torch.save(model.state_dict(), partial)
-    os.replace(partial, file)
+    save_tensors(model.state_dict(), file)
     return model.eval()
 
 

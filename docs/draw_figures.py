@@ -121,7 +121,7 @@ def draw_methods() -> Figure:
     # BoTorch, which BOREx does when it is first used, is no part of them.
     torch.set_num_threads(1)
     import_module("captum_ext.surrogate")
-    for name in COMPARED:
+    for name in (*COMPARED, "mc-rise"):
         method, began = METHODS[name], time.process_time()
         options = {}
         if name == "borex":
@@ -129,7 +129,9 @@ def draw_methods() -> Figure:
         found = method.attribute(subject, **options)
         seconds = f"{time.process_time() - began:.2g} s"
         print(f"{method.title}: {seconds}", flush=True)
-        maps[f"{method.title}, {seconds}"] = shown_values(method, found)
+        # One map a colour has a figure of its own.
+        if not method.colorwise:
+            maps[f"{method.title}, {seconds}"] = shown_values(method, found)
     return overlay_figure(picture, maps)
 
 

@@ -59,7 +59,7 @@ def arm(place: Place) -> None:
     def open_part(*arguments: Any, **options: Any) -> _Part:
         return _Part(open(*arguments, **options), place.n_bytes)
 
-    records.os.replace = replace_or_die
+    os.replace = replace_or_die
     records.open = open_part  # type: ignore[attr-defined]
 
 

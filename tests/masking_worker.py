@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import Dataset
 
-from captum_ext.masking import MaskingNetwork, checkpoints, train_masking_network
+from captum_ext.masking import MaskingNetwork, train_masking_network
 
 __all__ = [
     "BlackBox",
@@ -111,7 +111,7 @@ def arm(place: Place, dataset: SmallPictures) -> None:
         left -= 1
         replace(*paths)
 
-    checkpoints.os.replace = replace_or_die
+    os.replace = replace_or_die
 
 
 def work(

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 from PIL import Image
 
+from captum_ext._files import save_image
 from captum_ext.evaluation import map_path, picture_path
-from captum_ext.evaluation.records import Row, RowWriter, begin_run, merge, save_image
+from captum_ext.evaluation.records import Row, RowWriter, begin_run, merge
 
 METHODS = {"rise": {"use": "rise"}, "quick": {"use": "rise", "n_masks": 50}}
 METHODS |= {"pn-rise": {"use": "pn-rise"}, "random": {"use": "random"}}

@@ -23,7 +23,8 @@ from several_processes import exit_codes
 from torch import nn
 
 from captum_ext.masking import MaskingNetwork, SaliencyObjective, train_masking_network
-from captum_ext.masking.checkpoints import load_checkpoint, load_file, save_file
+from captum_ext._files import save_tensors
+from captum_ext.masking.checkpoints import load_checkpoint, load_file
 from captum_ext.masking.draws import Place as At
 from captum_ext.masking.draws import Samples, StepSampler
 from captum_ext.masking.record import StepTable, mask_grid, mean_masks
@@ -372,7 +373,7 @@ def test_full_disk_leaves_the_old_checkpoint(undisturbed, tmp_path):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
         with pytest.raises(OSError, match="could not be written .*is unchanged"):
-            save_file({"tensor": torch.zeros(10_000)}, folder / "checkpoint.pt")
+            save_tensors({"tensor": torch.zeros(10_000)}, folder / "checkpoint.pt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from captum_ext import zoo
+from captum_ext._files import save_image
 from captum_ext.commands.picture import (
     check_writable,
     map_figure,
@@ -79,5 +80,6 @@ def _run(options: argparse.Namespace) -> None:
             figures.append(map_figure(method, picture, maps, subject))
         else:
             overlays[method.title] = shown_values(method, maps)
-    stack_figures([overlay_figure(picture, overlays), *figures]).save(options.output)
+    figure = stack_figures([overlay_figure(picture, overlays), *figures])
+    save_image(figure, options.output)
     print(f"written to {options.output}")

@@ -3,6 +3,7 @@
 import argparse
 import time
 
+from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
 from captum_ext.commands.picture import (
     COLORS,
@@ -73,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     maps = method.attribute(subject, **chosen)
     seconds = time.perf_counter() - start
-    map_figure(method, picture, maps, subject).savefig(output)
+    save_figure(map_figure(method, picture, maps, subject), output)
     if options.save_map:
         save_map(maps[0].cpu(), options.save_map)
     print(f"{method.title}: {seconds:.1f} s, {output}")

@@ -2,8 +2,8 @@
 
 import argparse
 import difflib
-import os
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Collection, Sequence
 
@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
 from captum_ext import zoo
+from captum_ext._files import save_tensors, write_file
 from captum_ext._validation import check_masking_network
 from captum_ext.attr import last_map_layer
 from captum_ext.commands.networks import (
@@ -324,10 +325,9 @@ def save_map(maps: Tensor, path: Path) -> None:
         maps (Tensor): On the CPU.
         path (Path): Ends in .npy or .pt.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        if path.suffix.lower() == ".npy":
-            np.save(file, maps.numpy())
-        else:
-            torch.save(maps, file)
-    os.replace(partial, path)
+    if path.suffix.lower() == ".npy":
+        buffer = BytesIO()
+        np.save(buffer, maps.numpy())
+        write_file(buffer.getvalue(), path)
+    else:
+        save_tensors(maps, path)

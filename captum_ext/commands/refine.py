@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
 from captum_ext.attr import BOREx
 from captum_ext.commands.picture import (
@@ -95,7 +96,7 @@ def _run(options: argparse.Namespace) -> None:
         refinement.windows[0],
         refinement.scores[0],
     )
-    figure.savefig(output)
+    save_figure(figure, output)
     if options.save_map:
         save_map(refinement.attributions[0].cpu(), options.save_map)
     before = f" after {after_prior - start:.1f} s for the prior" if named else ""

@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from captum_ext._files import save_image
 from captum_ext.evaluation.choices import COMPARED, Choice
 from captum_ext.evaluation.datasets import Example
 from captum_ext.evaluation.measures import MEASURES
-from captum_ext.evaluation.records import Row, map_path, picture_path, save_image
+from captum_ext.evaluation.records import Row, map_path, picture_path
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import named_palette
 from captum_ext.methods import Method, Subject

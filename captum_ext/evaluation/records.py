@@ -15,8 +15,6 @@ kill has no end, and is passed over.
 """
 
 import json
-import os
-from io import BytesIO
 from itertools import count, groupby, product
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +22,8 @@ from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+
+from captum_ext._files import write_file
 
 __all__ = [
     "Key",
@@ -38,7 +37,6 @@ __all__ = [
     "picture_path",
     "read_results",
     "read_rows",
-    "save_image",
 ]
 
 Key = tuple[str, str | None, str | None]
@@ -142,20 +140,6 @@ def map_path(folder: Path, image: str, method: str) -> Path:
     return folder / "maps" / image / f"{method}.png"
 
 
-def save_image(image: Image.Image, path: Path) -> None:
-    """Write an image whole or not at all, and the folders that it lies in.
-
-    Args:
-        image (PIL.Image.Image): What to write.
-        path (Path): Where; the suffix says in which format.
-    """
-    content = BytesIO()
-    formats = {".jpg": "jpeg", ".png": "png"}
-    image.save(content, format=formats[path.suffix], optimize=True, quality=85)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, content.getvalue())
-
-
 def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Refuse a folder that holds anything but results of the same settings.
 
@@ -228,7 +212,8 @@ def begin_run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # First, since it is what tells a folder of a run from any other.
-        _write(folder / "settings.json", json.dumps(content, indent=2).encode())
+        settings_file = json.dumps(content, indent=2).encode()
+        write_file(settings_file, folder / "settings.json")
         (folder / "parts").mkdir(exist_ok=True)
     except OSError as error:
         raise OSError(
@@ -244,12 +229,6 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"settings.json in {str(folder)!r} is damaged ({error})."
         ) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 class RowWriter:
@@ -378,7 +357,7 @@ def _curve_table(rows: Sequence[Row]) -> pd.DataFrame:
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
     keyed = table.index.names != [None]
-    _write(path, table.to_csv(index=keyed, lineterminator="\n").encode())
+    write_file(table.to_csv(index=keyed, lineterminator="\n").encode(), path)
 
 
 def read_results(folder: str | Path) -> Results:

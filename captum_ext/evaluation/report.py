@@ -1,11 +1,11 @@
 """The report of a run: one HTML page that needs nothing beside it."""
 
 import math
-import os
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from captum_ext._files import write_file
 from captum_ext.evaluation.gallery import Exhibit, by_importance, exhibits
 from captum_ext.evaluation.records import Results, read_results
 from captum_ext.evaluation.report_content import find_cases, report_content
@@ -49,9 +49,7 @@ def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
     images = by_importance(find_cases(results), results.table["image"])
     shown = exhibits(folder, images, [*results.settings["methods"]])
     page = render_report(results, shown)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, target)
+    write_file(page.encode(), target)
     return target
 
 

@@ -1,10 +1,9 @@
-"""Files that are written whole or not at all, and how training finds its own again.
+"""Checkpoints of a training, and how it finds them again.
 
 A folder keeps the newest checkpoint and the one before. Whatever happens while one is
 written, power failure and a full disk included, another can be read.
 """
 
-import io
 import os
 import warnings
 from pathlib import Path
@@ -12,55 +11,15 @@ from typing import Any, Mapping
 
 import torch
 
-__all__ = ["load_checkpoint", "load_file", "save_checkpoint", "save_file", "write_file"]
+from captum_ext._files import save_tensors
+
+__all__ = ["load_checkpoint", "load_file", "save_checkpoint"]
 
 _NEWEST, _PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
 
-def write_file(content: bytes, path: Path) -> None:
-    """Write a file under another name first: a reader never finds half of it.
-
-    Args:
-        content (bytes): All of the file.
-        path (Path): The file.
-
-    Raises:
-        OSError: If it cannot be written, on a full disk for example; a file of that
-            name stays as it was.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(
-            f"{str(path)!r} could not be written ({error.strerror or error}); what was "
-            f"there is unchanged."
-        ) from error
-
-
-def save_file(content: Mapping[str, Any], path: Path) -> None:
-    """Write tensors and plain values, whole or not at all.
-
-    Args:
-        content (Mapping): What ``torch.load(..., weights_only=True)`` can read.
-        path (Path): The file.
-
-    Raises:
-        OSError: If it cannot be written; a file of that name stays as it was.
-    """
-    # By way of memory: torch.save itself ends a full disk with an error of its own.
-    buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
-    write_file(buffer.getvalue(), path)
-
-
 def load_file(path: Path) -> dict[str, Any]:
-    """Read what :func:`save_file` wrote.
+    """Read what this package wrote.
 
     Args:
         path (Path): The file.
@@ -92,14 +51,14 @@ def save_checkpoint(content: Mapping[str, Any], folder: Path) -> None:
     """Make this the newest checkpoint; the newest becomes the one before.
 
     Args:
-        content (Mapping): What :func:`save_file` takes.
+        content (Mapping): Tensors and plain values.
         folder (Path): Where checkpoints lie.
 
     Raises:
         OSError: If it cannot be written; checkpoints stay as they were.
     """
     waiting = folder / "checkpoint.next.pt"
-    save_file(content, waiting)
+    save_tensors(dict(content), waiting)
     if (folder / _NEWEST).exists():
         os.replace(folder / _NEWEST, folder / _PREVIOUS)
     os.replace(waiting, folder / _NEWEST)

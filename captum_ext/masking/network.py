@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captum_ext._files import save_tensors
 from captum_ext._validation import check_integer
-from captum_ext.masking.checkpoints import load_file, save_file
+from captum_ext.masking.checkpoints import load_file
 from captum_ext.masking.encoders import SmallEncoder, TorchvisionEncoder
 from captum_ext.masking.normalization import SharedBatchNorm
 
@@ -341,7 +342,7 @@ class MaskingNetwork(nn.Module):
             key: value.to(dtype) if value.is_floating_point() else value
             for key, value in self.state_dict().items()
         }
-        save_file({"settings": self.settings, "network": weights}, Path(path))
+        save_tensors({"settings": self.settings, "network": weights}, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> "MaskingNetwork":

@@ -1,6 +1,5 @@
 """What training leaves to look at: a table of its steps, and grids of masks."""
 
-import io
 from pathlib import Path
 from types import TracebackType
 from typing import Mapping, NamedTuple, Sequence
@@ -11,7 +10,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from captum_ext.masking.checkpoints import write_file
+from captum_ext._files import save_image, write_file
 from captum_ext.masking.network import MaskingNetwork
 
 __all__ = ["MeanMasks", "StepTable", "mask_grid", "mean_masks", "write_mask_grid"]
@@ -192,6 +191,4 @@ def write_mask_grid(grid: Tensor, path: Path) -> None:
         grid (Tensor): What :func:`mask_grid` returns.
         path (Path): The file.
     """
-    buffer = io.BytesIO()
-    to_pil_image(grid).save(buffer, "PNG")
-    write_file(buffer.getvalue(), path)
+    save_image(to_pil_image(grid), path)

@@ -1,13 +1,13 @@
 """Train the signs classifier, write it to a file and print how good it is."""
 
 import argparse
-import os
 import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from captum_ext._files import save_tensors
 from captum_ext.zoo.signs import COLOR_PAIRS, SIGN_CLASSES
 from captum_ext.zoo.signs_classifier.training import (
     confusion,
@@ -31,20 +31,13 @@ def main() -> None:
     start = time.perf_counter()
     model = train_signs_classifier(arguments.seed, show_progress=True)
     minutes = (time.perf_counter() - start) / 60
-    _write(model.state_dict(), arguments.output)
+    save_tensors(model.state_dict(), arguments.output)
     size = arguments.output.stat().st_size / 1000
     n_threads = torch.get_num_threads()
     print(f"{arguments.output}: {size:.0f} kB")
     print(f"drawn and trained in {minutes:.1f} minutes with {n_threads} threads")
     held_out = draw_scenes(N_HELD_OUT, seed=0, show_progress=True)
     _report(confusion(model, *held_out))
-
-
-def _write(state: dict[str, Tensor], path: Path) -> None:
-    """Save under another name first: a reader never finds half a file."""
-    partial = path.with_name(path.name + ".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
 
 
 def _report(counts: Tensor) -> None:
