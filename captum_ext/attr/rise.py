@@ -78,7 +78,12 @@ class RISE(RandomMaskAttribution):
         tolerance: float | None = None,
         show_progress: bool = False,
     ) -> Attributions:
-        r"""
+        r"""Explain one output for every input, by n_masks forward passes each.
+
+        A value is high where keeping the pixel raises the score. What it means, and
+        which value means no influence, the class says. Of the same inputs and seed
+        comes the same map.
+
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain. An input
                 (B, C, L), (B, C, H, W) or (B, C, T, H, W) is masked by an enlarged
@@ -142,6 +147,16 @@ class RISE(RandomMaskAttribution):
             ValueError: If an argument is out of its range, if the target does not fit
                 the output, or if scores are NaN or infinite.
             TypeError: If an argument is of the wrong type.
+
+        Examples::
+
+            >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
+            >>> x = torch.rand(2, 3, 8, 8)
+            >>> maps, errors = PNRISE(model).attribute(
+            ...     x, target=[0, 3], n_masks=100, return_std_error=True
+            ... )
+            >>> maps.shape == errors.shape == x.shape
+            True
         """
         check_probability("keep_probability", keep_probability)
         tensors = check_inputs(inputs)

@@ -9,6 +9,7 @@ import torch
 from captum_ext import zoo
 from captum_ext._files import save_image
 from captum_ext.commands.picture import (
+    captioned,
     check_writable,
     map_figure,
     shown_values,
@@ -32,7 +33,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "demo",
         help="explain a built-in scene with every method",
         description="Explain a built-in road-sign scene with every method and write "
-        "one figure. Needs no network and takes a few seconds.",
+        "one figure. Needs no network and takes half a minute.",
     )
     parser.add_argument(
         "-o",
@@ -54,7 +55,7 @@ def _run(options: argparse.Namespace) -> None:
     scene = zoo.sign_scene(0)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
     shown = [method for method in METHODS.values() if not method.reference]
-    subject, picture = subject_of(
+    asked = subject_of(
         entry,
         (scene.picture - mean) / std,
         scene.label,
@@ -63,23 +64,24 @@ def _run(options: argparse.Namespace) -> None:
         colors="red,blue,yellow,black,white",
         seed=options.seed,
     )
+    words_of_all = asked.words
     # Colours are asked for another class: its own colour is there already.
     other = zoo.find_class(entry.class_names, _OTHER_CLASS)
     overlays, figures = {}, []
     for method in shown:
         if method.colorwise:
-            subject = subject._replace(target=other)
-            print(
-                f"{method.title} asks what would make it class {other}, "
-                f"{entry.class_names[other]}"
-            )
+            words = f"what would make it {_OTHER_CLASS}"
+            print(f"{method.title} asks {words}")
+            subject = asked.subject._replace(target=other)
+            asked = asked._replace(subject=subject, words=words)
         start = time.perf_counter()
-        maps = method.attribute(subject)
+        maps = method.attribute(asked.subject)
         print(f"{method.title}: {time.perf_counter() - start:.1f} s")
         if method.colorwise:
-            figures.append(map_figure(method, picture, maps, subject))
+            figures.append(map_figure(method, asked, maps))
         else:
             overlays[method.title] = shown_values(method, maps)
-    figure = stack_figures([overlay_figure(picture, overlays), *figures])
+    overview = captioned(overlay_figure(asked.picture, overlays), words_of_all)
+    figure = stack_figures([overview, *figures])
     save_image(figure, options.output)
     print(f"written to {options.output}")

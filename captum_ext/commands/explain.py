@@ -70,11 +70,11 @@ def _run(options: argparse.Namespace) -> None:
     method = METHODS[options.method]
     output = check_outputs(options, options.method)
     chosen = _chosen_options(method, options)
-    subject, picture = asked_subject(options, method.built_from, options.colors)
+    asked = asked_subject(options, method.built_from, options.colors)
     start = time.perf_counter()
-    maps = method.attribute(subject, **chosen)
+    maps = method.attribute(asked.subject, **chosen)
     seconds = time.perf_counter() - start
-    save_figure(map_figure(method, picture, maps, subject), output)
+    save_figure(map_figure(method, asked, maps), output)
     if options.save_map:
         save_map(maps[0].cpu(), options.save_map)
     print(f"{method.title}: {seconds:.1f} s, {output}")

@@ -5,7 +5,8 @@ import difflib
 import sys
 from io import BytesIO
 from pathlib import Path
-from typing import Collection, Sequence
+from textwrap import shorten
+from typing import Collection, NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -27,11 +28,14 @@ from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import named_palette
 from captum_ext.methods import METHODS, Method, Part, Subject
 from captum_ext.visualization import color_saliency_figure, overlay_figure
+from captum_ext.visualization.panels import LABEL_SIZE
 
 __all__ = [
     "COLORS",
     "add_picture_options",
+    "Asked",
     "asked_subject",
+    "captioned",
     "check_outputs",
     "check_parts",
     "check_writable",
@@ -86,6 +90,20 @@ def add_picture_options(command: argparse.ArgumentParser, written: str) -> None:
     add("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
 
 
+class Asked(NamedTuple):
+    """What to explain.
+
+    Attributes:
+        subject (Subject): As methods take it.
+        picture (Tensor): (3, H, W) in [0, 1], as the model sees it.
+        words (str): The class and its probability.
+    """
+
+    subject: Subject
+    picture: Tensor
+    words: str
+
+
 def subject_of(
     entry: zoo.ZooModel,
     inputs: Tensor,
@@ -96,7 +114,7 @@ def subject_of(
     masking_network: MaskingNetwork | None = None,
     colors: str = COLORS,
     seed: int = 0,
-) -> tuple[Subject, Tensor]:
+) -> Asked:
     """What to explain, as words say it.
 
     Args:
@@ -113,8 +131,7 @@ def subject_of(
         seed (int, optional): Of what methods draw. Default: 0
 
     Returns:
-        *tuple[Subject, Tensor]*: And the picture (3, H, W) in [0, 1] as the model sees
-        it.
+        *Asked*: The class is printed as well.
 
     Raises:
         ValueError: If a class, a layer or a colour is not known, or the masking
@@ -134,8 +151,8 @@ def subject_of(
         if target == "top1"
         else zoo.find_class(entry.class_names, target)
     )
-    name = entry.class_names[index]
-    print(f"class {index}, {name}: probability {float(probabilities[index]):.3f}")
+    name, probability = entry.class_names[index], float(probabilities[index])
+    print(f"class {index}, {name}: probability {probability:.3f}")
     palette = named_palette(colors.split(","), entry.mean, entry.std)
     part = model
     if "layer" in built_from:
@@ -151,7 +168,7 @@ def subject_of(
         sys.stderr.isatty(),
         masking_network and masking_network.to(device),
     )
-    return subject, picture
+    return Asked(subject, picture, f"{name}: {probability:.2f}")
 
 
 def check_outputs(options: argparse.Namespace, what: str) -> Path:
@@ -176,7 +193,7 @@ def check_outputs(options: argparse.Namespace, what: str) -> Path:
 
 def asked_subject(
     options: argparse.Namespace, built_from: Collection[Part], colors: str = COLORS
-) -> tuple[Subject, Tensor]:
+) -> Asked:
     """What the options of :func:`add_picture_options` ask for, read from its files.
 
     Args:
@@ -185,7 +202,7 @@ def asked_subject(
         colors (str, optional): Names of colours, separated by commas.
 
     Returns:
-        *tuple[Subject, Tensor]*: As :func:`subject_of`.
+        *Asked*: As :func:`subject_of`.
 
     Raises:
         ValueError: If a file is missing or holds something else, or as
@@ -242,24 +259,40 @@ def _layer(model: nn.Module, batch: Tensor, name: str | None) -> tuple[str, nn.M
         ) from None
 
 
-def map_figure(
-    method: Method, picture: Tensor, maps: Tensor, subject: Subject
-) -> Figure:
+def map_figure(method: Method, asked: Asked, maps: Tensor) -> Figure:
     """The figure of a method's map.
 
     Args:
         method (Method): What made the map.
-        picture (Tensor): (3, H, W) in [0, 1].
+        asked (Asked): What was explained.
         maps (Tensor): What the method returned.
-        subject (Subject): What was explained.
 
     Returns:
         *Figure*: Colour by colour, or the picture and the map over it.
     """
     if method.colorwise:
-        palette = subject.palette
-        return color_saliency_figure(picture, maps[0], palette.rgb, palette.names)
-    return overlay_figure(picture, {method.title: shown_values(method, maps)})
+        palette = asked.subject.palette
+        figure = color_saliency_figure(
+            asked.picture, maps[0], palette.rgb, palette.names
+        )
+    else:
+        shown = {method.title: shown_values(method, maps)}
+        figure = overlay_figure(asked.picture, shown)
+    return captioned(figure, asked.words)
+
+
+def captioned(figure: Figure, words: str) -> Figure:
+    """A figure whose first panel, the picture, says what is explained.
+
+    Args:
+        figure (Figure): Of :mod:`captum_ext.visualization`.
+        words (str): Shortened to the width of a panel.
+
+    Returns:
+        *Figure*: The same.
+    """
+    figure.axes[0].set_xlabel(shorten(words, 36, placeholder="…"), fontsize=LABEL_SIZE)
+    return figure
 
 
 def shown_values(method: Method, maps: Tensor) -> Tensor:

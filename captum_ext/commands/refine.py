@@ -14,6 +14,7 @@ from captum_ext.attr import BOREx
 from captum_ext.commands.picture import (
     add_picture_options,
     asked_subject,
+    captioned,
     check_outputs,
     check_parts,
     save_map,
@@ -73,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     prior = None if known else _read_map(Path(options.prior))
     built_from = METHODS[options.prior].built_from if named else ()
     check_parts(built_from, options, options.prior)
-    subject, picture = asked_subject(options, built_from)
+    subject, picture, words = asked_subject(options, built_from)
     start = time.perf_counter()
     if named:
         prior = METHODS[options.prior].attribute(subject)
@@ -96,7 +97,7 @@ def _run(options: argparse.Namespace) -> None:
         refinement.windows[0],
         refinement.scores[0],
     )
-    save_figure(figure, output)
+    save_figure(captioned(figure, words), output)
     if options.save_map:
         save_map(refinement.attributions[0].cpu(), options.save_map)
     before = f" after {after_prior - start:.1f} s for the prior" if named else ""

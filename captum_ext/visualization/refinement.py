@@ -40,8 +40,8 @@ def refinement_figure(
 
     Maps are drawn as :func:`overlay_figure` draws them, each scaled by itself; the
     scale stands below. Windows are outlined in the colour of their score, the strongest
-    last and on top. The last panel shows the posterior standard deviation, in the same
-    colours from zero upwards: where it is strong, nothing was tried nearby.
+    last and on top. The last panel shows the posterior standard deviation, in the
+    colours of what is positive: where it is strong, nothing was tried nearby.
 
     Args:
         picture (Tensor or numpy.ndarray): One picture with values in [0, 1]: a tensor
@@ -107,7 +107,7 @@ def refinement_figure(
         tried.add_patch(_outline(bounds[number], colormap(norm(strengths[number]))))
     tried.set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
     scale = robust_scale(doubt)
-    show(panels[-1], overlay(pixels, rescaled(doubt, scale), False))
+    show(panels[-1], overlay(pixels, rescaled(doubt, scale), True))
     panels[-1].set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
     add_color_bar(figure, panels, True, label="attribution / scale")
     return figure

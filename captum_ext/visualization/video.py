@@ -35,7 +35,12 @@ PANEL_INCHES = 1.35
 GAP_SHARE = 0.03
 
 
-def video_strip(video: ArrayLike, maps: ArrayLike, n_frames: int = 8) -> Figure:
+def video_strip(
+    video: ArrayLike,
+    maps: ArrayLike,
+    n_frames: int = 8,
+    label: str = "attribution",
+) -> Figure:
     r"""Draws frames of a video in one row and the map over each of them below.
 
     The frames are evenly spaced and include the first and the last. One scale serves
@@ -52,6 +57,7 @@ def video_strip(video: ArrayLike, maps: ArrayLike, n_frames: int = 8) -> Figure:
             interpolated trilinearly.
         n_frames (int, optional): Number of frames shown; no more than T are.
             Default: 8
+        label (str, optional): What the colour bar measures. Default: "attribution"
 
     Returns:
         matplotlib.figure.Figure: A figure with two rows of axes and the colour bar,
@@ -80,7 +86,7 @@ def video_strip(video: ArrayLike, maps: ArrayLike, n_frames: int = 8) -> Figure:
     )
     for panel, pixels in zip(panels, [*frames, *overlay(frames, values, signed)]):
         show(panel, pixels)
-    add_color_bar(figure, panels, signed, label="attribution", scale=scale)
+    add_color_bar(figure, panels, signed, label=label, scale=scale)
     return figure
 
 

@@ -214,7 +214,7 @@ def _download(name: str, entry: WeightsEnum) -> nn.Module:
         raise OSError(
             f"weights {entry.name!r} of {name} could not be downloaded from "
             f"{entry.url} ({error}): download the file elsewhere and pass it as "
-            f"weights=FILE."
+            f"weights=FILE, --weights FILE on the command line."
         ) from error
 
 
@@ -253,5 +253,6 @@ def _similar(text: str, names: Sequence[str]) -> str:
     """A hint at the names that are much like a text, empty without any."""
     folded = {name.lower(): name for name in names}
     close = difflib.get_close_matches(str(text).lower(), folded, n=3, cutoff=0.5)
-    hint = " or ".join(repr(folded[key]) for key in close)
-    return f", perhaps {hint}" if close else ""
+    if not close:
+        return f"; there are {', '.join(map(repr, names[:3]))} and more"
+    return f", perhaps {' or '.join(repr(folded[key]) for key in close)}"
