@@ -186,7 +186,7 @@ class BOREx(PerturbationAttribution):
                 the windows round it, as in Algorithm 1. Default: "window"
             windows_per_step (int, optional): Windows chosen at a time, each as if the
                 others had scored what is expected of them: larger batches for the
-                model, by slightly worse choices. Default: 1
+                model, and on photographs maps that are as good. Default: 1
             stride (int, optional): Pixels between the centres of windows.
                 Default: None (a 28th of the shorter side)
             perturbations_per_eval (int or "auto", optional): Masked batches in one
