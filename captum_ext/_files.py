@@ -4,6 +4,7 @@ Whatever happens meanwhile, a full disk and a killed process included, a reader 
 what was there before or all of what was to be written.
 """
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -34,7 +35,8 @@ def write_file(content: bytes, path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise OSError(
             f"{str(path)!r} could not be written ({error.strerror or error}); what was "
             f"there is unchanged."

@@ -7,7 +7,11 @@ from torch import nn
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masking.encoders import TorchvisionEncoder
 from captum_ext.masking.normalization import SharedBatchNorm
-from captum_ext.masking.network import FeatureFilter, mask_of_channels
+from captum_ext.masking.network import (
+    FeatureFilter,
+    UpsamplingBlock,
+    mask_of_channels,
+)
 
 SCALES = {
     "resnet50": ((4, 8, 16, 32), (256, 512, 1024, 2048), (768, 384, 192)),
@@ -65,6 +69,9 @@ def test_embedding_starts_as_the_classifiers_last_layer(name):
         torch.testing.assert_close(shares.mean((2, 3)) + bias, model(x))
         C.zero_()
     assert model.state_dict()[list(weights)[-2]].any()
+    halves = {key: value.half() for key, value in weights.items()}
+    other = MaskingNetwork(7, name, halves, channels=16)
+    assert other.feature_filter.embedding.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name, n_classes", [("resnet18", 3), ("squeezenet1_0", 1000)])
@@ -75,6 +82,28 @@ def test_embedding_of_other_classifiers_is_drawn(name, n_classes):
     network = MaskingNetwork(n_classes, name, weights, channels=16)
     C = network.feature_filter.embedding.weight.detach()
     assert C.square().sum(1).mean().item() == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_upsampling_block_is_its_layers(training):
+    """Split and folded convolutions are the plain ones, with batch norm behind."""
+    generator = torch.Generator().manual_seed(0)
+    block = UpsamplingBlock(8, 5, 16, n_bottlenecks=2)
+    for tensor in block.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
+    block.double().train(training)
+    coarse = torch.randn(2, 8, 3, 4, generator=generator).double()
+    skip = torch.randn(2, 5, 6, 8, generator=generator).double()
+    running = {k: v.clone() for k, v in block.state_dict().items()}
+    maps = block(coarse, skip)
+    block.load_state_dict(running)
+    expected = block.upsample(coarse)
+    beside = torch.cat([expected, skip], 1)
+    for bottleneck in block.bottlenecks:
+        expected = torch.relu(expected + bottleneck.residual(beside))
+        beside = expected
+    torch.testing.assert_close(maps, expected)
 
 
 def test_frozen_encoder_stays_as_it_is():

@@ -22,8 +22,8 @@ from masking_worker import (
 from several_processes import exit_codes
 from torch import nn
 
-from captum_ext.masking import MaskingNetwork, SaliencyObjective, train_masking_network
 from captum_ext._files import save_tensors
+from captum_ext.masking import MaskingNetwork, SaliencyObjective, train_masking_network
 from captum_ext.masking.checkpoints import load_checkpoint, load_file
 from captum_ext.masking.draws import Place as At
 from captum_ext.masking.draws import Samples, StepSampler

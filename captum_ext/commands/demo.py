@@ -64,24 +64,25 @@ def _run(options: argparse.Namespace) -> None:
         colors="red,blue,yellow,black,white",
         seed=options.seed,
     )
-    words_of_all = asked.words
     # Colours are asked for another class: its own colour is there already.
     other = zoo.find_class(entry.class_names, _OTHER_CLASS)
+    painting = asked._replace(
+        subject=asked.subject._replace(target=other),
+        words=f"what would make it {_OTHER_CLASS}",
+    )
     overlays, figures = {}, []
     for method in shown:
         if method.colorwise:
-            words = f"what would make it {_OTHER_CLASS}"
-            print(f"{method.title} asks {words}")
-            subject = asked.subject._replace(target=other)
-            asked = asked._replace(subject=subject, words=words)
+            print(f"{method.title} asks {painting.words}")
+        about = painting if method.colorwise else asked
         start = time.perf_counter()
-        maps = method.attribute(asked.subject)
+        maps = method.attribute(about.subject)
         print(f"{method.title}: {time.perf_counter() - start:.1f} s")
         if method.colorwise:
-            figures.append(map_figure(method, asked, maps))
+            figures.append(map_figure(method, about, maps))
         else:
             overlays[method.title] = shown_values(method, maps)
-    overview = captioned(overlay_figure(asked.picture, overlays), words_of_all)
+    overview = captioned(overlay_figure(asked.picture, overlays), asked.words)
     figure = stack_figures([overview, *figures])
     save_image(figure, options.output)
     print(f"written to {options.output}")

@@ -5,7 +5,6 @@ import difflib
 import sys
 from io import BytesIO
 from pathlib import Path
-from textwrap import shorten
 from typing import Collection, NamedTuple, Sequence
 
 import numpy as np
@@ -96,7 +95,7 @@ class Asked(NamedTuple):
     Attributes:
         subject (Subject): As methods take it.
         picture (Tensor): (3, H, W) in [0, 1], as the model sees it.
-        words (str): The class and its probability.
+        words (str): The class, shortened, and its probability.
     """
 
     subject: Subject
@@ -168,7 +167,7 @@ def subject_of(
         sys.stderr.isatty(),
         masking_network and masking_network.to(device),
     )
-    return Asked(subject, picture, f"{name}: {probability:.2f}")
+    return Asked(subject, picture, f"{name[:30]}: {probability:.2f}")
 
 
 def check_outputs(options: argparse.Namespace, what: str) -> Path:
@@ -286,12 +285,12 @@ def captioned(figure: Figure, words: str) -> Figure:
 
     Args:
         figure (Figure): Of :mod:`captum_ext.visualization`.
-        words (str): Shortened to the width of a panel.
+        words (str): Short enough for a panel.
 
     Returns:
         *Figure*: The same.
     """
-    figure.axes[0].set_xlabel(shorten(words, 36, placeholder="…"), fontsize=LABEL_SIZE)
+    figure.axes[0].set_xlabel(words, fontsize=LABEL_SIZE)
     return figure
 
 

@@ -129,11 +129,9 @@ def _run(options: argparse.Namespace) -> None:
     if options.validation is None and options.dataset == "signs":
         options.validation = "signs"
     # Words are checked before weights are read, or even downloaded.
-    layouts = {
-        argument: find_layout(words, argument)
-        for argument in ("dataset", "validation")
-        if (words := getattr(options, argument))
-    }
+    layouts = {"dataset": find_layout(options.dataset, "dataset")}
+    if options.validation is not None:
+        layouts["validation"] = find_layout(options.validation, "validation")
     entry = zoo.load(options.model, options.weights)
     device = local_device()
     network = MaskingNetwork(

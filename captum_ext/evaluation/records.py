@@ -217,7 +217,7 @@ def begin_run(
         (folder / "parts").mkdir(exist_ok=True)
     except OSError as error:
         raise OSError(
-            f"output {str(folder)!r} cannot be written ({error.strerror})."
+            f"output {str(folder)!r} cannot be written ({error.strerror or error})."
         ) from error
 
 

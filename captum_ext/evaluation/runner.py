@@ -9,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 from captum_ext._captum import progress
+from captum_ext._processes import from_rank_zero, rank, wait_for_all, world_size
 from captum_ext._validation import (
     check_choice,
     check_integer,
@@ -26,7 +27,6 @@ from captum_ext.evaluation.datasets import Dataset
 from captum_ext.evaluation.measures import MEASURES
 from captum_ext.evaluation.picture import Bench, Pair, Target, rows_of_picture
 from captum_ext.evaluation.provenance import provenance, weights_digest
-from captum_ext._processes import from_rank_zero, rank, wait_for_all, world_size
 from captum_ext.evaluation.records import (
     Results,
     RowWriter,

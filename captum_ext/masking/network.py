@@ -70,10 +70,13 @@ class FeatureFilter(nn.Module):
 
     def __init__(self, n_classes: int, channels: int, C: Tensor | None = None) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(n_classes, channels, _weight=C)
-        if C is None:
-            # Long embeddings must not saturate the sigmoid from the start.
-            nn.init.normal_(self.embedding.weight, std=channels**-0.5)
+        if C is not None:
+            own = C.detach().cpu().float().clone()
+            self.embedding = nn.Embedding.from_pretrained(own, freeze=False)
+            return
+        self.embedding = nn.Embedding(n_classes, channels)
+        # Long embeddings must not saturate the sigmoid from the start.
+        nn.init.normal_(self.embedding.weight, std=channels**-0.5)
 
     def forward(self, X: Tensor, target: Tensor) -> Tensor:
         """Y in the shape of X, (B, C, h, w)."""
@@ -89,10 +92,12 @@ class FeatureFilter(nn.Module):
 def class_weights(
     weights: Mapping[str, Tensor], n_classes: int, channels: int
 ) -> Tensor | None:
-    """The last layer of a classifier that pools its last maps X and is linear in them.
+    """The last layer of a classifier, if it fits embeddings.
 
-    Its logit of a class s is then the mean of X_ij^T C_s, up to a bias: what Eq. 7 asks
-    of an embedding, for every class, before any training.
+    Where the classifier is linear in the mean of its last maps X over places, its logit
+    of a class s is the mean of X_ij^T C_s, up to a bias: what Eq. 7 asks of an
+    embedding, for every class, before any training. Other layers of the same shape, or
+    other classes of the same number, are no worse a start than random numbers.
 
     Args:
         weights (Mapping): State dict of the classifier.
@@ -100,8 +105,8 @@ def class_weights(
         channels (int): Channels of the maps X.
 
     Returns:
-        *Tensor* or None: A copy of C, (n_classes, channels); None for other classifiers
-        and other classes.
+        *Tensor* or None: C, the last entry of shape (n_classes, channels); None if
+        there is none.
 
     Examples::
 
@@ -110,7 +115,7 @@ def class_weights(
         torch.Size([2, 8])
     """
     fitting = [w for w in weights.values() if w.shape == (n_classes, channels)]
-    return fitting[-1].detach().clone() if fitting else None
+    return fitting[-1] if fitting else None
 
 
 class _Bottleneck(nn.Module):
@@ -130,8 +135,31 @@ class _Bottleneck(nn.Module):
             SharedBatchNorm(n_out),
         )
 
-    def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
-        return F.relu(shortcut + self.residual(x))
+    def forward(self, x: Tensor, *beside: Tensor) -> Tensor:
+        """Of x, which is the shortcut, and the channels of other maps beside it."""
+        layers = list(self.residual)
+        h = _normalized(layers[0], layers[1], x, *beside)
+        for convolution, norm in zip(layers[3::3], layers[4::3]):
+            h = _normalized(convolution, norm, h.relu_())
+        return h.add_(x).relu_()
+
+
+def _normalized(convolution: nn.Module, norm: nn.Module, *x: Tensor) -> Tensor:
+    """A convolution and its batch norm, of maps side by side.
+
+    Memory is what maps cost: large ones are not copied side by side only to become few
+    channels, and in eval mode the norm is part of the convolution.
+    """
+    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, SharedBatchNorm)
+    weight, bias = convolution.weight, None
+    if not norm.training:
+        weight, bias = norm.folded_into(weight)
+    weights = weight.split([part.shape[1] for part in x], 1)
+    padding = weight.shape[-1] // 2
+    h = F.conv2d(x[0], weights[0], bias, padding=padding)
+    for part, its_weight in zip(x[1:], weights[1:]):
+        h = h.add_(F.conv2d(part, its_weight, padding=padding))
+    return norm(h) if norm.training else h
 
 
 class UpsamplingBlock(nn.Module):
@@ -162,9 +190,9 @@ class UpsamplingBlock(nn.Module):
             # Strides that do not divide the picture's side.
             x = F.interpolate(x, skip.shape[2:], mode="bilinear")
         first, *others = self.bottlenecks
-        x = first(torch.cat([x, skip], 1), x)
+        x = first(x, skip)
         for bottleneck in others:
-            x = bottleneck(x, x)
+            x = bottleneck(x)
         return x
 
 
@@ -190,9 +218,9 @@ class MaskingNetwork(nn.Module):
             maps of stride 4 and more are used; or "small", three blocks of five
             convolutions that are trained along (Section 5.2), for pictures of 32 to
             some hundred pixels. Default: "small"
-        encoder_weights (Mapping, optional): State dict of torchvision's model. If its
-            last layer is linear in the encoder's coarsest maps and has ``n_classes``
-            rows, these are the embeddings to start from.
+        encoder_weights (Mapping, optional): State dict of torchvision's model. A last
+            layer with a row for each of ``n_classes`` and a column for each channel of
+            the coarsest maps gives the embeddings to start from.
             Default: None (random weights, and so of little use)
         width (int, optional): Channels of the small encoder's first block, doubled by
             each further one. Default: 32

@@ -37,6 +37,20 @@ class SharedBatchNorm(nn.BatchNorm2d):
         normalized = centred * scale[:, None, None] + self.bias[:, None, None]
         return normalized.to(x.dtype)
 
+    def folded_into(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution that does in eval mode what both do.
+
+        Args:
+            weight (Tensor): Of a convolution without bias, (channels, ...).
+
+        Returns:
+            *tuple[Tensor, Tensor]*: The weight in the same shape, the bias (channels,).
+        """
+        assert self.running_mean is not None and self.running_var is not None
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        scaled = weight * scale.view(-1, *(1,) * (weight.dim() - 1))
+        return scaled, self.bias - self.running_mean * scale
+
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         """Let the running statistics go on, as torch does."""
         assert self.running_mean is not None and self.running_var is not None

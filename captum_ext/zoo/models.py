@@ -102,7 +102,7 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
         raise ValueError(
             f"name must be 'signs', 'resnet20', a classification model of torchvision "
             f"or FILE.py:FUNCTION, got {name!r}"
-            f"{_similar(name, ['signs', 'resnet20', *known])}."
+            f"{_similar(name, known)}."
         )
     choices = get_model_weights(name)
     weights = "DEFAULT" if weights is None else weights
@@ -250,9 +250,9 @@ def _last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
 
 
 def _similar(text: str, names: Sequence[str]) -> str:
-    """A hint at the names that are much like a text, empty without any."""
+    """A hint at the names that are much like a text, or at what names there are."""
     folded = {name.lower(): name for name in names}
     close = difflib.get_close_matches(str(text).lower(), folded, n=3, cutoff=0.5)
     if not close:
-        return f"; there are {', '.join(map(repr, names[:3]))} and more"
+        return f", which is none of {', '.join(map(repr, names[:3]))} ..."
     return f", perhaps {' or '.join(repr(folded[key]) for key in close)}"
