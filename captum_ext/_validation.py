@@ -3,13 +3,14 @@
 Every message names the argument, says what came and what was expected.
 """
 
+import difflib
 import math
 import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_ext._captum import BaselineType, TargetType
 
@@ -31,6 +32,7 @@ __all__ = [
     "check_inputs",
     "check_integer",
     "check_layer_maps",
+    "check_layer_name",
     "check_layer_was_reached",
     "check_mask_probabilities",
     "check_masking_network",
@@ -686,6 +688,19 @@ def check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
     if empty:
         raise ValueError(f"masks must not be empty, got no pixel for examples {empty}.")
     return masks.cpu()
+
+
+def check_layer_name(argument: str, name: str, model: nn.Module) -> nn.Module:
+    """The part of the model that has the name."""
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        known = [path for path, _ in model.named_modules() if path]
+        similar = difflib.get_close_matches(name, known, 3) or known[-3:]
+        raise ValueError(
+            f"{argument} must be a part of the model such as {', '.join(similar)}, got "
+            f"{name!r}."
+        ) from None
 
 
 def check_masking_network(

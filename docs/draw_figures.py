@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from captum_ext._files import write_file
 from captum_ext.attr import (
     MCRISE,
     PNRISE,
@@ -269,13 +270,6 @@ def small(figure: Figure | Image.Image) -> bytes:
     return file.getvalue()
 
 
-def store(content: bytes, path: Path) -> None:
-    """Write the file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="figures; none for all")
@@ -285,7 +279,7 @@ def main() -> None:
         parser.error(f"names must be among {', '.join(FIGURES)}, got {unknown[0]}.")
     for name in names or FIGURES:
         path = FOLDER / f"{name}.png"
-        store(small(FIGURES[name]()), path)
+        write_file(small(FIGURES[name]()), path)
         print(f"{path.name}: {path.stat().st_size / 1024:.0f} KB", flush=True)
 
 

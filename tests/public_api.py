@@ -7,12 +7,12 @@ writes the file anew. Its difference to the last one is what changes for users.
 
 import importlib
 import inspect
-import os
 import pkgutil
 from pathlib import Path
 from typing import Iterator, get_origin
 
 import captum_ext
+from captum_ext._files import write_file
 
 FILE = Path(__file__).with_suffix(".txt")
 COMMAND = "python tests/public_api.py"
@@ -73,6 +73,4 @@ def arguments(function: object) -> str:
 
 
 if __name__ == "__main__":
-    partial = FILE.with_name(f".{FILE.name}.partial")
-    partial.write_text("\n".join(public_api()) + "\n")
-    os.replace(partial, FILE)
+    write_file("".join(f"{line}\n" for line in public_api()).encode(), FILE)

@@ -22,6 +22,8 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
 
+from captum_ext._files import write_file
+
 FOLDER = Path(__file__).parent
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -119,9 +121,7 @@ def text_of(output: NotebookNode) -> str:
 def store(notebook: NotebookNode, path: Path) -> None:
     """Write the notebook, whole or not at all."""
     nbformat.validate(notebook)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_file(f"{nbformat.writes(notebook)}\n".encode(), path)
 
 
 def main() -> None:

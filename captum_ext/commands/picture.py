@@ -1,7 +1,6 @@
 """One picture on the command line: what is asked of it, and what is written."""
 
 import argparse
-import difflib
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -11,11 +10,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_ext import zoo
 from captum_ext._files import save_tensors, write_file
-from captum_ext._validation import check_masking_network
+from captum_ext._processes import local_device
+from captum_ext._validation import check_layer_name, check_masking_network
 from captum_ext.attr import last_map_layer
 from captum_ext.commands.networks import (
     DEFAULT_MODEL,
@@ -138,7 +138,7 @@ def subject_of(
     """
     needed = "masking_network" in built_from
     check_masking_network(masking_network, len(entry.class_names), needed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = local_device()
     model = entry.model.to(device).to(memory_format=torch.channels_last)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
     picture = (inputs * std + mean).clamp(0, 1)
@@ -155,8 +155,11 @@ def subject_of(
     palette = named_palette(colors.split(","), entry.mean, entry.std)
     part = model
     if "layer" in built_from:
-        layer_name, part = _layer(model, batch, layer)
-        print(f"layer of layer methods: {layer_name}")
+        if layer is None:
+            layer, part = last_map_layer(model, batch)
+        else:
+            part = check_layer_name("--layer", layer, model)
+        print(f"layer of layer methods: {layer}")
     subject = Subject(
         model,
         part,
@@ -242,20 +245,6 @@ def check_parts(
                 f"--{part.replace('_', '-')} must go with methods among "
                 f"{', '.join(takers)}, got {name!r}."
             )
-
-
-def _layer(model: nn.Module, batch: Tensor, name: str | None) -> tuple[str, nn.Module]:
-    if name is None:
-        return last_map_layer(model, batch)
-    try:
-        return name, model.get_submodule(name)
-    except AttributeError:
-        known = [path for path, _ in model.named_modules() if path]
-        similar = difflib.get_close_matches(name, known, 3) or known[-3:]
-        raise ValueError(
-            f"--layer must be a part of the model such as {', '.join(similar)}, got "
-            f"{name!r}."
-        ) from None
 
 
 def map_figure(method: Method, asked: Asked, maps: Tensor) -> Figure:

@@ -1,5 +1,7 @@
 """What a map has to beat: maps that know nothing of the picture or the model."""
 
+from typing import Callable
+
 import torch
 from captum.attr import Attribution
 from captum.log import log_usage
@@ -61,7 +63,25 @@ class RandomMap(Attribution):
         return maps.to(inputs).expand_as(inputs).contiguous()
 
 
-class CenterBox(Attribution):
+class _Box(Attribution):
+    """1 in a box, and 0 outside: what the subclass draws."""
+
+    _draw: Callable[[Tensor], Tensor]
+
+    @log_usage()
+    def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
+        """
+        Args:
+            inputs (Tensor): Pictures (B, C, H, W), for their shape.
+            target (int, tuple, Tensor, or list, optional): Not used. Default: None
+
+        Returns:
+            *Tensor*: In the shape of ``inputs``: the box in all channels.
+        """
+        return self._draw(check_picture(inputs)).expand_as(inputs).contiguous()
+
+
+class CenterBox(_Box):
     """1 in a centred box of half the picture's area, and 0 outside.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
@@ -76,21 +96,10 @@ class CenterBox(Attribution):
         tensor(0.4975)
     """
 
-    @log_usage()
-    def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
-        """
-        Args:
-            inputs (Tensor): Pictures (B, C, H, W), for their shape.
-            target (int, tuple, Tensor, or list, optional): Not used. Default: None
-
-        Returns:
-            *Tensor*: In the shape of ``inputs``: :func:`~captum_ext.metrics.center_box`
-            in all channels.
-        """
-        return center_box(check_picture(inputs)).expand_as(inputs).contiguous()
+    _draw = staticmethod(center_box)
 
 
-class MaxBox(Attribution):
+class MaxBox(_Box):
     """1 everywhere: the whole picture is the box.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
@@ -105,15 +114,4 @@ class MaxBox(Attribution):
         tensor([1.])
     """
 
-    @log_usage()
-    def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
-        """
-        Args:
-            inputs (Tensor): Pictures (B, C, H, W), for their shape.
-            target (int, tuple, Tensor, or list, optional): Not used. Default: None
-
-        Returns:
-            *Tensor*: In the shape of ``inputs``: :func:`~captum_ext.metrics.max_box`
-            in all channels.
-        """
-        return max_box(check_picture(inputs)).expand_as(inputs).contiguous()
+    _draw = staticmethod(max_box)

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import nn
 
 from captum_ext._captum import progress
 from captum_ext._processes import from_rank_zero, rank, wait_for_all, world_size
 from captum_ext._validation import (
     check_choice,
     check_integer,
+    check_layer_name,
     check_masking_network,
 )
 from captum_ext.attr import last_map_layer
@@ -127,7 +127,7 @@ def evaluate(
     check_masking_network(masking_network, len(model.class_names), needed)
     bench = Bench(
         model,
-        _named_layer(model.model, layer or ""),
+        check_layer_name("layer", layer or "", model.model),
         chosen,
         read_measures(measures),
         target or ("label" if dataset.has_labels else "top1"),
@@ -153,16 +153,6 @@ def evaluate(
         bench = _at_last_layer(bench, device)
     _run(dataset, bench, show_progress and rank() == 0)
     return read_results(output)
-
-
-def _named_layer(model: nn.Module, name: str) -> nn.Module:
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        parts = ", ".join(path for path, _ in model.named_children())
-        raise ValueError(
-            f"layer must be a part of the model such as {parts}, got {name!r}."
-        ) from None
 
 
 def _at_last_layer(bench: Bench, device: torch.device) -> Bench:

@@ -6,7 +6,9 @@ from typing import Any, Callable, Iterator, Mapping, Sized
 
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms.functional import to_pil_image
 
+from captum_ext._files import save_image
 from captum_ext._processes import from_rank_zero, rank
 from captum_ext.masking.checkpoints import load_checkpoint, save_checkpoint
 from captum_ext.masking.network import MaskingNetwork
@@ -15,7 +17,6 @@ from captum_ext.masking.record import (
     StepTable,
     mask_grid,
     mean_masks,
-    write_mask_grid,
 )
 from captum_ext.masking.trainer import Trainer
 
@@ -71,7 +72,7 @@ class Keeper:
 
     def keep(self, trainer: Trainer) -> None:
         """Write a checkpoint, and what can be seen of the network."""
-        if self.folder is None or trainer.rank > 0:
+        if self.folder is None or rank() > 0:
             return
         if self._validation is not None:
             self._judge(trainer.network.eval(), trainer.step)
@@ -82,10 +83,8 @@ class Keeper:
         assert self.folder is not None and isinstance(self._validation, Sized)
         limits = self._objective.evidence_removal.limits
         n = len(self._validation)
-        figures = self.folder / "masks"
-        figures.mkdir(exist_ok=True)
         grid = mask_grid(network, self._validation, min(n, _SHOWN_PICTURES), limits)
-        write_mask_grid(grid, figures / f"step-{step:06d}.png")
+        save_image(to_pil_image(grid), self.folder / "masks" / f"step-{step:06d}.png")
         found = mean_masks(network, self._validation, min(n, _JUDGED_PICTURES))
         with StepTable(self.folder / "validation.csv", step) as table:
             table.append({"step": step, **found._asdict()})

@@ -139,6 +139,7 @@ class _Bottleneck(nn.Module):
         """Of x, which is the shortcut, and the channels of other maps beside it."""
         layers = list(self.residual)
         h = _normalized(layers[0], layers[1], x, *beside)
+        # The ReLUs between them in place: what they are given is needed no more.
         for convolution, norm in zip(layers[3::3], layers[4::3]):
             h = _normalized(convolution, norm, h.relu_())
         return h.add_(x).relu_()

@@ -7,13 +7,12 @@ from typing import Mapping, NamedTuple, Sequence
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from captum_ext._files import save_image, write_file
+from captum_ext._files import write_file
 from captum_ext.masking.network import MaskingNetwork
 
-__all__ = ["MeanMasks", "StepTable", "mask_grid", "mean_masks", "write_mask_grid"]
+__all__ = ["MeanMasks", "StepTable", "mask_grid", "mean_masks"]
 
 Limits = tuple[Sequence[float], Sequence[float]]
 
@@ -182,13 +181,3 @@ def mask_grid(
 
 def _zoom(pictures: Tensor) -> int:
     return max(1, 96 // pictures.shape[-1])
-
-
-def write_mask_grid(grid: Tensor, path: Path) -> None:
-    """Write a grid as a PNG file, whole or not at all.
-
-    Args:
-        grid (Tensor): What :func:`mask_grid` returns.
-        path (Path): The file.
-    """
-    save_image(to_pil_image(grid), path)

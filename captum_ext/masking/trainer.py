@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from captum_ext._processes import rank, world_size
+from captum_ext._processes import world_size
 from captum_ext.masking.draws import Sample
 from captum_ext.masking.network import MaskingNetwork, SelectedMasks
 from captum_ext.masking.objective import SaliencyObjective, SaliencyTerms
@@ -51,7 +51,7 @@ class Trainer:
         self.schedule = OneCycleLR(
             self.optimizer, training["learning_rate"], max(2, self.n_steps)
         )
-        self.rank, self.world_size = rank(), world_size()
+        self.world_size = world_size()
         self.model: nn.Module = _Selecting(network)
 
     def share(self) -> None:

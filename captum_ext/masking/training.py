@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from captum_ext._captum import progress
-from captum_ext._processes import world_size
+from captum_ext._processes import rank, world_size
 from captum_ext._validation import check_integer, check_not_negative, check_positive
 from captum_ext.masking.draws import Samples, StepSampler
 from captum_ext.masking.frozen import frozen
@@ -166,7 +166,7 @@ def _train(
         trainer.n_steps,
         samples.seed,
         trainer.step,
-        trainer.rank,
+        rank(),
         trainer.world_size,
     )
     loader = DataLoader(
@@ -182,7 +182,7 @@ def _train(
         desc="training",
         total=trainer.n_steps,
         initial=trainer.step,
-        disable=not show_progress or trainer.rank > 0,
+        disable=not show_progress or rank() > 0,
     )
     with bar, keeper.table(trainer.step) as append:
         for batch in loader:
