@@ -57,8 +57,7 @@ class Video(NamedTuple):
 
 
 def normalized(entry: zoo.ZooModel, frames: Tensor) -> Tensor:
-    mean_, std = (torch.tensor(v).view(3, 1, 1, 1) for v in (entry.mean, entry.std))
-    return ((frames - mean_) / std)[None]
+    return entry.normalize(frames)[None]
 
 
 def sign_videos(n: int, n_frames: int) -> tuple[FrameAverage, Iterator[Video]]:

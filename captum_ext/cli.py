@@ -5,6 +5,7 @@ import sys
 from typing import Sequence
 
 from captum_ext import __version__
+from captum_ext._allocator import keep_freed_memory
 from captum_ext._validation import check_integer
 from captum_ext.commands import demo, evaluate, explain, refine, report, train
 
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         2
     """
     options = _parser().parse_args(arguments)
+    keep_freed_memory()
     try:
         check_integer("--seed", vars(options).get("seed", 0), 0, 2**64 - 1)
         return options.run(options) or 0

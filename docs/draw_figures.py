@@ -81,8 +81,7 @@ def mobilenet() -> ZooModel:
 
 def subject_of(entry: ZooModel, picture: Tensor, target: int) -> Subject:
     """A picture (3, H, W) in [0, 1] and a class of it, as methods take them."""
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
-    inputs = ((picture - mean) / std)[None].to(memory_format=torch.channels_last)
+    inputs = entry.normalize(picture)[None].to(memory_format=torch.channels_last)
     _, layer = last_map_layer(entry.model, inputs)
     palette = named_palette(5, entry.mean, entry.std)
     return Subject(entry.model, layer, inputs, target, palette)
@@ -93,9 +92,8 @@ def photograph() -> tuple[Subject, Tensor]:
     from skimage.data import rocket
 
     entry = mobilenet()
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
     inputs = entry.preprocess(Image.fromarray(rocket()))
-    picture = (inputs * std + mean).clamp(0, 1)
+    picture = entry.denormalize(inputs)
     return (
         subject_of(entry, picture, find_class(entry.class_names, "missile")),
         picture,

@@ -15,17 +15,17 @@ from captum_ext.masking.network import (
 
 SCALES = {
     "resnet50": ((4, 8, 16, 32), (256, 512, 1024, 2048), (768, 384, 192)),
-    "mobilenet_v2": ((4, 8, 16, 32), (144, 192, 576, 1280), (480, 240, 120)),
-    "squeezenet1_0": ((4, 8, 16), (256, 512, 1000), (375, 187)),
+    "mobilenet_v2": ((4, 8, 16, 32), (144, 192, 576, 1280), (432, 144, 72)),
+    "squeezenet1_0": ((4, 8, 16), (256, 512, 1000), (384, 192)),
 }
 
 
 @pytest.mark.parametrize("name", SCALES)
 def test_torchvision_encoders(name):
-    strides, channels, widths = SCALES[name]
+    strides, channels, decoder_channels = SCALES[name]
     network = MaskingNetwork(5, name)
     assert (network.strides, network.channels) == (strides, channels)
-    assert network.widths == widths
+    assert network.decoder_channels == decoder_channels
     x = torch.rand(1, 3, 96, 72)
     masks = network(x, torch.tensor([4]))
     assert masks.shape == (1, 1, 96, 72)
@@ -60,7 +60,7 @@ def test_embedding_starts_as_the_classifiers_last_layer(name):
         torch.manual_seed(0)
         model = get_model(name, weights=None, num_classes=7).eval()
     weights = model.state_dict()
-    network = MaskingNetwork(7, name, weights, channels=16)
+    network = MaskingNetwork(7, name, weights)
     C = network.feature_filter.embedding.weight
     x = torch.rand(2, 3, 96, 64)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_embedding_starts_as_the_classifiers_last_layer(name):
         C.zero_()
     assert model.state_dict()[list(weights)[-2]].any()
     halves = {key: value.half() for key, value in weights.items()}
-    other = MaskingNetwork(7, name, halves, channels=16)
+    other = MaskingNetwork(7, name, halves)
     assert other.feature_filter.embedding.weight.dtype == torch.float32
 
 
@@ -79,7 +79,7 @@ def test_embedding_of_other_classifiers_is_drawn(name, n_classes):
     from torchvision.models import get_model
 
     weights = get_model(name, weights=None).state_dict()
-    network = MaskingNetwork(n_classes, name, weights, channels=16)
+    network = MaskingNetwork(n_classes, name, weights)
     C = network.feature_filter.embedding.weight.detach()
     assert C.square().sum(1).mean().item() == pytest.approx(1, abs=0.3)
 
@@ -107,7 +107,7 @@ def test_upsampling_block_is_its_layers(training):
 
 
 def test_frozen_encoder_stays_as_it_is():
-    network = MaskingNetwork(3, "squeezenet1_0", channels=16)
+    network = MaskingNetwork(3, "squeezenet1_0", decoder_channels=(16, 8))
     before = {k: v.clone() for k, v in network.encoder.state_dict().items()}
     network.train()
     assert network.training
@@ -186,7 +186,7 @@ def test_seed_makes_the_network_and_touches_nothing_else():
 
 @pytest.mark.parametrize("encoder", ["small", "squeezenet1_0"])
 def test_a_file_holds_all_of_a_network(encoder, tmp_path):
-    network = MaskingNetwork(3, encoder, width=8, channels=16, seed=5)
+    network = MaskingNetwork(3, encoder, width=8, decoder_channels=[16, 8], seed=5)
     network.save(tmp_path / "network.pt")
     loaded = MaskingNetwork.load(tmp_path / "network.pt")
     assert loaded.settings == network.settings and not loaded.training
@@ -246,5 +246,10 @@ def test_arguments_that_make_no_network():
         MaskingNetwork(1)
     with pytest.raises(ValueError, match="encoder_weights must have .* got none"):
         MaskingNetwork(3, "squeezenet1_0", {})
+    for wrong in (16, (16, 8, 4), ()):
+        with pytest.raises(ValueError, match="decoder_channels must be 2 integers"):
+            MaskingNetwork(3, decoder_channels=wrong)
+    with pytest.raises(ValueError, match="decoder_channels must be at least 1, got 0"):
+        MaskingNetwork(3, decoder_channels=(16, 0))
     with pytest.raises(ValueError, match="encoder_weights must be None"):
         MaskingNetwork(3, "small", {})

@@ -133,8 +133,7 @@ def test_density_falls_from_cameras_to_grad_cam():
     """
     entry = zoo.load("signs")
     scenes = [zoo.sign_scene(seed) for seed in range(8)]
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
-    x = torch.stack([(scene.picture - mean) / std for scene in scenes])
+    x = torch.stack([entry.normalize(scene.picture) for scene in scenes])
     target = torch.tensor([scene.label for scene in scenes])
 
     def model(x: Tensor) -> Tensor:

@@ -276,9 +276,20 @@ def test_preprocessing_takes_every_kind_of_image(mode: str) -> None:
 
 def test_mean_and_std_give_the_picture_back() -> None:
     signs, picture = load("signs"), sign_scene(1).picture
-    mean, std = torch.tensor(signs.mean), torch.tensor(signs.std)
-    shown = signs.preprocess(pil(picture)) * std[:, None, None] + mean[:, None, None]
-    assert (shown - picture).abs().max() <= 0.5 / 255 + 1e-6
+    seen = signs.preprocess(pil(picture))
+    assert (signs.denormalize(seen) - picture).abs().max() <= 0.5 / 255 + 1e-6
+    assert (signs.normalize(picture) - seen).abs().max() <= 2.1 / 255 + 1e-6
+
+
+def test_normalizing_pictures_videos_and_colors() -> None:
+    """Channels are the first axis; what no picture can have is clamped."""
+    signs, picture = load("signs"), sign_scene(1).picture
+    for like in (picture, picture[:, None].expand(-1, 2, -1, -1), picture[:, 0, 0]):
+        inputs = signs.normalize(like)
+        for c, (mean, std) in enumerate(zip(signs.mean, signs.std)):
+            torch.testing.assert_close(inputs[c], (like[c] - mean) / std)
+        torch.testing.assert_close(signs.denormalize(inputs), like)
+    assert signs.denormalize(torch.full((3,), 99.0)).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("n_classes", [10, 1000])

@@ -4,8 +4,6 @@ import argparse
 import time
 from pathlib import Path
 
-import torch
-
 from captum_ext import zoo
 from captum_ext._files import save_image
 from captum_ext.commands.picture import (
@@ -53,11 +51,10 @@ def _run(options: argparse.Namespace) -> None:
     check_writable(options.output, (".png", ".jpg"), "--output")
     entry = zoo.load("signs")
     scene = zoo.sign_scene(0)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
     shown = [method for method in METHODS.values() if not method.reference]
     asked = subject_of(
         entry,
-        (scene.picture - mean) / std,
+        entry.normalize(scene.picture),
         scene.label,
         {part for method in shown for part in method.built_from},
         masking_network=zoo.load_signs_masks(),

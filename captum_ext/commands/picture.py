@@ -140,8 +140,7 @@ def subject_of(
     check_masking_network(masking_network, len(entry.class_names), needed)
     device = local_device()
     model = entry.model.to(device).to(memory_format=torch.channels_last)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
-    picture = (inputs * std + mean).clamp(0, 1)
+    picture = entry.denormalize(inputs)
     batch = inputs[None].to(device, memory_format=torch.channels_last)
     with torch.no_grad():
         probabilities = model(batch).softmax(1)[0]

@@ -176,10 +176,9 @@ def _look(bench: Bench, example: Example) -> _Sight:
         seed_of(bench.seed, example.name),
         masking_network=bench.masking_network,
     )
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (entry.mean, entry.std))
     return _Sight(
         subject,
-        (normalized * std + mean).clamp(0, 1),
+        entry.denormalize(normalized),
         _boxes_of(bench, example, target, image),
         Row(example.name, label, target, float(probabilities[target])),
         predicted,

@@ -45,19 +45,17 @@ class HeldPictures(TorchDataset[tuple[Tensor, int]]):
 
     Args:
         pictures (LabelledPictures): All of one size.
-        mean (sequence of float): Of the normalization, for each channel.
-        std (sequence of float): Of the normalization, for each channel.
+        model (ZooModel): What they are normalized for.
         show_progress (bool, optional): Whether a progress bar is shown. Default: False
     """
 
     def __init__(
         self,
         pictures: LabelledPictures,
-        mean: Sequence[float],
-        std: Sequence[float],
+        model: ZooModel,
         show_progress: bool = False,
     ) -> None:
-        self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
+        self.model = model
         self.pictures = torch.empty(
             len(pictures), *pictures[0][0].shape, dtype=torch.uint8
         )
@@ -65,16 +63,14 @@ class HeldPictures(TorchDataset[tuple[Tensor, int]]):
         numbers = range(len(pictures))
         for i in progress(numbers, desc="pictures", disable=not show_progress):
             picture, label = pictures[i]
-            shown = (picture * self.std + self.mean).clamp(0, 1)
-            self.pictures[i] = (255 * shown).round()
+            self.pictures[i] = (255 * model.denormalize(picture)).round()
             self.labels.append(label)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        picture = self.pictures[index] / 255
-        return (picture - self.mean) / self.std, self.labels[index]
+        return self.model.normalize(self.pictures[index] / 255), self.labels[index]
 
 
 def prepare(
@@ -93,4 +89,4 @@ def prepare(
     pictures = LabelledPictures(dataset.examples, model.preprocess)
     if len(pictures) * pictures[0][0].numel() > _HELD_BYTES:
         return pictures
-    return HeldPictures(pictures, model.mean, model.std, show_progress)
+    return HeldPictures(pictures, model, show_progress)

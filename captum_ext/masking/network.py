@@ -156,11 +156,33 @@ def _normalized(convolution: nn.Module, norm: nn.Module, *x: Tensor) -> Tensor:
     if not norm.training:
         weight, bias = norm.folded_into(weight)
     weights = weight.split([part.shape[1] for part in x], 1)
-    padding = weight.shape[-1] // 2
-    h = F.conv2d(x[0], weights[0], bias, padding=padding)
+    h = _convolved(x[0], weights[0], bias)
     for part, its_weight in zip(x[1:], weights[1:]):
-        h = h.add_(F.conv2d(part, its_weight, padding=padding))
+        h = h.add_(_convolved(part, its_weight))
     return norm(h) if norm.training else h
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A convolution that keeps the size; one of 1 x 1 is a matrix product."""
+    padding = weight.shape[-1] // 2
+    if padding:
+        return F.conv2d(x, weight, bias, padding=padding)
+    return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+
+
+def _doubled(convolution: nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """A transposed convolution whose squares of 2 x 2 places do not overlap.
+
+    Each place then makes its own square: one matrix product, which is faster, above all
+    backwards.
+    """
+    assert convolution.bias is not None
+    (n, _, height, width), n_out = x.shape, convolution.out_channels
+    # Where the weights lie in channels_last, none is copied.
+    weight = convolution.weight.permute(0, 2, 3, 1).flatten(1).T
+    squares = F.linear(x.movedim(1, -1), weight, convolution.bias.repeat(4))
+    rows = squares.view(n, height, width, 2, 2, n_out).transpose(2, 3)
+    return rows.reshape(n, 2 * height, 2 * width, n_out).movedim(-1, 1)
 
 
 class UpsamplingBlock(nn.Module):
@@ -186,7 +208,7 @@ class UpsamplingBlock(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Maps (B, n_out, h, w) at the size of the encoder's (B, n_skip, h, w)."""
-        x = self.upsample(x)
+        x = _doubled(self.upsample, x)
         if x.shape[2:] != skip.shape[2:]:
             # Strides that do not divide the picture's side.
             x = F.interpolate(x, skip.shape[2:], mode="bilinear")
@@ -197,6 +219,23 @@ class UpsamplingBlock(nn.Module):
         return x
 
 
+def _narrowing(skips: Sequence[int]) -> list[int]:
+    """Channels of the decoder beside a ready encoder's, the coarsest first."""
+    found = [3 * skips[0] // 4]
+    for n in skips[1:]:
+        found.append(min(3 * n // 4, found[-1] // 2))
+    return found
+
+
+def _checked_channels(given: Sequence[int], n_blocks: int) -> tuple[int, ...]:
+    if not isinstance(given, Sequence) or len(given) != n_blocks:
+        raise ValueError(
+            f"decoder_channels must be {n_blocks} integers for this encoder, one for "
+            f"each upsampling block, got {given!r}."
+        )
+    return tuple(check_integer("decoder_channels", n, 1) for n in given)
+
+
 class MaskingNetwork(nn.Module):
     r"""A network that sees a picture and a class and draws the mask of the class.
 
@@ -205,7 +244,8 @@ class MaskingNetwork(nn.Module):
     with finer and finer maps of the encoder; the mask is made of two channels (Eq. 8)
     and enlarged to the size of the picture. Print it to compare it with the paper's
     Figure 4: ``strides`` and ``channels`` are those of the encoder's maps, the finest
-    first; ``widths`` are the channels behind each upsampling block, the coarsest first.
+    first; ``decoder_channels`` are those behind each upsampling block, the coarsest
+    first.
 
     It is of use once it is trained, by
     :func:`~captum_ext.masking.train_masking_network` or ``captum-ext train``.
@@ -225,9 +265,10 @@ class MaskingNetwork(nn.Module):
             Default: None (random weights, and so of little use)
         width (int, optional): Channels of the small encoder's first block, doubled by
             each further one. Default: 32
-        channels (int, optional): Channels behind the first upsampling block, halved by
-            each further one. Default: None (three eighths of the encoder's coarsest
-            maps: 768 for ResNet-50, as in the paper; half of the small encoder's)
+        decoder_channels (Sequence[int], optional): Channels behind each upsampling
+            block, the coarsest first. Default: None (three quarters of those of the
+            encoder's maps beside them, and at most half of those before: 768, 384 and
+            192 for ResNet-50, as in the paper; as many as the small encoder's)
         n_bottlenecks (int, optional): Bottlenecks in an upsampling block.
             Default: None (3; 1 for the small encoder, as in the paper)
         seed (int, optional): Of the initial weights. Default: 0
@@ -239,7 +280,7 @@ class MaskingNetwork(nn.Module):
     Examples::
 
         >>> network = MaskingNetwork(n_classes=10, width=8)
-        >>> network.strides, network.channels, network.widths
+        >>> network.strides, network.channels, network.decoder_channels
         ((2, 4, 8), (8, 16, 32), (16, 8))
         >>> network(torch.rand(2, 3, 32, 32), torch.tensor([3, 7])).shape
         torch.Size([2, 1, 32, 32])
@@ -252,7 +293,7 @@ class MaskingNetwork(nn.Module):
         encoder_weights: Mapping[str, Tensor] | None = None,
         *,
         width: int = 32,
-        channels: int | None = None,
+        decoder_channels: Sequence[int] | None = None,
         n_bottlenecks: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -271,32 +312,27 @@ class MaskingNetwork(nn.Module):
                 if small
                 else TorchvisionEncoder(encoder, encoder_weights)
             )
-            coarsest = self.encoder.channels[-1]
-            if channels is None:
-                channels = coarsest // 2 if small else 3 * coarsest // 8
+            *skips, coarsest = self.encoder.channels
+            if decoder_channels is None:
+                decoder_channels = skips[::-1] if small else _narrowing(skips[::-1])
             if n_bottlenecks is None:
                 n_bottlenecks = 1 if small else 3
+            self.decoder_channels = _checked_channels(decoder_channels, len(skips))
             self._settings = {
                 "n_classes": self.n_classes,
                 "encoder": encoder,
                 "width": width,
-                "channels": check_integer("channels", channels, 4),
+                "decoder_channels": self.decoder_channels,
                 "n_bottlenecks": check_integer("n_bottlenecks", n_bottlenecks, 1),
             }
             C = class_weights(encoder_weights or {}, n_classes, coarsest)
             self.feature_filter = FeatureFilter(n_classes, coarsest, C)
-            self._build_decoder(channels, n_bottlenecks)
-
-    def _build_decoder(self, n_first: int, n_bottlenecks: int) -> None:
-        *skips, coarsest = self.encoder.channels
-        self.widths = tuple(max(1, n_first // 2**i) for i in range(len(skips)))
-        self.upsampling = nn.ModuleList(
-            UpsamplingBlock(n_in, n_skip, n_out, n_bottlenecks)
-            for n_in, n_skip, n_out in zip(
-                (coarsest, *self.widths), reversed(skips), self.widths
+            n_out = self.decoder_channels
+            self.upsampling = nn.ModuleList(
+                UpsamplingBlock(*block, n_bottlenecks)
+                for block in zip((coarsest, *n_out), reversed(skips), n_out)
             )
-        )
-        self.head = nn.Conv2d(self.widths[-1], 2, 1)
+            self.head = nn.Conv2d(n_out[-1], 2, 1)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -317,7 +353,7 @@ class MaskingNetwork(nn.Module):
         """What can be held against the paper's figure."""
         return (
             f"n_classes={self.n_classes}, strides={self.strides}, "
-            f"channels={self.channels}, widths={self.widths}"
+            f"channels={self.channels}, decoder_channels={self.decoder_channels}"
         )
 
     def forward(self, inputs: Tensor, target: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
         assert self.running_mean is not None and self.running_var is not None
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         scaled = weight * scale.view(-1, *(1,) * (weight.dim() - 1))
-        return scaled, self.bias - self.running_mean * scale
+        return scaled, torch.addcmul(self.bias, self.running_mean, scale, value=-1)
 
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         """Let the running statistics go on, as torch does."""

@@ -38,8 +38,7 @@ class ZooModel(NamedTuple):
         model (nn.Module): The classifier in eval mode: (B, 3, H, W) to logits.
         preprocess (Callable): A PIL image of any mode to the normalized (3, H, W)
             tensor the model expects, resized and cropped around its center; see
-            :class:`Preprocessing`, which does the same to boxes. The picture that the
-            model sees is ``tensor * std + mean`` per channel.
+            :class:`Preprocessing`, which does the same to boxes.
         class_names (tuple of str): Name of each logit.
         mean (tuple of float): Mean of the normalization, RGB in [0, 1].
         std (tuple of float): Standard deviation of the normalization, RGB.
@@ -50,6 +49,40 @@ class ZooModel(NamedTuple):
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def normalize(self, picture: Tensor) -> Tensor:
+        """A picture as the model takes it.
+
+        Args:
+            picture (Tensor): RGB in [0, 1], channels first: a picture (3, H, W), a
+                video (3, T, H, W), or colours (3,).
+
+        Returns:
+            Tensor: Less ``mean`` and divided by ``std``, in the same shape.
+
+        Examples::
+
+            >>> load("signs").normalize(torch.tensor([0.5, 0.75, 1.0]))
+            tensor([0., 1., 2.])
+        """
+        return (picture - _beside(picture, self.mean)) / _beside(picture, self.std)
+
+    def denormalize(self, inputs: Tensor) -> Tensor:
+        """What :meth:`normalize` was given, to look at.
+
+        Args:
+            inputs (Tensor): Normalized, channels first: (3, ...).
+
+        Returns:
+            Tensor: RGB in [0, 1], in the same shape; what lies outside is clamped.
+        """
+        picture = inputs * _beside(inputs, self.std) + _beside(inputs, self.mean)
+        return picture.clamp(0, 1)
+
+
+def _beside(channels: Tensor, values: Sequence[float]) -> Tensor:
+    """A value for each channel, which are the first axis."""
+    return channels.new_tensor(values).view(-1, *(1,) * (channels.dim() - 1))
 
 
 def load(name: str, weights: str | Path | None = None) -> ZooModel:
@@ -81,13 +114,9 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
 
     Examples::
 
-        >>> import torch
         >>> from captum_ext.zoo import load, sign_scene
-        >>> signs = load("signs")
-        >>> mean = torch.tensor(signs.mean)[:, None, None]
-        >>> std = torch.tensor(signs.std)[:, None, None]
-        >>> scene = sign_scene(0)
-        >>> logits = signs.model(((scene.picture - mean) / std)[None])
+        >>> signs, scene = load("signs"), sign_scene(0)
+        >>> logits = signs.model(signs.normalize(scene.picture)[None])
         >>> signs.class_names[logits.argmax()] == signs.class_names[scene.label]
         True
     """
