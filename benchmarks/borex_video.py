@@ -8,6 +8,7 @@ of the data folder only the values are printed.
 
 import argparse
 import json
+from pathlib import Path
 from statistics import mean
 from typing import Iterator, NamedTuple
 
@@ -56,16 +57,12 @@ class Video(NamedTuple):
     masks: Tensor | None
 
 
-def normalized(entry: zoo.ZooModel, frames: Tensor) -> Tensor:
-    return entry.normalize(frames)[None]
-
-
 def sign_videos(n: int, n_frames: int) -> tuple[FrameAverage, Iterator[Video]]:
     entry = zoo.load("signs")
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), entry.model.classifier)
     videos = (zoo.sign_video(seed, n_frames) for seed in range(n))
     return FrameAverage(entry.model.features, head).eval(), (
-        Video(normalized(entry, v.picture), v.label, v.masks[None]) for v in videos
+        Video(entry.normalize(v.picture)[None], v.label, v.masks[None]) for v in videos
     )
 
 
@@ -78,16 +75,18 @@ def clips() -> tuple[FrameAverage, Iterator[Video]]:
     }
     return FrameAverage(entry.model.features, head).eval(), (
         Video(
-            normalized(
-                entry,
-                torch.from_numpy(numpy.load(file)["frames"]).permute(3, 0, 1, 2).float()
-                / 255,
-            ),
+            entry.normalize(frames_of(file))[None],
             zoo.find_class(entry.class_names, CLIPS[name]),
             None,
         )
         for name, file in files.items()
     )
+
+
+def frames_of(file: Path) -> Tensor:
+    """RGB in [0, 1], (3, T, H, W)."""
+    frames = torch.from_numpy(numpy.load(file)["frames"])
+    return frames.permute(3, 0, 1, 2).float() / 255
 
 
 def measured(model: FrameAverage, video: Video) -> dict[str, dict[str, float]]:

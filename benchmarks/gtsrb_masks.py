@@ -92,13 +92,15 @@ def masking_network(
     """The network of the output folder, trained there as far as it is not yet."""
     network = MaskingNetwork(gtsrb.N_CLASSES, seed=arguments.seed)
     phi = EvidenceRemoval.of_normalized(entry.mean, entry.std)
+    black_box = entry.model.to(memory_format=torch.channels_last)
+    pictures = signs("train", entry)
     for i, stage in enumerate(arguments.stages):
         n_epochs, lambdas = stage.split(":")
         one, two, three, four = map(float, lambdas.split(","))
         network = train_masking_network(
             network,
-            entry.model.to(memory_format=torch.channels_last),
-            signs("train", entry),
+            black_box,
+            pictures,
             arguments.output / f"masks-{i + 1}",
             objective=SaliencyObjective((one, two, three, four), evidence_removal=phi),
             n_epochs=int(n_epochs),
@@ -141,7 +143,8 @@ def compared(measure: str, table: pd.DataFrame) -> dict[str, dict[str, object]]:
     for method, its_rows in rows.groupby("method", sort=False):
         values = its_rows.pivot(index="image", columns="measure", values="value")
         # Where a threshold leaves nothing of a map there is no value, and no mean.
-        threshold = values[::2].mean(skipna=False).idxmin()
+        values = values.dropna(axis=1)
+        threshold = values[::2].mean().idxmin()
         best[method] = threshold.removeprefix(f"{measure}-"), values[threshold][1::2]
     ours = best["masking-model"][1]
     return {

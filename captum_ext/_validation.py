@@ -215,6 +215,15 @@ def check_integer(
     return number
 
 
+def check_channels_first(name: str, x: Tensor, n_channels: int) -> None:
+    """Refuse what is no floating point picture, video or colour without a batch."""
+    if not x.is_floating_point() or x.shape[:1] != (n_channels,):
+        raise ValueError(
+            f"{name} must be floating point with its {n_channels} channels first, got "
+            f"{x.dtype} of shape {tuple(x.shape)}."
+        )
+
+
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a name that is not among the choices."""
     if value not in choices:

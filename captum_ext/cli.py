@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         2
     """
     options = _parser().parse_args(arguments)
-    keep_freed_memory()
+    if arguments is None:
+        # Who calls this function has a process of their own.
+        keep_freed_memory()
     try:
         check_integer("--seed", vars(options).get("seed", 0), 0, 2**64 - 1)
         return options.run(options) or 0

@@ -6,15 +6,17 @@ import sys
 
 import pytest
 
-# Pages that twelve tensors of 64 MiB, one after the other, touch for the first time.
+# Pages that four tensors of 64 MiB, one after the other, touch for the first time: some
+# time after the start, when malloc has found room for the alignment too.
 FAULTS = """
 import resource
 import torch
 from captum_ext._allocator import keep_freed_memory
 
 {call}
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(12):
+for i in range(64):
+    if i == 60:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(16 * 2**20)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -30,7 +32,7 @@ def faults(call: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_large_tensors_reuse_memory():
-    assert 0 < faults("keep_freed_memory()") < faults("") / 2
+    assert faults("keep_freed_memory()") < faults("") / 4
 
 
 def test_another_c_library_is_left_alone(monkeypatch):

@@ -85,6 +85,27 @@ def test_a_training_goes_on_and_its_network_is_rounded_if_asked(capsys):
     )
 
 
+def test_a_network_to_begin_with(capsys):
+    """After steps of no length it is what was given, whatever the seed."""
+    start = MaskingNetwork(2, width=8, seed=7)
+    start.save("start.pt")
+    asked = ["train", *ASKED[1:5], *ASKED[7:], "out"]
+    asked += ["--dataset", "arrays:pictures.npz", "--masking-network", "start.pt"]
+    assert main([*asked, "--learning-rate", "1e-12"]) == 0
+    for key, value in start.state_dict().items():
+        if "running" not in key and "tracked" not in key:
+            torch.testing.assert_close(weights("out")[key], value)
+    assert main([*asked, "--width", "8"]) == 2
+    assert "--width must be left out" in capsys.readouterr().err
+    MaskingNetwork(3, width=8).save("start.pt")
+    assert main(asked) == 2
+    assert "as many classes as the model, 2, got 3" in capsys.readouterr().err
+    for wrong, words in (("none.pt", "existing file"), ("text.zip", "something else")):
+        assert main([*asked[:-1], wrong]) == 2
+        error = capsys.readouterr().err
+        assert "--masking-network must" in error and words in error
+
+
 def test_signs_are_looked_at_on_the_way(monkeypatch, capsys):
     """Other scenes than those that it learns from."""
     monkeypatch.setattr("captum_ext.commands.train._VALIDATION_PICTURES", 3)
@@ -110,6 +131,7 @@ def test_signs_are_looked_at_on_the_way(monkeypatch, capsys):
         ({"--selection-weight": "-1"}, "selection_weight must be a number of at least"),
         ({"--encoder": "nothing"}, "nothing"),
         ({"--encoder-weights": "own.pt"}, "--encoder-weights must go with"),
+        ({"--masking-network": "own.pt", "--encoder": "small"}, "--encoder must be"),
         ({"--batch-size": "13"}, "at least one batch of 13 pictures, got 12"),
         ({"--model": "own.py:nothing"}, "a function that is in own.py"),
     ],

@@ -1,5 +1,7 @@
 """The masking network: its shapes, its formulas, and the files it is kept in."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -85,25 +87,44 @@ def test_embedding_of_other_classifiers_is_drawn(name, n_classes):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_upsampling_block_is_its_layers(training):
-    """Split and folded convolutions are the plain ones, with batch norm behind."""
+@pytest.mark.parametrize("size", [(6, 8), (5, 7)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_upsampling_block_is_its_layers(training, size, layout):
+    """Matrix products, split and folded ones too, are the layers, and so backwards."""
     generator = torch.Generator().manual_seed(0)
     block = UpsamplingBlock(8, 5, 16, n_bottlenecks=2)
     for tensor in block.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
-    block.double().train(training)
+    block.double().train(training).to(memory_format=layout)
     coarse = torch.randn(2, 8, 3, 4, generator=generator).double()
-    skip = torch.randn(2, 5, 6, 8, generator=generator).double()
-    running = {k: v.clone() for k, v in block.state_dict().items()}
+    skip = torch.randn(2, 5, *size, generator=generator).double()
+    coarse, skip = (x.contiguous(memory_format=layout) for x in (coarse, skip))
+    layers = copy.deepcopy(block)
     maps = block(coarse, skip)
-    block.load_state_dict(running)
-    expected = block.upsample(coarse)
+    expected = layers.upsample(coarse)
+    if expected.shape[2:] != size:
+        expected = torch.nn.functional.interpolate(expected, size, mode="bilinear")
     beside = torch.cat([expected, skip], 1)
-    for bottleneck in block.bottlenecks:
+    for bottleneck in layers.bottlenecks:
         expected = torch.relu(expected + bottleneck.residual(beside))
         beside = expected
     torch.testing.assert_close(maps, expected)
+    direction = torch.randn(maps.shape, generator=generator).double()
+    maps.backward(direction)
+    expected.backward(direction)
+    for own, its in zip(block.parameters(), layers.parameters()):
+        torch.testing.assert_close(own.grad, its.grad)
+
+
+def test_gradients_lie_as_their_weights():
+    """Or else DistributedDataParallel copies them, and warns."""
+    network = MaskingNetwork(3, width=8).to(memory_format=torch.channels_last)
+    x = torch.rand(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    network(x, torch.tensor([0, 1])).sum().backward()
+    for name, parameter in network.named_parameters():
+        if parameter.dim() == 4:
+            assert parameter.grad.stride() == parameter.stride(), name
 
 
 def test_frozen_encoder_stays_as_it_is():
@@ -218,7 +239,7 @@ def test_files_that_are_no_network(tmp_path):
         with pytest.raises(ValueError, match="truncated or something else"):
             MaskingNetwork.load(path)
     torch.save(network.state_dict(), path)
-    with pytest.raises(ValueError, match="holds no settings of a network"):
+    with pytest.raises(ValueError, match="settings are those of no network"):
         MaskingNetwork.load(path)
     with pytest.raises(ValueError, match="existing file"):
         MaskingNetwork.load(tmp_path / "missing.pt")

@@ -196,7 +196,7 @@ def test_the_shipped_masks_lie_on_the_signs_of_their_class() -> None:
     network = load_signs_masks()
     assert not network.training and network.n_classes == len(SIGN_CLASSES)
     scenes = [sign_scene(seed) for seed in range(20_000_000, 20_000_064)]
-    x = torch.stack([(scene.picture - 0.5) / 0.25 for scene in scenes])
+    x = torch.stack([load("signs").normalize(scene.picture) for scene in scenes])
     labels = torch.tensor([scene.label for scene in scenes])
     signs = torch.stack([scene.objects[0].mask for scene in scenes])[:, None]
     with torch.no_grad():
@@ -290,6 +290,11 @@ def test_normalizing_pictures_videos_and_colors() -> None:
             torch.testing.assert_close(inputs[c], (like[c] - mean) / std)
         torch.testing.assert_close(signs.denormalize(inputs), like)
     assert signs.denormalize(torch.full((3,), 99.0)).tolist() == [1, 1, 1]
+    for wrong in (picture[None], picture[:1], picture.byte(), torch.tensor(0.5)):
+        with pytest.raises(ValueError, match="picture must be .* with its 3 channels"):
+            signs.normalize(wrong)
+        with pytest.raises(ValueError, match="inputs must be .* with its 3 channels"):
+            signs.denormalize(wrong)
 
 
 @pytest.mark.parametrize("n_classes", [10, 1000])

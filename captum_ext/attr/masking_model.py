@@ -83,10 +83,9 @@ class MaskingModel(Attribution):
             )
         classes = check_classes(target, len(pictures), network.n_classes)
         weights = next(network.parameters())
+        x = pictures.to(weights.dtype, memory_format=torch.channels_last)
         # In training mode a map would depend on its batch, and leave traces.
         with frozen(network):
-            masks = network(
-                pictures.to(weights.dtype), classes.to(pictures.device, torch.long)
-            )
+            masks = network(x, classes.to(pictures.device, torch.long))
         maps = masks.to(pictures.dtype).expand_as(pictures).contiguous()
         return format_output(isinstance(inputs, tuple), (maps,))

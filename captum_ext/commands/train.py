@@ -10,8 +10,11 @@ from torch import Tensor
 
 from captum_ext import zoo
 from captum_ext._processes import local_device, process_group, rank
-from captum_ext._validation import check_integer
-from captum_ext.commands.networks import add_classifier_options
+from captum_ext._validation import check_integer, check_masking_network
+from captum_ext.commands.networks import (
+    add_classifier_options,
+    read_masking_network,
+)
 from captum_ext.evaluation.layouts import (
     Layout,
     Source,
@@ -31,6 +34,7 @@ from captum_ext.zoo.signs_classifier.training import FIRST_TRAINING_SEED
 __all__ = ["add_parser"]
 
 _TRAINING_SCENES, _VALIDATION_PICTURES = 6000, 1000
+_ENCODER, _WIDTH = "small", 32
 
 _EPILOG = f"""\
 data sets:
@@ -78,10 +82,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_classifier_options(parser, required=True)
     add(
         "--encoder",
-        default="small",
         metavar="NAME",
         help="small, trained along, for small pictures; or a classifier of "
-        "torchvision, frozen (default: %(default)s)",
+        f"torchvision, frozen (default: {_ENCODER})",
     )
     add(
         "--encoder-weights",
@@ -92,9 +95,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add(
         "--width",
         type=int,
-        default=32,
         metavar="N",
-        help="channels of the small encoder's first block (default: %(default)s)",
+        help=f"channels of the small encoder's first block (default: {_WIDTH})",
+    )
+    add(
+        "--masking-network",
+        metavar="FILE",
+        help="one to begin with, such as one trained with other --lambdas, in place of "
+        "a new one; a training that goes on has its own",
     )
     add(
         "--lambdas",
@@ -126,6 +134,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.limit is not None:
         check_integer("--limit", options.limit, 1)
     lambdas = _lambdas(options.lambdas)
+    _check_new(options)
     if options.validation is None and options.dataset == "signs":
         options.validation = "signs"
     # Words are checked before weights are read, or even downloaded.
@@ -134,13 +143,7 @@ def _run(options: argparse.Namespace) -> None:
         layouts["validation"] = find_layout(options.validation, "validation")
     entry = zoo.load(options.model, options.weights)
     device = local_device()
-    network = MaskingNetwork(
-        len(entry.class_names),
-        options.encoder,
-        _encoder_weights(options, entry),
-        width=options.width,
-        seed=options.seed,
-    ).to(device)
+    network = _network(options, entry).to(device)
     with process_group(device):
         main_process = rank() == 0
         quiet = not (sys.stderr.isatty() and main_process)
@@ -191,10 +194,42 @@ def _objective(
     )
 
 
+def _network(options: argparse.Namespace, entry: zoo.ZooModel) -> MaskingNetwork:
+    """The network before its training."""
+    n_classes = len(entry.class_names)
+    if options.masking_network is None:
+        return MaskingNetwork(
+            n_classes,
+            options.encoder or _ENCODER,
+            _encoder_weights(options, entry),
+            width=_WIDTH if options.width is None else options.width,
+            seed=options.seed,
+        )
+    network = read_masking_network(vars(options), {"masking_network"})
+    check_masking_network(network, n_classes, True)
+    assert network is not None
+    return network
+
+
+def _check_new(options: argparse.Namespace) -> None:
+    """Refuse what describes a new network where there is one to begin with."""
+    described = {
+        "--encoder": options.encoder,
+        "--encoder-weights": options.encoder_weights,
+        "--width": options.width,
+    }
+    for option, value in described.items():
+        if options.masking_network is not None and value is not None:
+            raise ValueError(
+                f"{option} must be left out with --masking-network, whose encoder is "
+                f"there already, got {value!r}."
+            )
+
+
 def _encoder_weights(
     options: argparse.Namespace, entry: zoo.ZooModel
 ) -> dict[str, Tensor] | None:
-    if options.encoder == "small":
+    if options.encoder in (None, _ENCODER):
         if options.encoder_weights is not None:
             raise ValueError(
                 f"--encoder-weights must go with an encoder of torchvision, got "

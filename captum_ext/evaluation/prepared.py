@@ -45,17 +45,20 @@ class HeldPictures(TorchDataset[tuple[Tensor, int]]):
 
     Args:
         pictures (LabelledPictures): All of one size.
-        model (ZooModel): What they are normalized for.
+        mean (sequence of float): Of the normalization, for each channel.
+        std (sequence of float): Of the normalization, for each channel.
         show_progress (bool, optional): Whether a progress bar is shown. Default: False
     """
 
     def __init__(
         self,
         pictures: LabelledPictures,
-        model: ZooModel,
+        mean: Sequence[float],
+        std: Sequence[float],
         show_progress: bool = False,
     ) -> None:
-        self.model = model
+        # No ZooModel: workers would be sent its classifier.
+        self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
         self.pictures = torch.empty(
             len(pictures), *pictures[0][0].shape, dtype=torch.uint8
         )
@@ -63,14 +66,16 @@ class HeldPictures(TorchDataset[tuple[Tensor, int]]):
         numbers = range(len(pictures))
         for i in progress(numbers, desc="pictures", disable=not show_progress):
             picture, label = pictures[i]
-            self.pictures[i] = (255 * model.denormalize(picture)).round()
+            shown = (picture * self.std + self.mean).clamp(0, 1)
+            self.pictures[i] = (255 * shown).round()
             self.labels.append(label)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.model.normalize(self.pictures[index] / 255), self.labels[index]
+        picture = self.pictures[index] / 255
+        return (picture - self.mean) / self.std, self.labels[index]
 
 
 def prepare(
@@ -89,4 +94,4 @@ def prepare(
     pictures = LabelledPictures(dataset.examples, model.preprocess)
     if len(pictures) * pictures[0][0].numel() > _HELD_BYTES:
         return pictures
-    return HeldPictures(pictures, model, show_progress)
+    return HeldPictures(pictures, model.mean, model.std, show_progress)

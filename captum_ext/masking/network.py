@@ -155,7 +155,8 @@ def _normalized(convolution: nn.Module, norm: nn.Module, *x: Tensor) -> Tensor:
     weight, bias = convolution.weight, None
     if not norm.training:
         weight, bias = norm.folded_into(weight)
-    weights = weight.split([part.shape[1] for part in x], 1)
+    # Channels last before it is split: gradients lie as the whole weight does, then.
+    weights = weight.permute(0, 2, 3, 1).split([part.shape[1] for part in x], -1)
     h = _convolved(x[0], weights[0], bias)
     for part, its_weight in zip(x[1:], weights[1:]):
         h = h.add_(_convolved(part, its_weight))
@@ -163,19 +164,24 @@ def _normalized(convolution: nn.Module, norm: nn.Module, *x: Tensor) -> Tensor:
 
 
 def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A convolution that keeps the size; one of 1 x 1 is a matrix product."""
-    padding = weight.shape[-1] // 2
-    if padding:
-        return F.conv2d(x, weight, bias, padding=padding)
-    return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+    """A convolution that keeps the size, by a weight (n_out, k, k, n_in).
+
+    One of 1 x 1 is a matrix product, which CPUs are quicker to start.
+    """
+    k = weight.shape[1]
+    if k == 1 and x.device.type == "cpu":
+        return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+    return F.conv2d(x, weight.movedim(-1, 1), bias, padding=k // 2)
 
 
 def _doubled(convolution: nn.ConvTranspose2d, x: Tensor) -> Tensor:
     """A transposed convolution whose squares of 2 x 2 places do not overlap.
 
-    Each place then makes its own square: one matrix product, which is faster, above all
-    backwards.
+    Each place then makes its own square: one matrix product, which is faster on CPUs,
+    above all backwards.
     """
+    if x.device.type != "cpu":
+        return convolution(x)
     assert convolution.bias is not None
     (n, _, height, width), n_out = x.shape, convolution.out_channels
     # Where the weights lie in channels_last, none is copied.
@@ -417,7 +423,7 @@ class MaskingNetwork(nn.Module):
             path (str or Path): A file of :meth:`save`, or a checkpoint.
 
         Returns:
-            *MaskingNetwork*: In eval mode, on the CPU.
+            *MaskingNetwork*: In eval mode, on the CPU, weights in ``channels_last``.
 
         Raises:
             ValueError: If there is no such file, or it is truncated or something else.
@@ -436,11 +442,11 @@ class MaskingNetwork(nn.Module):
             network = cls(**settings)
         except TypeError:
             raise ValueError(
-                f"path must be a file that MaskingNetwork.save wrote, got "
-                f"{str(path)!r}, which holds no settings of a network."
+                f"path must be a file that this version's MaskingNetwork.save wrote, "
+                f"got {str(path)!r}, whose settings are those of no network."
             ) from None
         network.fill(content.get("network"), f"path {str(path)!r}")
-        return network.eval()
+        return network.eval().to(memory_format=torch.channels_last)
 
     def fill(self, weights: object, source: str) -> None:
         """Take over weights of the same architecture.

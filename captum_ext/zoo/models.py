@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn, Tensor
 from torchvision.models import get_model, get_model_weights, list_models, WeightsEnum
 
+from captum_ext._validation import check_channels_first
 from captum_ext.zoo.preprocessing import Preprocessing
 from captum_ext.zoo.python_file import function_in_file
 from captum_ext.zoo.resnet20 import ResNet20
@@ -60,12 +61,16 @@ class ZooModel(NamedTuple):
         Returns:
             Tensor: Less ``mean`` and divided by ``std``, in the same shape.
 
+        Raises:
+            ValueError: If it is not floating point, or its first axis not the channels.
+
         Examples::
 
             >>> load("signs").normalize(torch.tensor([0.5, 0.75, 1.0]))
             tensor([0., 1., 2.])
         """
-        return (picture - _beside(picture, self.mean)) / _beside(picture, self.std)
+        mean, std = self._beside("picture", picture)
+        return (picture - mean) / std
 
     def denormalize(self, inputs: Tensor) -> Tensor:
         """What :meth:`normalize` was given, to look at.
@@ -75,14 +80,18 @@ class ZooModel(NamedTuple):
 
         Returns:
             Tensor: RGB in [0, 1], in the same shape; what lies outside is clamped.
+
+        Raises:
+            ValueError: If it is not floating point, or its first axis not the channels.
         """
-        picture = inputs * _beside(inputs, self.std) + _beside(inputs, self.mean)
-        return picture.clamp(0, 1)
+        mean, std = self._beside("inputs", inputs)
+        return (inputs * std + mean).clamp(0, 1)
 
-
-def _beside(channels: Tensor, values: Sequence[float]) -> Tensor:
-    """A value for each channel, which are the first axis."""
-    return channels.new_tensor(values).view(-1, *(1,) * (channels.dim() - 1))
+    def _beside(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, to be combined with channels first."""
+        check_channels_first(name, x, len(self.mean))
+        shape = (-1, *(1,) * (x.dim() - 1))
+        return x.new_tensor(self.mean).view(shape), x.new_tensor(self.std).view(shape)
 
 
 def load(name: str, weights: str | Path | None = None) -> ZooModel:
