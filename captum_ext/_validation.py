@@ -22,6 +22,7 @@ __all__ = [
     "check_baselines",
     "check_boxes",
     "check_callable",
+    "check_channels_first",
     "check_choice",
     "check_classes",
     "check_colors",
