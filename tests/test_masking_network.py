@@ -239,7 +239,7 @@ def test_files_that_are_no_network(tmp_path):
         with pytest.raises(ValueError, match="truncated or something else"):
             MaskingNetwork.load(path)
     torch.save(network.state_dict(), path)
-    with pytest.raises(ValueError, match="settings are those of no network"):
+    with pytest.raises(ValueError, match="settings of no network of this version"):
         MaskingNetwork.load(path)
     with pytest.raises(ValueError, match="existing file"):
         MaskingNetwork.load(tmp_path / "missing.pt")

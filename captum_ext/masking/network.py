@@ -442,8 +442,8 @@ class MaskingNetwork(nn.Module):
             network = cls(**settings)
         except TypeError:
             raise ValueError(
-                f"path must be a file that this version's MaskingNetwork.save wrote, "
-                f"got {str(path)!r}, whose settings are those of no network."
+                f"path must be a file that MaskingNetwork.save wrote, got "
+                f"{str(path)!r}, with settings of no network of this version."
             ) from None
         network.fill(content.get("network"), f"path {str(path)!r}")
         return network.eval().to(memory_format=torch.channels_last)
