@@ -26,6 +26,7 @@ __all__ = [
     "check_choice",
     "check_classes",
     "check_colors",
+    "check_decoder_channels",
     "check_example_scores",
     "check_feature_mask",
     "check_grid_size",
@@ -711,6 +712,16 @@ def check_layer_name(argument: str, name: str, model: nn.Module) -> nn.Module:
             f"{argument} must be a part of the model such as {', '.join(similar)}, got "
             f"{name!r}."
         ) from None
+
+
+def check_decoder_channels(channels: Sequence[int], n_blocks: int) -> tuple[int, ...]:
+    """A number of channels for each upsampling block of a masking network."""
+    if not isinstance(channels, Sequence) or len(channels) != n_blocks:
+        raise ValueError(
+            f"decoder_channels must be {n_blocks} integers for this encoder, one for "
+            f"each upsampling block, got {channels!r}."
+        )
+    return tuple(check_integer("decoder_channels", n, 1) for n in channels)
 
 
 def check_masking_network(

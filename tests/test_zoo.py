@@ -196,7 +196,8 @@ def test_the_shipped_masks_lie_on_the_signs_of_their_class() -> None:
     network = load_signs_masks()
     assert not network.training and network.n_classes == len(SIGN_CLASSES)
     scenes = [sign_scene(seed) for seed in range(20_000_000, 20_000_064)]
-    x = torch.stack([load("signs").normalize(scene.picture) for scene in scenes])
+    model = load("signs")
+    x = torch.stack([model.normalize(scene.picture) for scene in scenes])
     labels = torch.tensor([scene.label for scene in scenes])
     signs = torch.stack([scene.objects[0].mask for scene in scenes])[:, None]
     with torch.no_grad():

@@ -213,13 +213,15 @@ def _network(options: argparse.Namespace, entry: zoo.ZooModel) -> MaskingNetwork
 
 def _check_new(options: argparse.Namespace) -> None:
     """Refuse what describes a new network where there is one to begin with."""
+    if options.masking_network is None:
+        return
     described = {
         "--encoder": options.encoder,
         "--encoder-weights": options.encoder_weights,
         "--width": options.width,
     }
     for option, value in described.items():
-        if options.masking_network is not None and value is not None:
+        if value is not None:
             raise ValueError(
                 f"{option} must be left out with --masking-network, whose encoder is "
                 f"there already, got {value!r}."

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captum_ext._files import save_tensors
-from captum_ext._validation import check_integer
+from captum_ext._validation import check_decoder_channels, check_integer
 from captum_ext.masking.checkpoints import load_file
 from captum_ext.masking.encoders import SmallEncoder, TorchvisionEncoder
 from captum_ext.masking.normalization import SharedBatchNorm
@@ -233,15 +233,6 @@ def _narrowing(skips: Sequence[int]) -> list[int]:
     return found
 
 
-def _checked_channels(given: Sequence[int], n_blocks: int) -> tuple[int, ...]:
-    if not isinstance(given, Sequence) or len(given) != n_blocks:
-        raise ValueError(
-            f"decoder_channels must be {n_blocks} integers for this encoder, one for "
-            f"each upsampling block, got {given!r}."
-        )
-    return tuple(check_integer("decoder_channels", n, 1) for n in given)
-
-
 class MaskingNetwork(nn.Module):
     r"""A network that sees a picture and a class and draws the mask of the class.
 
@@ -323,7 +314,7 @@ class MaskingNetwork(nn.Module):
                 decoder_channels = skips[::-1] if small else _narrowing(skips[::-1])
             if n_bottlenecks is None:
                 n_bottlenecks = 1 if small else 3
-            self.decoder_channels = _checked_channels(decoder_channels, len(skips))
+            self.decoder_channels = check_decoder_channels(decoder_channels, len(skips))
             self._settings = {
                 "n_classes": self.n_classes,
                 "encoder": encoder,
