@@ -1,6 +1,6 @@
 """What BOREx costs beside the model's forward passes.
 
-Seconds a picture that are not spent in the model, for 50 windows of four sizes; the
+Seconds an image that are not spent in the model, for 50 windows of four sizes; the
 whole time over that of as many pure forward passes; and how the former grows with the
 number of windows and with the number of candidates. Medians over the repeats.
 """
@@ -8,11 +8,12 @@ number of windows and with the number of candidates. Medians over the repeats.
 import argparse
 import json
 import time
+from collections.abc import Callable
 from statistics import median
-from typing import Any, Callable
+from typing import Any
 
 import torch
-from pictures import load_network
+from images import load_network
 from torch import Tensor
 
 from captum_ext.attr import BOREx
@@ -33,20 +34,20 @@ class Timed:
 
 
 def outside_and_whole(
-    model: Callable[[Tensor], Tensor], picture: Tensor, prior: Tensor, **options: Any
+    model: Callable[[Tensor], Tensor], image: Tensor, prior: Tensor, **options: Any
 ) -> tuple[float, float]:
     """Seconds of a map outside of the model, and in all."""
     timed = Timed(model)
     start = time.perf_counter()
-    BOREx(timed).attribute(picture, prior, target=0, **options)
+    BOREx(timed).attribute(image, prior, target=0, **options)
     whole = time.perf_counter() - start
     return whole - timed.seconds, whole
 
 
 @torch.no_grad()
-def pure(model: Callable[[Tensor], Tensor], picture: Tensor, chunk: int) -> float:
+def pure(model: Callable[[Tensor], Tensor], image: Tensor, chunk: int) -> float:
     """Seconds of 100 forward passes in chunks."""
-    batch = picture.repeat(chunk, 1, 1, 1).to(memory_format=torch.channels_last)
+    batch = image.repeat(chunk, 1, 1, 1).to(memory_format=torch.channels_last)
     start = time.perf_counter()
     for _ in range(100 // chunk):
         model(batch)
@@ -63,25 +64,25 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     generator = torch.Generator().manual_seed(0)
-    picture = torch.randn(1, 3, 224, 224, generator=generator)
-    picture = picture.to(memory_format=torch.channels_last)
+    image = torch.randn(1, 3, 224, 224, generator=generator)
+    image = image.to(memory_format=torch.channels_last)
     prior = torch.rand(1, 1, 14, 14, generator=generator)
     model = load_network("mobilenet_v2").model
     chunks = (1, 2, 4, 10, 20)
 
     def outside(**options: Any) -> float:
         times = [
-            outside_and_whole(mean_score, picture, prior, **options)[0]
+            outside_and_whole(mean_score, image, prior, **options)[0]
             for _ in range(repeats)
         ]
         return round(median(times), 3)
 
-    outside_and_whole(model, picture, prior)
-    passes = [[pure(model, picture, c) for c in chunks] for _ in range(repeats)]
+    outside_and_whole(model, image, prior)
+    passes = [[pure(model, image, c) for c in chunks] for _ in range(repeats)]
     best = min(median(times) for times in zip(*passes))
-    one = [outside_and_whole(model, picture, prior) for _ in range(repeats)]
+    one = [outside_and_whole(model, image, prior) for _ in range(repeats)]
     ten = [
-        outside_and_whole(model, picture, prior, windows_per_step=10)
+        outside_and_whole(model, image, prior, windows_per_step=10)
         for _ in range(repeats)
     ]
     result = {

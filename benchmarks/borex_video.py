@@ -1,6 +1,6 @@
 """BOREx on video: the maps of RISE and Grad-CAM++, refined.
 
-A video's class is the mean of a picture classifier's probabilities over its frames. On
+A video's class is the mean of an image classifier's probabilities over its frames. On
 road-sign videos, where the sign that moves is known, one-sided Wilcoxon signed-rank
 tests say whether the refined map is better than its prior, video by video; on the clips
 of the data folder only the values are printed.
@@ -8,13 +8,14 @@ of the data folder only the values are printed.
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 import numpy
 import torch
-from pictures import data_folder, load_network
+from images import data_folder, load_network
 from scipy.stats import wilcoxon
 from torch import Tensor, nn
 
@@ -50,7 +51,7 @@ class FrameAverage(nn.Module):
 
 
 class Video(NamedTuple):
-    """Normalised frames (1, C, T, H, W), their class and, if known, its pixels."""
+    """Normalized frames (1, C, T, H, W), their class and, if known, its pixels."""
 
     inputs: Tensor
     label: int
@@ -62,7 +63,7 @@ def sign_videos(n: int, n_frames: int) -> tuple[FrameAverage, Iterator[Video]]:
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), entry.model.classifier)
     videos = (zoo.sign_video(seed, n_frames) for seed in range(n))
     return FrameAverage(entry.model.features, head).eval(), (
-        Video(entry.normalize(v.picture)[None], v.label, v.masks[None]) for v in videos
+        Video(entry.normalize(v.image)[None], v.label, v.masks[None]) for v in videos
     )
 
 
@@ -90,7 +91,7 @@ def frames_of(file: Path) -> Tensor:
 
 
 def measured(model: FrameAverage, video: Video) -> dict[str, dict[str, float]]:
-    """Measures by method."""
+    """Metrics by method."""
     x, label, masks = video
     priors = {
         "RISE": RISE(model).attribute(x, target=label, n_masks=100),
@@ -111,7 +112,7 @@ def measured(model: FrameAverage, video: Video) -> dict[str, dict[str, float]]:
         }
         if masks is not None:
             each["f_measure"] = f_measure(None, x, maps.detach(), masks=masks)
-        values[name] = {measure: float(value) for measure, value in each.items()}
+        values[name] = {metric: float(value) for metric, value in each.items()}
     return values
 
 
@@ -130,15 +131,15 @@ def main() -> None:
         "data": "clips" if arguments.clips else "signs",
         "videos": len(rows),
     }
-    for measure in rows[0]["RISE"]:
-        by_method = {name: [row[name][measure] for row in rows] for name in rows[0]}
-        digits = 1 if measure == "f_measure" else 4
-        result[measure] = {
+    for metric in rows[0]["RISE"]:
+        by_method = {name: [row[name][metric] for row in rows] for name in rows[0]}
+        digits = 1 if metric == "f_measure" else 4
+        result[metric] = {
             name: round(mean(values), digits) for name, values in by_method.items()
         }
         if not arguments.clips:
-            alternative = "less" if measure in LOWER_IS_BETTER else "greater"
-            result[f"{measure}_p"] = {
+            alternative = "less" if metric in LOWER_IS_BETTER else "greater"
+            result[f"{metric}_p"] = {
                 name: wilcoxon(
                     by_method[f"BOREx of {name}"],
                     by_method[name],

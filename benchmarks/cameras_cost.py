@@ -1,6 +1,6 @@
 """Time and memory of CAMERAS over the pure forward passes of the same sizes.
 
-Both run one picture at a time in channels_last, alternately; the ratio is the median
+Both run one image at a time in channels_last, alternately; the ratio is the median
 over the repeats. Peak memory is that of a process that runs only ours minus that of one
 that runs only the passes. The third part is the supplement's Table 1: seconds a map of
 Grad-CAM, CAMERAS and PN-RISE at its default.
@@ -12,13 +12,13 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from statistics import median
-from typing import Callable
 
 import torch
 import torchvision
 from captum.attr import LayerGradCam
-from pictures import load_network
+from images import load_network
 from torch import nn
 from torch.nn import functional as F
 
@@ -67,7 +67,7 @@ def peak_mb(name: str, call: str) -> float:
     return float(output.stdout)
 
 
-def measure(name: str, repeats: int) -> dict[str, object]:
+def metric(name: str, repeats: int) -> dict[str, object]:
     call = calls(name)
     call["passes"](), call["CAMERAS"](), call["Grad-CAM"]()
     times = [
@@ -99,8 +99,8 @@ def main() -> None:
         return
     result = {
         "benchmark": "cameras_cost",
-        "mobilenet_v2": measure("mobilenet_v2", arguments.repeats),
-        "resnet50": measure("resnet50", arguments.repeats),
+        "mobilenet_v2": metric("mobilenet_v2", arguments.repeats),
+        "resnet50": metric("resnet50", arguments.repeats),
         "batch_size": 1,
         "repeats": arguments.repeats,
         "threads": torch.get_num_threads(),

@@ -1,20 +1,20 @@
-"""CAMERAS against Grad-CAM and Grad-CAM++ on real pictures with boxes.
+"""CAMERAS against Grad-CAM and Grad-CAM++ on real images with boxes.
 
-The pictures' labels are explained at the last layer that gives maps. Pointing game,
+The images' labels are explained at the last layer that gives maps. Pointing game,
 positive and negative map density; one-sided Wilcoxon signed-rank tests of CAMERAS
-against both others, picture by picture. And the supplement's check: how positive map
+against both others, image by image. And the supplement's check: how positive map
 density falls from CAMERAS to Grad-CAM, interpolated by its Equation (2).
 """
 
 import argparse
 import json
+from collections.abc import Callable
 from itertools import islice
 from statistics import mean
-from typing import Callable
 
 import torch
 from captum.attr import LayerGradCam
-from pictures import labelled_pictures, load_network
+from images import labeled_images, load_network
 from scipy.stats import wilcoxon
 from torch import Tensor
 
@@ -61,7 +61,7 @@ def interpolated_densities(
     ]
 
 
-def measures(
+def metrics(
     model: torch.nn.Module, x: Tensor, maps: Tensor, label: int, boxes: Tensor
 ) -> dict[str, float]:
     probabilities = probabilities_of(model)
@@ -76,15 +76,15 @@ def measures(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="mobilenet_v2")
-    parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--images", type=int, default=300)
     arguments = parser.parse_args()
     entry = load_network(arguments.model)
     rows: list[dict[str, dict[str, float]]] = []
     interpolated: list[list[float]] = []
     skipped = {"without box": 0, "without evidence": 0}
-    for picture in islice(labelled_pictures(entry), arguments.pictures):
-        x, label = picture.inputs, picture.label
-        if not len(picture.boxes):
+    for image in islice(labeled_images(entry), arguments.images):
+        x, label = image.inputs, image.label
+        if not len(image.boxes):
             skipped["without box"] += 1
             continue
         at = (entry.model, last_map_layer(entry.model, x)[1])
@@ -102,24 +102,24 @@ def main() -> None:
         interpolated.append(interpolated_densities(entry.model, x, maps, label))
         rows.append(
             {
-                name: measures(entry.model, x, each, label, picture.boxes)
+                name: metrics(entry.model, x, each, label, image.boxes)
                 for name, each in maps.items()
             }
         )
     result: dict[str, object] = {
         "benchmark": "cameras_quality",
         "model": arguments.model,
-        "pictures": len(rows),
+        "images": len(rows),
         "skipped": skipped,
     }
     result["positive_map_density_from_cameras_to_grad_cam"] = {
         gamma: round(mean(values), 3) for gamma, *values in zip(GAMMAS, *interpolated)
     }
-    for measure, alternative in BETTER.items():
-        values = {name: [row[name][measure] for row in rows] for name in rows[0]}
+    for metric, alternative in BETTER.items():
+        values = {name: [row[name][metric] for row in rows] for name in rows[0]}
         ours = values["CAMERAS"]
-        result[measure] = {name: round(mean(v), 3) for name, v in values.items()}
-        result[f"{measure}_p"] = {
+        result[metric] = {name: round(mean(v), 3) for name, v in values.items()}
+        result[f"{metric}_p"] = {
             name: wilcoxon(ours, theirs, alternative=alternative).pvalue
             for name, theirs in values.items()
             if name != "CAMERAS"

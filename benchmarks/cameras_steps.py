@@ -1,6 +1,6 @@
 """How far maps of CAMERAS with different numbers of sizes lie apart.
 
-The supplement's Table 2: for each two numbers of steps the mean over pictures of
+The supplement's Table 2: for each two numbers of steps the mean over images of
 
     ||Psi_1 - Psi_2||_2 / ((||Psi_1||_2 + ||Psi_2||_2) / 2).
 
@@ -14,7 +14,7 @@ import sys
 from itertools import islice
 
 import torch
-from pictures import labelled_pictures, load_network
+from images import labeled_images, load_network
 from torch import Tensor
 
 from captum_ext.attr import LayerCAMERAS, last_map_layer
@@ -30,12 +30,12 @@ def difference(one: Tensor, other: Tensor) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="mobilenet_v2")
-    parser.add_argument("--pictures", type=int, default=100)
+    parser.add_argument("--images", type=int, default=100)
     arguments = parser.parse_args()
     entry = load_network(arguments.model)
     tables = []
-    for picture in islice(labelled_pictures(entry), arguments.pictures):
-        x = picture.inputs
+    for image in islice(labeled_images(entry), arguments.images):
+        x = image.inputs
         with torch.no_grad():
             target = int(entry.model(x).argmax())
         cameras = LayerCAMERAS(entry.model, last_map_layer(entry.model, x)[1])
@@ -48,7 +48,7 @@ def main() -> None:
     result = {
         "benchmark": "cameras_steps",
         "model": arguments.model,
-        "pictures": len(tables),
+        "images": len(tables),
         "largest": round(float(table.max()), 3),
         "table": [[round(v, 3) for v in row] for row in table.tolist()],
     }

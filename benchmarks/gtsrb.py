@@ -1,20 +1,20 @@
-"""MC-RISE on real traffic signs: is a sign's own colour the best of five?
+"""MC-RISE on real traffic signs: is a sign's own color the best of five?
 
 Trains a small network on the German traffic signs in the folder that the environment
 variable CAPTUM_EXT_DATA names (once: its weights stay in the output folder) and runs
-MC-RISE with five colours on test signs of four kinds whose colour is known. The signs
-are drawn at random from those that the network names rightly and whose colour shows:
+MC-RISE with five colors on test signs of four kinds whose color is known. The signs
+are drawn at random from those that the network names rightly and whose color shows:
 at night many have none.
 
-On top of a sign is the colour whose map has the largest mean over the coloured part
+On top of a sign is the color whose map has the largest mean over the colored part
 of the sign ("on_part") or over the sign's whole box ("on_sign"). The right answer is
-the sign's own colour; a guess is right one time in five. The coloured part are the
-pixels of the box with at least half of the sign's largest excess of the own colour,
+the sign's own color; a guess is right one time in five. The colored part are the
+pixels of the box with at least half of the sign's largest excess of the own color,
 which for red is R - (G + B) / 2, for blue B - (R + G) / 2, for yellow (R + G) / 2 - B.
 
 Two scores are explained. "class" is the probability of the sign's class. "kind" is the
 sum of the probabilities of all classes of its kind: the eight speed limits, say, are
-all white with a red rim, so that the rim's colour tells the kind and not the class.
+all white with a red rim, so that the rim's color tells the kind and not the class.
 
 Prints one JSON line and writes a figure of one sign of each kind, score "kind".
 
@@ -34,7 +34,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch import Generator, nn, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
 from captum_ext._files import save_tensors
@@ -53,7 +53,7 @@ MC_RISE = {"n_masks": 2000, "grid_size": 10, "mask_probability": 0.5}
 
 
 class Kind(NamedTuple):
-    """Signs of one colour: its name, and their classes."""
+    """Signs of one color: its name, and their classes."""
 
     color: str
     classes: list[int]
@@ -68,9 +68,9 @@ KINDS = {
 
 
 class Signs(NamedTuple):
-    """Pictures (N, 3, 32, 32) in [0, 1], labels (N,), boxes (N, 4) x0 y0 x1 y1."""
+    """Images (N, 3, 32, 32) in [0, 1], labels (N,), boxes (N, 4) x0 y0 x1 y1."""
 
-    pictures: Tensor
+    images: Tensor
     labels: Tensor
     boxes: Tensor
 
@@ -84,7 +84,7 @@ def main() -> None:
     start = time.perf_counter()
     test = read_signs("test")
     model = trained(arguments.output / f"gtsrb-{arguments.seed}.pt", arguments.seed)
-    known = predictions(model, test.pictures) == test.labels
+    known = predictions(model, test.images) == test.labels
     trained_at = time.perf_counter()
     result: dict[str, object] = {
         "benchmark": "gtsrb",
@@ -103,7 +103,7 @@ def main() -> None:
                 "on_sign": share_on_top(maps, boxes, kind),
             }
         result[name] = row
-        figures.append(drawn(chosen.pictures[0], maps[0]))
+        figures.append(drawn(chosen.images[0], maps[0]))
     end = time.perf_counter()
     result["seed"] = arguments.seed
     result["threads"] = torch.get_num_threads()
@@ -145,7 +145,7 @@ def trained(file: Path, seed: int) -> nn.Module:
 
 
 def network() -> nn.Sequential:
-    """Logits of normalized pictures (B, 3, 32, 32)."""
+    """Logits of normalized images (B, 3, 32, 32)."""
     widths = (3, 32, 32, 48, 64, 96, 128)
     blocks = [
         nn.Sequential(
@@ -181,7 +181,7 @@ def train(
         order = torch.randperm(len(signs.labels), generator=generator)
         total = 0.0
         for batch in order.split(batch_size)[: n_steps // n_epochs]:
-            inputs = normalized(augmented(signs.pictures[batch], generator))
+            inputs = normalized(augmented(signs.images[batch], generator))
             loss = cross_entropy(model(inputs), signs.labels[batch])
             optimizer.zero_grad()
             loss.backward()
@@ -192,39 +192,39 @@ def train(
         print(f"epoch {epoch + 1} of {n_epochs}: loss {mean:.3f}", file=sys.stderr)
 
 
-def augmented(pictures: Tensor, generator: Generator) -> Tensor:
+def augmented(images: Tensor, generator: Generator) -> Tensor:
     """Turned, scaled and moved a little, and darker or lighter."""
 
     def spread(width: float, *shape: int) -> Tensor:
-        random = torch.rand(len(pictures), *shape, generator=generator)
+        random = torch.rand(len(images), *shape, generator=generator)
         return (2 * random - 1) * width
 
     angle, scale = spread(0.2), 1 + spread(0.15)
     cosine, sine = scale * angle.cos(), scale * angle.sin()
     turn = torch.stack([cosine, -sine, sine, cosine], 1).view(-1, 2, 2)
     theta = torch.cat([turn, spread(0.15, 2, 1)], 2)
-    grid = affine_grid(theta, list(pictures.shape), align_corners=False)
-    moved = grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+    grid = affine_grid(theta, list(images.shape), align_corners=False)
+    moved = grid_sample(images, grid, padding_mode="border", align_corners=False)
     return (moved * (1 + spread(0.4, 1, 1, 1))).clamp(0, 1)
 
 
-def normalized(pictures: Tensor) -> Tensor:
+def normalized(images: Tensor) -> Tensor:
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
-    return (pictures - mean[:, None, None]) / std[:, None, None]
+    return (images - mean[:, None, None]) / std[:, None, None]
 
 
 @torch.no_grad()
-def predictions(model: nn.Module, pictures: Tensor) -> Tensor:
-    chunks = normalized(pictures).split(100)
+def predictions(model: nn.Module, images: Tensor) -> Tensor:
+    chunks = normalized(images).split(100)
     return torch.cat([model(chunk).argmax(1) for chunk in chunks])
 
 
 def choose(
     signs: Signs, known: Tensor, kind: Kind, seed: int
 ) -> tuple[Signs, Tensor, Tensor]:
-    """Signs of the kind, their coloured parts and their boxes, (N, 32, 32) each."""
+    """Signs of the kind, their colored parts and their boxes, (N, 32, 32) each."""
     chosen = known & torch.isin(signs.labels, torch.tensor(kind.classes))
-    excess = color_excess(signs.pictures, kind.color)
+    excess = color_excess(signs.images, kind.color)
     inside = boxed(signs)
     largest = excess.where(inside, 0).amax((1, 2))
     index = (chosen & (largest >= MIN_EXCESS)).nonzero()[:, 0]
@@ -234,16 +234,16 @@ def choose(
     return Signs(*(values[index] for values in signs)), parts[index], inside[index]
 
 
-def color_excess(pictures: Tensor, color: str) -> Tensor:
-    """Mean of the channels that the colour has, less that of the others: (N, H, W)."""
+def color_excess(images: Tensor, color: str) -> Tensor:
+    """Mean of the channels that the color has, less that of the others: (N, H, W)."""
     has = PALETTE.rgb[PALETTE.names.index(color)] > 0
-    return pictures[:, has].mean(1) - pictures[:, ~has].mean(1)
+    return images[:, has].mean(1) - images[:, ~has].mean(1)
 
 
 def boxed(signs: Signs) -> Tensor:
-    """Whether a pixel's centre lies in the sign's box: (N, 32, 32)."""
+    """Whether a pixel's center lies in the sign's box: (N, 32, 32)."""
     x0, y0, x1, y1 = signs.boxes.T[:, :, None]
-    centers = torch.arange(signs.pictures.shape[-1]) + 0.5
+    centers = torch.arange(signs.images.shape[-1]) + 0.5
     columns = (x0 <= centers) & (centers <= x1)
     rows = (y0 <= centers) & (centers <= y1)
     return rows[:, :, None] & columns[:, None, :]
@@ -262,7 +262,7 @@ def explain(
 
     by_class = score == "class"
     return MCRISE(probabilities if by_class else kind_probability).attribute(
-        normalized(signs.pictures),
+        normalized(signs.images),
         PALETTE,
         target=signs.labels if by_class else None,
         seed=seed,
@@ -271,15 +271,15 @@ def explain(
 
 
 def share_on_top(maps: Tensor, where: Tensor, kind: Kind) -> float:
-    """Share of the signs whose own colour has the largest mean map there."""
+    """Share of the signs whose own color has the largest mean map there."""
     totals = (maps * where[:, None]).sum((2, 3))
     own = totals.argmax(1) == PALETTE.names.index(kind.color)
     return round(own.float().mean().item(), 3)
 
 
-def drawn(picture: Tensor, maps: Tensor) -> np.ndarray:
-    """The maps of one sign as a picture."""
-    figure = color_saliency_figure(picture, maps, PALETTE.rgb, PALETTE.names)
+def drawn(image: Tensor, maps: Tensor) -> np.ndarray:
+    """The maps of one sign as an image."""
+    figure = color_saliency_figure(image, maps, PALETTE.rgb, PALETTE.names)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     return np.asarray(Image.open(file).convert("RGB"))

@@ -1,13 +1,13 @@
-"""The masking model on real traffic signs, by the two measures of its paper.
+"""The masking model on real traffic signs, by the two metrics of its paper.
 
 Takes the network of gtsrb.py as classifier, trains a masking network for it on the
 training signs (both once: they stay in the output folder), and compares methods and
 baselines on signs of the test set that are drawn at random, which neither network has
-seen. Both measures take the tightest box round what of a map exceeds a threshold; each
+seen. Both metrics take the tightest box round what of a map exceeds a threshold; each
 method gets the threshold that is best for it on one half of the signs, and is judged on
 the other.
 
-Prints one JSON line: for each measure and method the mean and the median over the signs
+Prints one JSON line: for each metric and method the mean and the median over the signs
 it is judged on, the threshold, and the p of a one-sided Wilcoxon signed-rank test that
 the masking model is better; and the masks' mean for the right and for absent classes.
 The folder keeps the results, for ``captum-ext report``.
@@ -26,7 +26,7 @@ from scipy.stats import wilcoxon
 
 from captum_ext import zoo
 from captum_ext.evaluation import evaluate, read_arrays
-from captum_ext.evaluation.prepared import HeldPictures, LabelledPictures, prepare
+from captum_ext.evaluation.prepared import HeldImages, LabeledImages, prepare
 from captum_ext.masking import (
     EvidenceRemoval,
     MaskingNetwork,
@@ -39,7 +39,7 @@ METHODS = (
     "masking-model,center-box,max-box,gradient,grad-cam,pn-rise:n_masks=500,"
     "iterative-mask"
 )
-MEASURES = ("localization-error", "saliency-metric")
+METRICS = ("localization-error", "saliency-metric")
 THRESHOLDS = {
     "value": (0.001, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7),
     "mean": (0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 1.0, 1.25, 1.5, 2.0),
@@ -76,13 +76,13 @@ def main() -> None:
         "mean_masks": mean_masks(network, test, len(test))._asdict(),
     }
     values = table(entry, network, arguments)
-    result |= {name: compared(name, values) for name in MEASURES}
+    result |= {name: compared(name, values) for name in METRICS}
     result["seconds_to_train_or_load"] = round(seconds)
     result["threads"] = torch.get_num_threads()
     print(json.dumps(result))
 
 
-def signs(part: str, entry: zoo.ZooModel) -> HeldPictures | LabelledPictures:
+def signs(part: str, entry: zoo.ZooModel) -> HeldImages | LabeledImages:
     return prepare(read_arrays(gtsrb.data_file(part)), entry)
 
 
@@ -93,14 +93,14 @@ def masking_network(
     network = MaskingNetwork(gtsrb.N_CLASSES, seed=arguments.seed)
     phi = EvidenceRemoval.of_normalized(entry.mean, entry.std)
     black_box = entry.model.to(memory_format=torch.channels_last)
-    pictures = signs("train", entry)
+    images = signs("train", entry)
     for i, stage in enumerate(arguments.stages):
         n_epochs, lambdas = stage.split(":")
         one, two, three, four = map(float, lambdas.split(","))
         network = train_masking_network(
             network,
             black_box,
-            pictures,
+            images,
             arguments.output / f"masks-{i + 1}",
             objective=SaliencyObjective((one, two, three, four), evidence_removal=phi),
             n_epochs=int(n_epochs),
@@ -113,15 +113,15 @@ def masking_network(
 def table(
     entry: zoo.ZooModel, network: MaskingNetwork, arguments: argparse.Namespace
 ) -> pd.DataFrame:
-    """Values by picture, method, measure and threshold."""
+    """Values by image, method, metric and threshold."""
     dataset = read_arrays(gtsrb.data_file("test"))
-    measures = {
-        f"{measure}-{share}-{reference}": {
-            "use": measure,
+    metrics = {
+        f"{metric}-{share}-{reference}": {
+            "use": metric,
             "threshold": share,
             "thresholding": reference,
         }
-        for measure in MEASURES
+        for metric in METRICS
         for reference, shares in THRESHOLDS.items()
         for share in shares
     }
@@ -129,23 +129,23 @@ def table(
         dataset.draw(arguments.signs, arguments.seed),
         entry,
         METHODS,
-        measures,
+        metrics,
         arguments.output / "test",
         masking_network=network,
         seed=arguments.seed,
     ).table
 
 
-def compared(measure: str, table: pd.DataFrame) -> dict[str, dict[str, object]]:
+def compared(metric: str, table: pd.DataFrame) -> dict[str, dict[str, object]]:
     """By method, on every other sign, at the threshold that is best on the rest."""
-    rows = table[table["measure"].str.startswith(measure)]
+    rows = table[table["metric"].str.startswith(metric)]
     best: dict[str, tuple[str, pd.Series]] = {}
     for method, its_rows in rows.groupby("method", sort=False):
-        values = its_rows.pivot(index="image", columns="measure", values="value")
+        values = its_rows.pivot(index="image", columns="metric", values="value")
         # Where a threshold leaves nothing of a map there is no value, and no mean.
         values = values.dropna(axis=1)
         threshold = values[::2].mean().idxmin()
-        best[method] = threshold.removeprefix(f"{measure}-"), values[threshold][1::2]
+        best[method] = threshold.removeprefix(f"{metric}-"), values[threshold][1::2]
     ours = best["masking-model"][1]
     return {
         method: {

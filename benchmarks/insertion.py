@@ -8,11 +8,11 @@ over the repeats.
 import argparse
 import json
 import time
+from collections.abc import Callable
 from statistics import median
-from typing import Callable
 
 import torch
-from pictures import load_network
+from images import load_network
 from torch import Tensor
 
 from captum_ext.metrics import insertion
@@ -26,38 +26,36 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def batch_of(picture: Tensor, n: int) -> Tensor:
-    return picture.repeat(n, 1, 1, 1).to(memory_format=torch.channels_last)
+def batch_of(image: Tensor, n: int) -> Tensor:
+    return image.repeat(n, 1, 1, 1).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def pure(
-    model: Callable[[Tensor], Tensor], picture: Tensor, n: int, chunk: int
-) -> None:
-    batch, rest = batch_of(picture, chunk), batch_of(picture, n % chunk)
+def pure(model: Callable[[Tensor], Tensor], image: Tensor, n: int, chunk: int) -> None:
+    batch, rest = batch_of(image, chunk), batch_of(image, n % chunk)
     for _ in range(n // chunk):
         model(batch)
     if len(rest):
         model(rest)
 
 
-def measure(
+def metric(
     model: Callable[[Tensor], Tensor], size: int, n_steps: int, repeats: int
 ) -> dict[str, float]:
     """Milliseconds a pass, pure and with insertion around it, and their ratio."""
     generator = torch.Generator().manual_seed(0)
-    picture = torch.randn(1, 3, size, size, generator=generator)
-    picture = picture.to(memory_format=torch.channels_last)
+    image = torch.randn(1, 3, size, size, generator=generator)
+    image = image.to(memory_format=torch.channels_last)
     saliency = torch.randn(1, 1, size, size, generator=generator)
 
     def passes(chunk: int, n: int = n_steps) -> float:
-        return seconds(lambda: pure(model, picture, n, chunk))
+        return seconds(lambda: pure(model, image, n, chunk))
 
     def inserted(chunk: int | str) -> float:
         return seconds(
             lambda: insertion(
                 model,
-                picture,
+                image,
                 saliency,
                 target=0,
                 n_steps=n_steps,
@@ -87,7 +85,7 @@ def main() -> None:
     mobilenet = load_network("mobilenet_v2").model
     result = {
         "benchmark": "insertion",
-        "mobilenet_v2_224": measure(mobilenet, 224, n_steps, repeats),
+        "mobilenet_v2_224": metric(mobilenet, 224, n_steps, repeats),
         "n_steps": n_steps,
         "repeats": repeats,
         "threads": torch.get_num_threads(),

@@ -2,7 +2,7 @@
 
 "map" is one forward pass of the network over one of its encoder alone, in eval mode;
 "step" is one step of training over the passes that it needs: the classifier's forward
-and backward pass, to the pictures, of both edited versions of each picture that was
+and backward pass, to the images, of both edited versions of each image that was
 asked for its own class; the encoder's forward pass; and the decoder's forward and
 backward pass, or those of encoder and decoder where the encoder is trained along. What
 is compared runs alternately; ratios are medians over the repeats. Weights are random:
@@ -13,8 +13,9 @@ import argparse
 import json
 import resource
 import time
+from collections.abc import Callable
 from statistics import median
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import torch
 from resnet20 import load_resnet20
@@ -29,7 +30,7 @@ from captum_ext.masking.trainer import Trainer
 
 
 class Case(NamedTuple):
-    """A network to measure: its encoder, classifier, and pictures."""
+    """A network to measure: its encoder, classifier, and images."""
 
     encoder: str
     black_box: Callable[[], nn.Module]
@@ -68,7 +69,7 @@ def seconds(call: Callable[[], object]) -> float:
 def maps(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
     network = MaskingNetwork(case.n_classes, case.encoder).eval()
     network = network.to(memory_format=torch.channels_last)
-    x = pictures(batch_size, case.size)
+    x = images(batch_size, case.size)
     target = torch.arange(batch_size) % case.n_classes
     with torch.no_grad():
         took, ratio = compared(
@@ -86,7 +87,7 @@ def step(case: Case, repeats: int) -> dict[str, float]:
     black_box = case.black_box().to(memory_format=torch.channels_last)
     settings = {
         "training": {
-            "n_pictures": 1000 * batch_size,
+            "n_images": 1000 * batch_size,
             "n_epochs": 1,
             "batch_size": batch_size,
             "learning_rate": 1e-3,
@@ -94,12 +95,12 @@ def step(case: Case, repeats: int) -> dict[str, float]:
             "max_gradient_norm": 1.0,
         }
     }
-    x = pictures(batch_size, case.size)
+    x = images(batch_size, case.size)
     n_fake = round(FAKE_PROBABILITY * batch_size)
     samples = [
         Sample(each.contiguous(), int(i < n_fake), 0, i) for i, each in enumerate(x)
     ]
-    edited = pictures(2 * (batch_size - n_fake), case.size).requires_grad_()
+    edited = images(2 * (batch_size - n_fake), case.size).requires_grad_()
     target = torch.zeros(batch_size, dtype=torch.long)
     with frozen(black_box):
         trainer = Trainer(network, black_box, SaliencyObjective(), settings)
@@ -118,7 +119,7 @@ def step(case: Case, repeats: int) -> dict[str, float]:
     }
 
 
-def pictures(n: int, size: int) -> Tensor:
+def images(n: int, size: int) -> Tensor:
     x = torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0))
     return x.contiguous(memory_format=torch.channels_last)
 

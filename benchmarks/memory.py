@@ -19,14 +19,14 @@ def peak(n_masks: int) -> float:
 
 
 def child(n_masks: int) -> None:
-    from pictures import load_network, labelled_pictures
+    from images import labeled_images, load_network
 
     from captum_ext.attr import PNRISE
 
     entry = load_network("mobilenet_v2")
-    picture = next(labelled_pictures(entry))
+    image = next(labeled_images(entry))
     PNRISE(entry.model).attribute(
-        picture.inputs, target=0, n_masks=n_masks, perturbations_per_eval=4
+        image.inputs, target=0, n_masks=n_masks, perturbations_per_eval=4
     )
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(kilobytes / 1024)

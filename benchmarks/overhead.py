@@ -7,11 +7,11 @@ median over the repeats.
 import argparse
 import json
 import time
+from collections.abc import Callable
 from statistics import median
-from typing import Callable
 
 import torch
-from pictures import load_network
+from images import load_network
 from resnet20 import load_resnet20
 from torch import Tensor
 
@@ -24,14 +24,14 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(
+def metric(
     model: Callable[[Tensor], Tensor], size: int, chunk: int, n_masks: int, repeats: int
 ) -> dict[str, float]:
     """Milliseconds a pass, pure and with PN-RISE around it, and their ratio."""
     generator = torch.Generator().manual_seed(0)
-    picture = torch.randn(1, 3, size, size, generator=generator)
-    picture = picture.to(memory_format=torch.channels_last)
-    batch = picture.repeat(chunk, 1, 1, 1).to(memory_format=torch.channels_last)
+    image = torch.randn(1, 3, size, size, generator=generator)
+    image = image.to(memory_format=torch.channels_last)
+    batch = image.repeat(chunk, 1, 1, 1).to(memory_format=torch.channels_last)
     explainer = PNRISE(model)
 
     @torch.no_grad()
@@ -41,7 +41,7 @@ def measure(
 
     def explained(chunk: int | str) -> Callable[[], object]:
         return lambda: explainer.attribute(
-            picture, target=0, n_masks=n_masks, perturbations_per_eval=chunk
+            image, target=0, n_masks=n_masks, perturbations_per_eval=chunk
         )
 
     pure(), explained(chunk)()
@@ -67,8 +67,8 @@ def main() -> None:
     resnet20 = load_resnet20().to(memory_format=torch.channels_last)
     result = {
         "benchmark": "overhead",
-        "mobilenet_v2_224": measure(mobilenet, 224, 4, n_masks, repeats),
-        "resnet20_32": measure(resnet20, 32, 32, 4 * n_masks, repeats),
+        "mobilenet_v2_224": metric(mobilenet, 224, 4, n_masks, repeats),
+        "resnet20_32": metric(resnet20, 32, 32, 4 * n_masks, repeats),
         "n_masks": n_masks,
         "repeats": repeats,
         "threads": torch.get_num_threads(),

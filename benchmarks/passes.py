@@ -1,6 +1,6 @@
 """Forward passes that the default estimator needs for the error of the paper's sum.
 
-Each picture is scored under 4000 masks drawn in pairs. Every single mask of them is
+Each image is scored under 4000 masks drawn in pairs. Every single mask of them is
 distributed as in the paper, so all of them give the standard error that the paper's sum
 has at 4000 masks; the first n of them give that of the default estimator at n. The
 benchmark looks for the smallest n at which the root mean square of the error over the
@@ -12,7 +12,7 @@ import json
 from statistics import median
 
 import torch
-from pictures import LabelledPicture, labelled_pictures, load_network
+from images import LabeledImage, labeled_images, load_network
 from torch import Tensor
 
 from captum_ext._scores import ChunkedScores
@@ -62,7 +62,7 @@ def passes_needed(score: ChunkedScores, inputs: Tensor, seed: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="mobilenet_v2")
-    parser.add_argument("--n-pictures", type=int, default=30)
+    parser.add_argument("--n-images", type=int, default=30)
     arguments = parser.parse_args()
     entry = load_network(arguments.model)
 
@@ -70,21 +70,21 @@ def main() -> None:
     def probabilities(x: Tensor) -> Tensor:
         return entry.model(x).softmax(1)
 
-    def row(picture: LabelledPicture, seed: int) -> tuple[int, bool, float]:
-        probability, target = probabilities(picture.inputs)[0].max(0)
+    def row(image: LabeledImage, seed: int) -> tuple[int, bool, float]:
+        probability, target = probabilities(image.inputs)[0].max(0)
         score = ChunkedScores(probabilities, 1, int(target))
-        n_masks = passes_needed(score, picture.inputs, seed)
-        return n_masks, int(target) == picture.label, float(probability)
+        n_masks = passes_needed(score, image.inputs, seed)
+        return n_masks, int(target) == image.label, float(probability)
 
     rows = []
-    for seed, picture in enumerate(labelled_pictures(entry)):
-        if len(rows) == arguments.n_pictures:
+    for seed, image in enumerate(labeled_images(entry)):
+        if len(rows) == arguments.n_images:
             break
-        rows.append(row(picture, seed))
-        print(picture.name, *rows[-1], flush=True)
+        rows.append(row(image, seed))
+        print(image.name, *rows[-1], flush=True)
 
     def middle(chosen: list[tuple[int, bool, float]]) -> dict[str, float]:
-        return {"pictures": len(chosen), "median_passes": median(r[0] for r in chosen)}
+        return {"images": len(chosen), "median_passes": median(r[0] for r in chosen)}
 
     result = {
         "benchmark": "passes",

@@ -1,6 +1,6 @@
 """RISE of the package dianna and ours: wall time for the same number of masks.
 
-dianna hands masked pictures to the model in batches of 100 unless told otherwise, in
+dianna hands masked images to the model in batches of 100 unless told otherwise, in
 contiguous memory. Both run at the fastest of several batch sizes, dianna also at its
 default, and ours also at the chunk that "auto" finds. Needs ``pip install dianna``.
 """
@@ -8,14 +8,14 @@ default, and ours also at the chunk that "auto" finds. Needs ``pip install diann
 import argparse
 import json
 import time
+from collections.abc import Callable
 from statistics import median
-from typing import Callable
 
 import numpy as np
 import torch
 from dianna.methods.rise_image import RISEImage
+from images import labeled_images, load_network
 from numpy.typing import NDArray
-from pictures import labelled_pictures, load_network
 
 from captum_ext.attr import RISE
 
@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     n_masks = arguments.n_masks
     entry = load_network("mobilenet_v2")
-    picture = next(labelled_pictures(entry)).inputs
+    image = next(labeled_images(entry)).inputs
     # The peer's users give a model as it is loaded, without a memory format.
     plain = load_network("mobilenet_v2").model.to(memory_format=torch.contiguous_format)
 
@@ -45,12 +45,12 @@ def main() -> None:
 
     def peer(batch_size: int, n_masks: int = n_masks) -> Callable[[], object]:
         explainer = RISEImage(n_masks=n_masks, feature_res=7, p_keep=0.5)
-        array = picture[0].contiguous().numpy()
+        array = image[0].contiguous().numpy()
         return lambda: explainer.explain(scores, array, [0], batch_size=batch_size)
 
     def ours(chunk: int | str, n_masks: int = n_masks) -> Callable[[], object]:
         return lambda: RISE(entry.model).attribute(
-            picture, target=0, n_masks=n_masks, perturbations_per_eval=chunk
+            image, target=0, n_masks=n_masks, perturbations_per_eval=chunk
         )
 
     def fastest(run: Callable[[int, int], Callable[[], object]]) -> int:

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from pictures import data_folder
+from images import data_folder
 from torch import Tensor, nn
 
 __all__ = ["load_resnet20"]

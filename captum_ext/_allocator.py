@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Let glibc's malloc keep what is freed, for the rest of the process.
 
     By default large tensors are mapped anew each time, and the kernel clears every page
-    of them at its first touch: on a CPU, passes of 32 pictures took up to twice as long
+    of them at its first touch: on a CPU, passes of 32 images took up to twice as long
     for it. Only for a process that is ours alone, such as a command: this holds for all
     of it, and it stays as large as it ever was. Does nothing with another C library.
     """

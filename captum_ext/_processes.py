@@ -7,8 +7,9 @@ tells gradients, and has NCCL where each process has a GPU.
 
 import contextlib
 import os
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from torch import distributed

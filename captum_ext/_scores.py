@@ -1,11 +1,12 @@
 """Scores of many perturbed inputs: the one place where forward_func is called.
 
-Attributions and measures hand over a function that makes the perturbed inputs of any
+Attributions and metrics hand over a function that makes the perturbed inputs of any
 range of perturbations; they are made, scored and dropped chunk by chunk.
 """
 
 import time
-from typing import Callable, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor

@@ -38,12 +38,12 @@ __all__ = [
     "check_layer_was_reached",
     "check_mask_probabilities",
     "check_masking_network",
-    "check_measured_input",
-    "check_measured_scores",
+    "check_metric_input",
+    "check_metric_scores",
     "check_not_negative",
     "check_output_type",
     "check_perturbations_per_eval",
-    "check_picture",
+    "check_image",
     "check_positive",
     "check_prior",
     "check_probability",
@@ -218,7 +218,7 @@ def check_integer(
 
 
 def check_channels_first(name: str, x: Tensor, n_channels: int) -> None:
-    """Refuse what is no floating point picture, video or colour without a batch."""
+    """Refuse what is no floating point image, video or color without a batch."""
     if not x.is_floating_point() or x.shape[:1] != (n_channels,):
         raise ValueError(
             f"{name} must be floating point with its {n_channels} channels first, got "
@@ -288,7 +288,7 @@ def check_shared_by_channels(
 def check_colors(
     colors: Tensor | tuple[Tensor, ...], inputs: tuple[Tensor, ...]
 ) -> list[list[Tensor]]:
-    """The K colours of each input, broadcastable to it, in its dtype and device."""
+    """The K colors of each input, broadcastable to it, in its dtype and device."""
     formatted = []
     for palette, tensor in zip(_one_each("colors", colors, inputs), inputs):
         if not isinstance(palette, Tensor):
@@ -305,7 +305,7 @@ def check_colors(
             )
         if palette.shape[-2] == 0 or not torch.isfinite(palette).all():
             raise ValueError(
-                f"colors must hold at least one colour and finite numbers, got "
+                f"colors must hold at least one color and finite numbers, got "
                 f"{palette.tolist()}."
             )
         trailing = (1,) * (tensor.dim() - 2)
@@ -426,12 +426,12 @@ def check_layer_maps(tensors: tuple[Tensor, ...], n_examples: int) -> None:
         )
 
 
-def check_picture(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The one tensor of pictures (B, C, H, W) that inputs hold."""
+def check_image(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The one tensor of images (B, C, H, W) that inputs hold."""
     tensors = check_inputs(inputs)
     if len(tensors) != 1 or tensors[0].dim() != 4:
         raise ValueError(
-            f"inputs must be one tensor of pictures (B, C, H, W), got "
+            f"inputs must be one tensor of images (B, C, H, W), got "
             f"{', '.join(str(tuple(t.shape)) for t in tensors)}; give what else the "
             f"model takes as additional_forward_args."
         )
@@ -443,7 +443,7 @@ def check_picture(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 def check_same_outputs(outputs: Sequence[Tensor]) -> None:
-    """Refuse outputs whose shape follows the size of the picture."""
+    """Refuse outputs whose shape follows the size of the image."""
     shapes = list(dict.fromkeys(tuple(output.shape) for output in outputs))
     if len(shapes) != 1:
         raise ValueError(
@@ -455,7 +455,7 @@ def check_same_outputs(outputs: Sequence[Tensor]) -> None:
 def check_sizes(
     name: str, sizes: Sequence[int | Sequence[int]], size: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """Heights and widths in pixels; an int is the longer side of a picture's shape."""
+    """Heights and widths in pixels; an int is the longer side of an image's shape."""
     if not isinstance(sizes, Sequence) or isinstance(sizes, str):
         raise TypeError(
             f"{name} must be a sequence of sizes, got {type(sizes).__name__}."
@@ -501,13 +501,13 @@ def check_callable(name: str, value: object) -> None:
         raise TypeError(f"{name} must be callable, got {type(value).__name__}.")
 
 
-_MEASURED = {3: "(B, C, L)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
+_INPUT_SHAPES = {3: "(B, C, L)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
 
 
-def check_measured_input(
+def check_metric_input(
     inputs: Tensor | tuple[Tensor, ...], axes: Sequence[int] = (3, 4, 5)
 ) -> Tensor:
-    """The one input of a measure; refuse numbers of axes that it cannot take."""
+    """The one input of a metric; refuse numbers of axes that it cannot take."""
     tensors = check_inputs(inputs)
     if len(tensors) != 1:
         raise ValueError(
@@ -516,7 +516,7 @@ def check_measured_input(
     tensor = tensors[0]
     if tensor.dim() not in axes:
         raise ValueError(
-            f"inputs must be {' or '.join(_MEASURED[n] for n in axes)}, got shape "
+            f"inputs must be {' or '.join(_INPUT_SHAPES[n] for n in axes)}, got shape "
             f"{tuple(tensor.shape)}."
         )
     if not tensor.is_floating_point():
@@ -532,8 +532,7 @@ def check_attributions(
         maps = maps[0]
     if not isinstance(maps, Tensor):
         raise TypeError(
-            f"{name} must be one tensor or a tuple of one, got "
-            f"{type(maps).__name__}."
+            f"{name} must be one tensor or a tuple of one, got {type(maps).__name__}."
         )
     if maps.dim() != inputs.dim() or len(maps) != len(inputs) or not maps.numel():
         raise ValueError(
@@ -550,12 +549,12 @@ def check_attributions(
 
 
 def check_windowed_inputs(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Inputs that one window can hide: pictures or video, all of one size."""
+    """Inputs that one window can hide: images or video, all of one size."""
     shapes = [tuple(tensor.shape) for tensor in tensors]
     if len({shape[2:] for shape in shapes}) != 1 or len(shapes[0]) not in (4, 5):
         raise ValueError(
-            f"inputs must be {_MEASURED[4]} or {_MEASURED[5]}, all of one size, got "
-            f"{', '.join(map(str, shapes))}; give what else the model takes as "
+            f"inputs must be {_INPUT_SHAPES[4]} or {_INPUT_SHAPES[5]}, all of one "
+            f"size, got {', '.join(map(str, shapes))}; give what else the model takes as "
             f"additional_forward_args."
         )
     return tensors
@@ -568,13 +567,13 @@ def check_windows(
     default_sizes: Sequence[float],
     default_durations: Sequence[float],
 ) -> tuple[list[int], list[int]]:
-    """Sides in pixels and numbers of frames; defaults are shares of the picture.
+    """Sides in pixels and numbers of frames; defaults are shares of the image.
 
     There are no frames unless ``size`` is (T, H, W).
     """
     if durations is not None and len(size) < 3:
         raise ValueError(
-            f"durations must be None unless inputs are video {_MEASURED[5]}, got "
+            f"durations must be None unless inputs are video {_INPUT_SHAPES[5]}, got "
             f"{durations}."
         )
     sides = _lengths("mask_sizes", mask_sizes, default_sizes, min(size[-2:]))
@@ -618,7 +617,7 @@ def check_unit_range(maps: Tensor) -> Tensor:
     return maps
 
 
-def check_measured_scores(scores: Tensor, n_examples: int, probable: bool) -> None:
+def check_metric_scores(scores: Tensor, n_examples: int, probable: bool) -> None:
     """Refuse scores (M, B) that are not finite, one an example, and as wanted.
 
     Args:
@@ -646,7 +645,7 @@ def check_measured_scores(scores: Tensor, n_examples: int, probable: bool) -> No
 
 
 def check_mask_probabilities(scores: Tensor, n_examples: int) -> None:
-    """Refuse scores of two pictures an example but probabilities with a gradient."""
+    """Refuse scores of two images an example but probabilities with a gradient."""
     if scores.numel() != 2 * n_examples:
         raise ValueError(
             f"forward_func and target must give one number for each of the "
@@ -657,7 +656,7 @@ def check_mask_probabilities(scores: Tensor, n_examples: int) -> None:
             "forward_func must return scores that can be differentiated, got scores "
             "without a gradient."
         )
-    check_measured_scores(scores.detach().reshape(2, -1), n_examples, probable=True)
+    check_metric_scores(scores.detach().reshape(2, -1), n_examples, probable=True)
 
 
 def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:
@@ -727,7 +726,7 @@ def check_decoder_channels(channels: Sequence[int], n_blocks: int) -> tuple[int,
 def check_masking_network(
     network: "MaskingNetwork | None", n_classes: int, needed: bool
 ) -> None:
-    """A network that has learnt the classes of the model, if it is needed."""
+    """A network that has learned the classes of the model, if it is needed."""
     if network is None and needed:
         raise ValueError("masking_network must be given for masking-model, got none.")
     if network is not None and network.n_classes != n_classes:

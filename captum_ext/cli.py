@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import Sequence
+from collections.abc import Sequence
 
 from captum_ext import __version__
 from captum_ext._allocator import keep_freed_memory

@@ -1,7 +1,8 @@
 """Attributions by the names that the command line knows them by."""
 
 import inspect
-from typing import Any, Callable, Literal, Mapping, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 from captum.attr import (
     Attribution,
@@ -37,9 +38,9 @@ class Subject(NamedTuple):
     Args:
         model (nn.Module): Logits (B, classes) of inputs (B, C, H, W).
         layer (nn.Module): The part of the model where layer methods look.
-        inputs (Tensor): The picture as the model takes it, (1, C, H, W).
+        inputs (Tensor): The image as the model takes it, (1, C, H, W).
         target (int): The class to explain.
-        palette (Palette): Colours for colour-wise methods.
+        palette (Palette): Colors for color-wise methods.
         seed (int): Seed of what a method draws.
         show_progress (bool): Whether a progress bar is shown.
         masking_network (MaskingNetwork, optional): Trained for the model, for methods
@@ -72,7 +73,7 @@ class Method(NamedTuple):
         built_from (tuple of str): The parts of a subject that the attribution is made
             of: its probabilities; the model, whose logits are explained then; the
             model and its layer; or the masking network.
-        colorwise (bool): Whether it returns one map a colour of the palette.
+        colorwise (bool): Whether it returns one map a color of the palette.
         relief (bool): Whether only differences between pixels have a meaning, so that
             a figure starts at the smallest value.
         reference (bool): Whether it is Captum's own, here for comparison.
@@ -106,8 +107,8 @@ class Method(NamedTuple):
                 Without ``prior``, a method that refines a map is given one.
 
         Returns:
-            *Tensor*: (1, K, H, W) of K colours if it is colorwise, (1, C, H, W) or
-            (1, 1, H, W) at the size of the picture otherwise.
+            *Tensor*: (1, K, H, W) of K colors if it is colorwise, (1, C, H, W) or
+            (1, 1, H, W) at the size of the image otherwise.
         """
         if self.prior is not None and "prior" not in options:
             use, arguments = self.prior["use"], {**self.prior}
@@ -132,7 +133,7 @@ def _drawn(subject: Subject) -> dict[str, Any]:
 
 
 def _windows(subject: Subject) -> dict[str, Any]:
-    """Windows of a seventh of the picture, moved by half their size."""
+    """Windows of a seventh of the image, moved by half their size."""
     channels, *size = subject.inputs.shape[1:]
     window = [max(1, n // 7) for n in size]
     stride = [max(1, n // 2) for n in window]
@@ -216,14 +217,14 @@ METHODS = {
     ),
     "integrated-gradients": Method(
         "Integrated gradients",
-        "gradients along the way from a grey picture (Captum's)",
+        "gradients along the way from a gray image (Captum's)",
         IntegratedGradients,
         lambda _: {"internal_batch_size": 8},
         reference=True,
     ),
     "mc-rise": Method(
         "MC-RISE",
-        "what painting each part in a colour does to the score",
+        "what painting each part in a color does to the score",
         MCRISE,
         lambda subject: _drawn(subject) | {"colors": subject.palette},
         colorwise=True,

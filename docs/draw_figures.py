@@ -35,7 +35,7 @@ from captum_ext.attr import (
     last_map_layer,
 )
 from captum_ext.cli import main as captum_ext
-from captum_ext.commands.picture import shown_values
+from captum_ext.commands.image import shown_values
 from captum_ext.masks import named_palette
 from captum_ext.methods import METHODS, Subject
 from captum_ext.visualization import (
@@ -79,9 +79,9 @@ def mobilenet() -> ZooModel:
     return load("mobilenet_v2", data and Path(data, "models", "mobilenet_v2.pt"))
 
 
-def subject_of(entry: ZooModel, picture: Tensor, target: int) -> Subject:
-    """A picture (3, H, W) in [0, 1] and a class of it, as methods take them."""
-    inputs = entry.normalize(picture)[None].to(memory_format=torch.channels_last)
+def subject_of(entry: ZooModel, image: Tensor, target: int) -> Subject:
+    """An image (3, H, W) in [0, 1] and a class of it, as methods take them."""
+    inputs = entry.normalize(image)[None].to(memory_format=torch.channels_last)
     _, layer = last_map_layer(entry.model, inputs)
     palette = named_palette(5, entry.mean, entry.std)
     return Subject(entry.model, layer, inputs, target, palette)
@@ -93,17 +93,17 @@ def photograph() -> tuple[Subject, Tensor]:
 
     entry = mobilenet()
     inputs = entry.preprocess(Image.fromarray(rocket()))
-    picture = entry.denormalize(inputs)
+    image = entry.denormalize(inputs)
     return (
-        subject_of(entry, picture, find_class(entry.class_names, "missile")),
-        picture,
+        subject_of(entry, image, find_class(entry.class_names, "missile")),
+        image,
     )
 
 
 def scene() -> tuple[Subject, Tensor]:
     """The road signs of the demo, and the class of the largest one."""
     drawn = sign_scene(seed=0)
-    return subject_of(signs(), drawn.picture, drawn.label), drawn.picture
+    return subject_of(signs(), drawn.image, drawn.label), drawn.image
 
 
 def shown(subject: Subject, *names: str) -> dict[str, Tensor]:
@@ -114,7 +114,7 @@ def shown(subject: Subject, *names: str) -> dict[str, Tensor]:
 
 def draw_methods() -> Figure:
     """The photograph by all methods, and the seconds that one core spent on each."""
-    subject, picture = photograph()
+    subject, image = photograph()
     maps = {}
     # Seconds of one core can be compared, whatever else the machine does. The import of
     # BoTorch, which BOREx does when it is first used, is no part of them.
@@ -128,10 +128,10 @@ def draw_methods() -> Figure:
         found = method.attribute(subject, **options)
         seconds = f"{time.process_time() - began:.2g} s"
         print(f"{method.title}: {seconds}", flush=True)
-        # One map a colour has a figure of its own.
+        # One map a color has a figure of its own.
         if not method.colorwise:
             maps[f"{method.title}, {seconds}"] = shown_values(method, found)
-    return overlay_figure(picture, maps)
+    return overlay_figure(image, maps)
 
 
 def draw_demo() -> Image.Image:
@@ -145,7 +145,7 @@ def draw_demo() -> Image.Image:
 
 def draw_rise() -> Figure:
     """The default estimator beside the paper's sum of as many masks, and of many."""
-    subject, picture = scene()
+    subject, image = scene()
     rise = RISE(subject.probabilities)
 
     def relief(n_masks: int, estimator: str) -> Tensor:
@@ -159,43 +159,43 @@ def draw_rise() -> Figure:
         "default, 200 masks": relief(200, "control_variate"),
         "paper's sum, 10000 masks": relief(10000, "monte_carlo"),
     }
-    return overlay_figure(picture, maps)
+    return overlay_figure(image, maps)
 
 
 def draw_pn_rise() -> Figure:
     """What speaks for a class, and for another one."""
-    subject, picture = photograph()
+    subject, image = photograph()
     pn_rise = PNRISE(subject.probabilities)
     maps = {}
     for name in ("missile", "beacon"):
         target = find_class(mobilenet().class_names, name)
         maps[name] = pn_rise.attribute(subject.inputs, target=target)[0, :1]
-    return overlay_figure(picture, maps)
+    return overlay_figure(image, maps)
 
 
 def draw_mc_rise() -> Figure:
-    """Which colours would make a green sign the blue one of its shape."""
+    """Which colors would make a green sign the blue one of its shape."""
     entry = signs()
     green, blue = (
         find_class(entry.class_names, f"{color} square, cross")
         for color in ("green", "blue")
     )
-    picture = sign_scene(seed=0, label=green).picture
-    subject = subject_of(entry, picture, blue)
+    image = sign_scene(seed=0, label=green).image
+    subject = subject_of(entry, image, blue)
     palette = named_palette(["red", "green", "blue"], entry.mean, entry.std)
     maps = MCRISE(subject.probabilities).attribute(subject.inputs, palette, blue)
-    return color_saliency_figure(picture, maps[0], palette.rgb, palette.names)
+    return color_saliency_figure(image, maps[0], palette.rgb, palette.names)
 
 
 def draw_borex() -> Figure:
     """The map of Grad-CAM++, the windows that were tried, and what came of it."""
-    subject, picture = photograph()
+    subject, image = photograph()
     prior = METHODS["grad-cam++"].attribute(subject)
     found = BOREx(subject.probabilities).attribute(
         subject.inputs, prior, target=subject.target, return_posterior=True
     )
     return refinement_figure(
-        picture,
+        image,
         prior[0],
         found.attributions[0, :1],
         found.std[0, :1],
@@ -207,14 +207,14 @@ def draw_borex() -> Figure:
 def draw_cameras() -> Figure:
     """A large and a small sign of a class, by maps of one size and of several."""
     drawn = sign_scene(seed=64)
-    subject = subject_of(signs(), drawn.picture, drawn.label)
-    return overlay_figure(drawn.picture, shown(subject, "grad-cam", "cameras"))
+    subject = subject_of(signs(), drawn.image, drawn.label)
+    return overlay_figure(drawn.image, shown(subject, "grad-cam", "cameras"))
 
 
 def draw_grad_cam_plus_plus() -> Figure:
     """Two rockets: the photograph beside its mirror image."""
-    subject, picture = photograph()
-    both = torch.cat([picture, picture.flip(2)], 2)[None]
+    subject, image = photograph()
+    both = torch.cat([image, image.flip(2)], 2)[None]
     both = interpolate(both, (224, 448), mode="bilinear", antialias=True)[0]
     subject = subject_of(mobilenet(), both, subject.target)
     return overlay_figure(both, shown(subject, "grad-cam", "grad-cam++"))
@@ -222,21 +222,21 @@ def draw_grad_cam_plus_plus() -> Figure:
 
 def draw_masking_model() -> Figure:
     """The mask of one forward pass beside maps of hundreds."""
-    subject, picture = scene()
+    subject, image = scene()
     subject = subject._replace(masking_network=load_signs_masks())
     maps = shown(subject, "masking-model", "iterative-mask", "pn-rise")
-    return overlay_figure(picture, maps)
+    return overlay_figure(image, maps)
 
 
 def draw_iterative_mask() -> Figure:
     """Masks of two seeds, and what they keep and destroy."""
-    subject, picture = scene()
+    subject, image = scene()
     mask = IterativeMask(subject.probabilities)
     maps = {
         f"seed {seed}": mask.attribute(subject.inputs, subject.target, seed=seed)[0, :1]
         for seed in (0, 1)
     }
-    return overlay_figure(picture, maps)
+    return overlay_figure(image, maps)
 
 
 FIGURES: dict[str, Callable[[], Figure | Image.Image]] = {
@@ -255,14 +255,14 @@ FIGURES: dict[str, Callable[[], Figure | Image.Image]] = {
 
 def small(figure: Figure | Image.Image) -> bytes:
     """A PNG at most as large as a page shows, with the smoothest palette that fits."""
-    picture = stack_figures([figure]) if isinstance(figure, Figure) else figure
-    width, height = picture.size
+    image = stack_figures([figure]) if isinstance(figure, Figure) else figure
+    width, height = image.size
     scale = min(1, WIDTH / width, sqrt(PIXELS / (width * height)))
     size = (round(scale * width), round(scale * height))
-    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    image = image.resize(size, Image.Resampling.LANCZOS)
     for palette in (Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE):
         file = BytesIO()
-        picture.quantize(COLORS, palette).save(file, "png", optimize=True)
+        image.quantize(COLORS, palette).save(file, "png", optimize=True)
         if file.tell() <= BYTES:
             break
     return file.getvalue()

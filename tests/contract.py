@@ -17,7 +17,7 @@ from captum_ext.visualization import to_numpy_image
 
 
 class SmallNet(nn.Module):
-    """Pictures (B, 3, H, W) to three probabilities, with what can go wrong inside."""
+    """Images (B, 3, H, W) to three probabilities, with what can go wrong inside."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class TwoInputs(nn.Module):
         return self.net(x) + 0.1 * torch.sin(y).sum(1, keepdim=True)
 
 
-def pictures(n: int = 3, dtype: torch.dtype = torch.float32) -> Tensor:
+def images(n: int = 3, dtype: torch.dtype = torch.float32) -> Tensor:
     generator = torch.Generator().manual_seed(5)
     return torch.rand(n, 3, 12, 14, generator=generator).to(dtype)
 
@@ -89,7 +89,7 @@ class AttributionContract:
         assert "inputs" in inspect.signature(method.__wrapped__).parameters
 
     def test_shape_dtype_and_storage(self):
-        x = pictures()
+        x = images()
         maps = self.attribute(SmallNet(), x, target=1)
         assert maps.shape == self.output_shape(x)
         assert maps.dtype == x.dtype and maps.device == x.device
@@ -97,15 +97,15 @@ class AttributionContract:
         assert torch.isfinite(maps).all()
 
     def test_input_shaped_map(self):
-        maps = self.attribute(SmallNet(), pictures(), target=1, **self.input_shaped)
-        assert maps.shape == pictures().shape
+        maps = self.attribute(SmallNet(), images(), target=1, **self.input_shaped)
+        assert maps.shape == images().shape
 
     def test_map_is_not_constant(self):
-        maps = self.attribute(SmallNet(), pictures(), target=1)
+        maps = self.attribute(SmallNet(), images(), target=1)
         assert (maps.flatten(1).std(1) > 0).all()
 
     def test_example_does_not_depend_on_its_batch(self):
-        x = pictures()
+        x = images()
         target = [0, 1, 2]
         together = self.attribute(SmallNet(), x, target=target)
         for i in range(3):
@@ -117,7 +117,7 @@ class AttributionContract:
         if not self.takes_chunks:
             pytest.skip("the method makes no perturbations")
         maps = [
-            self.attribute(SmallNet(), pictures(), target=0, perturbations_per_eval=c)
+            self.attribute(SmallNet(), images(), target=0, perturbations_per_eval=c)
             for c in (7, chunk)
         ]
         torch.testing.assert_close(*maps, atol=1e-5, rtol=1e-4)
@@ -137,11 +137,9 @@ class AttributionContract:
     def test_forms_of_target(self, targets):
         maps = [
             (
-                self.attribute(
-                    SmallNet(), pictures(), target=t, perturbations_per_eval=4
-                )
+                self.attribute(SmallNet(), images(), target=t, perturbations_per_eval=4)
                 if self.takes_chunks
-                else self.attribute(SmallNet(), pictures(), target=t)
+                else self.attribute(SmallNet(), images(), target=t)
             )
             for t in targets
         ]
@@ -149,19 +147,19 @@ class AttributionContract:
 
     def test_no_target_for_one_number_an_example(self):
         net = SmallNet()
-        maps = self.attribute(lambda x: net(x)[:, 2], pictures(), net)
-        expected = self.attribute(net, pictures(), target=2)
+        maps = self.attribute(lambda x: net(x)[:, 2], images(), net)
+        expected = self.attribute(net, images(), target=2)
         torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
 
     def test_additional_forward_args_follow_their_example(self):
         scale = torch.tensor([0.2, 1.0, 3.0])
         together = self.attribute(
-            SmallNet(), pictures(), target=1, additional_forward_args=scale
+            SmallNet(), images(), target=1, additional_forward_args=scale
         )
         for i, s in enumerate(scale):
             alone = self.attribute(
                 SmallNet(),
-                pictures()[i : i + 1],
+                images()[i : i + 1],
                 target=1,
                 additional_forward_args=(s.item(),),
             )
@@ -171,7 +169,7 @@ class AttributionContract:
     def test_forms_of_baselines(self, form):
         if not self.takes_baselines:
             pytest.skip("the method takes no baselines")
-        x = pictures()
+        x = images()
         baselines = {
             "number": 0.3,
             "tensor": torch.full_like(x, 0.3),
@@ -188,11 +186,11 @@ class AttributionContract:
         if not self.takes_tuples:
             pytest.skip("the method takes one input")
         y = torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
-        one = self.attribute(SmallNet(), (pictures(),), target=1)
+        one = self.attribute(SmallNet(), (images(),), target=1)
         assert isinstance(one, tuple) and len(one) == 1
-        two = self.attribute(TwoInputs(), (pictures(), y), target=1)
+        two = self.attribute(TwoInputs(), (images(), y), target=1)
         assert isinstance(two, tuple) and len(two) == 2
-        assert two[0].shape == self.output_shape(pictures())
+        assert two[0].shape == self.output_shape(images())
         assert two[1].shape[0] == 3 and two[1].shape[-1] == 4
 
     @pytest.mark.parametrize("shared", [True, False], ids=["shared", "each"])
@@ -204,13 +202,13 @@ class AttributionContract:
         widths = torch.tensor([7, 3, 2]).view(3, 1, 1, 1)
         regions = columns[:1] // 4 if shared else columns // widths
         net, kwargs = SmallNet(), {"target": [0, 1, 2], "grid_size": None}
-        maps = self.attribute(net, pictures(), feature_mask=regions, **kwargs)
+        maps = self.attribute(net, images(), feature_mask=regions, **kwargs)
         assert torch.equal(maps[:, :, :1].expand_as(maps), maps)
         assert torch.equal(maps[..., 0], maps[..., 1])
         for i in range(3):
             alone = self.attribute(
                 net,
-                pictures()[i : i + 1],
+                images()[i : i + 1],
                 feature_mask=regions if shared else regions[i : i + 1],
                 **{**kwargs, "target": i},
             )
@@ -220,14 +218,13 @@ class AttributionContract:
         if not self.takes_seed:
             pytest.skip("the method draws nothing")
         maps = [
-            self.attribute(SmallNet(), pictures(), target=1, seed=seed)
-            for seed in (0, 1)
+            self.attribute(SmallNet(), images(), target=1, seed=seed) for seed in (0, 1)
         ]
         assert not torch.allclose(*maps, rtol=1e-3)
 
     def test_seed_reproduces_and_global_generator_is_untouched(self):
         state = torch.get_rng_state()
-        maps = [self.attribute(SmallNet(), pictures(), target=1) for _ in range(2)]
+        maps = [self.attribute(SmallNet(), images(), target=1) for _ in range(2)]
         torch.testing.assert_close(*maps, atol=1e-6, rtol=1e-5)
         assert torch.equal(state, torch.get_rng_state())
 
@@ -239,7 +236,7 @@ class AttributionContract:
             formats.add(x.is_contiguous(memory_format=torch.channels_last))
             return net(x)
 
-        x = pictures()
+        x = images()
         last = x.to(memory_format=torch.channels_last)
         expected = self.attribute(net, x, target=1)
         maps = self.attribute(watching, last, net, target=1)
@@ -250,9 +247,9 @@ class AttributionContract:
     @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
     def test_dtype(self, dtype):
         net = SmallNet().to(dtype)
-        maps = self.attribute(net, pictures(dtype=dtype), target=1)
+        maps = self.attribute(net, images(dtype=dtype), target=1)
         assert maps.dtype == dtype
-        expected = self.attribute(SmallNet(), pictures(), target=1)
+        expected = self.attribute(SmallNet(), images(), target=1)
         scale = expected.abs().max()
         error = (maps.float() - expected).abs().max() / scale
         assert error < (0.25 if dtype == torch.bfloat16 else 1e-3)
@@ -266,7 +263,7 @@ class AttributionContract:
         before = {k: v.clone() for k, v in net.state_dict().items()}
         modes = [m.training for m in net.modules()]
         grads = [p.requires_grad for p in net.parameters()]
-        x = pictures().requires_grad_()
+        x = images().requires_grad_()
         self.attribute(net, x, target=1)
         assert modes == [m.training for m in net.modules()]
         assert grads == [p.requires_grad for p in net.parameters()]
@@ -286,7 +283,7 @@ class AttributionContract:
             raise KeyError("from the model")
 
         with pytest.raises(KeyError, match="from the model"):
-            self.attribute(failing, pictures(), net, target=1)
+            self.attribute(failing, images(), net, target=1)
         assert torch.is_grad_enabled()
         for module in net.modules():
             assert not module._forward_hooks and not module._backward_hooks
@@ -294,15 +291,15 @@ class AttributionContract:
     def test_noise_tunnel(self):
         tunnel = NoiseTunnel(self.of_small_net())
         maps = tunnel.attribute(
-            pictures(), target=[0, 1, 2], nt_samples=2, stdevs=0.0, **self.kwargs
+            images(), target=[0, 1, 2], nt_samples=2, stdevs=0.0, **self.kwargs
         )
-        plain = self.attribute(SmallNet(), pictures(), target=[0, 1, 2])
+        plain = self.attribute(SmallNet(), images(), target=[0, 1, 2])
         torch.testing.assert_close(maps, plain, atol=1e-5, rtol=1e-4)
 
     def test_sensitivity_max(self):
         scores = sensitivity_max(
             self.of_small_net().attribute,
-            pictures(),
+            images(),
             n_perturb_samples=2,
             target=1,
             **self.kwargs,
@@ -313,15 +310,15 @@ class AttributionContract:
         def perturb(inputs: Tensor) -> tuple[Tensor, Tensor]:
             return 0.1 * inputs, 0.9 * inputs
 
-        maps = self.attribute(SmallNet(), pictures(), target=1, **self.input_shaped)
-        scores = infidelity(SmallNet(), perturb, pictures(), maps, target=1)
+        maps = self.attribute(SmallNet(), images(), target=1, **self.input_shaped)
+        scores = infidelity(SmallNet(), perturb, images(), maps, target=1)
         assert scores.shape == (3,) and torch.isfinite(scores).all()
 
     def test_captum_visualization(self):
-        maps = self.attribute(SmallNet(), pictures(), target=1, **self.input_shaped)
+        maps = self.attribute(SmallNet(), images(), target=1, **self.input_shaped)
         figure, _ = viz.visualize_image_attr(
             to_numpy_image(maps[0]),
-            to_numpy_image(pictures()[0]),
+            to_numpy_image(images()[0]),
             method="blended_heat_map",
             sign="all",
             use_pyplot=False,
@@ -329,7 +326,7 @@ class AttributionContract:
         assert figure.axes
 
     def test_data_parallel_module(self):
-        plain = self.attribute(SmallNet(), pictures(), target=1)
+        plain = self.attribute(SmallNet(), images(), target=1)
         net = SmallNet()
-        wrapped = self.attribute(nn.DataParallel(net), pictures(), net, target=1)
+        wrapped = self.attribute(nn.DataParallel(net), images(), net, target=1)
         torch.testing.assert_close(wrapped, plain, atol=1e-5, rtol=1e-4)

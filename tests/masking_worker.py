@@ -14,7 +14,7 @@ from captum_ext.masking import MaskingNetwork, train_masking_network
 __all__ = [
     "BlackBox",
     "Place",
-    "SmallPictures",
+    "SmallImages",
     "new_network",
     "small_training",
     "work",
@@ -27,7 +27,7 @@ class Place(NamedTuple):
     """Where a process ends, whichever comes first.
 
     Attributes:
-        n_samples (int): Pictures that are still read.
+        n_samples (int): Images that are still read.
         n_files (int): Files that are still replaced; the next one is written and lies
             there under its other name.
     """
@@ -53,12 +53,12 @@ class BlackBox(nn.Module):
         self.register_buffer("patterns", patterns() / 36)
 
     def forward(self, x: Tensor) -> Tensor:
-        grey = self.dropout(self.norm(x)).mean(1, keepdim=True)
-        found = nn.functional.conv2d(grey, self.patterns)
+        gray = self.dropout(self.norm(x)).mean(1, keepdim=True)
+        found = nn.functional.conv2d(gray, self.patterns)
         return 8 * found.amax((2, 3))
 
 
-class SmallPictures(Dataset[tuple[Tensor, int]]):
+class SmallImages(Dataset[tuple[Tensor, int]]):
     """A pattern on noise, mirrored by the global generator."""
 
     def __init__(self, n: int = 26, dtype: torch.dtype = torch.float32) -> None:
@@ -73,10 +73,10 @@ class SmallPictures(Dataset[tuple[Tensor, int]]):
             os.kill(os.getpid(), signal.SIGKILL)
         self.left -= 1
         generator = torch.Generator().manual_seed(index)
-        picture = 0.2 * torch.randn(3, 16, 16, generator=generator)
-        picture[:, 2:8, 2:8] += 1.5 * patterns()[index % 3]
-        picture = picture.to(self.dtype)
-        return (picture.flip(2) if torch.rand(1) < 0.5 else picture), index % 3
+        image = 0.2 * torch.randn(3, 16, 16, generator=generator)
+        image[:, 2:8, 2:8] += 1.5 * patterns()[index % 3]
+        image = image.to(self.dtype)
+        return (image.flip(2) if torch.rand(1) < 0.5 else image), index % 3
 
 
 def new_network() -> MaskingNetwork:
@@ -86,11 +86,11 @@ def new_network() -> MaskingNetwork:
 def small_training(
     folder: Path | None, dtype: torch.dtype = torch.float32, **options: Any
 ) -> MaskingNetwork:
-    """Twelve steps of eight pictures, in rounds of three steps."""
+    """Twelve steps of eight images, in rounds of three steps."""
     asked: dict[str, Any] = {
         "network": new_network().to(dtype),
         "black_box": BlackBox().to(dtype),
-        "dataset": SmallPictures(dtype=dtype),
+        "dataset": SmallImages(dtype=dtype),
         "n_epochs": N_STEPS // 3,
         "batch_size": 8,
         "checkpoint_every": 2,
@@ -99,7 +99,7 @@ def small_training(
     return train_masking_network(output=folder, **asked | options)
 
 
-def arm(place: Place, dataset: SmallPictures) -> None:
+def arm(place: Place, dataset: SmallImages) -> None:
     """From now on this process ends there."""
     replace, left = os.replace, place.n_files
     dataset.left = place.n_samples
@@ -124,14 +124,14 @@ def work(
 ) -> None:
     """The training in one of several processes, up to a place if one is given."""
     torch.set_num_threads(1)
-    dataset = SmallPictures(dtype=dtype)
+    dataset = SmallImages(dtype=dtype)
     if place is not None:
         arm(place, dataset)
     if world_size > 1:
         distributed.init_process_group(
             "gloo", f"file://{meeting}", rank=rank, world_size=world_size
         )
-    judged = SmallPictures(4, dtype)
+    judged = SmallImages(4, dtype)
     small_training(folder, dtype, dataset=dataset, validation=judged)
     if world_size > 1:
         distributed.destroy_process_group()

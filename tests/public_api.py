@@ -8,8 +8,9 @@ writes the file anew. Its difference to the last one is what changes for users.
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, get_origin
+from typing import get_origin
 
 import captum_ext
 from captum_ext._files import write_file

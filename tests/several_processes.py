@@ -1,8 +1,8 @@
 """Processes of one run, as torchrun treats them."""
 
+from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Sequence
 
 
 def exit_codes(started: Sequence[BaseProcess]) -> list[int | None]:

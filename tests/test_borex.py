@@ -3,7 +3,7 @@
 import pytest
 import torch
 from botorch.acquisition import UpperConfidenceBound
-from contract import AttributionContract, SmallNet, pictures
+from contract import AttributionContract, SmallNet, images
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,7 +22,7 @@ class TestContractOfBOREx(AttributionContract):
         return BOREx(forward_func)
 
     def test_tuple_in_tuple_out(self):
-        net, x = SmallNet(), pictures()
+        net, x = SmallNet(), images()
         one = self.attribute(net, (x,), target=1)
         assert isinstance(one, tuple) and len(one) == 1
         y = x[:, :1] - 0.5
@@ -32,7 +32,7 @@ class TestContractOfBOREx(AttributionContract):
 
 
 def slow_borex(f, x, prior, target, sides, n, beta, stride=4):
-    """Algorithm 2 for one picture: the process is fitted from scratch at each step."""
+    """Algorithm 2 for one image: the process is fitted from scratch at each step."""
     grid = WindowGrid(x.shape[2:], sides, (), stride)
     tried: list[int] = []
     scores: list[Tensor] = []
@@ -64,13 +64,13 @@ def prior_of(x: Tensor, seed: int = 3) -> Tensor:
     return torch.rand(len(x), 1, *x.shape[2:], generator=generator)
 
 
-def big_pictures(n: int = 1) -> Tensor:
+def big_images(n: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(8)
     return torch.rand(n, 3, 24, 28, generator=generator)
 
 
 def test_windows_are_those_of_algorithm_2():
-    net, x = SmallNet(), big_pictures()
+    net, x = SmallNet(), big_images()
     tried, scores = slow_borex(net, x, prior_of(x), 1, (7, 11), 24, EXPLORATION)
     grid = WindowGrid((24, 28), (7, 11), (), 4)
     found = BOREx(net).attribute(
@@ -119,7 +119,7 @@ def test_recovers_the_map_of_an_additive_model(flip, has_prior):
 
 def test_unit_is_that_of_the_score():
     """A model with a large scale has the same windows' map, as much larger."""
-    net, x = SmallNet(), big_pictures()
+    net, x = SmallNet(), big_images()
     small, large = (
         BOREx(lambda x, s=s: s * net(x)).attribute(
             x, target=1, n_iterations=30, mask_sizes=(7, 11), acquisition="std"
@@ -144,9 +144,9 @@ def test_large_score_of_a_window_makes_its_pixels_positive():
 
 
 def test_steps_are_full_batches():
-    """2 q pictures of each example a step, all and nothing of it beforehand."""
+    """2 q images of each example a step, all and nothing of it beforehand."""
     sizes = []
-    net, x = SmallNet(), pictures(2)
+    net, x = SmallNet(), images(2)
 
     def watching(x: Tensor) -> Tensor:
         sizes.append(len(x))
@@ -164,7 +164,7 @@ def test_steps_are_full_batches():
 
 
 def test_several_windows_a_step_find_nearly_the_same_map():
-    net, x = SmallNet(), big_pictures()
+    net, x = SmallNet(), big_images()
     one, four = (
         BOREx(net).attribute(
             x,
@@ -181,7 +181,7 @@ def test_several_windows_a_step_find_nearly_the_same_map():
 
 
 def test_constant_prior_says_nothing():
-    net, x = SmallNet(), pictures()
+    net, x = SmallNet(), images()
     maps = [
         BOREx(net).attribute(x, prior, target=1, n_iterations=5)
         for prior in (None, torch.full((3, 1, 4, 4), 7.0), torch.zeros(3, 2, 12, 14))
@@ -191,7 +191,7 @@ def test_constant_prior_says_nothing():
 
 
 def test_prior_s_scale_and_channels_do_not_matter_but_its_place_does():
-    net, x = SmallNet(), pictures()
+    net, x = SmallNet(), images()
     prior = prior_of(x)
     forms = [prior, 1e4 * prior, prior.expand(-1, 3, -1, -1), (prior, prior)]
     forms += [lambda inputs, target: prior, prior.flip(3)]
@@ -202,7 +202,7 @@ def test_prior_s_scale_and_channels_do_not_matter_but_its_place_does():
 
 
 def test_prior_from_an_attribution_and_a_layer():
-    net, x = SmallNet(), pictures()
+    net, x = SmallNet(), images()
     layer = LayerGradCamPlusPlus(net, net.relu)
     asked = BOREx(net).attribute(x, layer.attribute, target=[0, 1, 2], n_iterations=5)
     given = layer.attribute(x, target=[0, 1, 2])
@@ -238,7 +238,7 @@ def test_video(prior):
 
 
 def test_posterior():
-    net, x = SmallNet(), pictures()
+    net, x = SmallNet(), images()
     few, many = (
         BOREx(net).attribute(
             x, target=1, n_iterations=n, acquisition="std", return_posterior=True
@@ -254,7 +254,7 @@ def test_posterior():
 
 def test_one_number_a_batch():
     """Captum's convention: windows in common, and one map."""
-    net, x = SmallNet(), pictures()
+    net, x = SmallNet(), images()
     kwargs = {"n_iterations": 6, "return_posterior": True}
     found = BOREx(lambda x: net(x)[:, 1].mean()).attribute(x, prior_of(x), **kwargs)
     assert found.attributions.shape == (1, 3, 12, 14)
@@ -265,7 +265,7 @@ def test_one_number_a_batch():
 
 
 def test_botorch_acquisition_is_the_named_one():
-    net, x = SmallNet(), pictures(2)
+    net, x = SmallNet(), images(2)
     kwargs = {"target": 1, "n_iterations": 14, "return_posterior": True}
     named = BOREx(net).attribute(x, prior_of(x), acquisition="ucb", **kwargs)
     built = BOREx(net).attribute(
@@ -278,9 +278,7 @@ def test_botorch_acquisition_is_the_named_one():
 
 
 def test_progress_counts_the_windows(capsys):
-    BOREx(SmallNet()).attribute(
-        pictures(), target=1, n_iterations=5, show_progress=True
-    )
+    BOREx(SmallNet()).attribute(images(), target=1, n_iterations=5, show_progress=True)
     shown = capsys.readouterr().err
     assert "BOREx windows" in shown and "5/5" in shown
 
@@ -323,7 +321,7 @@ def test_bad_input_is_refused_before_any_pass(wrong, error, message):
         raise AssertionError("called")
 
     with pytest.raises(error, match=message):
-        BOREx(never).attribute(pictures(), **{"target": 1, **wrong})
+        BOREx(never).attribute(images(), **{"target": 1, **wrong})
 
 
 @pytest.mark.parametrize(
@@ -345,19 +343,19 @@ def test_inputs_of_other_kinds_are_refused(inputs):
 )
 def test_acquisition_of_the_wrong_shape_is_refused(acquisition, message):
     with pytest.raises(ValueError, match=message):
-        BOREx(SmallNet()).attribute(pictures(), target=1, acquisition=acquisition)
+        BOREx(SmallNet()).attribute(images(), target=1, acquisition=acquisition)
 
 
 def test_scores_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="forward_func must return finite scores"):
-        BOREx(lambda x: x.mean((1, 2, 3)) * torch.nan).attribute(pictures())
+        BOREx(lambda x: x.mean((1, 2, 3)) * torch.nan).attribute(images())
 
 
 def test_fit_that_fails_warns_and_gives_a_map(monkeypatch):
     def fails(covariance: Tensor, residuals: Tensor) -> Tensor:
         return torch.full(covariance.shape[:-2], torch.nan)
 
-    net, x = SmallNet(), pictures()
+    net, x = SmallNet(), images()
     monkeypatch.setattr("captum_ext.surrogate.hyperparameters.log_evidence", fails)
     with pytest.warns(UserWarning, match="could not be fitted"):
         maps = BOREx(net).attribute(x, target=1, n_iterations=12)

@@ -87,8 +87,8 @@ def test_generic_layer_configuration(name):
     torch.testing.assert_close(alike, results, atol=1e-3, rtol=1e-3)
 
 
-def test_generic_configuration_of_pictures():
-    """The one layer configuration with maps; its model takes one size of picture."""
+def test_generic_configuration_of_images():
+    """The one layer configuration with maps; its model takes one size of image."""
     (found,) = [
         c for c in LAYER_CONFIGS.values() if c["attribute_args"]["inputs"][0].dim() == 3
     ]

@@ -1,10 +1,10 @@
 """The code of Captum's tutorials, with a class of this package in place of Captum's.
 
 Each test is what a part of TorchVision_Interpret, Resnet_TorchVision_Ablation or
-CIFAR_TorchVision_Interpret does to explain a picture, written after what they tell,
+CIFAR_TorchVision_Interpret does to explain an image, written after what they tell,
 on small networks. Captum's own class is among the classes that it is run with. What
 differs is the class, and arguments that belong to it alone: the windows of Occlusion,
-the colours of MC-RISE, and how much work is done.
+the colors of MC-RISE, and how much work is done.
 """
 
 from typing import NamedTuple
@@ -74,7 +74,7 @@ class Cells(NamedTuple):
 
 @pytest.fixture(scope="module")
 def cells() -> Cells:
-    img = to_pil_image(SCENE.picture)
+    img = to_pil_image(SCENE.image)
     transform = transforms.Compose(
         [transforms.Resize(96), transforms.CenterCrop(96), transforms.ToTensor()]
     )
@@ -256,7 +256,7 @@ def test_feature_ablation_of_resnet_torchvision_ablation(method, own, cells):
 
 
 class Net(nn.Module):
-    """A small network for pictures of 32 x 32 pixels, untrained."""
+    """A small network for images of 32 x 32 pixels, untrained."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -275,7 +275,7 @@ class Net(nn.Module):
 
 @pytest.fixture
 def loaded():
-    """Four pictures in [-1, 1] and their labels, as the loader gives them."""
+    """Four images in [-1, 1] and their labels, as the loader gives them."""
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     return 2 * images - 1, torch.tensor([3, 8, 8, 0])
 

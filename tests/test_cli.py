@@ -17,9 +17,9 @@ from captum_ext.zoo import load, load_signs_masks, sign_scene
 
 @pytest.fixture
 def scene_file(tmp_path: Path) -> Path:
-    picture = sign_scene(0).picture.permute(1, 2, 0).mul(255).byte().numpy()
+    image = sign_scene(0).image.permute(1, 2, 0).mul(255).byte().numpy()
     path = tmp_path / "scene.png"
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
     return path
 
 
@@ -42,8 +42,8 @@ def test_explain_writes_figure_and_map(method, suffix, scene_file, tmp_path, cap
     assert main([*arguments, "--colors", "red,blue"]) == 0
     printed = capsys.readouterr().out
     assert "red circle, bar: probability" in printed and " s, " in printed
-    with Image.open(figure) as picture:
-        assert picture.width > 300
+    with Image.open(figure) as image:
+        assert image.width > 300
     maps = np.load(saved) if suffix == ".npy" else torch.load(saved, weights_only=True)
     assert maps.shape == ((2 if method == "mc-rise" else 3), 96, 96)
     assert not list(tmp_path.glob("*.partial"))
@@ -112,7 +112,7 @@ def test_masking_network_of_the_signs_is_built_in(scene_file, tmp_path):
 
 OWN = """
 import torch
-from colours import MEAN, STD
+from colors import MEAN, STD
 from captum_ext.zoo import Preprocessing, ZooModel
 
 def lit(weights):
@@ -128,7 +128,7 @@ def lit(weights):
 def test_classifier_of_one_s_own(scene_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("below").mkdir()
-    Path("below/colours.py").write_text("MEAN, STD = (0.5,) * 3, (0.25,) * 3")
+    Path("below/colors.py").write_text("MEAN, STD = (0.5,) * 3, (0.25,) * 3")
     Path("below/own.py").write_text(OWN)
     weight = torch.tensor([[-9.0] * 3, [9.0] * 3])
     torch.save({"2.weight": weight, "2.bias": torch.zeros(2)}, "own.pt")
@@ -214,7 +214,7 @@ def test_map_is_the_library_s(scene_file, tmp_path):
 )
 def test_errors_are_one_line(change, words, scene_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    Path("text.png").write_text("no picture")
+    Path("text.png").write_text("no image")
     torch.save({"weight": torch.zeros(3)}, "misfit.pt")
     MaskingNetwork(3, width=8).save("network.pt")
     options = {"image": str(scene_file), "--model": "signs", **change}
@@ -294,9 +294,9 @@ def test_help_of_each_command(command, words, capsys):
 
 # Iterative masks take hundreds of backward passes: signs stand for it.
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "iterative-mask"])
-def test_real_picture_and_network(method, tmp_path):
+def test_real_image_and_network(method, tmp_path):
     if "CAPTUM_EXT_DATA" not in os.environ:
-        pytest.skip("CAPTUM_EXT_DATA is unset: no real pictures and networks")
+        pytest.skip("CAPTUM_EXT_DATA is unset: no real images and networks")
     data = Path(os.environ["CAPTUM_EXT_DATA"])
     image = data / "imagenet" / "images" / "ILSVRC2012_val_00000003.jpg"
     output = tmp_path / "out.png"

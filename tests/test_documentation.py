@@ -5,8 +5,9 @@ import importlib
 import inspect
 import pkgutil
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, get_origin
+from typing import get_origin
 
 import pytest
 import torch
@@ -147,9 +148,9 @@ def test_examples_run(name, workplace):
 @pytest.mark.parametrize("name", OBJECTS)
 def test_public_names_have_a_docstring(name):
     text = documentation(OBJECTS[name])
-    assert text and re.match(
-        r"[^\n]+(\n\n|$)|Args:", text
-    ), "a docstring starts with one line that says what this is"
+    assert text and re.match(r"[^\n]+(\n\n|$)|Args:", text), (
+        "a docstring starts with one line that says what this is"
+    )
 
 
 @pytest.mark.parametrize("name", CALLABLES)

@@ -39,20 +39,20 @@ def regions(grid):
 
 
 def model(x: Tensor) -> Tensor:
-    """A function of pictures (B, 1, H, W) with interactions of all orders."""
+    """A function of images (B, 1, H, W) with interactions of all orders."""
     w = torch.linspace(-1, 1.5, math.prod(SIZE), dtype=x.dtype).view(SIZE)
     u = (x * w).flatten(1).sum(1)
     corner = x[:, 0, 0, 0] * x[:, 0, -1, -1]
     return torch.sigmoid(u) + corner * torch.tanh(x[:, 0, 2, 3])
 
 
-def picture() -> Tensor:
+def image() -> Tensor:
     generator = torch.Generator().manual_seed(3)
     return torch.rand(1, 1, *SIZE, generator=generator, dtype=torch.float64) + 0.2
 
 
 def conditional_means(grid, fills, probabilities, interpolated):
-    x = picture()
+    x = image()
     means = torch.zeros(len(fills) + 1, *SIZE, dtype=torch.float64)
     for weight, planes in all_masks(grid, len(fills), probabilities, interpolated):
         masked = x * planes[0] + sum(c * m for c, m in zip(fills, planes[1:]))
@@ -83,7 +83,7 @@ def run(method, n_fills, grid, interpolated, p, **kwargs):
         kwargs |= {"keep_probability": p}
     explainer = method(model)
     maps, errors = explainer.attribute(
-        picture(), **where, **kwargs, return_std_error=True, perturbations_per_eval=64
+        image(), **where, **kwargs, return_std_error=True, perturbations_per_eval=64
     )
     return maps[0], errors[0]
 
@@ -196,7 +196,7 @@ def test_ignored_pixels_have_zero_saliency():
 
 def test_published_sum_is_the_paper_s():
     """monte_carlo: sum of m f / (N p), with the masks written out."""
-    x = picture()
+    x = image()
     seen = []
 
     def recording(inputs: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ def test_tolerance_stops_when_the_error_is_reached(tolerance):
         return model(x)
 
     _, error = PNRISE(counting).attribute(
-        picture(),
+        image(),
         grid_size=2,
         n_masks=50_000,
         tolerance=tolerance,
@@ -233,7 +233,7 @@ def test_tolerance_stops_when_the_error_is_reached(tolerance):
 
 def test_tolerance_does_not_depend_on_the_batch():
     """An example that is exact early keeps the map it had then."""
-    batch = torch.cat([picture(), 0.05 * picture()])
+    batch = torch.cat([image(), 0.05 * image()])
     kwargs = {"grid_size": 2, "n_masks": 3000, "tolerance": 0.03}
     together = PNRISE(model).attribute(batch, **kwargs)
     alone = torch.cat([PNRISE(model).attribute(x[None], **kwargs) for x in batch])

@@ -14,20 +14,20 @@ from torch import nn
 from captum_ext.attr import PNRISE, RISE, BOREx, last_map_layer
 from captum_ext.evaluation import (
     COMPARED,
-    MEASURES,
+    METRICS,
     Box,
     Dataset,
     Example,
     evaluate,
+    image_path,
     map_path,
-    picture_path,
-    read_measures,
     read_methods,
+    read_metrics,
     read_results,
     read_signs,
 )
 from captum_ext.evaluation.choices import Choice, describe_choices
-from captum_ext.evaluation.picture import seed_of
+from captum_ext.evaluation.image import seed_of
 from captum_ext.evaluation.provenance import weights_digest
 from captum_ext.evaluation.records import (
     Row,
@@ -53,7 +53,7 @@ from captum_ext.metrics.boxes import salient_boxes
 from captum_ext.metrics.maps import spatial_maps
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
 
-QUICK = {"methods": "random", "measures": "insertion:n_steps=4"}
+QUICK = {"methods": "random", "metrics": "insertion:n_steps=4"}
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +65,12 @@ def signs() -> ZooModel:
 def run(dataset, model, folder, **options):
     """An evaluation that takes no time, but for what is asked."""
     arguments = {**QUICK, **options}
-    methods, measures = arguments.pop("methods"), arguments.pop("measures")
-    return evaluate(dataset, model, methods, measures, folder, **arguments)
+    methods, metrics = arguments.pop("methods"), arguments.pop("metrics")
+    return evaluate(dataset, model, methods, metrics, folder, **arguments)
 
 
 def new_network(n_classes: int = 16, seed: int = 0) -> MaskingNetwork:
-    """A masking network that has learnt nothing."""
+    """A masking network that has learned nothing."""
     return MaskingNetwork(n_classes, width=8, seed=seed).eval()
 
 
@@ -79,16 +79,16 @@ def inputs_of(entry: ZooModel, example: Example):
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def values(results, method, measure) -> list[float]:
+def values(results, method, metric) -> list[float]:
     table = results.table
-    chosen = table[(table["method"] == method) & (table["measure"] == measure)]
+    chosen = table[(table["method"] == method) & (table["metric"] == metric)]
     return chosen["value"].tolist()
 
 
 def content(folder: Path) -> dict[str, bytes]:
     """All that must not depend on how a run went."""
     files = [folder / "results.csv", folder / "curves.csv"]
-    files += [p for p in (folder / "pictures").rglob("*.jpg")]
+    files += [p for p in (folder / "images").rglob("*.jpg")]
     files += [p for p in (folder / "maps").rglob("*.png")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
@@ -109,14 +109,14 @@ class Calls:
 
 def test_the_table_is_what_the_library_gives_by_hand(signs, tmp_path):
     dataset = read_signs(2)
-    measures = "insertion:n_steps=6,deletion:n_steps=5:baselines=blur,pointing-game"
-    measures += ",positive-map-density"
+    metrics = "insertion:n_steps=6,deletion:n_steps=5:baselines=blur,pointing-game"
+    metrics += ",positive-map-density"
     results = run(
         dataset,
         signs,
         tmp_path,
         methods="grad-cam,pn-rise:n_masks=16",
-        measures=measures,
+        metrics=metrics,
         seed=5,
         perturbations_per_eval=2,
     )
@@ -143,7 +143,7 @@ def test_the_table_is_what_the_library_gives_by_hand(signs, tmp_path):
         for method, maps in {"grad-cam": cam, "pn-rise": pn}.items():
             maps = LayerGradCam.interpolate(maps, tuple(x.shape[2:]), "bilinear")
             of = {"target": target, "perturbations_per_eval": 2}
-            for measure, value in {
+            for metric, value in {
                 "insertion": insertion(f, x, maps, n_steps=6, **of),
                 "deletion": deletion(f, x, maps, n_steps=5, baselines="blur", **of),
                 "pointing-game": pointing_game(f, x, maps, boxes=boxes),
@@ -152,7 +152,7 @@ def test_the_table_is_what_the_library_gives_by_hand(signs, tmp_path):
                 with torch.no_grad():
                     probability = float(f(x)[0, target])
                 expected.append(
-                    [example.name, target, target, probability, method, measure]
+                    [example.name, target, target, probability, method, metric]
                     + [float(value)]
                 )
     assert results.table.columns.tolist()[-1] == "error"
@@ -161,16 +161,16 @@ def test_the_table_is_what_the_library_gives_by_hand(signs, tmp_path):
 
 
 def test_curves_and_timings(signs, tmp_path):
-    """Measures of other shares leave holes; the area is that of the curve."""
-    measures = "insertion:n_steps=4,deletion:n_steps=2,pointing-game"
-    results = run(read_signs(2), signs, tmp_path, measures=measures)
+    """Metrics of other shares leave holes; the area is that of the curve."""
+    metrics = "insertion:n_steps=4,deletion:n_steps=2,pointing-game"
+    results = run(read_signs(2), signs, tmp_path, metrics=metrics)
     curves = results.curves
     assert curves.columns.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    assert curves.index.names == ["image", "method", "measure"]
+    assert curves.index.names == ["image", "method", "metric"]
     assert curves.index.tolist() == [
-        (f"scene-{i}", "random", measure)
+        (f"scene-{i}", "random", metric)
         for i in range(2)
-        for measure in ("insertion", "deletion")
+        for metric in ("insertion", "deletion")
     ]
     shown = curves.loc[("scene-1", "random", "insertion")]
     area = float(torch.trapezoid(torch.tensor(shown.tolist()), dx=0.25))
@@ -182,8 +182,8 @@ def test_curves_and_timings(signs, tmp_path):
     assert (results.timings["seconds"] > 0).all()
 
 
-def test_a_picture_s_rows_depend_on_nothing_but_the_picture(signs, tmp_path):
-    """Not on the other pictures, nor on the order, also where maps are drawn."""
+def test_an_image_s_rows_depend_on_nothing_but_the_image(signs, tmp_path):
+    """Not on the other images, nor on the order, also where maps are drawn."""
     dataset = read_signs(3)
     turned = dataset._replace(examples=dataset.examples[::-1])
     asked = {"methods": "random,pn-rise:n_masks=16"}
@@ -208,18 +208,18 @@ def test_another_seed_is_another_random_map(signs, tmp_path):
     assert found[0] != found[1]
 
 
-def test_two_settings_of_one_method_and_one_measure(signs, tmp_path):
+def test_two_settings_of_one_method_and_one_metric(signs, tmp_path):
     results = run(
         read_signs(1),
         signs,
         tmp_path,
         methods="coarse=random:grid_size=2,random",
-        measures={
+        metrics={
             "insertion": {"n_steps": 4},
             "blurred": {"use": "insertion", "n_steps": 4, "baselines": "blur"},
         },
     )
-    names = results.table[["method", "measure"]].values.tolist()
+    names = results.table[["method", "metric"]].values.tolist()
     expected = itertools.product(["coarse", "random"], ["insertion", "blurred"])
     assert names == list(map(list, expected))
     assert results.table["value"].nunique() == 4
@@ -232,15 +232,15 @@ def test_mc_rise_gives_one_map_if_it_is_asked_to(signs, tmp_path):
     assert results.table["value"].notna().all()
 
 
-@pytest.mark.parametrize("measure", MEASURES)
-def test_every_measure_has_a_value(measure, signs, tmp_path):
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_has_a_value(metric, signs, tmp_path):
     # Of other scenes the classifier is too sure to be attacked.
     unsure = read_signs(1, seed=5)
     methods = "pn-rise:n_masks=32"
-    results = run(unsure, signs, tmp_path, methods=methods, measures=measure)
+    results = run(unsure, signs, tmp_path, methods=methods, metrics=metric)
     assert results.table["error"].isna().all() and results.table["value"].notna().all()
     curves = [key[2] for key in results.curves.index]
-    assert curves == [measure] * MEASURES[measure].has_curve
+    assert curves == [metric] * METRICS[metric].has_curve
 
 
 @pytest.mark.parametrize("method", COMPARED)
@@ -264,7 +264,7 @@ def test_every_method_has_a_map(method, signs, tmp_path):
 
 
 def test_the_mask_of_a_network_is_a_map_and_a_prior(signs, tmp_path):
-    """On the picture as the model sees it, and for the class that is explained."""
+    """On the image as the model sees it, and for the class that is explained."""
     network, example = new_network(), read_signs(1).examples[0]
     x, target = inputs_of(signs, example), example.labels[0]
     with torch.no_grad():
@@ -303,9 +303,9 @@ def test_a_reference_box_is_the_box_by_any_threshold(name, threshold, thresholdi
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_reference_boxes_are_measured_as_the_library_does(name, signs, tmp_path):
-    measures = "localization-error:thresholding=mean,saliency-metric"
-    measures += ",positive-map-density"
-    results = run(read_signs(3), signs, tmp_path, methods=name, measures=measures)
+    metrics = "localization-error:thresholding=mean,saliency-metric"
+    metrics += ",positive-map-density"
+    results = run(read_signs(3), signs, tmp_path, methods=name, metrics=metrics)
 
     def f(inputs):
         return signs.model(inputs).softmax(1)
@@ -314,12 +314,12 @@ def test_reference_boxes_are_measured_as_the_library_does(name, signs, tmp_path)
         x, target = inputs_of(signs, example), example.labels[0]
         box = [torch.tensor([b.edges for b in example.boxes if target in b.classes])]
         maps = REFERENCES[name][1](x)
-        for measure, expected in {
+        for metric, expected in {
             "localization-error": localization_error(None, x, maps, boxes=box),
             "saliency-metric": saliency_metric(f, x, maps, target=target),
             "positive-map-density": positive_map_density(f, x, maps, target),
         }.items():
-            found = values(results, name, measure)[i]
+            found = values(results, name, metric)[i]
             assert found == pytest.approx(float(expected), abs=1e-6)
 
 
@@ -358,9 +358,7 @@ def test_the_prediction_is_explained_if_it_is_asked_for(sorted_scenes, signs, tm
     assert (table["probability"] > 0.5).all()
 
 
-def test_pictures_that_are_classified_wrong_are_left_out(
-    sorted_scenes, signs, tmp_path
-):
+def test_images_that_are_classified_wrong_are_left_out(sorted_scenes, signs, tmp_path):
     results = run(sorted_scenes, signs, tmp_path, only_correct=True)
     assert results.table["image"].tolist() == ["scene-0", "scene-2"]
     left_out = read_rows(tmp_path)["scene-1", None, None]
@@ -382,7 +380,7 @@ def test_without_labels_the_prediction_is_explained(signs, tmp_path):
 
 
 def test_boxes_of_the_explained_class_are_those_that_the_model_sees(signs, tmp_path):
-    """A wide picture: the sign in its middle is seen, those at its ends are not."""
+    """A wide image: the sign in its middle is seen, those at its ends are not."""
     scene = read_signs(1).examples[0]
     (label,) = scene.labels
     x0, y0, x1, y1 = scene.boxes[0].edges
@@ -402,8 +400,8 @@ def test_boxes_of_the_explained_class_are_those_that_the_model_sees(signs, tmp_p
         Example("cut", wide, (label,), (unseen,)),
         Example("foreign", wide, (label,), (foreign,)),
     )
-    measures = "f-measure,insertion:n_steps=4"
-    table = run(Dataset("here", examples), signs, tmp_path, measures=measures).table
+    metrics = "f-measure,insertion:n_steps=4"
+    table = run(Dataset("here", examples), signs, tmp_path, metrics=metrics).table
     by_image = {key: rows for key, rows in table.groupby("image")}
     plain, moved = (by_image[n]["value"].tolist() for n in ("plain", "wide"))
     # Other names, other random maps; the regions are the same.
@@ -411,7 +409,7 @@ def test_boxes_of_the_explained_class_are_those_that_the_model_sees(signs, tmp_p
     for name, found in (("plain", plain), ("wide", moved)):
         maps = RandomMap(None).attribute(x, seed=seed_of(0, name))
         edges = torch.tensor([scene.boxes[0].edges])
-        by_hand = MEASURES["f-measure"].function(None, x, maps, boxes=[edges])
+        by_hand = METRICS["f-measure"].function(None, x, maps, boxes=[edges])
         assert found[0] == float(by_hand)
     for name in ("cut", "foreign"):
         rows = by_image[name]
@@ -422,9 +420,9 @@ def test_boxes_of_the_explained_class_are_those_that_the_model_sees(signs, tmp_p
 # Errors are rows
 
 
-def test_a_picture_that_cannot_be_read_is_rows_with_its_error(signs, tmp_path, caplog):
+def test_an_image_that_cannot_be_read_is_rows_with_its_error(signs, tmp_path, caplog):
     def broken() -> Image.Image:
-        raise OSError("no\nsuch picture")
+        raise OSError("no\nsuch image")
 
     dataset = read_signs(3)
     first, second, third = dataset.examples
@@ -433,30 +431,28 @@ def test_a_picture_that_cannot_be_read_is_rows_with_its_error(signs, tmp_path, c
     table = run(dataset._replace(examples=examples), signs, tmp_path / "a", **asked)
     whole = run(dataset, signs, tmp_path / "b", **asked)
     failed = table.table[table.table["image"] == "scene-1"]
-    assert failed["error"].tolist() == ["no such picture"] * 2
+    assert failed["error"].tolist() == ["no such image"] * 2
     assert failed[["value", "label", "target", "probability"]].isna().all(axis=None)
     rest = table.table["image"] != "scene-1"
     pd.testing.assert_frame_equal(table.table[rest], whole.table[rest])
-    assert "scene-1, grad-cam, insertion: no such picture" in caplog.text
-    assert not picture_path(tmp_path / "a", "scene-1").exists()
+    assert "scene-1, grad-cam, insertion: no such image" in caplog.text
+    assert not image_path(tmp_path / "a", "scene-1").exists()
 
 
 def test_a_method_that_fails_is_rows_with_its_error(signs, tmp_path):
     """Its other rows, and those of other methods, are not touched."""
     methods = "pn-rise:n_masks=1,random"
-    measures = "insertion:n_steps=4,pointing-game"
-    table = run(
-        read_signs(2), signs, tmp_path, methods=methods, measures=measures
-    ).table
+    metrics = "insertion:n_steps=4,pointing-game"
+    table = run(read_signs(2), signs, tmp_path, methods=methods, metrics=metrics).table
     failed = table["method"] == "pn-rise"
     assert table["value"].isna().tolist() == failed.tolist()
     assert all("n_masks" in error for error in table["error"][failed])
     assert table["probability"].notna().all()
 
 
-def test_a_measure_that_fails_is_a_row_with_its_error(signs, tmp_path):
-    measures = "insertion:n_steps=99999999,pointing-game"
-    table = run(read_signs(1), signs, tmp_path, measures=measures).table
+def test_a_metric_that_fails_is_a_row_with_its_error(signs, tmp_path):
+    metrics = "insertion:n_steps=99999999,pointing-game"
+    table = run(read_signs(1), signs, tmp_path, metrics=metrics).table
     assert table["value"].isna().tolist() == [True, False]
     assert "n_steps" in table["error"][0]
 
@@ -495,13 +491,13 @@ def test_a_run_that_is_complete_is_not_computed_again(signs, tmp_path):
 def test_rows_that_are_there_are_kept_and_a_torn_one_is_computed(torn, signs, tmp_path):
     asked = {
         "methods": "random,grad-cam",
-        "measures": "insertion:n_steps=4,deletion:n_steps=4",
+        "metrics": "insertion:n_steps=4,deletion:n_steps=4",
     }
     run(read_signs(4), signs, tmp_path, **asked)
     before = content(tmp_path)
     part = tmp_path / "parts" / "rank-0.jsonl"
     lines = part.read_text().splitlines(keepends=True)
-    # Picture 0 whole, of picture 1 one method and a half.
+    # Image 0 whole, of image 1 one method and a half.
     part.write_text("".join(lines[:7]) + torn)
     for name in ("results.csv", "curves.csv", "timings.csv"):
         (tmp_path / name).unlink()
@@ -510,7 +506,7 @@ def test_rows_that_are_there_are_kept_and_a_torn_one_is_computed(torn, signs, tm
     added = (tmp_path / "parts" / "rank-0-1.jsonl").read_text().splitlines()
     assert len(added) == 16 - 7
     assert json.loads(added[0])["image"] == "scene-1"
-    assert json.loads(added[0])["measure"] == "deletion"
+    assert json.loads(added[0])["metric"] == "deletion"
 
 
 @pytest.mark.parametrize(
@@ -519,12 +515,12 @@ def test_rows_that_are_there_are_kept_and_a_torn_one_is_computed(torn, signs, tm
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"methods": "random:grid_size=5"}, "methods.random.grid_size is None there"),
         ({"methods": "random,grad-cam"}, "methods.grad-cam.use"),
-        ({"measures": "insertion:n_steps=5"}, "measures.insertion.n_steps is 4 there"),
+        ({"metrics": "insertion:n_steps=5"}, "metrics.insertion.n_steps is 4 there"),
         ({"only_correct": True}, "only_correct is False there and True here"),
         ({"target": "top1"}, "target is label there and top1 here"),
         ({"layer": "features"}, "layer is None there and features here"),
         ({"perturbations_per_eval": 3}, "perturbations_per_eval is 4 there and 3"),
-        ({"dataset": read_signs(2)}, "dataset.pictures is 1 there and 2 here"),
+        ({"dataset": read_signs(2)}, "dataset.images is 1 there and 2 here"),
         ({"dataset": read_signs(1, seed=9)}, "dataset.sha256"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -602,15 +598,15 @@ class Untouchable(nn.Module):
         ({"methods": "masking-model"}, "masking_network must be given"),
         ({"methods": "borex:prior=masking-model"}, "masking_network must be given"),
         ({"masking_network": new_network(3)}, "classes as the model, 16, got 3"),
-        ({"measures": "insertions"}, "perhaps 'insertion'"),
-        ({"measures": "insertion:steps=4"}, "n_steps"),
-        ({"measures": "insertion:return_curve=true"}, "return_curve"),
-        ({"measures": "pointing-game:baselines=0"}, "baselines"),
-        ({"measures": ""}, "measures must"),
-        ({"dataset": Dataset("nowhere", ())}, "at least one picture"),
-        ({"measures": "pointing-game", "dataset": "bare"}, "boxes for pointing-game"),
-        ({"target": "label", "dataset": "bare"}, "label for every picture"),
-        ({"only_correct": True, "dataset": "bare"}, "label for every picture"),
+        ({"metrics": "insertions"}, "perhaps 'insertion'"),
+        ({"metrics": "insertion:steps=4"}, "n_steps"),
+        ({"metrics": "insertion:return_curve=true"}, "return_curve"),
+        ({"metrics": "pointing-game:baselines=0"}, "baselines"),
+        ({"metrics": ""}, "metrics must"),
+        ({"dataset": Dataset("nowhere", ())}, "at least one image"),
+        ({"metrics": "pointing-game", "dataset": "bare"}, "boxes for pointing-game"),
+        ({"target": "label", "dataset": "bare"}, "label for every image"),
+        ({"only_correct": True, "dataset": "bare"}, "label for every image"),
         ({"target": "best"}, "'top1'"),
         ({"layer": "layer4"}, "layer4"),
         ({"seed": -1}, "seed"),
@@ -618,7 +614,7 @@ class Untouchable(nn.Module):
         ({"output": "file.txt"}, "file.txt"),
         ({"output": "file.txt/below"}, "cannot be written"),
         ({"output": "."}, "something else"),
-        ({"preprocess": len, "measures": "f-measure"}, "method boxes"),
+        ({"preprocess": len, "metrics": "f-measure"}, "method boxes"),
     ],
     ids=str,
 )
@@ -740,7 +736,7 @@ def test_the_layer_of_a_prior_is_found(tmp_path):
 )
 def test_values_are_those_of_toml(text, value):
     entries = [f"insertion:baselines={text}"]
-    found = read_measures(entries)["insertion"].options["baselines"]
+    found = read_metrics(entries)["insertion"].options["baselines"]
     assert found == value and type(found) is type(value)
 
 
@@ -766,7 +762,7 @@ def test_tables_are_read_as_they_were_written(tmp_path):
     images = ["NA", "null", "1", "a,b\"c'", "d/e.png"]
     settings = {
         "methods": {"m": {"use": "random"}},
-        "measures": {"x": {"use": "insertion"}, "y": {"use": "deletion"}},
+        "metrics": {"x": {"use": "insertion"}, "y": {"use": "deletion"}},
     }
     begin_run(tmp_path, settings, {"command": "by hand"})
     third = 1 / 3
@@ -774,7 +770,7 @@ def test_tables_are_read_as_they_were_written(tmp_path):
         for image in images:
             row = Row(image, 2, 3, third, "m", "x", third, None, [0.0, third], 0.5)
             writer.append(row)
-            writer.append(row._replace(measure="y", value=None, error="failed, NA"))
+            writer.append(row._replace(metric="y", value=None, error="failed, NA"))
     merge(tmp_path, images)
     table, curves, timings, read, provenance = read_results(tmp_path)
     assert table["image"].tolist() == [i for i in images for _ in range(2)]
@@ -790,7 +786,7 @@ def test_tables_are_read_as_they_were_written(tmp_path):
 
 def test_of_two_rows_one_counts_and_rather_the_one_with_a_value(tmp_path):
     begin_run(tmp_path, {}, {})
-    row = Row("a", method="m", measure="x")
+    row = Row("a", method="m", metric="x")
     with RowWriter(tmp_path, 0) as first, RowWriter(tmp_path, 0) as second:
         first.append(row._replace(error="out of memory"))
         second.append(row._replace(value=1.0))
@@ -803,10 +799,10 @@ def test_of_two_rows_one_counts_and_rather_the_one_with_a_value(tmp_path):
 
 
 def test_nothing_is_merged_before_all_rows_are_there(tmp_path):
-    settings = {"methods": {"m": {}}, "measures": {"x": {}}}
+    settings = {"methods": {"m": {}}, "metrics": {"x": {}}}
     begin_run(tmp_path, settings, {})
     with RowWriter(tmp_path, 0) as writer:
-        writer.append(Row("a", method="m", measure="x", value=1.0))
+        writer.append(Row("a", method="m", metric="x", value=1.0))
     with pytest.raises(ValueError, match="lacks 1 rows such as b, m, x"):
         merge(tmp_path, ["a", "b"])
     assert not (tmp_path / "results.csv").exists()
@@ -844,7 +840,7 @@ def test_the_digest_of_weights_is_that_of_their_numbers(signs):
 
 
 def test_a_model_of_one_s_own(tmp_path):
-    """A picture whose right half decides: a map of it is the best there is."""
+    """An image whose right half decides: a map of it is the best there is."""
 
     class RightHalf(nn.Module):
         def __init__(self) -> None:
@@ -866,9 +862,9 @@ def test_a_model_of_one_s_own(tmp_path):
         return Image.new("RGB", (16, 16), "white")
 
     dataset = Dataset("here", (Example("white", bright, (0,), (box,)),))
-    measures = "pointing-game:tolerance=0,insertion:n_steps=2,localization-error"
+    metrics = "pointing-game:tolerance=0,insertion:n_steps=2,localization-error"
     methods = "integrated-gradients"
-    table = run(dataset, entry, tmp_path, methods=methods, measures=measures).table
+    table = run(dataset, entry, tmp_path, methods=methods, metrics=metrics).table
     # Half the pixels are inserted: the right ones, after which nothing changes.
     certain = 1 / (1 + torch.tensor(-8.0).exp().item())
     expected = [1.0, (0.5 + certain) / 2 / 2 + certain / 2, 0.0]

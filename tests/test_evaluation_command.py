@@ -10,7 +10,7 @@ from captum_ext.cli import main
 from captum_ext.evaluation import read_results, read_signs
 from captum_ext.masking import MaskingNetwork
 
-QUICK = ["--model", "signs", "--measures", "localization-error", "-o", "out"]
+QUICK = ["--model", "signs", "--metrics", "localization-error", "-o", "out"]
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +65,12 @@ def test_arrays_are_evaluated_with_their_boxes():
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"--dataset": "magic"}, "--dataset must be one of signs, pictures:FOLDER"),
+        ({"--dataset": "magic"}, "--dataset must be one of signs, images:FOLDER"),
         ({"--dataset": "arrays:none.npz"}, "none.npz"),
         ({"--dataset": "arrays:text.npz"}, "images (N, H, W, 3)"),
         ({"--dataset": "folders:text.zip"}, "ZIP file"),
         ({"--classes": "map.txt"}, "--classes must go with data sets among folders"),
-        ({"--pictures": "."}, "--pictures must go with data sets among boxes, coco"),
+        ({"--images": "."}, "--images must go with data sets among boxes, coco"),
         ({"--limit": "0"}, "--limit"),
         ({"--settings": "run.toml"}, "masking_network as str"),
         ({"--model": "own.py:load"}, "of an existing file"),

@@ -20,12 +20,12 @@ from captum_ext.evaluation import (
     read_class_folders,
     read_class_map,
     read_coco,
-    read_pictures,
+    read_images,
     read_signs,
     read_voc,
 )
 from captum_ext.evaluation.layouts import LAYOUTS, Source, find_layout
-from captum_ext.evaluation.prepared import HeldPictures, LabelledPictures, prepare
+from captum_ext.evaluation.prepared import HeldImages, LabeledImages, prepare
 from captum_ext.zoo import SIGN_CLASSES, Preprocessing, load, sign_scene
 
 NAMES = ("cat", "dog", "crane", "crane")
@@ -46,9 +46,9 @@ def voc_xml(filename: str, *objects: tuple[str, int, int, int, int]) -> str:
     return f"<annotation><filename>{filename}</filename>{items}</annotation>"
 
 
-def write_voc(folder: Path, pictures="images", annotations="annotations") -> Path:
+def write_voc(folder: Path, images="images", annotations="annotations") -> Path:
     for name in ("b.jpg", "a.jpg", "c.jpg"):
-        paint(folder / pictures / name)
+        paint(folder / images / name)
     (folder / annotations).mkdir()
     for name, text in {
         "a": voc_xml("a.jpg", ("dog", 1, 1, 10, 20), ("cat", 5, 6, 7, 8)),
@@ -85,24 +85,24 @@ def contents(dataset: Dataset) -> list[tuple[str, tuple, tuple]]:
     return [(e.name, e.labels, e.boxes) for e in dataset.examples]
 
 
-def test_a_folder_of_pictures(tmp_path):
+def test_a_folder_of_images(tmp_path):
     paint(tmp_path / "b.png")
     paint(tmp_path / "a.JPG")
-    (tmp_path / "notes.txt").write_text("no picture")
-    dataset = read_pictures(tmp_path)
+    (tmp_path / "notes.txt").write_text("no image")
+    dataset = read_images(tmp_path)
     assert contents(dataset) == [("a.JPG", (), ()), ("b.png", (), ())]
     assert not dataset.has_labels and not dataset.has_boxes
     assert dataset.examples[0].read().size == (40, 30)
 
 
-def test_pictures_of_a_camera_are_turned_upright_and_annotated_ones_are_not(tmp_path):
+def test_images_of_a_camera_are_turned_upright_and_annotated_ones_are_not(tmp_path):
     """Boxes count in the pixels of the file."""
     exif = Image.Exif()
     exif[0x0112] = 6
     paint(tmp_path / "images" / "turned.jpg", exif=exif)
     table = tmp_path / "boxes.csv"
     table.write_text("image,class_index,x0,y0,x1,y1\nturned.jpg,0,1,2,3,4\n")
-    upright = read_pictures(tmp_path / "images").examples[0].read()
+    upright = read_images(tmp_path / "images").examples[0].read()
     annotated = read_boxes(table).examples[0].read()
     assert upright.size == (30, 40) and annotated.size == (40, 30)
 
@@ -123,22 +123,22 @@ def test_class_folders_named_like_nothing_are_the_classes_in_order(tmp_path):
 
 
 def test_class_folders_with_a_class_map(tmp_path):
-    paint(tmp_path / "pictures" / "n7" / "1.png")
+    paint(tmp_path / "images" / "n7" / "1.png")
     (tmp_path / "map.txt").write_text("0 n7\n\n3 n7\n")
     class_map = read_class_map(tmp_path / "map.txt")
     assert class_map == {"n7": (0, 3)}
-    dataset = read_class_folders(tmp_path / "pictures", NAMES, class_map)
+    dataset = read_class_folders(tmp_path / "images", NAMES, class_map)
     assert dataset.examples[0].labels == (0, 3)
 
 
 def write_archive(folder: Path, *names: str) -> Path:
-    """Each picture in a grey of its own; and what a Mac packs beside them."""
+    """Each image in a gray of its own; and what a Mac packs beside them."""
     with zipfile.ZipFile(folder / "packed.zip", "w") as archive:
         for i, name in enumerate(names):
             path = paint(folder / "unpacked" / name, color=(9 * i,) * 3)
             archive.write(path, name)
             archive.writestr(f"__MACOSX/{Path(name).parent}/._{Path(name).name}", b"")
-        archive.writestr("notes.txt", "no picture")
+        archive.writestr("notes.txt", "no image")
     return folder / "packed.zip"
 
 
@@ -158,12 +158,10 @@ def test_packed_class_folders_are_read_where_they_are(below, tmp_path):
 def test_processes_that_read_one_archive_do_not_disturb_each_other(tmp_path):
     names = [f"cat/{i}.png" for i in range(24)]
     examples = read_class_folders(write_archive(tmp_path, *names), NAMES).examples
-    pictures = LabelledPictures(
-        examples, lambda image: torch.tensor(image.getpixel((0, 0)))
-    )
-    expected = [tuple(picture.tolist()) for picture, _ in pictures]
+    images = LabeledImages(examples, lambda image: torch.tensor(image.getpixel((0, 0))))
+    expected = [tuple(image.tolist()) for image, _ in images]
     context = torch.multiprocessing.get_context("fork")
-    loader = DataLoader(pictures, 2, num_workers=2, multiprocessing_context=context)
+    loader = DataLoader(images, 2, num_workers=2, multiprocessing_context=context)
     found = [tuple(row) for batch, _ in loader for row in batch.tolist()]
     assert found == expected and len(set(expected)) == 24
 
@@ -209,7 +207,7 @@ def test_boxes_in_a_table(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "below, pictures, annotations",
+    "below, images, annotations",
     [
         ("", "images", "annotations"),
         ("", "JPEGImages", "Annotations"),
@@ -217,9 +215,9 @@ def test_boxes_in_a_table(tmp_path):
         ("VOCdevkit/VOC2012", "JPEGImages", "Annotations"),
     ],
 )
-def test_pascal_voc(below, pictures, annotations, tmp_path):
+def test_pascal_voc(below, images, annotations, tmp_path):
     """Pixels count from 1 and include the last; unknown classes are passed over."""
-    write_voc(tmp_path / below, pictures, annotations)
+    write_voc(tmp_path / below, images, annotations)
     dataset = read_voc(tmp_path, NAMES)
     assert contents(dataset) == [
         ("a.jpg", (0, 1), (Box((1,), (0, 0, 10, 20)), Box((0,), (4, 5, 7, 8)))),
@@ -257,7 +255,7 @@ def test_signs_are_the_scenes_and_their_boxes():
     assert example.boxes == tuple(Box((o.label,), o.box) for o in scene.objects)
     entry = load("signs")
     seen = entry.denormalize(entry.preprocess(example.read()))
-    assert (seen - scene.picture).abs().max() <= 1 / 255
+    assert (seen - scene.image).abs().max() <= 1 / 255
     dataset.check(len(SIGN_CLASSES))
 
 
@@ -298,7 +296,7 @@ def test_what_cannot_be_evaluated_is_refused(names, labels):
 
 ARRAYS = {
     "floats": {"images": np.zeros((2, 4, 5, 3))},
-    "grey": {"images": np.zeros((2, 4, 5), np.uint8)},
+    "gray": {"images": np.zeros((2, 4, 5), np.uint8)},
     "few labels": {"labels": np.zeros(1, int)},
     "named labels": {"labels": np.array(["cat", "dog"])},
     "few boxes": {"boxes": np.array([[0, 0, 1, 1]])},
@@ -334,9 +332,9 @@ def test_what_is_missing_or_broken_is_one_sentence(tmp_path):
     (tmp_path / "coco").mkdir()
     write_coco(tmp_path / "coco")
     calls = {
-        "no folder": lambda: read_pictures(tmp_path / "nowhere"),
+        "no folder": lambda: read_images(tmp_path / "nowhere"),
         "no table": lambda: read_boxes(tmp_path / "nowhere.csv"),
-        "no pictures": lambda: read_boxes(tmp_path / "text.csv", tmp_path / "no"),
+        "no images": lambda: read_boxes(tmp_path / "text.csv", tmp_path / "no"),
         "unknown folder": lambda: read_class_folders(tmp_path / "folders", NAMES),
         **{
             name: lambda name=name: read_boxes(tmp_path / f"{name}.csv")
@@ -371,14 +369,14 @@ def test_what_is_missing_or_broken_is_one_sentence(tmp_path):
 
 
 def test_a_layout_in_words_is_its_reader(tmp_path):
-    paint(tmp_path / "pictures" / "1.png")
+    paint(tmp_path / "images" / "1.png")
     paint(tmp_path / "folders" / "cat" / "1.png")
     (tmp_path / "images").mkdir()
     (tmp_path / "boxes.csv").write_text("image,class_index,x0,y0,x1,y1\na,1,1,2,3,4\n")
     (tmp_path / "coco").mkdir()
     paths = {
         "signs": "",
-        "pictures": tmp_path / "pictures",
+        "images": tmp_path / "images",
         "folders": tmp_path / "folders",
         "arrays": write_arrays(tmp_path / "a.npz"),
         "boxes": tmp_path / "boxes.csv",
@@ -400,7 +398,7 @@ def test_words_that_mean_no_layout(words):
         find_layout(words, "validation")
 
 
-def test_pictures_are_drawn_at_random_without_repetition():
+def test_images_are_drawn_at_random_without_repetition():
     dataset = read_signs(8)
     drawn = dataset.draw(5, seed=0)
     names = [example.name for example in drawn.examples]
@@ -409,12 +407,12 @@ def test_pictures_are_drawn_at_random_without_repetition():
     assert dataset.draw(8, seed=0) == dataset.draw(None, seed=0) == dataset
 
 
-def test_pictures_are_held_where_they_are_few(monkeypatch):
+def test_images_are_held_where_they_are_few(monkeypatch):
     entry, dataset = load("signs"), read_signs(3)
     held = prepare(dataset, entry)
     monkeypatch.setattr("captum_ext.evaluation.prepared._HELD_BYTES", 3 * 3 * 96**2 - 1)
     read = prepare(dataset, entry)
-    assert isinstance(held, HeldPictures) and isinstance(read, LabelledPictures)
+    assert isinstance(held, HeldImages) and isinstance(read, LabeledImages)
     for (one, label), (other, same), example in zip(held, read, dataset.examples):
         assert label == same == example.labels[0]
         torch.testing.assert_close(one, other, atol=0.01, rtol=0)
@@ -467,7 +465,7 @@ def data() -> Path:
     return Path(os.environ["CAPTUM_EXT_DATA"])
 
 
-def test_real_boxes_lie_within_their_pictures(data):
+def test_real_boxes_lie_within_their_images(data):
     dataset = read_boxes(data / "imagenet" / "boxes.csv")
     dataset.check(1000)
     assert len(dataset.examples) == 300

@@ -10,9 +10,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def one_thread() -> Iterator[None]:
 def files(folder: Path) -> dict[str, bytes]:
     """All that must not depend on kills."""
     paths = [folder / name for name in TABLES]
-    paths += [*(folder / "pictures").glob("*"), *(folder / "maps").rglob("*.png")]
+    paths += [*(folder / "images").glob("*"), *(folder / "maps").rglob("*.png")]
     shown = [path for path in paths if path.name[0] != "."]
     return {str(path.relative_to(folder)): path.read_bytes() for path in shown}
 
@@ -84,7 +84,7 @@ def start(processes, folder: Path, places: list[Place | None], meeting: Path):
 
 @pytest.mark.parametrize("n_ranks", [1, 2])
 def test_killed_at_random_places(n_ranks, processes, undisturbed, tmp_path):
-    """Within rows, between them, and within pictures, maps and settings.
+    """Within rows, between them, and within images, maps and settings.
 
     Another number of processes than was killed completes the run.
     """
@@ -126,7 +126,7 @@ def test_killed_while_tables_are_written(processes, undisturbed, tmp_path):
 
 ASKED = ["--model", "signs", "--dataset", "signs", "--limit", "24"]
 ASKED += ["--methods", "pn-rise:n_masks=32,random"]
-ASKED += ["--measures", "insertion:n_steps=14,pointing-game"]
+ASKED += ["--metrics", "insertion:n_steps=14,pointing-game"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -169,7 +169,7 @@ def test_a_rank_that_dies_fails_the_run_and_the_next_start_completes_it(
     assert n_before >= 2500 // 400
     completed = subprocess.run([*torchrun, "-m", "captum_ext", *evaluate], **options)
     assert completed.returncode == 0, completed.stderr
-    assert completed.stdout.count("means over 24 pictures") == 1
+    assert completed.stdout.count("means over 24 images") == 1
     assert files(folder) == files(reference)
     assert set(whole_lines(folder).values()) == {1}
     names = {path.name.split("-")[1][0] for path in (folder / "parts").iterdir()}

@@ -2,8 +2,8 @@
 
 import ast
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 
@@ -11,7 +11,7 @@ import captum_ext
 
 ROOT = Path(captum_ext.__file__).parent
 
-# What hides, believes, trains, measures, draws and provides knows nothing of what
+# What hides, believes, trains, metrics, draws and provides knows nothing of what
 # explains; what explains knows nothing of what uses explanations.
 _USERS = ("attr", "methods", "evaluation", "commands", "cli")
 FORBIDDEN = {

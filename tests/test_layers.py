@@ -32,7 +32,7 @@ class LayerContract(AttributionContract):
 
 
 class TestContractOfCAMERAS(LayerContract):
-    # Little speaks for the class of the tests in some of their pictures.
+    # Little speaks for the class of the tests in some of their images.
     kwargs = {"max_size": (40, 44), "n_steps": 3, "relu_attributions": False}
 
     def explainer(self, forward_func, net) -> Attribution:
@@ -75,14 +75,14 @@ def up(maps: Tensor, size, mode: str = "bilinear") -> Tensor:
 
 
 def slow_cameras(net, layer, x, target, sizes, mode="bilinear") -> Tensor:
-    """Algorithm 1 for one picture (1, C, H, W), one size after the other."""
+    """Algorithm 1 for one image (1, C, H, W), one size after the other."""
     size = x.shape[2:]
     label = net(x).argmax()
     A_bar = W_bar = n = 0
     for zeta in sizes:
         held = []
         handle = layer.register_forward_hook(
-            lambda m, i, out: held.append(out) or out.clone()
+            lambda m, i, out, held=held: held.append(out) or out.clone()
         )
         output = net(up(x, zeta, mode))
         handle.remove()
@@ -105,7 +105,7 @@ def noise(n: int, size=(20, 26), seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize("size", [(20, 20), (20, 26)], ids=["square", "wide"])
 def test_cameras_is_algorithm_1(size, mode):
-    """Six pictures, whose predictions change at some sizes and not at others."""
+    """Six images, whose predictions change at some sizes and not at others."""
     net, x = Net(relu=False), noise(6, size, seed=2)
     sizes = resolutions(size, (60, 60), 4)
     predictions = torch.stack([net(up(x, s, mode)).argmax(1) for s in sizes], 1)
@@ -185,7 +185,7 @@ def test_both_orders_of_the_fusion(channels, sizes):
     torch.testing.assert_close(fused_map(A, W, (50, 20)), expected, atol=1e-5, rtol=0)
 
 
-def test_sizes_of_a_picture():
+def test_sizes_of_an_image():
     assert resolutions((224, 224), (1000, 1000), 7) == [
         (n, n) for n in (224, 353, 483, 612, 741, 871, 1000)
     ]
@@ -222,7 +222,7 @@ def test_sizes_that_the_model_sees(options, expected):
 
 
 def test_a_size_counts_where_an_examples_prediction_stays():
-    """The larger picture's prediction is another one: its size must not matter."""
+    """The larger image's prediction is another one: its size must not matter."""
     net = Net()
 
     def changing(x: Tensor) -> Tensor:
@@ -295,7 +295,7 @@ def slow_grad_cam_plus_plus(A: Tensor, g: Tensor) -> Tensor:
 @pytest.mark.parametrize("scale", [1.0, 1e-20], ids=["usual", "tiny"])
 @pytest.mark.parametrize("shape", [(5, 3, 4), (5, 2, 3, 4), (5,), (5, 6)])
 def test_grad_cam_plus_plus_is_the_closed_form(shape, scale):
-    """Pictures, video, vectors and sequences; gradients whose squares underflow."""
+    """Images, video, vectors and sequences; gradients whose squares underflow."""
     generator = torch.Generator().manual_seed(0)
     A = torch.rand(2, *shape, generator=generator)
     g = torch.randn(2, *shape, generator=generator)
@@ -524,7 +524,7 @@ class Constant(nn.Module):
 NET = Net()
 BAD = [
     ({"inputs": torch.full((1, 3, 20, 20), math.nan)}, ValueError, "finite"),
-    ({"inputs": noise(1)[0]}, ValueError, "one tensor of pictures"),
+    ({"inputs": noise(1)[0]}, ValueError, "one tensor of images"),
     ({"inputs": (noise(1), noise(1))}, ValueError, "additional_forward_args"),
     ({"inputs": torch.ones(1, 3, 9, 9, dtype=torch.int32)}, TypeError, "int32"),
     ({"target": [0, 1]}, ValueError, "one index for each of the 1 examples"),

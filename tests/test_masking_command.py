@@ -1,4 +1,4 @@
-"""The command captum-ext train: from pictures of every layout to a network."""
+"""The command captum-ext train: from images of every layout to a network."""
 
 import zipfile
 from pathlib import Path
@@ -17,7 +17,7 @@ OWN = """
 import torch
 from captum_ext.zoo import Preprocessing, ZooModel
 
-def grey(weights):
+def gray(weights):
     model = torch.nn.Sequential(
         torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2)
     )
@@ -27,13 +27,13 @@ def grey(weights):
         model, Preprocessing.square(16, mean, std), ("dark", "light"), mean, std
     )
 """
-ASKED = ["train", "--model", "own.py:grey", "--weights", "own.pt", "--width", "8"]
+ASKED = ["train", "--model", "own.py:gray", "--weights", "own.pt", "--width", "8"]
 ASKED += ["--epochs", "2", "--batch-size", "4", "-o"]
 
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch) -> None:
-    """Twelve pictures, dark and light, as arrays, as folders, and packed."""
+    """Twelve images, dark and light, as arrays, as folders, and packed."""
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(OWN)
     weight = torch.tensor([[-9.0] * 3, [9.0] * 3])
@@ -42,11 +42,11 @@ def workplace(tmp_path, monkeypatch) -> None:
     labels = np.repeat([0, 1], 6)
     images = rng.integers(0, 128, (12, 16, 16, 3)) + 127 * labels[:, None, None, None]
     images = images.astype(np.uint8)
-    np.savez("pictures.npz", images=images, labels=labels)
-    with zipfile.ZipFile("pictures.zip", "w") as archive:
+    np.savez("images.npz", images=images, labels=labels)
+    with zipfile.ZipFile("images.zip", "w") as archive:
         for i, image in enumerate(images):
             name = f"{('dark', 'light')[labels[i]]}/{i:02}.png"
-            path = Path("pictures", name)
+            path = Path("images", name)
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path)
             archive.write(path, name)
@@ -58,11 +58,11 @@ def weights(folder: str) -> dict[str, torch.Tensor]:
 
 
 def test_layouts_of_one_data_set_give_one_network(capsys):
-    for words in ("arrays:pictures.npz", "folders:pictures", "folders:pictures.zip"):
+    for words in ("arrays:images.npz", "folders:images", "folders:images.zip"):
         asked = [*ASKED, words[-3:], "--dataset", words, "--validation", words]
         assert main(asked) == 0
     printed = capsys.readouterr().out
-    assert printed.count("mean mask on 12 pictures") == 3
+    assert printed.count("mean mask on 12 images") == 3
     expected = weights("npz")
     for folder in ("res", "zip"):
         found = weights(folder)
@@ -72,7 +72,7 @@ def test_layouts_of_one_data_set_give_one_network(capsys):
 
 
 def test_a_training_goes_on_and_its_network_is_rounded_if_asked(capsys):
-    asked = ["--dataset", "arrays:pictures.npz", "--limit", "8"]
+    asked = ["--dataset", "arrays:images.npz", "--limit", "8"]
     assert main([*ASKED, "out", *asked]) == 0
     full = Path("out/network.pt").stat().st_size
     assert main([*ASKED, "out", *asked, "--half"]) == 0
@@ -90,7 +90,7 @@ def test_a_network_to_begin_with(capsys):
     start = MaskingNetwork(2, width=8, seed=7)
     start.save("start.pt")
     asked = ["train", *ASKED[1:5], *ASKED[7:], "out"]
-    asked += ["--dataset", "arrays:pictures.npz", "--masking-network", "start.pt"]
+    asked += ["--dataset", "arrays:images.npz", "--masking-network", "start.pt"]
     assert main([*asked, "--learning-rate", "1e-12"]) == 0
     for key, value in start.state_dict().items():
         if "running" not in key and "tracked" not in key:
@@ -108,11 +108,11 @@ def test_a_network_to_begin_with(capsys):
 
 def test_signs_are_looked_at_on_the_way(monkeypatch, capsys):
     """Other scenes than those that it learns from."""
-    monkeypatch.setattr("captum_ext.commands.train._VALIDATION_PICTURES", 3)
+    monkeypatch.setattr("captum_ext.commands.train._VALIDATION_IMAGES", 3)
     asked = ["train", "--model", "signs", "--dataset", "signs", "--limit", "4"]
     asked += ["--width", "8", "--epochs", "1", "--batch-size", "4", "-o", "out"]
     assert main(asked) == 0
-    assert "mean mask on 3 pictures" in capsys.readouterr().out
+    assert "mean mask on 3 images" in capsys.readouterr().out
     assert [path.name for path in Path("out/masks").iterdir()] == ["step-000001.png"]
 
 
@@ -121,8 +121,8 @@ def test_signs_are_looked_at_on_the_way(monkeypatch, capsys):
     [
         ({"--dataset": "magic"}, "--dataset must be one of signs"),
         ({"--validation": "magic"}, "--validation must be one of signs"),
-        ({"--dataset": "pictures:pictures/dark"}, "--dataset must have labels"),
-        ({"--validation": "pictures:pictures/dark"}, "--validation must have labels"),
+        ({"--dataset": "images:images/dark"}, "--dataset must have labels"),
+        ({"--validation": "images:images/dark"}, "--validation must have labels"),
         ({"--dataset": "folders:text.zip"}, "dataset must be a ZIP file"),
         ({"--dataset": "arrays:own.pt"}, "dataset must be an .npz file"),
         ({"--dataset": "signs", "--limit": "4"}, "classes from 0 to 1"),
@@ -132,13 +132,13 @@ def test_signs_are_looked_at_on_the_way(monkeypatch, capsys):
         ({"--encoder": "nothing"}, "nothing"),
         ({"--encoder-weights": "own.pt"}, "--encoder-weights must go with"),
         ({"--masking-network": "own.pt", "--encoder": "small"}, "--encoder must be"),
-        ({"--batch-size": "13"}, "at least one batch of 13 pictures, got 12"),
+        ({"--batch-size": "13"}, "at least one batch of 13 images, got 12"),
         ({"--model": "own.py:nothing"}, "a function that is in own.py"),
     ],
     ids=str,
 )
 def test_errors_are_one_line(change, words, capsys):
-    options = {"--dataset": "arrays:pictures.npz", **change}
+    options = {"--dataset": "arrays:images.npz", **change}
     pairs = [word for pair in options.items() for word in pair]
     assert main([*ASKED, "out", *pairs]) == 2
     error = capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from contract import AttributionContract, SmallNet, pictures
+from contract import AttributionContract, SmallNet, images
 from torch import nn
 
 from captum_ext.attr import IterativeMask, MaskingModel
@@ -44,7 +44,7 @@ class TestMaskingModel(AttributionContract):
     def test_nothing_is_left_behind(self):
         network = MaskingNetwork(n_classes=3, width=8).train()
         before = {k: v.clone() for k, v in network.state_dict().items()}
-        x = pictures().requires_grad_()
+        x = images().requires_grad_()
         maps = MaskingModel(network).attribute(x, target=1)
         assert network.training and not maps.requires_grad and x.grad is None
         for key, value in network.state_dict().items():
@@ -59,11 +59,11 @@ class TestMaskingModel(AttributionContract):
 
         network.head.forward = fail
         with pytest.raises(KeyError, match="from the network"):
-            MaskingModel(network).attribute(pictures(), target=1)
+            MaskingModel(network).attribute(images(), target=1)
         assert torch.is_grad_enabled()
 
     def test_map_is_the_mask(self):
-        x, target = pictures(), torch.tensor([2, 0, 1])
+        x, target = images(), torch.tensor([2, 0, 1])
         maps = MaskingModel(self.network).attribute(x, target=target)
         with torch.no_grad():
             masks = self.network(x, target)
@@ -77,12 +77,12 @@ class TestMaskingModel(AttributionContract):
     )
     def test_target_beyond_the_embedding(self, target):
         with pytest.raises(ValueError, match="target must be a class from 0 to 2"):
-            MaskingModel(self.network).attribute(pictures(), target=target)
+            MaskingModel(self.network).attribute(images(), target=target)
 
     def test_inputs_and_networks_that_do_not_fit(self):
-        with pytest.raises(ValueError, match="inputs must be pictures with 3 channels"):
+        with pytest.raises(ValueError, match="inputs must be images with 3 channels"):
             MaskingModel(self.network).attribute(torch.rand(1, 1, 8, 8), target=0)
-        with pytest.raises(ValueError, match="inputs must be one tensor of pictures"):
+        with pytest.raises(ValueError, match="inputs must be one tensor of images"):
             MaskingModel(self.network).attribute(torch.rand(1, 3), target=0)
         with pytest.raises(TypeError, match="network must be a MaskingNetwork"):
             MaskingModel(SmallNet())
@@ -109,13 +109,13 @@ def test_iterative_mask_finds_what_the_score_is_made_of():
 
 
 def test_iterative_mask_lowers_its_objective():
-    """Its last mask is better than its first, under pictures it has not seen."""
+    """Its last mask is better than its first, under images it has not seen."""
     entry, scene = load("signs"), sign_scene(3)
-    x = entry.normalize(scene.picture)[None]
+    x = entry.normalize(scene.image)[None]
     objective = SaliencyObjective()
 
-    def probabilities(pictures):
-        return entry.model(pictures).softmax(1)
+    def probabilities(images):
+        return entry.model(images).softmax(1)
 
     totals = []
     for n_steps in (1, 60):

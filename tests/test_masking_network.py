@@ -8,12 +8,12 @@ from torch import nn
 
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masking.encoders import TorchvisionEncoder
-from captum_ext.masking.normalization import SharedBatchNorm
 from captum_ext.masking.network import (
     FeatureFilter,
     UpsamplingBlock,
     mask_of_channels,
 )
+from captum_ext.masking.normalization import SharedBatchNorm
 
 SCALES = {
     "resnet50": ((4, 8, 16, 32), (256, 512, 1024, 2048), (768, 384, 192)),
@@ -160,7 +160,7 @@ def test_normalization_is_torch_s_in_one_process():
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (9, 8)])
-def test_pictures_of_any_size(size):
+def test_images_of_any_size(size):
     network = MaskingNetwork(4, width=8)
     masks = network(torch.rand(2, 3, *size), torch.tensor([0, 3]))
     assert masks.shape == (2, 1, *size) and torch.isfinite(masks).all()

@@ -14,7 +14,7 @@ from masking_worker import (
     N_STEPS,
     BlackBox,
     Place,
-    SmallPictures,
+    SmallImages,
     new_network,
     small_training,
     work,
@@ -52,7 +52,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    small_training(folder, validation=SmallPictures(4))
+    small_training(folder, validation=SmallImages(4))
     return folder
 
 
@@ -161,7 +161,7 @@ def test_a_finished_training_is_not_done_again(undisturbed, tmp_path):
 def in_double(tmp_path_factory) -> Path:
     """Of one process, in which sums in another order hardly differ."""
     folder = tmp_path_factory.mktemp("double")
-    small_training(folder, torch.float64, validation=SmallPictures(4, torch.float64))
+    small_training(folder, torch.float64, validation=SmallImages(4, torch.float64))
     return folder
 
 
@@ -184,7 +184,7 @@ def test_two_ranks_do_what_one_does(processes, in_double, tmp_path):
 
 @pytest.mark.parametrize("n_ranks", [1, 2, 3])
 def test_another_number_of_ranks_goes_on(n_ranks, processes, in_double, tmp_path):
-    """Three ranks have unequal shares of eight pictures."""
+    """Three ranks have unequal shares of eight images."""
     folder = tmp_path / "run"
     places: list[Place | None] = [Place(20, 10**9)] * n_ranks
     codes = start(processes, folder, places, tmp_path / "first", torch.float64)
@@ -212,7 +212,7 @@ def test_shares_of_a_step_are_the_step():
 
 
 def test_fake_classes_are_others_and_as_often_as_asked():
-    samples = Samples(SmallPictures(), 5, 0.3, seed=0)
+    samples = Samples(SmallImages(), 5, 0.3, seed=0)
     drawn = [(i % 3, samples[At(epoch, i)]) for epoch in range(40) for i in range(26)]
     assert all(s.label == label for label, s in drawn)
     fakes = [s for _, s in drawn if s.target != s.label]
@@ -228,7 +228,7 @@ def test_it_learns_to_look_at_the_class():
     """The mask lies on the pattern, and is small for patterns that are not there."""
     with torch.enable_grad():
         network = small_training(None, n_epochs=200, learning_rate=5e-3)
-    dataset = SmallPictures(12)
+    dataset = SmallImages(12)
     found = mean_masks(network, dataset, 12)
     assert found.absent < found.right / 3
     # As mirrored as the dataset happens to be: look at rows only.
@@ -255,13 +255,13 @@ def test_folder_holds_tables_figures_and_checkpoints(undisturbed):
         "validation.csv",
     }
     network = MaskingNetwork.load(undisturbed / "checkpoint.pt")
-    right = mean_masks(network, SmallPictures(4), 4).right
+    right = mean_masks(network, SmallImages(4), 4).right
     assert right == pytest.approx(judged["right"].iloc[-1], rel=1e-5)
 
 
-def test_grid_shows_picture_masks_and_what_is_kept():
+def test_grid_shows_image_masks_and_what_is_kept():
     network = new_network().eval()
-    grid = mask_grid(network, SmallPictures(3), 3, ([-1] * 3, [4] * 3))
+    grid = mask_grid(network, SmallImages(3), 3, ([-1] * 3, [4] * 3))
     assert grid.shape == (3, 2 * 100 + 4, 8 * 100 + 4)
     assert grid.min() >= 0 and grid.max() <= 1
 
@@ -292,10 +292,8 @@ def test_black_box_is_as_it_was(training):
 
     small_training(None, black_box=black_box)
     check()
-    failing = SmallPictures()
-    failing.__class__ = type(
-        "Failing", (SmallPictures,), {"__getitem__": _late_failure}
-    )
+    failing = SmallImages()
+    failing.__class__ = type("Failing", (SmallImages,), {"__getitem__": _late_failure})
     with pytest.raises(KeyError):
         small_training(None, black_box=black_box, dataset=failing)
     check()
@@ -305,7 +303,7 @@ def _late_failure(self, index):
     self.left -= 1
     if self.left < 10**9 - 20:
         raise KeyError(index)
-    return SmallPictures(26)[index]
+    return SmallImages(26)[index]
 
 
 # What can go wrong
@@ -326,9 +324,9 @@ class Broken(nn.Module):
 def test_nan_stops_training_and_keeps_the_last_checkpoint(undisturbed, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(ValueError, match="got nan for preservation at step 5"):
-        small_training(folder, black_box=Broken(5), validation=SmallPictures(4))
+        small_training(folder, black_box=Broken(5), validation=SmallImages(4))
     assert load_file(folder / "checkpoint.pt")["step"] == 4
-    small_training(folder, validation=SmallPictures(4))
+    small_training(folder, validation=SmallImages(4))
     assert same(folder, undisturbed)
 
 
@@ -338,8 +336,8 @@ def test_truncated_checkpoint(undisturbed, tmp_path):
     shutil.copytree(undisturbed, folder)
     newest = folder / "checkpoint.pt"
     newest.write_bytes(newest.read_bytes()[:-100])
-    with pytest.warns(UserWarning, match="truncated.*goes on from checkpoint.previous"):
-        small_training(folder, validation=SmallPictures(4))
+    with pytest.warns(UserWarning, match="truncated.*resumes from checkpoint.previous"):
+        small_training(folder, validation=SmallImages(4))
     assert same(folder, undisturbed)
     for name in ("checkpoint.pt", "checkpoint.previous.pt"):
         (folder / name).write_bytes(b"no checkpoint")
@@ -392,7 +390,7 @@ def test_torn_and_later_rows_are_cut_off(tmp_path):
 
 
 def test_arguments_that_cannot_be_trained():
-    with pytest.raises(ValueError, match="at least one batch of 30 pictures, got 26"):
+    with pytest.raises(ValueError, match="at least one batch of 30 images, got 26"):
         small_training(None, batch_size=30)
     with pytest.raises(ValueError, match="classes from 0 to 1 as the network, got 2"):
         small_training(None, network=MaskingNetwork(2, width=8))

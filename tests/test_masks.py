@@ -16,9 +16,9 @@ from captum_ext.masks import (
     apply_masks,
     draw_masks,
     enlarged_cells,
+    image_palette,
     memory_format_of,
     named_palette,
-    picture_palette,
 )
 
 SHARED = torch.tensor([[[[0, 0, 4], [900_000_007, 4, 4]]]])
@@ -148,7 +148,7 @@ def test_expanded_grid_is_bilinear_interpolation_and_crop():
         torch.testing.assert_close(masks[n, :, 0, 0], expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("regions", [SHARED, TABLE], ids=["picture", "table"])
+@pytest.mark.parametrize("regions", [SHARED, TABLE], ids=["image", "table"])
 def test_expand_looks_regions_up(regions):
     """Cells are numbered by sorted label, whatever the labels."""
     layout = RegionLayout([regions])
@@ -174,8 +174,8 @@ def test_product_expands_its_parts_apart():
     parts = [GridLayout((3, 4), (2, 2)), RegionLayout([TABLE])]
     layout = ProductLayout(parts)
     values, shifts = numbers(6, 2, layout.n_cells), some_shifts(layout, 6)
-    picture, table = layout.expand(values, shifts)
-    assert torch.equal(picture, parts[0].expand(values[..., :4], shifts)[0])
+    image, table = layout.expand(values, shifts)
+    assert torch.equal(image, parts[0].expand(values[..., :4], shifts)[0])
     assert torch.equal(table, parts[1].expand(values[..., 4:], shifts)[0])
 
 
@@ -482,43 +482,41 @@ def test_named_palette_refuses(names, said):
         named_palette(names)
 
 
-def test_picture_palette_finds_the_colours_darkest_first():
+def test_image_palette_finds_the_colors_darkest_first():
     """Three flat patches are their own palette, whatever the seed."""
     colors = torch.tensor([[0.9, 0.8, 1.0], [0.0, 0.1, 0.0], [1.0, 0.0, 0.2]])
-    picture = colors.T.repeat_interleave(8, 1).view(1, 3, 4, 6)
+    image = colors.T.repeat_interleave(8, 1).view(1, 3, 4, 6)
     for seed in range(5):
-        palette = picture_palette(picture, 3, seed)
+        palette = image_palette(image, 3, seed)
         torch.testing.assert_close(palette[0], colors[[1, 2, 0]])
 
 
-def test_picture_palette_of_each_picture_and_of_video():
+def test_image_palette_of_each_image_and_of_video():
     state = torch.get_rng_state()
-    pictures = torch.rand(3, 3, 8, 8, generator=generator())
-    together = picture_palette(pictures, 4)
+    images = torch.rand(3, 3, 8, 8, generator=generator())
+    together = image_palette(images, 4)
     assert torch.equal(state, torch.get_rng_state())
-    assert together.shape == (3, 4, 3) and together.dtype == pictures.dtype
+    assert together.shape == (3, 4, 3) and together.dtype == images.dtype
     for i in range(3):
-        torch.testing.assert_close(
-            picture_palette(pictures[i : i + 1], 4)[0], together[i]
-        )
-    still = pictures[:, :, None].expand(-1, -1, 5, -1, -1).double()
-    assert picture_palette(still, 2).shape == (3, 2, 3)
-    assert picture_palette(still, 2).dtype == torch.float64
+        torch.testing.assert_close(image_palette(images[i : i + 1], 4)[0], together[i])
+    still = images[:, :, None].expand(-1, -1, 5, -1, -1).double()
+    assert image_palette(still, 2).shape == (3, 2, 3)
+    assert image_palette(still, 2).dtype == torch.float64
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("n_distinct", [1, 2])
-def test_picture_palette_of_fewer_colours_than_asked_for(n_distinct):
-    """A flat picture has no five colours; those it has are what comes back."""
+def test_image_palette_of_fewer_colors_than_asked_for(n_distinct):
+    """A flat image has no five colors; those it has are what comes back."""
     colors = torch.tensor([[0.2, 0.4, 0.1], [0.9, 0.5, 1.0]])[:n_distinct]
-    picture = colors.T.repeat_interleave(32 // n_distinct, 1).view(1, 3, 4, 8)
-    palette = picture_palette(picture, 5)
+    image = colors.T.repeat_interleave(32 // n_distinct, 1).view(1, 3, 4, 8)
+    palette = image_palette(image, 5)
     assert palette.shape == (1, 5, 3)
     distances = torch.cdist(palette[0], colors)
     assert distances.amin(1).max() < 1e-6 and distances.amin(0).max() < 1e-6
 
 
 @pytest.mark.parametrize("n_colors", [0, 17])
-def test_picture_palette_refuses(n_colors):
+def test_image_palette_refuses(n_colors):
     with pytest.raises(ValueError, match=f"n_colors .*16 pixels, got {n_colors}"):
-        picture_palette(torch.zeros(1, 3, 4, 4), n_colors)
+        image_palette(torch.zeros(1, 3, 4, 4), n_colors)

@@ -1,10 +1,10 @@
-"""What all measures have in common: how they are called, what they leave, refuse."""
+"""What all metrics have in common: how they are called, what they leave, refuse."""
 
 import inspect
 
 import pytest
 import torch
-from contract import SmallNet, pictures
+from contract import SmallNet, images
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,7 +36,7 @@ def boxes(i: slice, x: Tensor) -> dict:
 
 
 def attacked(i: slice, x: Tensor) -> dict:
-    """Vanilla PGD: the paper's penalty is made for pictures of far more pixels."""
+    """Vanilla PGD: the paper's penalty is made for images of far more pixels."""
     attack = metrics.EnhancedPGD(SmallNet())
     maps = metrics.max_box(x)
     start = attack.perturb(x.float(), maps, target=TARGET[i], targeted=False)
@@ -50,7 +50,7 @@ def explained(i: slice, x: Tensor) -> dict:
     return {"explanation_func": explain}
 
 
-MEASURES = {
+METRICS = {
     metrics.insertion: lambda i, x: {"n_steps": 24},
     metrics.deletion: lambda i, x: {"n_steps": 24},
     metrics.f_measure: boxes,
@@ -75,32 +75,32 @@ PROBABLE = (
 )
 
 
-def each(measures):
-    return pytest.mark.parametrize("measure", measures, ids=lambda m: m.__name__)
+def each(metrics):
+    return pytest.mark.parametrize("metric", metrics, ids=lambda m: m.__name__)
 
 
-every = each(MEASURES)
+every = each(METRICS)
 asking = each([*PROBABLE, metrics.insertion, metrics.deletion])
 
 
-def measured(measure, maps, x=None, i=slice(None), model=None, **kwargs) -> Tensor:
-    x = pictures()[i] if x is None else x
-    return measure(
+def measured(metric, maps, x=None, i=slice(None), model=None, **kwargs) -> Tensor:
+    x = images()[i] if x is None else x
+    return metric(
         SmallNet() if model is None else model,
         x,
         maps,
-        **{"target": TARGET[i], **MEASURES[measure](i, x), **kwargs},
+        **{"target": TARGET[i], **METRICS[metric](i, x), **kwargs},
     )
 
 
-def test_every_measure_is_here():
+def test_every_metric_is_here():
     others = {"EnhancedPGD", "enhanced_pgd", "is_difficult", "center_box", "max_box"}
-    assert {m.__name__ for m in MEASURES} == set(metrics.__all__) - others
+    assert {m.__name__ for m in METRICS} == set(metrics.__all__) - others
 
 
 @every
-def test_signature(measure):
-    names = list(inspect.signature(measure.__wrapped__).parameters.values())
+def test_signature(metric):
+    names = list(inspect.signature(metric.__wrapped__).parameters.values())
     assert [p.name for p in names[:6]] == [
         "forward_func",
         "inputs",
@@ -113,63 +113,63 @@ def test_signature(measure):
 
 
 @every
-def test_one_number_an_example(measure):
-    values = measured(measure, some_maps())
+def test_one_number_an_example(metric):
+    values = measured(metric, some_maps())
     assert values.shape == (B,) and values.dtype == torch.float64
     assert values.device.type == "cpu" and torch.isfinite(values).all()
-    assert len(values.unique()) > 1 or measure in GEOMETRIC
+    assert len(values.unique()) > 1 or metric in GEOMETRIC
 
 
 @every
-def test_example_does_not_depend_on_its_batch(measure):
-    together = measured(measure, some_maps())
+def test_example_does_not_depend_on_its_batch(metric):
+    together = measured(metric, some_maps())
     for i in range(B):
         alone = slice(i, i + 1)
-        value = measured(measure, some_maps()[alone], i=alone)
+        value = measured(metric, some_maps()[alone], i=alone)
         torch.testing.assert_close(value, together[alone], atol=1e-5, rtol=1e-5)
 
 
 @every
-def test_channels_are_summed(measure):
-    expected = measured(measure, some_maps())
+def test_channels_are_summed(metric):
+    expected = measured(metric, some_maps())
     parts = torch.tensor([0.5, -0.25, 0.75]).view(1, 3, 1, 1)
     for maps in (some_maps().expand(B, 3, H, W), some_maps() * parts):
-        torch.testing.assert_close(measured(measure, maps), expected)
+        torch.testing.assert_close(measured(metric, maps), expected)
 
 
 @every
-def test_layer_maps_are_interpolated(measure):
+def test_layer_maps_are_interpolated(metric):
     coarse = torch.randn(B, 5, 3, 4, generator=torch.Generator().manual_seed(3))
     maps = F.interpolate(coarse.double().sum(1, keepdim=True), (H, W), mode="bilinear")
-    torch.testing.assert_close(measured(measure, coarse), measured(measure, maps))
+    torch.testing.assert_close(measured(metric, coarse), measured(metric, maps))
 
 
 @every
-def test_scale_of_a_map_does_not_matter(measure):
-    values = [measured(measure, some_maps() * scale) for scale in (1, 1e-6, 300)]
+def test_scale_of_a_map_does_not_matter(metric):
+    values = [measured(metric, some_maps() * scale) for scale in (1, 1e-6, 300)]
     torch.testing.assert_close(values[0], values[1])
     torch.testing.assert_close(values[0], values[2])
 
 
 @every
-def test_tuples_of_one(measure):
-    expected = measured(measure, some_maps())
-    x = pictures()
-    kwargs = MEASURES[measure](slice(None), x)
-    values = measure(SmallNet(), (x,), (some_maps(),), TARGET, **kwargs)
+def test_tuples_of_one(metric):
+    expected = measured(metric, some_maps())
+    x = images()
+    kwargs = METRICS[metric](slice(None), x)
+    values = metric(SmallNet(), (x,), (some_maps(),), TARGET, **kwargs)
     torch.testing.assert_close(values, expected)
 
 
-@each([m for m in MEASURES if m is not metrics.parameter_randomization])
-def test_dtype_of_the_model(measure):
-    expected = measured(measure, some_maps())
-    x, maps = pictures(dtype=torch.float64), some_maps().double()
-    values = measured(measure, maps, x, model=SmallNet().double())
+@each([m for m in METRICS if m is not metrics.parameter_randomization])
+def test_dtype_of_the_model(metric):
+    expected = measured(metric, some_maps())
+    x, maps = images(dtype=torch.float64), some_maps().double()
+    values = measured(metric, maps, x, model=SmallNet().double())
     torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-4)
 
 
 @every
-def test_memory_format_is_kept_and_does_not_matter(measure):
+def test_memory_format_is_kept_and_does_not_matter(metric):
     class Watching(SmallNet):
         formats: set = set()
 
@@ -178,21 +178,21 @@ def test_memory_format_is_kept_and_does_not_matter(measure):
             Watching.formats.add(last and not x.is_contiguous())
             return super().forward(x)
 
-    expected = measured(measure, some_maps())
-    last = pictures().to(memory_format=torch.channels_last)
-    values = measured(measure, some_maps(), last, model=Watching())
+    expected = measured(metric, some_maps())
+    last = images().to(memory_format=torch.channels_last)
+    values = measured(metric, some_maps(), last, model=Watching())
     assert Watching.formats <= {True}
     torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-4)
 
 
 @asking
-def test_additional_forward_args_follow_their_example(measure):
+def test_additional_forward_args_follow_their_example(metric):
     scale = torch.tensor([0.5, 1.0, 2.0])
-    together = measured(measure, some_maps(), additional_forward_args=scale)
+    together = measured(metric, some_maps(), additional_forward_args=scale)
     for i in range(B):
         alone = slice(i, i + 1)
         value = measured(
-            measure,
+            metric,
             some_maps()[alone],
             i=alone,
             additional_forward_args=(scale[i].item(),),
@@ -201,16 +201,16 @@ def test_additional_forward_args_follow_their_example(measure):
 
 
 @every
-def test_nothing_is_left_behind(measure):
+def test_nothing_is_left_behind(metric):
     net = SmallNet()
     net.head.weight.requires_grad_(False)
     net.norm.weight.grad = torch.ones(6)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     required = [p.requires_grad for p in net.parameters()]
-    x = pictures().requires_grad_()
+    x = images().requires_grad_()
     kept = x.detach().clone()
     state = torch.get_rng_state()
-    values = measured(measure, some_maps().requires_grad_(), x, model=net)
+    values = measured(metric, some_maps().requires_grad_(), x, model=net)
     assert not values.requires_grad and torch.is_grad_enabled()
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(x, kept) and x.grad is None and x.requires_grad
@@ -223,25 +223,25 @@ def test_nothing_is_left_behind(measure):
 
 
 @every
-def test_works_without_gradients(measure):
-    expected = measured(measure, some_maps())
+def test_works_without_gradients(metric):
+    expected = measured(metric, some_maps())
     with torch.no_grad():
-        torch.testing.assert_close(measured(measure, some_maps()), expected)
+        torch.testing.assert_close(measured(metric, some_maps()), expected)
         assert not torch.is_grad_enabled()
 
 
 @each(GEOMETRIC)
-def test_geometric_measures_call_no_model(measure):
-    kwargs = MEASURES[measure](slice(None), pictures())
-    values = measure(None, pictures(), some_maps(), **kwargs)
-    torch.testing.assert_close(values, measured(measure, some_maps()))
+def test_geometric_metrics_call_no_model(metric):
+    kwargs = METRICS[metric](slice(None), images())
+    values = metric(None, images(), some_maps(), **kwargs)
+    torch.testing.assert_close(values, measured(metric, some_maps()))
 
 
-@each([m for m in MEASURES if m not in GEOMETRIC])
-def test_the_model_is_needed_elsewhere(measure):
-    kwargs = MEASURES[measure](slice(None), pictures())
+@each([m for m in METRICS if m not in GEOMETRIC])
+def test_the_model_is_needed_elsewhere(metric):
+    kwargs = METRICS[metric](slice(None), images())
     with pytest.raises(TypeError, match="forward_func"):
-        measure(None, pictures(), some_maps(), 0, **kwargs)
+        metric(None, images(), some_maps(), 0, **kwargs)
 
 
 NAN = some_maps()
@@ -254,10 +254,10 @@ WRONG = {
     "none": {"attributions": None},
     "two": {"attributions": (some_maps(), some_maps())},
     "empty": {"attributions": some_maps()[..., :0]},
-    "picture of NaN": {"inputs": NAN.expand(B, 3, H, W)},
+    "image of NaN": {"inputs": NAN.expand(B, 3, H, W)},
     "table": {"inputs": torch.rand(3, 5)},
-    "two inputs": {"inputs": (pictures(), pictures())},
-    "integers": {"inputs": pictures().to(torch.uint8)},
+    "two inputs": {"inputs": (images(), images())},
+    "integers": {"inputs": images().to(torch.uint8)},
 }
 
 
@@ -275,31 +275,31 @@ def refused(call, name: str) -> None:
 
 @every
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_bad_arguments_are_refused_before_any_forward_pass(measure, wrong):
+def test_bad_arguments_are_refused_before_any_forward_pass(metric, wrong):
     kwargs = {
-        **MEASURES[measure](slice(None), pictures()),
-        "inputs": pictures(),
+        **METRICS[metric](slice(None), images()),
+        "inputs": images(),
         "attributions": some_maps(),
         "target": 0,
         **wrong,
     }
-    refused(lambda: measure(Never(), **kwargs), *wrong)
+    refused(lambda: metric(Never(), **kwargs), *wrong)
 
 
 @each(PROBABLE)
-def test_scores_that_are_no_probabilities(measure):
+def test_scores_that_are_no_probabilities(metric):
     refused(
-        lambda: measured(measure, some_maps(), model=lambda x: 5 * SmallNet()(x) - 1),
+        lambda: measured(metric, some_maps(), model=lambda x: 5 * SmallNet()(x) - 1),
         "forward_func",
     )
 
 
 @asking
-def test_one_number_for_the_whole_batch(measure):
+def test_one_number_for_the_whole_batch(metric):
     net = SmallNet()
     refused(
         lambda: measured(
-            measure, some_maps(), model=lambda x: net(x)[:, 0].mean(), target=None
+            metric, some_maps(), model=lambda x: net(x)[:, 0].mean(), target=None
         ),
         "forward_func",
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from captum.attr import LayerGradCam
 from captum.robust import PGD, AttackComparator, Perturbation
-from contract import SmallNet, pictures
+from contract import SmallNet, images
 from PIL import Image
 from test_metrics import some_maps
 from test_metrics_curves import slow_order
@@ -42,7 +42,7 @@ def slow_attack(net, x, maps, label, radius, step_size, step_num, beta) -> Tenso
 
 @pytest.mark.parametrize("beta", [0.0, 0.05, 5.0])
 def test_attack_is_the_loop(beta):
-    net, x, maps = SmallNet().double(), pictures(dtype=torch.float64), some_maps()
+    net, x, maps = SmallNet().double(), images(dtype=torch.float64), some_maps()
     attack = EnhancedPGD(net, lower_bound=0, upper_bound=1)
     settings = {"radius": 0.1, "step_size": 0.03, "step_num": 6, "beta": beta}
     attacked = attack.perturb(x, maps, **settings)
@@ -57,7 +57,7 @@ def test_attack_is_the_loop(beta):
 
 @pytest.mark.parametrize("targeted", [True, False])
 def test_first_step_is_captums(targeted):
-    net, x = SmallNet(), pictures()
+    net, x = SmallNet(), images()
     ours = EnhancedPGD(net).perturb(
         x, some_maps(), 0.1, 0.05, 1, TARGET, targeted=targeted
     )
@@ -68,7 +68,7 @@ def test_first_step_is_captums(targeted):
 
 
 def test_stays_within_radius_and_bounds():
-    x = pictures()
+    x = images()
     for radius in (0.01, 0.2):
         attack = EnhancedPGD(SmallNet(), lower_bound=0, upper_bound=1)
         attacked = attack.perturb(x, some_maps(), radius=radius, step_size=radius)
@@ -78,7 +78,7 @@ def test_stays_within_radius_and_bounds():
 
 
 def test_avoids_what_the_map_calls_irrelevant():
-    x, maps = pictures(), unit(some_maps())
+    x, maps = images(), unit(some_maps())
     vanilla, enhanced = (
         EnhancedPGD(SmallNet()).perturb(x, maps, radius=0.1, beta=beta)
         for beta in (0.0, 50.0)
@@ -95,7 +95,7 @@ def test_avoids_what_the_map_calls_irrelevant():
 
 
 def test_moves_towards_the_least_likely_label():
-    net, x = SmallNet(), pictures()
+    net, x = SmallNet(), images()
     with torch.no_grad():
         before = net(x)
         after = net(enhanced_pgd(net, x, metrics.max_box(x), radius=0.2))
@@ -105,7 +105,7 @@ def test_moves_towards_the_least_likely_label():
 
 def test_loss_function_of_logits():
     """The log of a softmax and the cross entropy of its logits are one loss."""
-    net, x, maps = SmallNet(), pictures(), some_maps()
+    net, x, maps = SmallNet(), images(), some_maps()
     logits = EnhancedPGD(
         lambda x: net(x).log(),
         lambda out, y: nn.functional.nll_loss(out, y, reduction="none"),
@@ -115,7 +115,7 @@ def test_loss_function_of_logits():
 
 
 def test_is_a_perturbation_of_captum():
-    net, x, maps = SmallNet(), pictures(), some_maps()
+    net, x, maps = SmallNet(), images(), some_maps()
     attack = EnhancedPGD(net)
     assert isinstance(attack, Perturbation)
     torch.testing.assert_close(attack(x, maps), attack.perturb(x, maps))
@@ -133,7 +133,7 @@ def test_is_a_perturbation_of_captum():
 
 def test_keeps_format_and_leaves_nothing_behind():
     net = SmallNet()
-    x = pictures().to(memory_format=torch.channels_last).requires_grad_()
+    x = images().to(memory_format=torch.channels_last).requires_grad_()
     attacked = enhanced_pgd(net, x, some_maps())
     assert attacked.is_contiguous(memory_format=torch.channels_last)
     assert not attacked.requires_grad and x.grad is None
@@ -144,7 +144,7 @@ def test_keeps_format_and_leaves_nothing_behind():
 
 
 def test_example_does_not_depend_on_its_batch():
-    x, maps, scale = pictures(), some_maps(), torch.tensor([0.5, 1.0, 2.0])
+    x, maps, scale = images(), some_maps(), torch.tensor([0.5, 1.0, 2.0])
     together = enhanced_pgd(SmallNet(), x, maps, additional_forward_args=scale)
     for i in range(3):
         alone = enhanced_pgd(
@@ -175,11 +175,11 @@ def test_bad_arguments_of_the_attack(kwargs, name):
 
     kwargs = {"attributions": some_maps(), **kwargs}
     with pytest.raises((ValueError, TypeError), match=f"^{name} "):
-        enhanced_pgd(never, pictures(), **kwargs)
+        enhanced_pgd(never, images(), **kwargs)
 
 
 def test_labels_that_cannot_be_attacked():
-    x, maps = pictures(), some_maps()
+    x, maps = images(), some_maps()
     with pytest.raises(ValueError, match="target must be given"):
         enhanced_pgd(lambda x: x.mean((1, 2, 3)), x, maps)
     with pytest.raises(ValueError, match="positive probability"):
@@ -205,15 +205,15 @@ def slow_sanity(net, clean, start, saliency, target, n_pixels, n_steps) -> float
     return (ideal * n_pixels - area) / (ideal * n_pixels)
 
 
-def attacked_pictures() -> Tensor:
+def attacked_images() -> Tensor:
     return EnhancedPGD(SmallNet()).perturb(
-        pictures(), metrics.max_box(pictures()), target=TARGET, targeted=False
+        images(), metrics.max_box(images()), target=TARGET, targeted=False
     )
 
 
 @pytest.mark.parametrize("fraction, n_steps", [(0.1, 17), (0.5, 10), (0.9, 4)])
 def test_sanity_is_the_loop(fraction, n_steps):
-    net, x, maps, start = SmallNet(), pictures(), some_maps(), attacked_pictures()
+    net, x, maps, start = SmallNet(), images(), some_maps(), attacked_images()
     values = adversarial_sanity(
         net, x, maps, TARGET, start, fraction=fraction, n_steps=n_steps
     )
@@ -242,7 +242,7 @@ def test_sanity_at_its_extremes():
 
 
 def test_sanity_attacks_by_enhanced_pgd():
-    net, x = SmallNet(), pictures()
+    net, x = SmallNet(), images()
     maps = metrics.center_box(x)
     start = enhanced_pgd(net, x, maps, radius=0.1)
     with torch.no_grad():
@@ -256,9 +256,7 @@ def test_sanity_attacks_by_enhanced_pgd():
 
 def test_attack_that_fails():
     with pytest.raises(ValueError, match=r"^target .* examples \[0, 1, 2\]\.$"):
-        adversarial_sanity(
-            SmallNet(), pictures(), some_maps(), 0, pictures(), n_steps=5
-        )
+        adversarial_sanity(SmallNet(), images(), some_maps(), 0, images(), n_steps=5)
 
 
 @pytest.mark.parametrize(
@@ -277,13 +275,13 @@ def test_bad_arguments_of_sanity(kwargs, name):
 
     kwargs = {"target": 0, "n_steps": 5, **kwargs}
     with pytest.raises((ValueError, TypeError), match=f"^{name} "):
-        adversarial_sanity(never, pictures(), some_maps(), **kwargs)
+        adversarial_sanity(never, images(), some_maps(), **kwargs)
 
 
-def test_attack_on_real_pictures():
+def test_attack_on_real_images():
     """It misleads the network, and touches little of what Grad-CAM leaves out."""
     if "CAPTUM_EXT_DATA" not in os.environ:
-        pytest.skip("CAPTUM_EXT_DATA is unset: no real pictures and networks")
+        pytest.skip("CAPTUM_EXT_DATA is unset: no real images and networks")
     data = Path(os.environ["CAPTUM_EXT_DATA"])
     entry = zoo.load("mobilenet_v2", data / "models" / "mobilenet_v2.pt")
     files = sorted((data / "imagenet" / "images").glob("*.jpg"))[:3]
@@ -298,7 +296,7 @@ def test_attack_on_real_pictures():
     maps = LayerGradCam(entry.model, entry.model.features[-1]).attribute(
         x, target=target, relu_attributions=True
     )
-    # The network sees normalised pixels.
+    # The network sees normalized pixels.
     radius, step = 12 / 255 / 0.225, 2 / 255 / 0.225
     vanilla, enhanced = (
         enhanced_pgd(model, x, maps, radius=radius, step_size=step, beta=beta)

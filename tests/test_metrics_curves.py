@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from contract import SmallNet, pictures
+from contract import SmallNet, images
 from PIL import Image
 from test_metrics import some_maps
 from torch import Tensor
@@ -55,7 +55,7 @@ def start_of(baselines, x: Tensor) -> Tensor:
 BASELINES = {
     "zero": None,
     "number": 0.4,
-    "colour": torch.tensor([0.1, 0.5, 0.9]).view(3, 1, 1),
+    "color": torch.tensor([0.1, 0.5, 0.9]).view(3, 1, 1),
     "each": torch.rand(3, 3, 12, 14, generator=torch.Generator().manual_seed(8)),
     "blur": "blur",
 }
@@ -64,7 +64,7 @@ BASELINES = {
 @pytest.mark.parametrize("n_steps", [1, 7, 24, 168])
 @pytest.mark.parametrize("baselines", BASELINES.values(), ids=BASELINES)
 def test_insertion_and_deletion_are_the_loops(baselines, n_steps):
-    net, x, maps = SmallNet(), pictures(), some_maps()
+    net, x, maps = SmallNet(), images(), some_maps()
     start = start_of(baselines, x)
     kwargs = {"n_steps": n_steps, "return_curve": True, "baselines": baselines}
     inserted, rising = metrics.insertion(net, x, maps, TARGET, **kwargs)
@@ -73,7 +73,7 @@ def test_insertion_and_deletion_are_the_loops(baselines, n_steps):
     with torch.no_grad():
         for i, target in enumerate(TARGET):
 
-            def score(image):
+            def score(image, target=target):
                 return net(image)[0, target]
 
             area, scores = slow_curve(score, start[i], x[i], maps[i], n_steps)
@@ -84,40 +84,40 @@ def test_insertion_and_deletion_are_the_loops(baselines, n_steps):
             assert falling[i].tolist() == pytest.approx(scores, abs=1e-6)
 
 
-@pytest.mark.parametrize("measure", [metrics.insertion, metrics.deletion])
-def test_ties_are_broken_in_row_major_order(measure):
+@pytest.mark.parametrize("metric", [metrics.insertion, metrics.deletion])
+def test_ties_are_broken_in_row_major_order(metric):
     """Few values, and a constant map: as if the first pixel were the highest."""
-    net, x = SmallNet(), pictures()
+    net, x = SmallNet(), images()
     coarse = (2 * some_maps()).round()
     kwargs = {"n_steps": 20, "perturbations_per_eval": 7}
-    values = measure(net, x, coarse, TARGET, **kwargs)
+    values = metric(net, x, coarse, TARGET, **kwargs)
     falling = -torch.arange(168.0).view(1, 1, 12, 14).expand(3, 1, 12, 14)
-    expected = measure(net, x, coarse.double() + 1e-6 * falling, TARGET, **kwargs)
+    expected = metric(net, x, coarse.double() + 1e-6 * falling, TARGET, **kwargs)
     torch.testing.assert_close(values, expected, rtol=0, atol=0)
-    constant = measure(net, x, torch.full((3, 1, 12, 14), 0.3), TARGET, **kwargs)
-    ordered = measure(net, x, falling, TARGET, **kwargs)
+    constant = metric(net, x, torch.full((3, 1, 12, 14), 0.3), TARGET, **kwargs)
+    ordered = metric(net, x, falling, TARGET, **kwargs)
     torch.testing.assert_close(constant, ordered, rtol=0, atol=0)
 
 
 def test_float32_values_are_not_tied_by_their_sum():
-    """Neighbouring numbers, repeated over channels as input-shaped maps do."""
+    """Neighboring numbers, repeated over channels as input-shaped maps do."""
     ulp = torch.finfo(torch.float32).eps
     values = 1.5 + ulp * torch.arange(168.0).view(1, 1, 12, 14)
     maps = values.expand(1, 3, 12, 14)
     falling = torch.arange(168.0).view(1, 1, 12, 14)
     kwargs = {"n_steps": 168, "perturbations_per_eval": 8}
     results = [
-        metrics.insertion(SmallNet(), pictures(1), m, 0, **kwargs)
+        metrics.insertion(SmallNet(), images(1), m, 0, **kwargs)
         for m in (maps, falling)
     ]
     torch.testing.assert_close(*results, rtol=0, atol=0)
 
 
 def test_constant_score_is_its_own_area():
-    x, maps = pictures(), some_maps()
-    for measure in (metrics.insertion, metrics.deletion):
+    x, maps = images(), some_maps()
+    for metric in (metrics.insertion, metrics.deletion):
         for n_steps in (1, 13, 168):
-            ones = measure(lambda x: torch.ones(len(x)), x, maps, n_steps=n_steps)
+            ones = metric(lambda x: torch.ones(len(x)), x, maps, n_steps=n_steps)
             torch.testing.assert_close(ones, torch.ones(3, dtype=torch.float64))
 
 
@@ -160,7 +160,7 @@ def test_single_pixel():
 
 
 def test_insertion_and_deletion_mirror_each_other():
-    net, x, maps = SmallNet(), pictures(), some_maps()
+    net, x, maps = SmallNet(), images(), some_maps()
     inserted = metrics.insertion(net, x, maps, TARGET, baselines=0.3, n_steps=168)
     deleted = metrics.deletion(net, x, -maps, TARGET, baselines=0.3, n_steps=168)
     torch.testing.assert_close(inserted, deleted, atol=1e-6, rtol=0)
@@ -168,11 +168,11 @@ def test_insertion_and_deletion_mirror_each_other():
 
 @pytest.mark.parametrize("chunk", [1, 3, 1000, "auto"])
 def test_chunk_size_does_not_matter(chunk):
-    for measure in (metrics.insertion, metrics.deletion):
+    for metric in (metrics.insertion, metrics.deletion):
         curves = [
-            measure(
+            metric(
                 SmallNet(),
-                pictures(),
+                images(),
                 some_maps(),
                 TARGET,
                 n_steps=40,
@@ -194,7 +194,7 @@ def test_video_is_measured_by_voxels():
         frames = x.transpose(1, 2).flatten(0, 1)
         return net(frames)[:, 1].view(len(x), -1).prod(1) ** 0.25
 
-    for x in (x, x.to(memory_format=torch.channels_last_3d)):
+    for x in (x, x.to(memory_format=torch.channels_last_3d)):  # noqa: B020
         values = metrics.insertion(score, x, maps, n_steps=30)
         with torch.no_grad():
             for i in range(2):
@@ -211,7 +211,7 @@ def test_sequences():
     assert values.shape == (2,) and (values > 0).all()
 
 
-def test_blur_of_a_tiny_picture():
+def test_blur_of_a_tiny_image():
     x = torch.rand(1, 3, 3, 4, generator=torch.Generator().manual_seed(0))
     value = metrics.insertion(
         lambda x: x.mean((1, 2, 3)), x, x[:, :1], baselines="blur", n_steps=12
@@ -248,9 +248,9 @@ def test_bad_arguments(kwargs, name):
         raise AssertionError("a forward pass was spent")
 
     kwargs = {"target": 0, "n_steps": 8, **kwargs}
-    for measure in (metrics.insertion, metrics.deletion):
+    for metric in (metrics.insertion, metrics.deletion):
         with pytest.raises((ValueError, TypeError), match=name):
-            measure(never, pictures(), some_maps(), **kwargs)
+            metric(never, images(), some_maps(), **kwargs)
 
 
 def test_blur_needs_height_and_width():
@@ -262,7 +262,7 @@ def test_blur_needs_height_and_width():
 def test_scores_that_are_not_finite():
     with pytest.raises(ValueError, match="forward_func must return finite scores"):
         metrics.insertion(
-            lambda x: x.sum((1, 2, 3)).log(), pictures(), some_maps(), n_steps=8
+            lambda x: x.sum((1, 2, 3)).log(), images(), some_maps(), n_steps=8
         )
 
 
@@ -276,14 +276,14 @@ def test_images_are_dropped_chunk_by_chunk():
         return x.mean((1, 2, 3))
 
     kwargs = {"n_steps": 100, "perturbations_per_eval": 8}
-    metrics.insertion(watching, pictures(2), some_maps(2), **kwargs)
+    metrics.insertion(watching, images(2), some_maps(2), **kwargs)
     assert len(seen) == 13
 
 
-def test_real_pictures():
-    """A centred box beats its inverse on pictures whose objects are in the middle."""
+def test_real_images():
+    """A centered box beats its inverse on images whose objects are in the middle."""
     if "CAPTUM_EXT_DATA" not in os.environ:
-        pytest.skip("CAPTUM_EXT_DATA is unset: no real pictures and networks")
+        pytest.skip("CAPTUM_EXT_DATA is unset: no real images and networks")
     data = Path(os.environ["CAPTUM_EXT_DATA"])
     entry = zoo.load("mobilenet_v2", data / "models" / "mobilenet_v2.pt")
     files = sorted((data / "imagenet" / "images").glob("*.jpg"))[:4]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from captum.attr import LayerGradCam
-from contract import SmallNet, pictures
+from contract import SmallNet, images
 from test_metrics import some_maps
 from torch import Tensor
 
@@ -27,12 +27,12 @@ def test_densities_by_hand():
     negative = metrics.negative_map_density(half_of_sum, x, maps)
     assert negative.item() == pytest.approx(0.1 * 4 / 2.5)
     # On a baseline of 0.2: P(I * S + .2 * (1 - S)) = (.8 + .2 + .1) / 2 = .55.
-    grey = metrics.positive_map_density(half_of_sum, x, maps, baselines=0.2)
-    assert grey.item() == pytest.approx(0.55 * 4 / 1.5)
+    gray = metrics.positive_map_density(half_of_sum, x, maps, baselines=0.2)
+    assert gray.item() == pytest.approx(0.55 * 4 / 1.5)
 
 
 def test_densities_are_the_loops():
-    net, x, maps, target = SmallNet(), pictures(), some_maps(), [0, 1, 2]
+    net, x, maps, target = SmallNet(), images(), some_maps(), [0, 1, 2]
     positive = metrics.positive_map_density(net, x, maps, target, 0.3)
     negative = metrics.negative_map_density(net, x, maps, target, 0.3)
     for i in range(3):
@@ -77,7 +77,7 @@ def test_densities_at_their_extremes():
 
 
 def test_densities_that_do_not_exist():
-    x = pictures()
+    x = images()
     maps = some_maps()
     maps[1] = -maps[1].abs()
     with pytest.raises(ValueError, match=r"attributions .* examples \[1\]\.$"):
@@ -133,7 +133,7 @@ def test_density_falls_from_cameras_to_grad_cam():
     """
     entry = zoo.load("signs")
     scenes = [zoo.sign_scene(seed) for seed in range(8)]
-    x = torch.stack([entry.normalize(scene.picture) for scene in scenes])
+    x = torch.stack([entry.normalize(scene.image) for scene in scenes])
     target = torch.tensor([scene.label for scene in scenes])
 
     def model(x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Cascading parameter randomisation: what is drawn, what is kept, what it measures."""
+"""Cascading parameter randomization: what is drawn, what is kept, what it measures."""
 
 import pytest
 import torch
-from contract import SmallNet, pictures
+from contract import SmallNet, images
 from scipy.stats import rankdata
 from test_metrics import some_maps
 from torch import Tensor, nn
@@ -32,9 +32,9 @@ def test_rank_correlation():
     assert rank_correlation(maps, torch.ones_like(maps)).tolist() == [0, 0, 0]
 
 
-def test_measure_is_the_loop():
+def test_metric_is_the_loop():
     """Each layer once more, from the output downwards, on a copy."""
-    x, net = pictures(), SmallNet()
+    x, net = images(), SmallNet()
 
     def explain(model: nn.Module) -> Tensor:
         return model.conv(x).detach() * model.head.weight.detach()[1].view(1, 6, 1, 1)
@@ -94,8 +94,8 @@ def test_seed_decides():
 
 
 def test_extremes():
-    """A map of the picture alone does not change; one of the weights does."""
-    x, net = pictures(), SmallNet()
+    """A map of the image alone does not change; one of the weights does."""
+    x, net = images(), SmallNet()
     kept = parameter_randomization(net, x, x, explanation_func=lambda model: x)
     assert kept.tolist() == pytest.approx([1, 1, 1])
     noise = iter(some_maps(seed=seed) for seed in range(1, 9))
@@ -112,7 +112,7 @@ def test_extremes():
 def test_layers_of_choice():
     """Names of whole blocks, in their own order."""
     net = nn.Sequential(SmallNet(), nn.Linear(3, 2))
-    x = pictures()
+    x = images()
     seen = []
 
     def explain(model: nn.Module) -> Tensor:
@@ -150,7 +150,7 @@ def test_layers_of_choice():
 def test_bad_arguments(kwargs, name):
     kwargs = {
         "forward_func": SmallNet(),
-        "inputs": pictures(),
+        "inputs": images(),
         "attributions": some_maps(),
         "explanation_func": lambda model: some_maps(),
         **kwargs,

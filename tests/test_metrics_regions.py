@@ -1,10 +1,10 @@
-"""Measures of boxes and masks: against plain loops and hand-made cases."""
+"""Metrics of boxes and masks: against plain loops and hand-made cases."""
 
 import math
 
 import pytest
 import torch
-from contract import SmallNet, pictures
+from contract import SmallNet, images
 from test_metrics import BOXES, some_maps
 from test_metrics_curves import slow_order
 from torch import Tensor
@@ -15,7 +15,7 @@ from captum_ext.metrics.boxes import box_regions, salient_boxes, tightest_box
 H, W = 12, 14
 
 
-def picture(n: int = 1, height: int = H, width: int = W) -> Tensor:
+def image(n: int = 1, height: int = H, width: int = W) -> Tensor:
     return torch.zeros(n, 3, height, width)
 
 
@@ -86,7 +86,7 @@ def slow_f(saliency: Tensor, region: list[list[bool]]) -> tuple[float, float]:
 
 
 def test_f_measure_is_the_loop():
-    maps, x = some_maps(), picture(3)
+    maps, x = some_maps(), image(3)
     sums = metrics.f_measure(None, x, maps, boxes=BOXES)
     means = metrics.f_measure(
         None, x, maps, boxes=BOXES, variant="recall_times_precision"
@@ -98,7 +98,7 @@ def test_f_measure_is_the_loop():
 
 
 def test_f_measure_of_masks_and_video():
-    maps, x, masks = some_maps(), picture(3), masks_of(BOXES)
+    maps, x, masks = some_maps(), image(3), masks_of(BOXES)
     expected = metrics.f_measure(None, x, maps, boxes=BOXES)
     torch.testing.assert_close(metrics.f_measure(None, x, maps, masks=masks), expected)
     video = torch.rand(3, 1, 5, H, W, generator=torch.Generator().manual_seed(0))
@@ -113,7 +113,7 @@ def test_f_measure_at_its_extremes():
     """The object itself is best; what is outside is worst."""
     masks = masks_of(BOXES)
     perfect = masks[:, None].double()
-    x, n = picture(3), masks.flatten(1).sum(1)
+    x, n = image(3), masks.flatten(1).sum(1)
     best = metrics.f_measure(None, x, perfect, masks=masks)
     worst = metrics.f_measure(None, x, -perfect, masks=masks)
     N = H * W
@@ -149,7 +149,7 @@ def test_pointing_game_by_hand(row, column, tolerance, hit):
     """A box of rows 3 to 6 and columns 4 to 8."""
     value = metrics.pointing_game(
         None,
-        picture(),
+        image(),
         one_pixel(row, column),
         boxes=[torch.tensor([[4, 3, 9, 7]])],
         tolerance=tolerance,
@@ -161,7 +161,7 @@ def test_any_box_may_be_hit():
     boxes = [torch.tensor([[0, 0, 2, 2], [10, 8, 12, 11]])]
     for row, column, hit in [(1, 1, 1), (9, 11, 1), (5, 5, 0)]:
         maps = one_pixel(row, column)
-        value = metrics.pointing_game(None, picture(), maps, boxes=boxes, tolerance=0)
+        value = metrics.pointing_game(None, image(), maps, boxes=boxes, tolerance=0)
         assert value.tolist() == [hit]
 
 
@@ -171,7 +171,7 @@ def test_pointing_game_against_the_loop():
         maps = some_maps(seed=seed)
         for tolerance in (0, 1, 2.5, 15):
             values = metrics.pointing_game(
-                None, picture(3), maps, masks=masks, tolerance=tolerance
+                None, image(3), maps, masks=masks, tolerance=tolerance
             )
             for i in range(3):
                 row, column = divmod(slow_order(maps[i])[0], W)
@@ -188,7 +188,7 @@ def test_first_of_several_maxima_points():
     maps = one_pixel(2, 3) + one_pixel(8, 1) + one_pixel(2, 9)
     for column, hit in [(3, 1), (9, 0)]:
         boxes = [torch.tensor([[column, 2, column + 1, 3]])]
-        value = metrics.pointing_game(None, picture(), maps, boxes=boxes, tolerance=0)
+        value = metrics.pointing_game(None, image(), maps, boxes=boxes, tolerance=0)
         assert value.tolist() == [hit]
 
 
@@ -204,7 +204,7 @@ def test_difficult_examples():
     assert result.tolist() == [False, True, False, True, False]
 
 
-# Localisation error
+# Localization error
 
 
 def slow_iou(a: list[float], b: list[float]) -> float:
@@ -222,7 +222,7 @@ def test_localization_error_is_the_loop(threshold, thresholding):
         maps = some_maps(seed=seed)
         values = metrics.localization_error(
             None,
-            picture(3),
+            image(3),
             maps,
             boxes=BOXES,
             threshold=threshold,
@@ -241,20 +241,20 @@ def test_localization_error_is_the_loop(threshold, thresholding):
 
 
 def test_localization_error_at_its_extremes():
-    x, masks = picture(3), masks_of([each[:1] for each in BOXES])
+    x, masks = image(3), masks_of([each[:1] for each in BOXES])
     perfect = masks[:, None].double()
     assert metrics.localization_error(None, x, perfect, boxes=BOXES).sum() == 0
-    # The box of all around is the whole picture, over half of which is the third box.
+    # The box of all around is the whole image, over half of which is the third box.
     inverse = metrics.localization_error(None, x, 1 - perfect, boxes=BOXES)
     assert inverse.tolist() == [1, 1, 0]
     half = [torch.tensor([[0, 0, 7, 12]])]
-    # The whole picture overlaps its half by exactly 0.5, which is not enough.
+    # The whole image overlaps its half by exactly 0.5, which is not enough.
     error = metrics.localization_error(None, x[:1], metrics.max_box(x[:1]), boxes=half)
     assert error.tolist() == [1]
 
 
 def test_baseline_boxes_are_maps():
-    x = picture(2, 224, 224)
+    x = image(2, 224, 224)
     center = salient_boxes(metrics.center_box(x)[:, 0], 0.5, "value")
     assert center.tolist() == [[33, 33, 191, 191]] * 2
     whole = salient_boxes(metrics.max_box(x)[:, 0], 0.5, "value")
@@ -295,7 +295,7 @@ def slow_crop(image: Tensor, box: list[int]) -> Tensor:
 
 
 def test_saliency_metric_is_the_loop():
-    net, x, maps, target = SmallNet(), pictures(), some_maps(), [0, 1, 2]
+    net, x, maps, target = SmallNet(), images(), some_maps(), [0, 1, 2]
     values = metrics.saliency_metric(net, x, maps, target, threshold=0.6)
     boxes = salient_boxes(maps[:, 0].double(), 0.6, "value").tolist()
     assert len({tuple(box) for box in boxes}) == 3
@@ -339,12 +339,12 @@ WRONG_BOXES = {
 
 @pytest.mark.parametrize("boxes, name", WRONG_BOXES.values(), ids=WRONG_BOXES)
 @pytest.mark.parametrize(
-    "measure",
+    "metric",
     [metrics.f_measure, metrics.pointing_game, metrics.localization_error],
 )
-def test_wrong_boxes(measure, boxes, name):
+def test_wrong_boxes(metric, boxes, name):
     with pytest.raises((ValueError, TypeError), match=f"^{name} ") as error:
-        measure(None, picture(3), some_maps(), boxes=boxes)
+        metric(None, image(3), some_maps(), boxes=boxes)
     text = str(error.value)
     assert text.endswith(".") and text.count(". ") == 0 and ", got " in text
 
@@ -359,14 +359,14 @@ def test_wrong_boxes(measure, boxes, name):
         ({"masks": masks_of(BOXES) & (torch.arange(3) < 2).view(3, 1, 1)}, "masks"),
     ],
 )
-@pytest.mark.parametrize("measure", [metrics.f_measure, metrics.pointing_game])
-def test_wrong_regions(measure, kwargs, name):
+@pytest.mark.parametrize("metric", [metrics.f_measure, metrics.pointing_game])
+def test_wrong_regions(metric, kwargs, name):
     with pytest.raises((ValueError, TypeError), match=f"^{name} "):
-        measure(None, picture(3), some_maps(), **kwargs)
+        metric(None, image(3), some_maps(), **kwargs)
 
 
 @pytest.mark.parametrize(
-    "measure, kwargs, name",
+    "metric, kwargs, name",
     [
         (metrics.f_measure, {"variant": "mean"}, "variant"),
         (metrics.pointing_game, {"tolerance": -1}, "tolerance"),
@@ -375,20 +375,20 @@ def test_wrong_regions(measure, kwargs, name):
         (metrics.localization_error, {"thresholding": "energy"}, "thresholding"),
     ],
 )
-def test_wrong_settings(measure, kwargs, name):
+def test_wrong_settings(metric, kwargs, name):
     with pytest.raises(ValueError, match=f"^{name} "):
-        measure(None, picture(3), some_maps(), boxes=BOXES, **kwargs)
+        metric(None, image(3), some_maps(), boxes=BOXES, **kwargs)
 
 
 @pytest.mark.parametrize(
-    "measure",
+    "metric",
     [metrics.pointing_game, metrics.localization_error, metrics.saliency_metric],
 )
-def test_measures_of_pictures_refuse_video(measure):
+def test_metrics_of_images_refuse_video(metric):
     video = torch.rand(3, 1, 5, H, W)
-    kwargs = {} if measure is metrics.saliency_metric else {"boxes": BOXES}
+    kwargs = {} if metric is metrics.saliency_metric else {"boxes": BOXES}
     with pytest.raises(ValueError, match=r"inputs must be \(B, C, H, W\), got"):
-        measure(SmallNet(), video, video, 0, **kwargs)
+        metric(SmallNet(), video, video, 0, **kwargs)
 
 
 def test_difficult_needs_both_sequences():

@@ -20,9 +20,9 @@ from pytorch_grad_cam.utils.model_targets import (  # noqa: E402
 
 
 def real_network():
-    """A trained network and a real picture (1, 3, 224, 224)."""
+    """A trained network and a real image (1, 3, 224, 224)."""
     if "CAPTUM_EXT_DATA" not in os.environ:
-        pytest.skip("CAPTUM_EXT_DATA names no folder with networks and pictures")
+        pytest.skip("CAPTUM_EXT_DATA names no folder with networks and images")
     data = Path(os.environ["CAPTUM_EXT_DATA"])
     entry = zoo.load("mobilenet_v2", data / "models" / "mobilenet_v2.pt")
     image = Image.open(min((data / "imagenet" / "images").iterdir()))
@@ -52,7 +52,7 @@ def test_grad_cam_plus_plus_of_grad_cam(factor, eps, agrees):
     ours = LayerGradCamPlusPlus(network, layer).attribute(
         x, target, relu_attributions=True, eps=eps
     )
-    # Theirs is enlarged after it was normalised.
+    # Theirs is enlarged after it was normalized.
     ours = LayerAttribution.interpolate(unit_range(ours), (224, 224), "bilinear")[0]
     difference = (unit_range(ours) - unit_range(theirs)).abs().max()
     assert (difference < 1e-4) == agrees

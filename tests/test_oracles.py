@@ -1,7 +1,7 @@
-"""RISE, PN-RISE and MC-RISE against xaitk-saliency, measures against others.
+"""RISE, PN-RISE and MC-RISE against xaitk-saliency, metrics against others.
 
 xaitk-saliency's conventions: an indicator of 1 marks what is *un*perturbed, also for
-each colour's masks, so that colour k paints where its mask is 0; ``p1`` is the keep
+each color's masks, so that color k paints where its mask is 0; ``p1`` is the keep
 probability; a map is returned divided by its largest absolute value.
 ``RISEScoring(p1=p)`` is PN-RISE up to that factor. ``MCRISEScoring`` weights m_k and
 m_0 with p and 1 - p exchanged, and so it is MC-RISE at p = 1/2 only.
@@ -9,7 +9,7 @@ m_0 with p and 1 - p exchanged, and so it is MC-RISE at p = 1/2 only.
 Its masks are enlarged by skimage's ``resize(mode="reflect")``, which mirrors cells at
 the border where torch's ``interpolate`` clamps them. Along an axis of s cells the
 enlarged grid differs in its outermost half cell, by up to 1/2 (3/4 where two axes
-meet), and nowhere else; a test below measures it. In the end-to-end comparison the
+meet), and nowhere else; a test below metrics it. In the end-to-end comparison the
 model therefore looks at the inside only, and the maps are compared there.
 
 Insertion and deletion are compared with saliency-maps-metrics. It multiplies by masks,
@@ -44,7 +44,7 @@ from xaitk_saliency.impls.perturb_image.rise import RISEGrid  # noqa: E402
 
 SIZE, CELLS = 24, 4
 N_MASKS = 6000
-PICTURE = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+IMAGE = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
 COLORS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.2, 1.0], [1.0, 1.0, 1.0]])
 
 
@@ -59,7 +59,7 @@ INSIDE = inside()
 
 
 def model(x: Tensor) -> Tensor:
-    """Pictures (B, 3, 24, 24) to (B,) in [0, 1], with regions that interact."""
+    """Images (B, 3, 24, 24) to (B,) in [0, 1], with regions that interact."""
     x = x[:, :, INSIDE, INSIDE]
     corner = x[:, 0, :6, :6].mean((1, 2)) - x[:, 2, :6, :6].mean((1, 2)) / 2
     rest = x[:, 1, 9:, 4:].mean((1, 2))
@@ -139,7 +139,7 @@ def test_masks_differ_in_the_outermost_half_cell_alone():
 
 
 def agree(theirs: Tensor, ours: Tensor, error: Tensor, theirs_error: Tensor) -> None:
-    """Equal up to the factor that their normalisation took, within 4.5 errors.
+    """Equal up to the factor that their normalization took, within 4.5 errors.
 
     The factor is fitted, one number a map; what remains has to be noise, and the
     noise has to be small beside the map.
@@ -159,15 +159,13 @@ def test_rise_from_end_to_end(method, debiased, p):
     """Their masks and scoring; our masks, chunks and estimators."""
     grid = RISEGrid(n=N_MASKS, s=CELLS, p1=p, seed=0, threads=0)
     masks = grid.perturb(np.zeros((SIZE, SIZE)))
-    scores = model(PICTURE * torch.from_numpy(masks)[:, None])
+    scores = model(IMAGE * torch.from_numpy(masks)[:, None])
     theirs = RISEScoring(p1=p if debiased else 0.0).generate(
         np.zeros(1), scores[:, None].double().numpy(), masks.astype(np.float64)
     )
-    ours, error = method(model).attribute(
-        PICTURE, **settings(keep_probability=p), seed=1
-    )
+    ours, error = method(model).attribute(IMAGE, **settings(keep_probability=p), seed=1)
     _, theirs_error = method(model).attribute(
-        PICTURE, **settings(keep_probability=p), estimator="monte_carlo"
+        IMAGE, **settings(keep_probability=p), estimator="monte_carlo"
     )
     agree(torch.from_numpy(theirs), ours[:, 0], error[:, 0], theirs_error[:, 0])
 
@@ -178,13 +176,13 @@ def test_mc_rise_from_end_to_end():
     masks = grid.perturb(np.zeros((SIZE, SIZE)))
     hidden = 1 - torch.from_numpy(masks).float().transpose(0, 1)
     fills = [color.view(3, 1, 1) for color in COLORS]
-    scores = model(apply_masks(PICTURE, fills, hidden[:, :, None, None]))
+    scores = model(apply_masks(IMAGE, fills, hidden[:, :, None, None]))
     theirs = MCRISEScoring(k=k, p1=0.5).generate(
         np.zeros(1), scores[:, None].double().numpy(), masks
     )
-    ours, error = MCRISE(model).attribute(PICTURE, COLORS, **settings(), seed=1)
+    ours, error = MCRISE(model).attribute(IMAGE, COLORS, **settings(), seed=1)
     _, theirs_error = MCRISE(model).attribute(
-        PICTURE, COLORS, **settings(), estimator="monte_carlo"
+        IMAGE, COLORS, **settings(), estimator="monte_carlo"
     )
     agree(torch.from_numpy(theirs)[:, 0], ours[0], error[0], theirs_error[0])
 
@@ -204,20 +202,20 @@ def settings(**kwargs):
 def test_insertion_and_deletion(replaced_by, n_steps):
     """Curves and areas of a model whose regions interact."""
     generator = torch.Generator().manual_seed(3)
-    pictures = torch.rand(2, 3, SIZE, SIZE, generator=generator)
+    images = torch.rand(2, 3, SIZE, SIZE, generator=generator)
     maps = torch.randn(2, 1, SIZE, SIZE, generator=generator)
     for theirs, ours in [
         (Insertion(replaced_by, max_step_nb=n_steps), metrics.insertion),
         (Deletion(replaced_by, max_step_nb=n_steps), metrics.deletion),
     ]:
         scores, _ = theirs.compute_scores(
-            lambda x: model(x)[:, None], pictures, maps, [0, 0]
+            lambda x: model(x)[:, None], images, maps, [0, 0]
         )
         area, curves = ours(
             model,
-            pictures,
+            images,
             maps,
-            baselines=theirs.get_masking_data(pictures),
+            baselines=theirs.get_masking_data(images),
             n_steps=n_steps,
             return_curve=True,
         )

@@ -6,9 +6,9 @@ import pkgutil
 from difflib import unified_diff
 
 import pytest
+from public_api import COMMAND, FILE, arguments, described, public_api, rooms
 
 import captum_ext
-from public_api import COMMAND, FILE, arguments, described, public_api, rooms
 
 
 def modules() -> list[str]:

@@ -11,7 +11,7 @@ from synthetic_run import BETTER, HOSTILE, METHODS, SCRIPT, noise, write_run
 
 from captum_ext._files import save_image
 from captum_ext.cli import main
-from captum_ext.evaluation import map_path, picture_path, read_results
+from captum_ext.evaluation import image_path, map_path, read_results
 from captum_ext.evaluation.curve_plot import curve_plot, marker
 from captum_ext.evaluation.gallery import Case, by_importance, exhibits, find_case
 from captum_ext.evaluation.report import render_report, write_report
@@ -123,7 +123,7 @@ def test_ids_are_unique_and_references_lead_somewhere(page):
     ids = [e["id"] for e in page.all() if e["id"]]
     assert len(set(ids)) == len(ids)
     for element in page.all():
-        for name in (element["aria-labelledby"] or "").split():
+        for name in (element["aria-labeledby"] or "").split():
             assert name in ids
         if (element["href"] or "").startswith("#"):
             assert element["href"][1:] in ids
@@ -148,16 +148,16 @@ def test_nothing_is_loaded(page, path):
 def test_page_says_what_it_is(page):
     [html], [title], [heading] = (page.find(tag) for tag in ("html", "title", "h1"))
     assert html["lang"] == "en" and title.text == heading.text
-    assert "4 attribution methods by 3 measures" in title.text
+    assert "4 attribution methods by 3 metrics" in title.text
     levels = [int(h.tag[1]) for h in page.find("h1", "h2", "h3")]
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
     assert {"header", "nav", "main"} <= {e.tag for e in page.all()}
     facts = {d.text: next(d.parent.find("dd")).text for d in page.find("dt")}
     assert facts["Data set"] == SCRIPT and facts["Model"] == "signs"
-    assert facts["Pictures"] == "12" and facts["Errors"] == "3 of 144 values"
+    assert facts["Images"] == "12" and facts["Errors"] == "3 of 144 values"
 
 
-def test_every_picture_has_a_text(page):
+def test_every_image_has_a_text(page):
     images = page.find("img")
     assert len(images) == 12 * (1 + len(METHODS))
     assert all(
@@ -165,9 +165,9 @@ def test_every_picture_has_a_text(page):
     )
     texts = [image["alt"] for image in images]
     assert len(set(texts)) == len(texts)
-    assert f"Map of PN-RISE over the picture {HOSTILE}" in texts
+    assert f"Map of PN-RISE over the image {HOSTILE}" in texts
     for drawing in page.find("svg"):
-        assert drawing["aria-hidden"] or drawing["aria-labelledby"]
+        assert drawing["aria-hidden"] or drawing["aria-labeledby"]
 
 
 def test_tables_have_captions_and_headings(page):
@@ -180,12 +180,12 @@ def test_tables_have_captions_and_headings(page):
         widths = {len([*row.find("th", "td")]) for row in table.find("tr")}
         assert len(widths) == 1
         box = table.parent
-        assert box["tabindex"] == "0" and box["aria-labelledby"] == caption["id"]
+        assert box["tabindex"] == "0" and box["aria-labeledby"] == caption["id"]
 
 
 @pytest.mark.parametrize("center, caption", [("mean", "Means"), ("median", "Medians")])
 def test_means_and_medians_are_those_of_the_table(folder, page, center, caption):
-    summary = summarize(read_results(folder).table).set_index(["method", "measure"])
+    summary = summarize(read_results(folder).table).set_index(["method", "metric"])
     header, *rows = page.table(caption)
     assert [h.text for h in header] == [
         "Method",
@@ -196,18 +196,18 @@ def test_means_and_medians_are_those_of_the_table(folder, page, center, caption)
     titles = ["RISE", "RISE, quick", "PN-RISE", "Random map"]
     assert [row[0].text for row in rows] == titles
     for method, row in zip(METHODS, rows):
-        expected = [summary.loc[(method, measure), center] for measure in BETTER]
+        expected = [summary.loc[(method, metric), center] for metric in BETTER]
         assert numbers(row) == expected
-        for cell, measure, value in zip(row[1:], BETTER, expected):
+        for cell, metric, value in zip(row[1:], BETTER, expected):
             low, high = summary.loc[
-                (method, measure), [f"{center}_low", f"{center}_high"]
+                (method, metric), [f"{center}_low", f"{center}_high"]
             ]
             assert f"{value:.3f}" in cell.text
             assert f"[{low:.3f}, {high:.3f}]" in cell.text
             assert ("n = 11" in cell.text) == (method == "rise")
 
 
-def test_the_best_value_is_marked_by_more_than_colour(page):
+def test_the_best_value_is_marked_by_more_than_color(page):
     _, *rows = page.table("Means")
     for column, better in enumerate(BETTER.values(), 1):
         values = [float(row[column]["data-value"]) for row in rows]
@@ -219,8 +219,8 @@ def test_the_best_value_is_marked_by_more_than_colour(page):
 
 def test_matrices_hold_the_corrected_p_values(folder, page):
     table = read_results(folder).table
-    for title, (measure, better) in zip(("Insertion", "Deletion"), BETTER.items()):
-        tests = compare_methods(table, measure, better)
+    for title, (metric, better) in zip(("Insertion", "Deletion"), BETTER.items()):
+        tests = compare_methods(table, metric, better)
         p = tests.pivot(index="method", columns="other", values="p_holm")
         header, *rows = page.table(f"{title} ")
         for method, row in zip(METHODS, rows):
@@ -260,7 +260,7 @@ def test_curves_are_drawn_with_axes_and_a_legend(page):
         assert "PN-RISE" in plot.text
 
 
-def test_lines_differ_by_dash_and_marker_not_only_by_colour(page):
+def test_lines_differ_by_dash_and_marker_not_only_by_color(page):
     style = page.find("style")[0].text
     dashes = re.findall(r"\.series-\d \{[^}]*?(stroke-dasharray: [^;]*)?; \}", style)
     assert len(set(dashes)) == len(dashes) == 8
@@ -281,7 +281,7 @@ def test_errors_are_listed_once_a_text(page):
         "RISE",
         SCRIPT,
         "1",
-        "picture 11.jpg",
+        "image 11.jpg",
         "insertion, deletion, pointing-game",
     ]
 
@@ -297,7 +297,7 @@ def test_of_very_many_errors_the_first_are_listed(folder):
     assert all(cell.text == "–" for row in page.table("Means")[1:] for cell in row[1:])
 
 
-def test_measures_and_methods_are_explained_with_their_sources(page):
+def test_metrics_and_methods_are_explained_with_their_sources(page):
     text = page.find("main")[0].text
     assert "How fast the score rises as the highest pixels are shown; higher is" in text
     assert "J. Zhang et al., Top-down Neural Attention" in text
@@ -310,7 +310,7 @@ def test_same_results_give_the_same_bytes(folder, path, tmp_path):
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_best_and_worst_pictures_are_by_the_mean_of_all_methods():
+def test_best_and_worst_images_are_by_the_mean_of_all_methods():
     table = pd.DataFrame(
         [
             ("a", "m", 0.1),
@@ -323,7 +323,7 @@ def test_best_and_worst_pictures_are_by_the_mean_of_all_methods():
             ("d", "n", float("nan")),
         ],
         columns=["image", "method", "value"],
-    ).assign(measure="f")
+    ).assign(metric="f")
     assert find_case(table, "f", "higher") == Case("f", "b", 0.9, "a", 0.2)
     assert find_case(table, "f", "lower") == Case("f", "a", 0.2, "b", 0.9)
     assert find_case(table[table["image"] == "d"], "f", "lower") is None
@@ -332,7 +332,7 @@ def test_best_and_worst_pictures_are_by_the_mean_of_all_methods():
 def test_cases_link_to_their_maps(folder, page):
     table = read_results(folder).table
     case = find_case(table, "deletion", "lower")
-    row = page.table("Pictures and the mean")[2]
+    row = page.table("Images and the mean")[2]
     assert [row[1].text, row[3].text] == [case.best, case.worst]
     [link] = row[3].find("a")
     [place] = [e for e in page.find("article") if e["id"] == link["href"][1:]]
@@ -340,7 +340,7 @@ def test_cases_link_to_their_maps(folder, page):
     assert "worst case" in place.text
 
 
-def test_pictures_with_the_most_to_say_come_first():
+def test_images_with_the_most_to_say_come_first():
     cases = [Case("f", "d", 1.0, "b", 0.0), Case("g", "b", 1.0, "c", 0.0)]
     assert by_importance(cases, ["a", "b", "c", "d"]) == ["d", "b", "c", "a"]
 
@@ -348,13 +348,13 @@ def test_pictures_with_the_most_to_say_come_first():
 def test_the_gallery_is_limited(tmp_path):
     rng = np.random.default_rng(0)
     for name in "abcd":
-        save_image(noise(rng, 300), picture_path(tmp_path, name))
+        save_image(noise(rng, 300), image_path(tmp_path, name))
         for method in ("m", "n"):
             save_image(noise(rng, 300), map_path(tmp_path, name, method))
     every = exhibits(tmp_path, ["b", "missing", "a", "c", "d"], ["m", "n", "none"])
-    assert [each.image for each in every] == ["b", "a", "c", "d"]
+    assert [each.name for each in every] == ["b", "a", "c", "d"]
     assert [*every[0].maps] == ["m", "n"]
-    sizes = [len(e.picture) + sum(map(len, e.maps.values())) for e in every]
+    sizes = [len(e.image) + sum(map(len, e.maps.values())) for e in every]
     for n in range(5):
         assert exhibits(tmp_path, [*"bacd"], ["m", "n"], sum(sizes[:n])) == every[:n]
 
@@ -373,11 +373,11 @@ def test_many_noisy_maps_stay_below_ten_megabytes(tmp_path):
 @pytest.mark.parametrize(
     "methods, n, images",
     [({"rise": {"use": "rise"}}, 3, True), (METHODS, 2, False), (METHODS, 1, True)],
-    ids=["one method", "no pictures", "one picture"],
+    ids=["one method", "no images", "one image"],
 )
 def test_small_runs_have_sound_pages(methods, n, images, tmp_path):
-    measures = {"pointing-game": {"use": "pointing-game"}}
-    folder = write_run(tmp_path / "run", n, methods, measures, images)
+    metrics = {"pointing-game": {"use": "pointing-game"}}
+    folder = write_run(tmp_path / "run", n, methods, metrics, images)
     page = Page(write_report(folder).read_text())
     ids = {e["id"] for e in page.all()}
     assert "curves" not in ids and ("gallery" in ids) == images
@@ -386,9 +386,9 @@ def test_small_runs_have_sound_pages(methods, n, images, tmp_path):
         assert link["href"][1:] in ids
 
 
-def test_an_unknown_measure_is_refused(folder):
+def test_an_unknown_metric_is_refused(folder):
     results = read_results(folder)
-    settings = {**results.settings, "measures": {"x": {"use": "magic"}}}
+    settings = {**results.settings, "metrics": {"x": {"use": "magic"}}}
     with pytest.raises(ValueError, match="got 'magic'"):
         render_report(results._replace(settings=settings), [])
 

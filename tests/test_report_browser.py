@@ -96,14 +96,14 @@ def open_details(browser):
 
 
 def heading(browser, table, column):
-    box = browser.find_element(By.CSS_SELECTOR, f"[aria-labelledby={table}]")
+    box = browser.find_element(By.CSS_SELECTOR, f"[aria-labeledby={table}]")
     return box.find_elements(By.CSS_SELECTOR, "thead th")[column]
 
 
 def shown(browser, table, column):
     """Texts of a column, from above."""
     return browser.execute_script(
-        "const box = document.querySelector(`[aria-labelledby=${arguments[0]}]`);"
+        "const box = document.querySelector(`[aria-labeledby=${arguments[0]}]`);"
         "return [...box.querySelectorAll('tbody tr')]"
         ".map((row) => row.cells[arguments[1]].dataset.value ??"
         " row.cells[arguments[1]].textContent.trim())",
@@ -134,13 +134,13 @@ def test_the_policy_keeps_strangers_out(view):
     browser.execute_async_script(
         "const image = new Image();"
         "image.onerror = arguments[0];"
-        "image.src = 'file:///picture.png';"
+        "image.src = 'file:///image.png';"
         "document.body.append(image);"
     )
     assert "Content Security Policy" in browser.get_log("browser")[0]["message"]
 
 
-def test_all_pictures_are_shown(view):
+def test_all_images_are_shown(view):
     broken = view().execute_script(
         "return [...document.images].filter((image) => !image.naturalWidth).length"
     )
@@ -196,7 +196,7 @@ def test_columns_sort_by_keyboard(view):
 def test_cells_without_a_number_stay_at_the_end(view):
     browser = view()
     browser.execute_script(
-        "const cell = document.querySelector('[aria-labelledby=means] tbody td');"
+        "const cell = document.querySelector('[aria-labeledby=means] tbody td');"
         "delete cell.dataset.value; cell.textContent = '–';"
     )
     button = heading(browser, "means", 1).find_element(By.TAG_NAME, "button")

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from contract import AttributionContract, SmallNet, pictures
+from contract import AttributionContract, SmallNet, images
 from torch import Tensor
 
 from captum_ext.attr import MCRISE, PNRISE, RISE
-from captum_ext.masks import named_palette, picture_palette
+from captum_ext.masks import image_palette, named_palette
 
 COLORS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]])
 
@@ -43,7 +43,7 @@ class TestMCRISE(AttributionContract):
         self.kwargs = {"n_masks": 64, "colors": (COLORS, torch.tensor([[0.0], [1.0]]))}
         y = torch.rand(3, 4)
         net = SmallNet()
-        maps = self.attribute(lambda x, y: net(x) * y.sum(), (pictures(), y), target=1)
+        maps = self.attribute(lambda x, y: net(x) * y.sum(), (images(), y), target=1)
         assert [m.shape for m in maps] == [(3, 2, 12, 14), (3, 2, 4)]
 
 
@@ -54,7 +54,7 @@ def total(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("shape", [(2, 5), (2, 3, 20), (2, 3, 8, 9), (2, 3, 5, 8, 9)])
 @pytest.mark.parametrize("method", [RISE, PNRISE])
 def test_layouts(method, shape):
-    """Tables, sequences, pictures and video; constant over channels."""
+    """Tables, sequences, images and video; constant over channels."""
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     maps = method(total).attribute(x, n_masks=32)
     assert maps.shape == x.shape
@@ -66,7 +66,7 @@ def test_layouts(method, shape):
     "shape, expected",
     [((2, 5), (2, 2, 5)), ((2, 1, 9), (2, 2, 9)), ((2, 1, 5, 8, 9), (2, 2, 5, 8, 9))],
 )
-def test_layouts_of_colour_maps(shape, expected):
+def test_layouts_of_color_maps(shape, expected):
     colors = torch.tensor([[0.0], [1.0]])
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     grid = {"grid_size": 2} if len(shape) > 2 else {}
@@ -98,7 +98,7 @@ def test_regions_of_each_example():
 
 
 def test_progress_counts_the_masks(capsys):
-    PNRISE(total).attribute(pictures(), n_masks=64, show_progress=True)
+    PNRISE(total).attribute(images(), n_masks=64, show_progress=True)
     shown = capsys.readouterr().err
     assert "PN-RISE masks" in shown and "64/64" in shown
 
@@ -111,7 +111,7 @@ def test_one_number_a_batch():
         sizes.append(len(x))
         return SmallNet()(x)[:, 1].mean()
 
-    x = pictures()
+    x = images()
     maps = PNRISE(mean_score).attribute(x, n_masks=64, grid_size=4)
     assert maps.shape == (1, 3, 12, 14)
     each = PNRISE(SmallNet()).attribute(x, target=1, n_masks=64, grid_size=4)
@@ -129,7 +129,7 @@ def test_one_number_a_batch_wastes_one_call():
         sizes.append(len(x))
         return total(x).mean()
 
-    PNRISE(mean_score).attribute(pictures(1), n_masks=64, grid_size=4)
+    PNRISE(mean_score).attribute(images(1), n_masks=64, grid_size=4)
     assert sizes.count(2) == 1 and sizes.count(1) == 64
 
 
@@ -151,7 +151,7 @@ def test_memory_that_runs_out_halves_the_chunk(budget):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return total(x)
 
-    x = pictures(1)
+    x = images(1)
     maps = PNRISE(tight).attribute(x, n_masks=300, grid_size=4)
     expected = PNRISE(total).attribute(
         x, n_masks=300, grid_size=4, perturbations_per_eval=5
@@ -164,11 +164,11 @@ def test_other_runtime_errors_are_not_swallowed():
         raise RuntimeError("from the model")
 
     with pytest.raises(RuntimeError, match="from the model"):
-        PNRISE(broken).attribute(pictures())
+        PNRISE(broken).attribute(images())
 
 
 def test_palettes():
-    """Named colours go through mean and std; a picture's own are its pixels."""
+    """Named colors go through mean and std; an image's own are its pixels."""
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.2, 0.1)
     palette = named_palette(8, mean, std)
     back = palette.colors * torch.tensor(std) + torch.tensor(mean)
@@ -176,15 +176,15 @@ def test_palettes():
     assert len(set(palette.names)) == 8
     halves = torch.zeros(1, 3, 4, 4)
     halves[..., 2:] = torch.tensor([0.1, 0.9, 0.5]).view(3, 1, 1)
-    own = picture_palette(halves, 2)
+    own = image_palette(halves, 2)
     torch.testing.assert_close(own[0], torch.tensor([[0, 0, 0], [0.1, 0.9, 0.5]]))
     maps = MCRISE(SmallNet()).attribute(
-        pictures(), picture_palette(pictures(), 3), target=1, n_masks=32
+        images(), image_palette(images(), 3), target=1, n_masks=32
     )
     assert maps.shape == (3, 3, 12, 14)
 
 
-def test_colour_that_is_wanted_comes_out_on_top():
+def test_color_that_is_wanted_comes_out_on_top():
     """A model that likes red in the upper half and blue in the lower one."""
 
     def likes(x: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ def test_colour_that_is_wanted_comes_out_on_top():
     assert (maps[0, :5] > 0).all() and (maps[1, :5] < 0).all()
 
 
-NAN = pictures()
+NAN = images()
 NAN[0, 0, 0, 0] = float("nan")
 REFUSED = {
     "keep_probability 0": (PNRISE, {"keep_probability": 0.0}, "keep_probability"),
@@ -217,7 +217,7 @@ REFUSED = {
     "probability as text": (PNRISE, {"keep_probability": "0.5"}, "keep_probability"),
     "target of a truth": (PNRISE, {"target": True}, "target"),
     "seed": (PNRISE, {"seed": 2**64}, "seed"),
-    "integer picture": (PNRISE, {"inputs": torch.ones(1, 3, 8, 8).byte()}, "inputs"),
+    "integer image": (PNRISE, {"inputs": torch.ones(1, 3, 8, 8).byte()}, "inputs"),
     "fraction for integers": (
         PNRISE,
         {"inputs": torch.ones(2, 3).long(), "baselines": 0.7},
@@ -229,13 +229,13 @@ REFUSED = {
     "baseline": (PNRISE, {"baselines": torch.zeros(1, 3, 5, 5)}, "baselines"),
     "NaN baseline": (PNRISE, {"baselines": float("nan")}, "baselines"),
     "two baselines": (PNRISE, {"baselines": (0, 0)}, "baselines"),
-    "wide colours": (MCRISE, {"colors": torch.zeros(2, 4)}, "colors"),
-    "no colours": (MCRISE, {"colors": torch.zeros(0, 3)}, "colors"),
-    "colours as a list": (MCRISE, {"colors": [[0, 0, 0]]}, "colors"),
+    "wide colors": (MCRISE, {"colors": torch.zeros(2, 4)}, "colors"),
+    "no colors": (MCRISE, {"colors": torch.zeros(0, 3)}, "colors"),
+    "colors as a list": (MCRISE, {"colors": [[0, 0, 0]]}, "colors"),
     "NaN": (PNRISE, {"inputs": NAN}, "inputs"),
     "empty batch": (PNRISE, {"inputs": torch.zeros(0, 3, 8, 8)}, "inputs"),
     "no tensor": (PNRISE, {"inputs": [1.0]}, "inputs"),
-    "batch sizes": (PNRISE, {"inputs": (pictures(2), pictures(3))}, "inputs"),
+    "batch sizes": (PNRISE, {"inputs": (images(2), images(3))}, "inputs"),
     "estimator": (PNRISE, {"estimator": "magic"}, "estimator"),
     "tolerance": (PNRISE, {"tolerance": -1.0}, "tolerance"),
     "error of two masks": (
@@ -268,7 +268,7 @@ def test_bad_arguments_are_refused_before_any_forward_pass(method, kwargs, name)
     def never(*inputs: Tensor) -> Tensor:
         raise AssertionError("a forward pass was spent")
 
-    kwargs = {"inputs": pictures(), "target": 0, **kwargs}
+    kwargs = {"inputs": images(), "target": 0, **kwargs}
     if method is MCRISE:
         kwargs = {"colors": COLORS, **kwargs}
     with pytest.raises((ValueError, TypeError), match=name) as error:
@@ -279,17 +279,17 @@ def test_bad_arguments_are_refused_before_any_forward_pass(method, kwargs, name)
 @pytest.mark.parametrize("output", [(1.0, 2.0, "x"), {"logits": 1}, None])
 def test_output_that_is_no_number(output):
     with pytest.raises(TypeError, match="forward_func must return a tensor"):
-        PNRISE(lambda x: output).attribute(pictures())
+        PNRISE(lambda x: output).attribute(images())
 
 
 def test_map_that_the_dtype_cannot_hold():
     """Scores of float16 inputs may be larger than float16."""
     with pytest.raises(ValueError, match="fit into torch.float16"):
-        RISE(lambda x: 1e5 * total(x.float())).attribute(pictures().half(), n_masks=8)
+        RISE(lambda x: 1e5 * total(x.float())).attribute(images().half(), n_masks=8)
 
 
 def test_numpy_integers_and_grids_beside_a_table():
-    x, y = pictures(), torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    x, y = images(), torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
     kwargs = {"n_masks": np.int64(32), "seed": np.int32(1)}
     maps = PNRISE(lambda x, y: total(x) + total(y)).attribute(
         (x, y), grid_size=np.int64(3), **kwargs
@@ -298,7 +298,7 @@ def test_numpy_integers_and_grids_beside_a_table():
 
 
 def test_palettes_of_several_inputs_and_of_one_example():
-    x, palette = pictures(), named_palette(2)
+    x, palette = images(), named_palette(2)
     kwargs = {"n_masks": 32, "target": None}
     maps = MCRISE(lambda x, y: total(x) + total(y)).attribute(
         (x, x), (palette, palette), **kwargs
@@ -308,11 +308,11 @@ def test_palettes_of_several_inputs_and_of_one_example():
     torch.testing.assert_close(one, MCRISE(total).attribute(x, palette, **kwargs))
 
 
-def test_regions_of_all_channels_are_accepted_for_colours():
+def test_regions_of_all_channels_are_accepted_for_colors():
     regions = (torch.arange(14) // 4).expand(1, 3, 12, 14)
     maps = [
         MCRISE(SmallNet()).attribute(
-            pictures(), COLORS, target=1, n_masks=32, feature_mask=mask
+            images(), COLORS, target=1, n_masks=32, feature_mask=mask
         )
         for mask in (regions, regions[:, :1])
     ]
@@ -322,7 +322,7 @@ def test_regions_of_all_channels_are_accepted_for_colours():
 def test_tolerance_waits_for_rare_masks():
     """No claim of certainty before the rarest kind of mask was seen."""
     _, error = PNRISE(lambda x: torch.sin(total(x))).attribute(
-        pictures(1),
+        images(1),
         n_masks=4000,
         keep_probability=0.01,
         tolerance=1e-3,
@@ -342,17 +342,17 @@ def test_long_sequence(length):
 @pytest.mark.parametrize("target", [7, [0, 1, 9], torch.tensor([0, 1, 9]), (1, 1)])
 def test_target_beyond_the_output(target):
     with pytest.raises(ValueError, match=r"target .* shape \(\d+, 3\)"):
-        PNRISE(SmallNet()).attribute(pictures(), target=target)
+        PNRISE(SmallNet()).attribute(images(), target=target)
 
 
 def test_output_without_a_target():
     with pytest.raises(ValueError, match="target"):
-        PNRISE(SmallNet()).attribute(pictures())
+        PNRISE(SmallNet()).attribute(images())
 
 
 def test_fixed_chunk_with_one_number_a_batch():
     with pytest.raises(ValueError, match="perturbations_per_eval"):
-        PNRISE(lambda x: x.sum()).attribute(pictures(), perturbations_per_eval=4)
+        PNRISE(lambda x: x.sum()).attribute(images(), perturbations_per_eval=4)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -369,4 +369,4 @@ def test_scores_that_are_not_finite_are_counted(value):
         return scores
 
     with pytest.raises(ValueError, match="10 of 100 masks"):
-        PNRISE(sometimes).attribute(pictures(1), n_masks=100)
+        PNRISE(sometimes).attribute(images(1), n_masks=100)

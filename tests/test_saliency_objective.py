@@ -17,7 +17,7 @@ def generators(n: int, seed: int = 0) -> list[Generator]:
 
 
 class GivenEvidence(EvidenceRemoval):
-    """Phi with an alternative picture of zeros."""
+    """Phi with an alternative image of zeros."""
 
     def alternatives(self, inputs, generators):
         return torch.zeros_like(inputs)
@@ -50,7 +50,7 @@ def test_a_case_worked_by_hand(pixels, smoothness, area):
 
 
 def test_total_variation_of_an_enlarged_mask():
-    """A ramp keeps its TV when the picture is twice as large."""
+    """A ramp keeps its TV when the image is twice as large."""
     ramp = torch.linspace(0, 1, 65).expand(1, 1, 65, 65)
     fine = torch.linspace(0, 1, 129).expand(1, 1, 129, 129)
     # 65 rows of 64 steps of 1/64, and 129 of 128.
@@ -151,7 +151,7 @@ def test_blur_is_torchvision_s(size):
     torch.testing.assert_close(blurred(x, 10.0), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_half_of_the_alternatives_are_blurred_the_others_coloured():
+def test_half_of_the_alternatives_are_blurred_the_others_colored():
     x = torch.rand(1, 3, 8, 8, generator=Generator().manual_seed(0)).expand(
         1000, -1, -1, -1
     )

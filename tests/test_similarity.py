@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_ext.attr import EmbeddingSimilarity, PNRISE
+from captum_ext.attr import PNRISE, EmbeddingSimilarity
 
 
 def mean_colors(x: Tensor) -> Tensor:

@@ -17,14 +17,14 @@ from captum_ext.evaluation.statistics import (
 NAN = float("nan")
 
 
-def table_of(measure="insertion", **methods):
+def table_of(metric="insertion", **methods):
     """A table from the values of each method, image by image."""
     rows = [
-        (f"{i}.jpg", method, measure, value)
+        (f"{i}.jpg", method, metric, value)
         for method, values in methods.items()
         for i, value in enumerate(values)
     ]
-    return pd.DataFrame(rows, columns=["image", "method", "measure", "value"])
+    return pd.DataFrame(rows, columns=["image", "method", "metric", "value"])
 
 
 def normal(seed, n, shift=0.0):
@@ -89,7 +89,7 @@ def test_many_differences_follow_the_normal_approximation():
 
 
 def test_differences_of_one_size_give_the_sign_test():
-    """What happens to a measure that is 0 or 1, such as the pointing game."""
+    """What happens to a metric that is 0 or 1, such as the pointing game."""
     hits = [1] * 9 + [-1] * 2 + [0] * 50
     assert signed_rank(hits).p == pytest.approx(binom.sf(8, 11, 0.5))
     assert signed_rank(hits).effect == pytest.approx(7 / 11)
@@ -165,7 +165,7 @@ def test_methods_without_a_common_image_are_no_pair():
     assert tests.empty and "p_holm" in tests
 
 
-def test_rows_of_other_measures_do_not_matter():
+def test_rows_of_other_metrics_do_not_matter():
     ours = table_of(a=normal(0, 9), b=normal(1, 9))
     both = pd.concat([table_of("deletion", a=normal(2, 9), b=normal(3, 9)), ours])
     pd.testing.assert_frame_equal(
@@ -176,7 +176,7 @@ def test_rows_of_other_measures_do_not_matter():
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"measure": "F"}, "measure must be one of 'insertion', got 'F'"),
+        ({"metric": "F"}, "metric must be one of 'insertion', got 'F'"),
         ({"better": "more"}, "better must be 'higher' or 'lower', got 'more'"),
         ({"baseline": "c"}, "baseline must be one of 'a', 'b', got 'c'"),
         ({"table": table_of(a=[1.0]).drop(columns="value")}, "named value"),
@@ -187,7 +187,7 @@ def test_rows_of_other_measures_do_not_matter():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_comparisons_that_cannot_be_made_are_refused(change, words):
-    arguments = {"table": table_of(a=[1.0], b=[2.0]), "measure": "insertion", **change}
+    arguments = {"table": table_of(a=[1.0], b=[2.0]), "metric": "insertion", **change}
     with pytest.raises(ValueError, match=words) as problem:
         compare_methods(**arguments)
     assert str(problem.value).endswith(".")
@@ -201,14 +201,14 @@ def test_summary_counts_and_averages():
         ]
     )
     summary = summarize(table)
-    assert summary[["method", "measure", "n", "errors"]].values.tolist() == [
+    assert summary[["method", "metric", "n", "errors"]].values.tolist() == [
         ["a", "insertion", 3, 1],
         ["b", "insertion", 0, 4],
         ["a", "pointing-game", 4, 0],
     ]
     np.testing.assert_equal(summary["mean"].to_numpy(), [3.0, NAN, 0.75])
     np.testing.assert_equal(summary["median"].to_numpy(), [2.0, NAN, 1.0])
-    assert summary.loc[1].drop(["method", "measure", "n", "errors"]).isna().all()
+    assert summary.loc[1].drop(["method", "metric", "n", "errors"]).isna().all()
 
 
 def test_intervals_are_those_of_all_resamples():

@@ -54,7 +54,7 @@ def explored(grid=GRID, n=20, prior=None, acquisition="ucb", refit_at=8):
     return process
 
 
-@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["picture", "video"])
+@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
 def test_one_at_a_time_equals_from_scratch(grid):
     process = explored(grid)
     mean, deviation = process.mean.clone(), process.deviation.clone()
@@ -63,7 +63,7 @@ def test_one_at_a_time_equals_from_scratch(grid):
     torch.testing.assert_close(process.deviation, deviation, atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["picture", "video"])
+@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
 def test_posterior_is_botorch_s(grid):
     process = explored(grid)
     for b in range(2):
@@ -129,7 +129,7 @@ def test_unknown_scale_and_offset_are_generalized_least_squares():
         torch.testing.assert_close(mean, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["picture", "video"])
+@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
 def test_mean_without_an_observation_is_the_prior(grid):
     prior = noise(2, *grid.size)
     process = WindowProcess(grid, prior, capacity=1)
@@ -283,8 +283,8 @@ def test_examples_are_fitted_each_by_itself():
     torch.testing.assert_close(alone.mean[0], together.mean[1])
 
 
-@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["picture", "video"])
-def test_windows_are_cut_at_the_borders_and_centred(grid):
+@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
+def test_windows_are_cut_at_the_borders_and_centered(grid):
     starts, stops = grid.bounds(grid.parameters)
     size = torch.tensor(grid.size)
     assert (starts >= 0).all() and (stops <= size).all() and (starts < stops).all()

@@ -69,7 +69,7 @@ def test_stored_notebook_is_complete_and_clean(path):
 
 @each_notebook
 def test_stored_notebook_does_not_change_by_cleaning(path):
-    """So ids, metadata and pictures are the same whoever executes it next."""
+    """So ids, metadata and images are the same whoever executes it next."""
     notebook = stored(path)
     assert execute.cleaned(deepcopy(notebook)) == notebook
     ids = [cell.id for cell in notebook.cells]

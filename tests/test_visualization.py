@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import visualization
+from matplotlib.figure import Figure
+from PIL import Image
+
 from captum_ext.visualization import (
     color_saliency_figure,
     overlay_figure,
@@ -19,16 +22,14 @@ from captum_ext.visualization import (
     video_strip,
 )
 from captum_ext.visualization.painting import (
-    best_colors,
     DIVERGING,
-    grey,
-    overlay,
-    OVERLAY_GREYS,
-    painted,
+    OVERLAY_GRAYS,
     SEQUENTIAL,
+    best_colors,
+    gray,
+    overlay,
+    painted,
 )
-from matplotlib.figure import Figure
-from PIL import Image
 
 SIZE = (24, 32)
 COLORS = torch.tensor([[1.0, 0, 0], [1, 1, 1], [0, 0, 0], [0.5, 0.5, 0.5]])
@@ -39,21 +40,21 @@ def random_tensor(*shape, low=-1.0, high=1.0, seed=0):
     return low + (high - low) * torch.rand(*shape, generator=generator)
 
 
-def random_picture(*shape):
+def random_image(*shape):
     return random_tensor(*(shape or (3, *SIZE)), low=0.0)
 
 
 def random_video(n_frames=5):
-    return random_picture(3, n_frames, *SIZE)
+    return random_image(3, n_frames, *SIZE)
 
 
 FIGURES = {
-    "overlay": lambda: overlay_figure(random_picture(), {"a": random_tensor(3, *SIZE)}),
+    "overlay": lambda: overlay_figure(random_image(), {"a": random_tensor(3, *SIZE)}),
     "colors": lambda: color_saliency_figure(
-        random_picture(), random_tensor(4, *SIZE), COLORS
+        random_image(), random_tensor(4, *SIZE), COLORS
     ),
     "refinement": lambda: refinement_figure(
-        random_picture(),
+        random_image(),
         None,
         random_tensor(3, *SIZE),
         random_tensor(3, *SIZE).abs(),
@@ -97,7 +98,7 @@ class TestShownMap:
         attribution[0, 0, 0] = 5
         assert shown_map(attribution)[0, 0] == 1
 
-    def test_layer_map_comes_out_at_picture_size(self):
+    def test_layer_map_comes_out_at_image_size(self):
         ramp = torch.linspace(-1, 1, 7).expand(1, 7, 7)
         shown = shown_map(ramp, size=(224, 224))
         assert shown.shape == (224, 224)
@@ -121,33 +122,33 @@ class TestPainting:
         assert SEQUENTIAL(0.0)[3] == 0
 
     @pytest.mark.parametrize("signed", [True, False])
-    def test_zero_map_is_the_grey_picture(self, signed):
-        picture = to_numpy_image(random_picture())
-        shown = overlay(picture, np.zeros(SIZE), signed)
-        np.testing.assert_array_equal(shown, grey(picture, OVERLAY_GREYS))
+    def test_zero_map_is_the_gray_image(self, signed):
+        image = to_numpy_image(random_image())
+        shown = overlay(image, np.zeros(SIZE), signed)
+        np.testing.assert_array_equal(shown, gray(image, OVERLAY_GRAYS))
 
     @pytest.mark.parametrize("strength", [0.01, 0.3, 1.0])
     def test_positive_is_red_and_negative_is_blue(self, strength):
-        picture = np.full((1, 1, 3), 0.5)
-        red, _, blue = overlay(picture, np.array([[strength]]), True)[0, 0]
+        image = np.full((1, 1, 3), 0.5)
+        red, _, blue = overlay(image, np.array([[strength]]), True)[0, 0]
         assert red > blue
-        red, _, blue = overlay(picture, np.array([[-strength]]), True)[0, 0]
+        red, _, blue = overlay(image, np.array([[-strength]]), True)[0, 0]
         assert blue > red
 
     @pytest.mark.parametrize("color", COLORS.double().numpy())
     def test_no_paint_looks_like_its_opposite(self, color):
         """Negative values give dots in any panel, positive ones never."""
-        picture, strength = np.full((*SIZE, 3), 0.5), np.full(SIZE, 0.6)
-        positive = painted(picture, strength, color)
-        negative = painted(picture, -strength, color)
+        image, strength = np.full((*SIZE, 3), 0.5), np.full(SIZE, 0.6)
+        positive = painted(image, strength, color)
+        negative = painted(image, -strength, color)
         assert len(np.unique(positive.reshape(-1, 3), axis=0)) == 1
         assert len(np.unique(negative.reshape(-1, 3), axis=0)) == 2
         assert np.ptp(negative) > 0.3
 
     def test_area_of_dots_grows_with_strength(self):
-        picture, color = np.full((26, 26, 3), 0.5), np.ones(3)
+        image, color = np.full((26, 26, 3), 0.5), np.ones(3)
         means = [
-            painted(picture, np.full((26, 26), -strength), color).mean()
+            painted(image, np.full((26, 26), -strength), color).mean()
             for strength in (0.0, 0.2, 0.6, 1.0)
         ]
         assert (np.diff(means) < -0.02).all()
@@ -165,36 +166,36 @@ class TestFigures:
     @pytest.mark.parametrize("n_maps", [1, 3, 9])
     def test_overlay_has_a_panel_for_each_map_and_one_color_bar(self, n_maps):
         maps = {f"method {i}": random_tensor(1, *SIZE, seed=i) for i in range(n_maps)}
-        *panels, bar = overlay_figure(random_picture(), maps).axes
-        assert [panel.get_title() for panel in panels] == ["picture", *maps]
+        *panels, bar = overlay_figure(random_image(), maps).axes
+        assert [panel.get_title() for panel in panels] == ["image", *maps]
         assert bar.get_ylim() == (-1, 1)
 
     def test_one_signed_map_makes_all_signed(self):
         positive = random_tensor(1, *SIZE, low=0.0)
-        picture = random_picture()
-        assert overlay_figure(picture, {"a": positive}).axes[-1].get_ylim() == (0, 1)
+        image = random_image()
+        assert overlay_figure(image, {"a": positive}).axes[-1].get_ylim() == (0, 1)
         both = {"a": positive, "b": -positive}
-        assert overlay_figure(picture, both).axes[-1].get_ylim() == (-1, 1)
+        assert overlay_figure(image, both).axes[-1].get_ylim() == (-1, 1)
 
-    def test_picture_is_shown_as_it_is(self):
-        picture = random_picture()
-        figure = overlay_figure(picture, {"a": torch.zeros(1, *SIZE)})
+    def test_image_is_shown_as_it_is(self):
+        image = random_image()
+        figure = overlay_figure(image, {"a": torch.zeros(1, *SIZE)})
         shown = figure.axes[0].images[0].get_array()
-        np.testing.assert_array_equal(shown, to_numpy_image(picture))
+        np.testing.assert_array_equal(shown, to_numpy_image(image))
 
-    @pytest.mark.parametrize("picture", [random_picture(1, *SIZE), random_picture()])
+    @pytest.mark.parametrize("image", [random_image(1, *SIZE), random_image()])
     @pytest.mark.parametrize("as_array", [False, True])
-    def test_pictures_in_every_form(self, picture, as_array):
-        picture = to_numpy_image(picture) if as_array else picture.half()
-        assert overlay_figure(picture, {"a": torch.rand(1, 6, 8)}).axes
+    def test_images_in_every_form(self, image, as_array):
+        image = to_numpy_image(image) if as_array else image.half()
+        assert overlay_figure(image, {"a": torch.rand(1, 6, 8)}).axes
 
     def test_colors_have_a_panel_each_and_share_one_scale(self):
         maps = random_tensor(4, *SIZE)
         maps[1] *= 10
-        names = ["red", "white", "black", "grey"]
-        panels = color_saliency_figure(random_picture(), maps, COLORS, names).axes
+        names = ["red", "white", "black", "gray"]
+        panels = color_saliency_figure(random_image(), maps, COLORS, names).axes
         titles = [panel.get_title() for panel in panels]
-        assert titles == ["picture", *names, "best color"]
+        assert titles == ["image", *names, "best color"]
         bars = [panel.child_axes[0] for panel in panels[1:-1]]
         ticks = {tuple(t.get_text() for t in bar.get_xticklabels()) for bar in bars}
         assert len(ticks) == 1
@@ -227,7 +228,7 @@ class TestFigures:
     def test_titles_stay_apart_and_inside(self, n_maps, size):
         names = [f"Layer CAMERAS of some_long_module.{i}" for i in range(n_maps)]
         maps = {name: torch.rand(1, *size) for name in names}
-        figure = overlay_figure(random_picture(3, *size), maps)
+        figure = overlay_figure(random_image(3, *size), maps)
         figure.draw_without_rendering()
         texts = [panel.title for panel in figure.axes[:-1]]
         texts += [panel.xaxis.label for panel in figure.axes[1:-1]]
@@ -289,18 +290,18 @@ class TestGlobalState:
         assert state() == before
 
     def test_arguments_are_not_changed(self):
-        picture, attribution = random_picture().double(), random_tensor(3, *SIZE)
-        copies = picture.clone(), attribution.clone()
-        overlay_figure(picture, {"a": attribution})
-        to_numpy_image(picture)[:] = 7
-        assert torch.equal(picture, copies[0]) and torch.equal(attribution, copies[1])
+        image, attribution = random_image().double(), random_tensor(3, *SIZE)
+        copies = image.clone(), attribution.clone()
+        overlay_figure(image, {"a": attribution})
+        to_numpy_image(image)[:] = 7
+        assert torch.equal(image, copies[0]) and torch.equal(attribution, copies[1])
 
 
 def test_windows_lie_where_they_are_in_the_color_of_their_score():
     height, width = SIZE
     windows = torch.tensor([[[1, 2], [4, 7]], [[0, 0], [height, width]]])
     figure = refinement_figure(
-        random_picture(),
+        random_image(),
         random_tensor(1, 3, 4),
         random_tensor(3, *SIZE),
         random_tensor(3, *SIZE).abs(),
@@ -321,7 +322,7 @@ def test_windows_lie_where_they_are_in_the_color_of_their_score():
 def test_captum_draws_our_maps():
     figure, _ = visualization.visualize_image_attr(
         to_numpy_image(random_tensor(3, *SIZE).requires_grad_()),
-        to_numpy_image(random_picture()),
+        to_numpy_image(random_image()),
         method="blended_heat_map",
         sign="all",
         use_pyplot=False,
@@ -335,54 +336,54 @@ def broken(tensor, value, n_broken=3):
     return tensor
 
 
-PICTURE, MAP, VIDEO = random_picture(), random_tensor(1, *SIZE), random_video()
+IMAGE, MAP, VIDEO = random_image(), random_tensor(1, *SIZE), random_video()
 ERRORS = [
-    (lambda: overlay_figure(broken(PICTURE, torch.nan), {"a": MAP}), "picture.* 3 NaN"),
-    (lambda: overlay_figure(PICTURE, {"a": broken(MAP, torch.inf)}), "'a'.* 3 NaN"),
-    (lambda: overlay_figure(PICTURE * 255, {"a": MAP}), r"picture.*\[0, 1\].* 25\d"),
+    (lambda: overlay_figure(broken(IMAGE, torch.nan), {"a": MAP}), "image.* 3 NaN"),
+    (lambda: overlay_figure(IMAGE, {"a": broken(MAP, torch.inf)}), "'a'.* 3 NaN"),
+    (lambda: overlay_figure(IMAGE * 255, {"a": MAP}), r"image.*\[0, 1\].* 25\d"),
     (
-        lambda: overlay_figure(PICTURE[:2], {"a": MAP}),
-        "picture must have 1 or 3 channels.* got 2",
+        lambda: overlay_figure(IMAGE[:2], {"a": MAP}),
+        "image must have 1 or 3 channels.* got 2",
     ),
     (
-        lambda: overlay_figure(PICTURE[None], {"a": MAP}),
-        "picture must be a tensor.*batch",
+        lambda: overlay_figure(IMAGE[None], {"a": MAP}),
+        "image must be a tensor.*batch",
     ),
-    (lambda: overlay_figure(PICTURE, {}), "maps must hold at least one map"),
-    (lambda: overlay_figure(PICTURE, {"a": MAP[None]}), "'a'.*batch"),
-    (lambda: overlay_figure(PICTURE, {"a": MAP[..., :9]}), r"'a'.*\(24, 32.*\(24, 9\)"),
-    (lambda: overlay_figure(PICTURE, {"a": torch.rand(1, 25, 33)}), "'a'.*smaller"),
-    (lambda: overlay_figure(PICTURE, {"a": MAP.numpy()}), "'a'.*proportions"),
-    (lambda: overlay_figure(PICTURE, {"a": MAP[:, :0]}), "'a'.*at least one value"),
+    (lambda: overlay_figure(IMAGE, {}), "maps must hold at least one map"),
+    (lambda: overlay_figure(IMAGE, {"a": MAP[None]}), "'a'.*batch"),
+    (lambda: overlay_figure(IMAGE, {"a": MAP[..., :9]}), r"'a'.*\(24, 32.*\(24, 9\)"),
+    (lambda: overlay_figure(IMAGE, {"a": torch.rand(1, 25, 33)}), "'a'.*smaller"),
+    (lambda: overlay_figure(IMAGE, {"a": MAP.numpy()}), "'a'.*proportions"),
+    (lambda: overlay_figure(IMAGE, {"a": MAP[:, :0]}), "'a'.*at least one value"),
     (
-        lambda: color_saliency_figure(PICTURE, MAP, COLORS),
+        lambda: color_saliency_figure(IMAGE, MAP, COLORS),
         "maps must hold .* 4 colors.* got 1",
     ),
     (
-        lambda: color_saliency_figure(PICTURE, MAP, COLORS[:1], ["a", "b"]),
+        lambda: color_saliency_figure(IMAGE, MAP, COLORS[:1], ["a", "b"]),
         "names must hold .* 1 colors, got 2",
     ),
     (
-        lambda: color_saliency_figure(PICTURE, MAP, COLORS[:1, :2]),
+        lambda: color_saliency_figure(IMAGE, MAP, COLORS[:1, :2]),
         "colors must have the shape",
     ),
     (
-        lambda: color_saliency_figure(PICTURE, MAP, -COLORS[:1]),
+        lambda: color_saliency_figure(IMAGE, MAP, -COLORS[:1]),
         "colors must be red, green, blue in",
     ),
     (
         lambda: refinement_figure(
-            PICTURE, None, MAP, MAP, torch.zeros(3, 2, 2), torch.zeros(2)
+            IMAGE, None, MAP, MAP, torch.zeros(3, 2, 2), torch.zeros(2)
         ),
         r"windows must have the shape \(2, 2, 2\)",
     ),
     (lambda: video_strip(VIDEO, MAP[0]), "maps must be a tensor"),
     (
         lambda: video_strip(VIDEO, random_tensor(1, 6, 2, 2)),
-        "maps must have the picture's size",
+        "maps must have the image's size",
     ),
-    (lambda: video_strip(PICTURE, VIDEO), "video must be a tensor"),
-    (lambda: overlay_figure(PICTURE[0], {"a": MAP}), "picture must be a tensor"),
+    (lambda: video_strip(IMAGE, VIDEO), "video must be a tensor"),
+    (lambda: overlay_figure(IMAGE[0], {"a": MAP}), "image must be a tensor"),
     (
         lambda: video_strip(VIDEO, VIDEO, n_frames=0),
         "n_frames must be at least 1, got 0",
@@ -399,10 +400,10 @@ ERRORS = [
     (lambda: to_numpy_image(MAP[0]), "image must have the shape"),
 ]
 TYPE_ERRORS = [
-    (lambda: overlay_figure(PICTURE, MAP), "maps must be a dict .* got Tensor"),
-    (lambda: overlay_figure([[0.5]], {"a": MAP}), "picture must be .* got list"),
-    (lambda: overlay_figure(PICTURE, {"a": None}), "'a'.* must be .* got NoneType"),
-    (lambda: color_saliency_figure(PICTURE, MAP, "red"), "colors must be .* got str"),
+    (lambda: overlay_figure(IMAGE, MAP), "maps must be a dict .* got Tensor"),
+    (lambda: overlay_figure([[0.5]], {"a": MAP}), "image must be .* got list"),
+    (lambda: overlay_figure(IMAGE, {"a": None}), "'a'.* must be .* got NoneType"),
+    (lambda: color_saliency_figure(IMAGE, MAP, "red"), "colors must be .* got str"),
     (
         lambda: to_numpy_image(np.zeros((2, 2, 3))),
         "image must be a tensor, got ndarray",

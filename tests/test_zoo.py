@@ -11,22 +11,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.models import densenet121, googlenet, squeezenet1_1, WeightsEnum
+from torchvision.models import WeightsEnum, densenet121, googlenet, squeezenet1_1
 
 from captum_ext.zoo import (
+    SIGN_CLASSES,
+    SignDataset,
+    SignsClassifier,
     find_class,
     load,
     load_signs_masks,
-    SIGN_CLASSES,
     sign_scene,
     sign_video,
-    SignDataset,
-    SignsClassifier,
+    signs_masks,
     train_signs_classifier,
 )
-from captum_ext.zoo import signs_masks
 from captum_ext.zoo.signs import COLOR_PAIRS
-from captum_ext.zoo.signs_classifier import __main__ as command, WEIGHTS_FILE
+from captum_ext.zoo.signs_classifier import WEIGHTS_FILE
+from captum_ext.zoo.signs_classifier import __main__ as command
 from captum_ext.zoo.signs_classifier.training import confusion, draw_scenes
 
 TINY: dict[str, Any] = {"n_scenes": 64, "n_epochs": 1, "batch_size": 32}
@@ -43,8 +44,8 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def pil(picture: Tensor) -> Image.Image:
-    return Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy())
+def pil(image: Tensor) -> Image.Image:
+    return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def assert_tight(mask: Tensor, box: tuple[int, int, int, int]) -> None:
@@ -61,19 +62,19 @@ def assert_tight(mask: Tensor, box: tuple[int, int, int, int]) -> None:
 @pytest.mark.parametrize("draw", [sign_scene, sign_video])
 def test_a_scene_is_a_function_of_its_seed(draw: Callable[..., Any]) -> None:
     assert same(draw(5), draw(5))
-    assert not torch.equal(draw(5).picture, draw(6).picture)
+    assert not torch.equal(draw(5).image, draw(6).image)
 
 
 def test_an_item_does_not_depend_on_the_length() -> None:
     scene = sign_scene(10)
     for n in (4, 50):
-        picture, label = SignDataset(n, seed=7)[3]
-        assert torch.equal(picture, scene.picture) and label == scene.label
+        image, label = SignDataset(n, seed=7)[3]
+        assert torch.equal(image, scene.image) and label == scene.label
 
 
 def test_a_data_set_feeds_a_loader() -> None:
     batches = list(DataLoader(SignDataset(3, seed=1, size=32), batch_size=2))
-    assert [list(pictures.shape) for pictures, _ in batches] == [
+    assert [list(images.shape) for images, _ in batches] == [
         [2, 3, 32, 32],
         [1, 3, 32, 32],
     ]
@@ -82,8 +83,8 @@ def test_a_data_set_feeds_a_loader() -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_masks_boxes_and_the_largest_sign(seed: int) -> None:
     scene = sign_scene(seed, n_signs=1 + seed % 4)
-    assert scene.picture.shape == (3, 96, 96) and scene.picture.dtype == torch.float32
-    assert 0 <= scene.picture.min() and scene.picture.max() <= 1
+    assert scene.image.shape == (3, 96, 96) and scene.image.dtype == torch.float32
+    assert 0 <= scene.image.min() and scene.image.max() <= 1
     assert len(scene.objects) == 1 + seed % 4
     assert scene.label == scene.objects[0].label
     for item in scene.objects:
@@ -102,7 +103,7 @@ def test_every_class_can_be_asked_for_and_comes_by_itself() -> None:
 @pytest.mark.parametrize("pair", COLOR_PAIRS)
 def test_color_pairs_differ_in_the_fill_of_the_main_sign(pair: tuple[int, int]) -> None:
     one, other = (sign_scene(3, label=label) for label in pair)
-    differs = (one.picture != other.picture).any(0)
+    differs = (one.image != other.image).any(0)
     mask = one.objects[0].mask
     assert not (differs & ~mask).any()
     assert 0.25 < differs.sum() / mask.sum() < 0.9
@@ -122,7 +123,7 @@ def test_occlusion_hides_a_part_of_the_main_sign_and_nothing_else(seed: int) -> 
 
 
 def test_a_scene_is_the_same_at_every_size() -> None:
-    small, large = (sign_scene(4, size=size).picture for size in (48, 192))
+    small, large = (sign_scene(4, size=size).image for size in (48, 192))
     shrunk = torch.nn.functional.avg_pool2d(large, 4)
     assert (small - shrunk).abs().mean() < 0.025
 
@@ -130,7 +131,7 @@ def test_a_scene_is_the_same_at_every_size() -> None:
 @pytest.mark.parametrize("occluded", [False, True])
 def test_the_sign_of_a_video_moves(occluded: bool) -> None:
     video = sign_video(2, n_frames=6, size=64, occluded=occluded)
-    assert video.picture.shape == (3, 6, 64, 64)
+    assert video.image.shape == (3, 6, 64, 64)
     assert video.masks.shape == (6, 64, 64) and video.boxes.shape == (6, 4)
     for mask, box in zip(video.masks, video.boxes):
         assert_tight(mask, tuple(box.tolist()))
@@ -142,8 +143,8 @@ def test_the_sign_of_a_video_moves(occluded: bool) -> None:
 
 def test_the_scenery_of_a_video_stands_still() -> None:
     video = sign_video(2, n_frames=4)
-    picture = video.picture[:, :, :, video.masks.any(0).any(0).logical_not()]
-    assert (picture[:, 1:] - picture[:, :-1]).abs().mean() < 0.03
+    image = video.image[:, :, :, video.masks.any(0).any(0).logical_not()]
+    assert (image[:, 1:] - image[:, :-1]).abs().mean() < 0.03
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_the_shipped_masks_lie_on_the_signs_of_their_class() -> None:
     assert not network.training and network.n_classes == len(SIGN_CLASSES)
     scenes = [sign_scene(seed) for seed in range(20_000_000, 20_000_064)]
     model = load("signs")
-    x = torch.stack([model.normalize(scene.picture) for scene in scenes])
+    x = torch.stack([model.normalize(scene.image) for scene in scenes])
     labels = torch.tensor([scene.label for scene in scenes])
     signs = torch.stack([scene.objects[0].mask for scene in scenes])[:, None]
     with torch.no_grad():
@@ -271,28 +272,28 @@ def test_the_global_random_numbers_are_untouched(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
 def test_preprocessing_takes_every_kind_of_image(mode: str) -> None:
-    image = pil(sign_scene(0, size=150).picture).convert(mode)
+    image = pil(sign_scene(0, size=150).image).convert(mode)
     assert load("signs").preprocess(image).shape == (3, 96, 96)
 
 
-def test_mean_and_std_give_the_picture_back() -> None:
-    signs, picture = load("signs"), sign_scene(1).picture
-    seen = signs.preprocess(pil(picture))
-    assert (signs.denormalize(seen) - picture).abs().max() <= 0.5 / 255 + 1e-6
-    assert (signs.normalize(picture) - seen).abs().max() <= 2.1 / 255 + 1e-6
+def test_mean_and_std_give_the_image_back() -> None:
+    signs, image = load("signs"), sign_scene(1).image
+    seen = signs.preprocess(pil(image))
+    assert (signs.denormalize(seen) - image).abs().max() <= 0.5 / 255 + 1e-6
+    assert (signs.normalize(image) - seen).abs().max() <= 2.1 / 255 + 1e-6
 
 
-def test_normalizing_pictures_videos_and_colors() -> None:
-    """Channels are the first axis; what no picture can have is clamped."""
-    signs, picture = load("signs"), sign_scene(1).picture
-    for like in (picture, picture[:, None].expand(-1, 2, -1, -1), picture[:, 0, 0]):
+def test_normalizing_images_videos_and_colors() -> None:
+    """Channels are the first axis; what no image can have is clamped."""
+    signs, image = load("signs"), sign_scene(1).image
+    for like in (image, image[:, None].expand(-1, 2, -1, -1), image[:, 0, 0]):
         inputs = signs.normalize(like)
         for c, (mean, std) in enumerate(zip(signs.mean, signs.std)):
             torch.testing.assert_close(inputs[c], (like[c] - mean) / std)
         torch.testing.assert_close(signs.denormalize(inputs), like)
     assert signs.denormalize(torch.full((3,), 99.0)).tolist() == [1, 1, 1]
-    for wrong in (picture[None], picture[:1], picture.byte(), torch.tensor(0.5)):
-        with pytest.raises(ValueError, match="picture must be .* with its 3 channels"):
+    for wrong in (image[None], image[:1], image.byte(), torch.tensor(0.5)):
+        with pytest.raises(ValueError, match="image must be .* with its 3 channels"):
             signs.normalize(wrong)
         with pytest.raises(ValueError, match="inputs must be .* with its 3 channels"):
             signs.denormalize(wrong)
@@ -513,7 +514,7 @@ def test_find_class_says_what_there_is(query: int | str, said: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_0"])
-def test_real_networks_name_real_pictures(name: str) -> None:
+def test_real_networks_name_real_images(name: str) -> None:
     folder = os.environ.get("CAPTUM_EXT_DATA")
     if folder is None:
         pytest.skip("CAPTUM_EXT_DATA does not name the folder with the real data")
@@ -521,10 +522,10 @@ def test_real_networks_name_real_pictures(name: str) -> None:
     loaded = load(name, weights=data / "models" / f"{name}.pt")
     with open(data / "imagenet" / "boxes.csv", newline="") as file:
         truth = {row["image"]: int(row["class_index"]) for row in csv.DictReader(file)}
-    pictures = list(truth)[:24]
-    images = [Image.open(data / "imagenet" / "images" / name) for name in pictures]
+    names = list(truth)[:24]
+    images = [Image.open(data / "imagenet" / "images" / name) for name in names]
     with torch.no_grad():
         logits = loaded.model(torch.stack([loaded.preprocess(i) for i in images]))
     top = logits.topk(5).indices
-    labels = torch.tensor([truth[picture] for picture in pictures])
+    labels = torch.tensor([truth[name] for name in names])
     assert (top == labels[:, None]).any(1).float().mean() >= 0.6

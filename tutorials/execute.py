@@ -29,7 +29,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# Real pictures are for readers who have them: what is stored must not depend on it.
+# Real images are for readers who have them: what is stored must not depend on it.
 DATA = "CAPTUM_EXT_DATA"
 SECONDS_A_CELL = 1800
 # What figures have and what a page needs.
@@ -112,7 +112,7 @@ def problems(notebook: NotebookNode) -> list[str]:
 
 
 def text_of(output: NotebookNode) -> str:
-    """All words of an output, without its pictures."""
+    """All words of an output, without its images."""
     data = output.get("data", {})
     texts = [value for kind, value in data.items() if kind.startswith("text/")]
     return "\n".join([output.get("text", ""), output.get("evalue", ""), *texts])

@@ -1,6 +1,7 @@
 """BOREx: any map, refined by a Gaussian process over well-chosen windows."""
 
-from typing import TYPE_CHECKING, Any, Callable, Literal, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from captum.attr import PerturbationAttribution
@@ -41,11 +42,11 @@ __all__ = ["BOREx", "Refinement", "prior_maps"]
 Maps = Tensor | tuple[Tensor, ...]
 Prior = Maps | Callable[..., Maps]
 
-# The authors' sides, as shares of the shorter side of the picture.
+# The authors' sides, as shares of the shorter side of the image.
 _SIDES = tuple(2 * half / 224 for half in (30, 45, 60, 75))
 _DURATIONS = (0.5, 1.0)
-# Centres along the shorter side, unless the stride is given.
-_CENTRES = 28
+# Centers along the shorter side, unless the stride is given.
+_CENTERS = 28
 # The mean absolute value that a prior is brought to.
 _PRIOR_MEAN = 0.1
 # The hyperparameters are fitted after so many windows, and each time that there are
@@ -92,7 +93,7 @@ class BOREx(PerturbationAttribution):
 
     The paper's score is :math:`f(i \odot \bar m) - f(i \odot m)`, which is twice ours
     minus :math:`f(i) - f(0)`: the order of windows is the same, but there a window
-    without influence scores minus what the whole picture is worth.
+    without influence scores minus what the whole image is worth.
 
     The prior's scale and an offset are unknown to the process, which learns them with
     the rest: a useless prior fades. A map costs 2 N + 2 forward passes.
@@ -146,7 +147,7 @@ class BOREx(PerturbationAttribution):
     ) -> Maps | Refinement:
         r"""
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): Pictures (B, C, H, W) or video
+            inputs (Tensor or tuple[Tensor, ...]): Images (B, C, H, W) or video
                 (B, C, T, H, W) to explain. Several inputs of the same size are looked
                 at through the same windows.
             prior (Tensor, tuple[Tensor, ...], or Callable, optional): Maps
@@ -187,7 +188,7 @@ class BOREx(PerturbationAttribution):
             windows_per_step (int, optional): Windows chosen at a time, each as if the
                 others had scored what is expected of them: larger batches for the
                 model, and on photographs maps that are as good. Default: 1
-            stride (int, optional): Pixels between the centres of windows.
+            stride (int, optional): Pixels between the centers of windows.
                 Default: None (a 28th of the shorter side)
             perturbations_per_eval (int or "auto", optional): Masked batches in one
                 call of ``forward_func``, of the ``2 * windows_per_step`` of a step. It
@@ -224,7 +225,7 @@ class BOREx(PerturbationAttribution):
         n_iterations = check_integer("n_iterations", n_iterations, 1)
         per_step = check_integer("windows_per_step", windows_per_step, 1)
         if stride is None:
-            stride = max(1, min(size[-2:]) // _CENTRES)
+            stride = max(1, min(size[-2:]) // _CENTERS)
         step = check_integer("stride", stride, 1)
         seed = check_integer("seed", seed, 0, 2**64 - 1)
         check_choice("weighting", weighting, ("window", "mean"))

@@ -1,6 +1,7 @@
-"""CAMERAS: activations and gradients fused over sizes of the picture."""
+"""CAMERAS: activations and gradients fused over sizes of the image."""
 
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from captum.attr import LayerAttribution
@@ -12,9 +13,9 @@ from captum_ext._captum import TargetType, format_output
 from captum_ext._scores import is_out_of_memory
 from captum_ext._validation import (
     check_choice,
+    check_image,
     check_integer,
     check_layer_maps,
-    check_picture,
     check_same_outputs,
     check_sizes,
     check_target,
@@ -38,13 +39,13 @@ def resolutions(
     r"""Evenly spaced sizes :math:`\zeta_0 \ldots \zeta_m`, without repetitions.
 
     Args:
-        size (sequence of int): Height and width of the picture, zeta_0.
+        size (sequence of int): Height and width of the image, zeta_0.
         max_size (sequence of int): The largest height and width, zeta_m. An axis that
             is as long already keeps its length.
         n_steps (int): Number of sizes N, at least 1.
 
     Returns:
-        *list[tuple[int, int]]*: Heights and widths, the picture's own first.
+        *list[tuple[int, int]]*: Heights and widths, the image's own first.
 
     Examples::
 
@@ -147,17 +148,17 @@ def unit_range(maps: Tensor) -> Tensor:
 
 
 class LayerCAMERAS(LayerAttribution):
-    r"""CAMERAS: a sharp class activation map, from several sizes of the picture.
+    r"""CAMERAS: a sharp class activation map, from several sizes of the image.
 
-    The picture is enlarged step by step. At each size the layer gives its activations
+    The image is enlarged step by step. At each size the layer gives its activations
     and the gradients of the score at them; both are interpolated to the size of the
-    picture and averaged over the sizes, and the map is their product,
+    image and averaged over the sizes, and the map is their product,
 
     .. math::
         \Psi = f\Big(\mathrm{ReLU}\Big(\sum_k \bar W_k \odot \bar A_k\Big)\Big),
 
     stretched to [0, 1] by f. A size counts only where the prediction, the largest
-    output, is the one that the picture has at its own size; each example is looked at
+    output, is the one that the image has at its own size; each example is looked at
     by itself. If there is one output an example every size counts.
 
     Source: M. Jalwana, N. Akhtar, M. Bennamoun, A. Mian, CAMERAS: Enhanced Resolution
@@ -166,7 +167,7 @@ class LayerCAMERAS(LayerAttribution):
 
     Args:
         forward_func (Callable): The forward function of the model or any
-            modification of it, for pictures of any size. It should return scores from
+            modification of it, for images of any size. It should return scores from
             before the softmax, whose gradients do not vanish where the model is sure.
         layer (nn.Module): The layer to explain at, usually the last convolutional one.
         device_ids (list[int], optional): Order of the devices of a DataParallel model
@@ -214,7 +215,7 @@ class LayerCAMERAS(LayerAttribution):
     ) -> Tensor | tuple[Tensor, ...]:
         r"""
         Args:
-            inputs (Tensor): Pictures (B, C, H, W) to explain, or a tuple of this one
+            inputs (Tensor): Images (B, C, H, W) to explain, or a tuple of this one
                 tensor.
             target (int, tuple, Tensor, or list, optional): Output to explain, in any
                 of Captum's forms: an int for all examples, a list or 1-D tensor of B
@@ -223,23 +224,23 @@ class LayerCAMERAS(LayerAttribution):
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``, the same at all sizes. Default: None
             max_size (int or tuple[int, int], optional): Height and width in pixels of
-                the largest picture; an int is that of the longer side, whatever the
-                shape of the picture. An axis that is as long already keeps its length.
+                the largest image; an int is that of the longer side, whatever the
+                shape of the image. An axis that is as long already keeps its length.
                 Default: (1000, 1000)
             n_steps (int, optional): Number of sizes N, evenly spaced from the
-                picture's own to ``max_size``. Default: 7
+                image's own to ``max_size``. Default: 7
             sizes (sequence of int or tuple[int, int], optional): Sizes in pixels to
-                use beside the picture's own, in place of ``max_size`` and ``n_steps``.
+                use beside the image's own, in place of ``max_size`` and ``n_steps``.
                 Default: None
             attribute_to_layer_input (bool, optional): Whether the maps that go into
                 the layer are taken in place of those that come out. Default: False
             relu_attributions (bool, optional): Whether negative values become zero, as
                 in the paper. Default: True
             normalize (bool, optional): Whether the map is stretched to [0, 1]. Values
-                of different pictures can be compared only if it is not; they have the
+                of different images can be compared only if it is not; they have the
                 unit of the score. Default: True
             interpolate_mode (str, optional): "bilinear", as in the paper, "bicubic" or
-                "nearest", for the pictures and the maps. Default: "bilinear"
+                "nearest", for the images and the maps. Default: "bilinear"
             grad_kwargs (dict[str, Any], optional): Further arguments of
                 ``torch.autograd.grad``. Default: None
             reshape_transform (Callable, optional): Brings what the layer gives into
@@ -263,11 +264,11 @@ class LayerCAMERAS(LayerAttribution):
                 forward pass or gives no maps.
             TypeError: If an argument is of the wrong type.
         """
-        picture = check_picture(inputs)
-        check_target(target, len(picture))
+        image = check_image(inputs)
+        check_target(target, len(image))
         check_choice("interpolate_mode", interpolate_mode, _MODES)
         n_steps = check_integer("n_steps", n_steps, 1)
-        size = (picture.shape[2], picture.shape[3])
+        size = (image.shape[2], image.shape[3])
         if sizes is None:
             (most,) = check_sizes("max_size", [max_size], size)
             used = resolutions(size, most, n_steps)
@@ -275,7 +276,7 @@ class LayerCAMERAS(LayerAttribution):
             used = list(dict.fromkeys([size, *check_sizes("sizes", sizes, size)]))
 
         def evaluate(size: tuple[int, int]) -> LayerEvaluation:
-            resized = F.interpolate(picture, size, mode=interpolate_mode)
+            resized = F.interpolate(image, size, mode=interpolate_mode)
             evaluation = evaluate_layer(
                 self.forward_func,
                 self.layer,
@@ -287,14 +288,14 @@ class LayerCAMERAS(LayerAttribution):
                 self.device_ids,
                 grad_kwargs,
             )
-            check_layer_maps(evaluation.activations, len(picture))
+            check_layer_maps(evaluation.activations, len(image))
             return evaluation
 
         found = [evaluate(size), *(_unless_refused(evaluate, s) for s in used[1:])]
         maps = _maps(found, size, interpolate_mode)
         maps = F.relu(maps) if relu_attributions else maps
         maps = unit_range(maps) if normalize else maps
-        maps = maps[:, None].to(picture)
+        maps = maps[:, None].to(image)
         if input_shaped:
             return in_input_shape((maps,), inputs)
         return format_output(isinstance(inputs, tuple), (maps,))
@@ -322,7 +323,7 @@ def _maps(found: Sequence[LayerEvaluation], size: tuple[int, int], mode: str) ->
 def _unless_refused(
     evaluate: Callable[[tuple[int, int]], LayerEvaluation], size: tuple[int, int]
 ) -> LayerEvaluation:
-    """Evaluate at another size than the picture's own, which the model has taken."""
+    """Evaluate at another size than the image's own, which the model has taken."""
     try:
         return evaluate(size)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
@@ -330,7 +331,7 @@ def _unless_refused(
             raise
         reason = " ".join(str(error).split()).rstrip(".")
         raise ValueError(
-            f"forward_func must take pictures of any size, but refused {size[0]} x "
+            f"forward_func must take images of any size, but refused {size[0]} x "
             f"{size[1]} pixels ({reason}); name sizes that it takes by sizes or "
             f"max_size, or explain a model of one size by LayerGradCamPlusPlus."
         ) from error

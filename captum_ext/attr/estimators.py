@@ -17,7 +17,8 @@ block that it is subtracted from. Leaving the block out keeps the estimate exact
 unbiased, and costs one matrix inverse in place of a fit a block.
 """
 
-from typing import Callable, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor

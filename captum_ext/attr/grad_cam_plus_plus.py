@@ -1,6 +1,7 @@
 """Grad-CAM++: channels weighted by the gradients that raise the score."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from captum.attr import LayerAttribution
@@ -112,7 +113,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
     ) -> Tensor | tuple[Tensor, ...]:
         r"""
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain: pictures
+            inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain: images
                 (B, C, H, W), video (B, C, T, H, W) or whatever the model takes.
             target (int, tuple, Tensor, or list, optional): Output to explain, in any
                 of Captum's forms: an int for all examples, a list or 1-D tensor of B

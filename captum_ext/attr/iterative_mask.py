@@ -1,6 +1,7 @@
-"""The mask found for one picture alone, by descending the masking model's objective."""
+"""The mask found for one image alone, by descending the masking model's objective."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from captum.attr import GradientAttribution
@@ -20,10 +21,10 @@ from captum_ext._captum import (
 )
 from captum_ext._scores import select_scores
 from captum_ext._validation import (
+    check_image,
     check_integer,
     check_mask_probabilities,
     check_output_type,
-    check_picture,
     check_positive,
     check_target,
 )
@@ -38,10 +39,10 @@ class IterativeMask(GradientAttribution):
     r"""The mask that keeps a class and without which it is gone, found step by step.
 
     Descends the objective of the masking model (Eq. 4,
-    :class:`~captum_ext.masking.SaliencyObjective`) for each picture by itself. It needs
+    :class:`~captum_ext.masking.SaliencyObjective`) for each image by itself. It needs
     no training, but some hundred forward and backward passes a map, and its masks suit
-    the one picture and classifier, artefacts included: the baseline of the paper's
-    Section 4. The mask has a lower resolution than the picture and is interpolated.
+    the one image and classifier, artifacts included: the baseline of the paper's
+    Section 4. The mask has a lower resolution than the image and is interpolated.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
     NeurIPS 2017, Section 4, after R. Fong, A. Vedaldi, Interpretable Explanations of
@@ -82,7 +83,7 @@ class IterativeMask(GradientAttribution):
     ) -> Tensor | tuple[Tensor, ...]:
         r"""
         Args:
-            inputs (Tensor or tuple[Tensor]): Pictures (B, C, H, W) to explain: one
+            inputs (Tensor or tuple[Tensor]): Images (B, C, H, W) to explain: one
                 tensor, or a tuple of one.
             target (int, tuple, Tensor, or list, optional): Output to explain, in any
                 of Captum's forms. None if ``forward_func`` returns one number an
@@ -93,10 +94,10 @@ class IterativeMask(GradientAttribution):
                 (Eq. 4 with the paper's weights)
             n_steps (int, optional): Number of steps; each takes two forward and
                 backward passes an example. Default: 200
-            mask_stride (int, optional): Pixels of the picture for one of the mask, in
+            mask_stride (int, optional): Pixels of the image for one of the mask, in
                 each direction. Default: 4
             learning_rate (float, optional): Of Adam. Default: 0.1
-            seed (int, optional): Of the alternative pictures. An example gets the same
+            seed (int, optional): Of the alternative images. An example gets the same
                 in any batch. Default: 0
             show_progress (bool, optional): Whether a progress bar over the steps is
                 shown. Default: False
@@ -113,8 +114,8 @@ class IterativeMask(GradientAttribution):
                 example, with a gradient.
             TypeError: If an argument is of the wrong type.
         """
-        pictures = check_picture(inputs).detach()
-        check_target(target, len(pictures))
+        images = check_image(inputs).detach()
+        check_target(target, len(images))
         check_positive("learning_rate", learning_rate)
         n_steps = check_integer("n_steps", n_steps, 1)
         stride = check_integer("mask_stride", mask_stride, 1)
@@ -122,15 +123,15 @@ class IterativeMask(GradientAttribution):
         masks = _descend(
             objective or SaliencyObjective(),
             _log_probability(
-                self.forward_func, target, additional_forward_args, pictures.dtype
+                self.forward_func, target, additional_forward_args, images.dtype
             ),
-            pictures,
+            images,
             stride,
             learning_rate,
-            [Generator().manual_seed(seed) for _ in pictures],
+            [Generator().manual_seed(seed) for _ in images],
             progress(range(n_steps), desc=self.get_name(), disable=not show_progress),
         )
-        maps = masks.to(pictures.dtype).expand_as(pictures).contiguous()
+        maps = masks.to(images.dtype).expand_as(images).contiguous()
         return format_output(isinstance(inputs, tuple), (maps,))
 
 
@@ -140,15 +141,15 @@ def _log_probability(
     args: object,
     dtype: torch.dtype,
 ) -> LogProbability:
-    """log f_c (2 B,) of 2 B pictures, of any function that gives probabilities."""
+    """log f_c (2 B,) of 2 B images, of any function that gives probabilities."""
     both_targets = expand_target(target, 2)
     both_args = expand_additional_forward_args(format_additional_forward_args(args), 2)
 
-    def log_probability(pictures: Tensor) -> Tensor:
-        given = pictures.to(dtype)
+    def log_probability(images: Tensor) -> Tensor:
+        given = images.to(dtype)
         output = check_output_type(run_forward(forward_func, given, None, both_args))
         scores = select_scores(output, both_targets, repr(target))
-        check_mask_probabilities(scores, len(pictures) // 2)
+        check_mask_probabilities(scores, len(images) // 2)
         # A probability that is rounded to zero has no logarithm, and no gradient.
         return scores.flatten().float().clamp_min(1e-30).log()
 
@@ -159,16 +160,16 @@ def _log_probability(
 def _descend(
     objective: SaliencyObjective,
     log_probability: LogProbability,
-    pictures: Tensor,
+    images: Tensor,
     stride: int,
     learning_rate: float,
     generators: list[Generator],
     steps: Any,
 ) -> Tensor:
     """Masks (B, 1, H, W) in [0, 1], each on its way down by itself."""
-    size = pictures.shape[2:]
+    size = images.shape[2:]
     small = [max(2, round(n / stride)) for n in size]
-    logits = torch.zeros(len(pictures), 1, *small, device=pictures.device)
+    logits = torch.zeros(len(images), 1, *small, device=images.device)
     logits.requires_grad_()
     optimizer = Adam([logits], learning_rate)
 
@@ -176,7 +177,7 @@ def _descend(
         return F.interpolate(logits.sigmoid(), size, mode="bilinear")
 
     for _ in steps:
-        terms = objective.of_right_class(log_probability, pictures, masks(), generators)
+        terms = objective.of_right_class(log_probability, images, masks(), generators)
         # No gradients of the model's parameters: they must not be left behind.
         (logits.grad,) = torch.autograd.grad(terms.total.sum(), logits)
         optimizer.step()

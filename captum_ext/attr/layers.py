@@ -1,6 +1,7 @@
 """What layer attributions share: a layer's activations and the gradients at it."""
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -241,7 +242,7 @@ def maps_of_tokens(
 
     Args:
         activations (Tensor): Tokens (B, n_prefix + h * w, C), row by row.
-        n_prefix (int, optional): Tokens before those of the picture, such as the class
+        n_prefix (int, optional): Tokens before those of the image, such as the class
             token. Default: 1
         width (int, optional): Tokens in a row, w. Default: None (as many as rows)
 

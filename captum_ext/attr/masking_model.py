@@ -6,7 +6,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import TargetType, format_output
-from captum_ext._validation import check_classes, check_picture
+from captum_ext._validation import check_classes, check_image
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masking.frozen import frozen
 
@@ -19,8 +19,8 @@ class MaskingModel(Attribution):
     The network saw the classifier when it was trained
     (:func:`~captum_ext.masking.train_masking_network`); now neither the classifier nor
     its gradients are needed, and maps come at video rate. A map says which part of the
-    picture is enough for the class, and missed when it is gone: 1 belongs to it, 0 does
-    not. It is small everywhere for a class that is not in the picture.
+    image is enough for the class, and missed when it is gone: 1 belongs to it, 0 does
+    not. It is small everywhere for a class that is not in the image.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
     NeurIPS 2017.
@@ -58,7 +58,7 @@ class MaskingModel(Attribution):
     ) -> Tensor | tuple[Tensor, ...]:
         r"""
         Args:
-            inputs (Tensor or tuple[Tensor]): Pictures (B, 3, H, W) to explain,
+            inputs (Tensor or tuple[Tensor]): Images (B, 3, H, W) to explain,
                 normalized as the classifier needs them: one tensor, or a tuple of one.
             target (int, tuple, Tensor, or list): Class to explain: an int for all
                 examples, a list or 1-D tensor of B ints, or tuples of one int.
@@ -71,21 +71,21 @@ class MaskingModel(Attribution):
 
         Raises:
             ValueError: If ``target`` is no class of the network, or ``inputs`` are no
-                pictures with three channels.
+                images with three channels.
             TypeError: If an argument is of the wrong type.
         """
         network: MaskingNetwork = self.forward_func
-        pictures = check_picture(inputs)
-        if pictures.shape[1] != 3:
+        images = check_image(inputs)
+        if images.shape[1] != 3:
             raise ValueError(
-                f"inputs must be pictures with 3 channels, got shape "
-                f"{tuple(pictures.shape)}."
+                f"inputs must be images with 3 channels, got shape "
+                f"{tuple(images.shape)}."
             )
-        classes = check_classes(target, len(pictures), network.n_classes)
+        classes = check_classes(target, len(images), network.n_classes)
         weights = next(network.parameters())
-        x = pictures.to(weights.dtype, memory_format=torch.channels_last)
+        x = images.to(weights.dtype, memory_format=torch.channels_last)
         # In training mode a map would depend on its batch, and leave traces.
         with frozen(network):
-            masks = network(x, classes.to(pictures.device, torch.long))
-        maps = masks.to(pictures.dtype).expand_as(pictures).contiguous()
+            masks = network(x, classes.to(images.device, torch.long))
+        maps = masks.to(images.dtype).expand_as(images).contiguous()
         return format_output(isinstance(inputs, tuple), (maps,))

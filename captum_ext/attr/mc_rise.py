@@ -1,4 +1,4 @@
-"""PN-RISE and MC-RISE: signed and colour-wise saliency from random masks."""
+"""PN-RISE and MC-RISE: signed and color-wise saliency from random masks."""
 
 import torch
 from captum.log import log_usage
@@ -69,17 +69,17 @@ class PNRISE(RISE):
 
 
 class MCRISE(RandomMaskAttribution):
-    r"""Colour-wise saliency: what painting a pixel in a colour does to the score.
+    r"""Color-wise saliency: what painting a pixel in a color does to the score.
 
-    Random masks paint parts of the input in one of K colours each; map k compares the
-    masks that paint a pixel in colour k with those that keep it,
+    Random masks paint parts of the input in one of K colors each; map k compares the
+    masks that paint a pixel in color k with those that keep it,
 
     .. math::
         S(\lambda, k) = E[f(i') \mid m(\lambda, k) = 1]
                       - E[f(i') \mid m^{(0)}(\lambda) = 1], \quad
         i' = i\, m^{(0)} + \sum_k c_k\, m(\cdot, k).
 
-    It is positive where colour k would raise the score, negative where it would lower
+    It is positive where color k would raise the score, negative where it would lower
     it.
 
     Source: Y. Hatakeyama, H. Sakuma, Y. Konishi, K. Suenaga, Visualizing Color-wise
@@ -129,10 +129,10 @@ class MCRISE(RandomMaskAttribution):
                 random grid over all axes behind the channels; an input (B, F) column
                 by column. Embeddings (B, T, E) are read as channels T: give
                 ``feature_mask`` to mask tokens.
-            colors (Tensor or Palette or tuple of these): The K colours in the
+            colors (Tensor or Palette or tuple of these): The K colors in the
                 model's input space, (K, C) for all examples or (B, K, C) for each its
                 own; (K, 1) for inputs (B, F). :func:`~captum_ext.masks.named_palette`
-                and :func:`~captum_ext.masks.picture_palette` make them. A tuple with
+                and :func:`~captum_ext.masks.image_palette` make them. A tuple with
                 one tensor an input if ``inputs`` is a tuple.
             target (int, tuple, Tensor, or list, optional): Output to explain, in any
                 of Captum's forms: an int for all examples, a list or 1-D tensor of B
@@ -151,7 +151,7 @@ class MCRISE(RandomMaskAttribution):
             grid_size (int or tuple[int, ...], optional): Cells of the random grid
                 along each axis. Default: None (7, or fewer along a shorter axis)
             mask_probability (float, optional): Probability that a cell is painted, in
-                (0, 1); every colour has the same share of it. Default: 0.5
+                (0, 1); every color has the same share of it. Default: 0.5
             estimator (str, optional): "control_variate" draws masks in antithetic
                 pairs and replaces what a linear function of the mask explains of the
                 scores by its exact share of the maps; "monte_carlo" is the plain
@@ -168,7 +168,7 @@ class MCRISE(RandomMaskAttribution):
             input_shaped (bool, optional): Whether, in place of the K maps, their
                 negative mean is returned in the shape of ``inputs``: what keeping a
                 pixel adds to the score, compared with painting it in any of the
-                colours. Captum's metrics need that shape. Default: False
+                colors. Captum's metrics need that shape. Default: False
             return_std_error (bool, optional): Whether the standard error of every
                 value is returned as well. It needs some masks to be reliable: 16 at
                 least, and as many of the rarest kind. Default: False
@@ -182,7 +182,7 @@ class MCRISE(RandomMaskAttribution):
             *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a pair of
             **attributions** and **standard errors** if ``return_std_error``:
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
-              (B, K, H, W) for pictures, (B, K, L), (B, K, T, H, W) or (B, K, F) for
+              (B, K, H, W) for images, (B, K, L), (B, K, T, H, W) or (B, K, F) for
               the other inputs, or the shape of ``inputs`` if ``input_shaped``; in the
               dtype and on the device of ``inputs``. B is 1 if ``forward_func`` returns
               one number a batch.
@@ -190,7 +190,7 @@ class MCRISE(RandomMaskAttribution):
               shape; the standard deviation of the maps over seeds.
 
         Raises:
-            ValueError: If an argument is out of its range, if the colours have another
+            ValueError: If an argument is out of its range, if the colors have another
                 width than the inputs, if the target does not fit the output, or if
                 scores are NaN or infinite.
             TypeError: If an argument is of the wrong type.
@@ -234,7 +234,7 @@ class MCRISE(RandomMaskAttribution):
 def _unpacked(
     colors: Tensor | Palette | tuple[Tensor | Palette, ...],
 ) -> Tensor | tuple[Tensor, ...]:
-    """Palettes as the tensors of their colours."""
+    """Palettes as the tensors of their colors."""
     if isinstance(colors, tuple):
         return tuple(c.colors if isinstance(c, Palette) else c for c in colors)
     return colors.colors if isinstance(colors, Palette) else colors

@@ -1,7 +1,8 @@
 """The loop that RISE, PN-RISE and MC-RISE share."""
 
 import math
-from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from captum.attr import PerturbationAttribution

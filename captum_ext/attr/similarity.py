@@ -1,6 +1,6 @@
 """Scores of embedding networks: explain how alike two inputs are."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from captum_ext import zoo
 from captum_ext._files import save_image
-from captum_ext.commands.picture import (
+from captum_ext.commands.image import (
     captioned,
     check_writable,
     map_figure,
@@ -54,14 +54,14 @@ def _run(options: argparse.Namespace) -> None:
     shown = [method for method in METHODS.values() if not method.reference]
     asked = subject_of(
         entry,
-        entry.normalize(scene.picture),
+        entry.normalize(scene.image),
         scene.label,
         {part for method in shown for part in method.built_from},
         masking_network=zoo.load_signs_masks(),
         colors="red,blue,yellow,black,white",
         seed=options.seed,
     )
-    # Colours are asked for another class: its own colour is there already.
+    # Colors are asked for another class: its own color is there already.
     other = zoo.find_class(entry.class_names, _OTHER_CLASS)
     painting = asked._replace(
         subject=asked.subject._replace(target=other),
@@ -79,7 +79,7 @@ def _run(options: argparse.Namespace) -> None:
             figures.append(map_figure(method, about, maps))
         else:
             overlays[method.title] = shown_values(method, maps)
-    overview = captioned(overlay_figure(asked.picture, overlays), asked.words)
+    overview = captioned(overlay_figure(asked.image, overlays), asked.words)
     figure = stack_figures([overview, *figures])
     save_image(figure, options.output)
     print(f"written to {options.output}")

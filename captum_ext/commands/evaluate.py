@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -19,8 +20,8 @@ from captum_ext.commands.networks import (
 from captum_ext.evaluation.choices import (
     COMPARED,
     needed_parts,
-    read_measures,
     read_methods,
+    read_metrics,
 )
 from captum_ext.evaluation.class_map import read_class_map
 from captum_ext.evaluation.datasets import Dataset
@@ -31,7 +32,7 @@ from captum_ext.evaluation.layouts import (
     describe_layouts,
     find_layout,
 )
-from captum_ext.evaluation.measures import MEASURES
+from captum_ext.evaluation.metrics import METRICS
 from captum_ext.evaluation.records import Results
 from captum_ext.evaluation.runner import evaluate
 
@@ -46,7 +47,7 @@ __all__ = ["add_parser"]
 _DEFAULTS: dict[str, Any] = {
     "model": DEFAULT_MODEL,
     "methods": "pn-rise,cameras,grad-cam,random",
-    "measures": "insertion,deletion",
+    "metrics": "insertion,deletion",
     "only_correct": False,
     "seed": 0,
 }
@@ -54,13 +55,13 @@ _DEFAULTS: dict[str, Any] = {
 # What a settings file may hold, and of which type.
 _TYPES: dict[str, tuple[type, ...]] = {
     "dataset": (str,),
-    "pictures": (str,),
+    "images": (str,),
     "classes": (str,),
     "model": (str,),
     "weights": (str,),
     "masking_network": (str,),
     "methods": (str, list, dict),
-    "measures": (str, list, dict),
+    "metrics": (str, list, dict),
     "target": (str,),
     "only_correct": (bool,),
     "limit": (int,),
@@ -77,10 +78,10 @@ data sets:
 methods:
 {chr(10).join(f"  {name:22}{m.summary}" for name, m in COMPARED.items())}
 
-measures:
-{chr(10).join(f"  {name:22}{m.summary}" for name, m in MEASURES.items())}
+metrics:
+{chr(10).join(f"  {name:22}{m.summary}" for name, m in METRICS.items())}
 
-Methods and measures are separated by commas, their arguments by colons, and a name of
+Methods and metrics are separated by commas, their arguments by colons, and a name of
 your own stands before "=": pn-rise,quick=pn-rise:n_masks=100:grid_size=10. They are the
 arguments of the Python classes and functions.
 
@@ -89,7 +90,7 @@ settings file (TOML; options of the command line go before it):
   model = "resnet50"
   limit = 300
   methods = "pn-rise,grad-cam,random"
-  [measures]
+  [metrics]
   insertion = {{n_steps = 56}}
   blurred = {{use = "insertion", baselines = "blur"}}
 
@@ -98,9 +99,9 @@ with another number of processes:
   torchrun --nproc-per-node 2 -m captum_ext evaluate ...
 
 exit status:
-  0  every method has a value for every measure on some picture; pictures without one
+  0  every method has a value for every metric on some image; images without one
      are counted on standard error, and their errors stand in results.csv
-  1  a method has no value at all for a measure
+  1  a method has no value at all for a metric
   2  what was asked cannot be done
 """
 
@@ -114,8 +115,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "evaluate",
         help="compare methods on a data set",
-        description="Compare methods on a data set by measures. Writes a folder with "
-        "the table (results.csv), curves, timings, pictures and maps.",
+        description="Compare methods on a data set by metrics. Writes a folder with "
+        "the table (results.csv), curves, timings, images and maps.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EPILOG,
         # An option that was not given leaves the word to the settings file.
@@ -129,7 +130,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="options in a file, by their names here",
     )
     add("--dataset", metavar="KIND[:PATH]", help="what to evaluate on, see below")
-    add("--pictures", metavar="FOLDER", help="pictures of boxes and coco")
+    add("--images", metavar="FOLDER", help="images of boxes and coco")
     add(
         "--classes",
         metavar="FILE",
@@ -144,26 +145,26 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help=f"see below (default: {_DEFAULTS['methods']})",
     )
     add(
-        "--measures",
+        "--metrics",
         metavar="LIST",
-        help=f"see below (default: {_DEFAULTS['measures']})",
+        help=f"see below (default: {_DEFAULTS['metrics']})",
     )
     add(
         "--target",
         choices=("label", "top1"),
-        help="explain the labelled or the predicted class (default: label where there "
+        help="explain the labeled or the predicted class (default: label where there "
         "are labels)",
     )
     add(
         "--only-correct",
         action="store_true",
-        help="leave out pictures that are classified wrong",
+        help="leave out images that are classified wrong",
     )
     add(
         "--limit",
         type=int,
         metavar="N",
-        help="the first N pictures (default: all; of signs 100)",
+        help="the first N images (default: all; of signs 100)",
     )
     add(
         "--layer",
@@ -176,7 +177,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--perturbations-per-eval",
         type=int,
         metavar="N",
-        help="pictures in one call of the model (default: 4 on the CPU, 64 on GPUs)",
+        help="images in one call of the model (default: 4 on the CPU, 64 on GPUs)",
     )
     add(
         "-o",
@@ -196,7 +197,7 @@ def _run(options: argparse.Namespace) -> int:
             raise ValueError(f"--{name} must be given, got none.")
     # Names are checked before weights are read, or even downloaded.
     methods = read_methods(asked["methods"])
-    read_measures(asked["measures"])
+    read_metrics(asked["metrics"])
     layout, path = find_layout(asked["dataset"])
     _check_options_of(layout, asked)
     if asked.get("limit") is not None:
@@ -210,7 +211,7 @@ def _run(options: argparse.Namespace) -> int:
             dataset,
             entry._replace(model=model),
             asked["methods"],
-            asked["measures"],
+            asked["metrics"],
             asked["output"],
             **{name: asked[name] for name in _PASSED_ON if name in asked},
             masking_network=network and network.to(local_device()),
@@ -253,7 +254,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _check_options_of(layout: Layout, asked: Mapping[str, Any]) -> None:
-    for option in ("classes", "pictures"):
+    for option in ("classes", "images"):
         if option in asked and option not in layout.takes:
             takers = [name for name, kind in LAYOUTS.items() if option in kind.takes]
             raise ValueError(
@@ -270,7 +271,7 @@ def _dataset(
         path,
         class_names,
         read_class_map(asked["classes"]) if "classes" in asked else None,
-        asked.get("pictures"),
+        asked.get("images"),
         range(limit or 100),
     )
     return layout.read(source).first(limit)
@@ -279,24 +280,22 @@ def _dataset(
 def _report(results: Results, output: str) -> int:
     """Say what came out; the exit status."""
     table = results.table
-    values = table.groupby(["method", "measure"], sort=False)["value"]
-    n_pictures = table["image"].nunique()
-    left_out = results.settings["dataset"]["pictures"] - n_pictures
-    print(
-        f"means over {n_pictures} pictures" + f", {left_out} left out" * (left_out > 0)
-    )
-    if n_pictures:
+    values = table.groupby(["method", "metric"], sort=False)["value"]
+    n_images = table["image"].nunique()
+    left_out = results.settings["dataset"]["images"] - n_images
+    print(f"means over {n_images} images" + f", {left_out} left out" * (left_out > 0))
+    if n_images:
         means = values.mean().unstack().loc[[*results.settings["methods"]]]
-        print(means[[*results.settings["measures"]]].to_string(float_format="%.4f"))
+        print(means[[*results.settings["metrics"]]].to_string(float_format="%.4f"))
     failed = table[table["error"].notna()]
     if len(failed):
-        image, method, measure, error = failed.iloc[0][
-            ["image", "method", "measure", "error"]
+        image, method, metric, error = failed.iloc[0][
+            ["image", "method", "metric", "error"]
         ]
         print(
             f"captum-ext: {len(failed)} of {len(table)} values are missing; the first: "
-            f"{image}, {method}, {measure}: {error}",
+            f"{image}, {method}, {metric}: {error}",
             file=sys.stderr,
         )
     print(f"written to {output}")
-    return int(not n_pictures or bool((values.count() == 0).any()))
+    return int(not n_images or bool((values.count() == 0).any()))

@@ -1,13 +1,13 @@
-"""The command captum-ext explain: one picture, one method, one figure."""
+"""The command captum-ext explain: one image, one method, one figure."""
 
 import argparse
 import time
 
 from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
-from captum_ext.commands.picture import (
+from captum_ext.commands.image import (
     COLORS,
-    add_picture_options,
+    add_image_options,
     asked_subject,
     check_outputs,
     check_parts,
@@ -29,16 +29,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "explain",
-        help="explain the classification of a picture",
-        description="Explain the classification of a picture and draw the map over "
+        help="explain the classification of an image",
+        description="Explain the classification of an image and draw the map over "
         f"it. Methods that look into the model ({_INSIDE}) explain the logit of the "
         "class, all others its softmax probability.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="methods:\n"
         + "\n".join(f"  {name:22}{m.summary}" for name, m in METHODS.items()),
     )
-    add_picture_options(
-        parser, "(3, H, W), (1, H, W) of layer methods, or one per colour (K, H, W)"
+    add_image_options(
+        parser, "(3, H, W), (1, H, W) of layer methods, or one per color (K, H, W)"
     )
     parser.add_argument(
         "--method",
@@ -57,7 +57,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--colors",
         default=COLORS,
         metavar="NAMES",
-        help="colours for mc-rise, separated by commas (default: %(default)s)",
+        help="colors for mc-rise, separated by commas (default: %(default)s)",
     )
     parser.set_defaults(run=_run)
 

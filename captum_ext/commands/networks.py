@@ -1,7 +1,8 @@
-"""The networks of a command: the classifier, and one that masks pictures for it."""
+"""The networks of a command: the classifier, and one that masks images for it."""
 
 import argparse
-from typing import Any, Collection, Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from captum_ext import zoo
 from captum_ext.masking import MaskingNetwork

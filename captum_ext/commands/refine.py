@@ -11,8 +11,8 @@ from torch import Tensor
 from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
 from captum_ext.attr import BOREx
-from captum_ext.commands.picture import (
-    add_picture_options,
+from captum_ext.commands.image import (
+    add_image_options,
     asked_subject,
     captioned,
     check_outputs,
@@ -39,7 +39,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "refine",
-        help="refine a map of a picture",
+        help="refine a map of an image",
         description="Refine the map of another method, or one from a file, by windows "
         "that a Gaussian process chooses (BOREx). Draws the prior, the windows that "
         "were tried, the refined map and its standard deviation.",
@@ -49,7 +49,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         + "\n  MAP.npy|.pt           what --save-map of explain writes, or any map "
         "(C, h, w)\n  none                  nothing is known beforehand",
     )
-    add_picture_options(parser, "(3, H, W)")
+    add_image_options(parser, "(3, H, W)")
     parser.add_argument(
         "--prior",
         default="grad-cam++",
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     prior = None if known else _read_map(Path(options.prior))
     built_from = METHODS[options.prior].built_from if named else ()
     check_parts(built_from, options, options.prior)
-    subject, picture, words = asked_subject(options, built_from)
+    subject, image, words = asked_subject(options, built_from)
     start = time.perf_counter()
     if named:
         prior = METHODS[options.prior].attribute(subject)
@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace) -> None:
     )
     seconds = time.perf_counter() - after_prior
     figure = refinement_figure(
-        picture,
+        image,
         None if prior is None else prior[0].mean(0),
         refinement.attributions[0].mean(0),
         refinement.std[0].mean(0),

@@ -20,7 +20,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "report",
         help="say which method is better: tables, tests and a page",
         description="Print means, medians and paired tests of an evaluation, one table "
-        "a measure, and write them with curves and a gallery of maps as one HTML page. "
+        "a metric, and write them with curves and a gallery of maps as one HTML page. "
         "In the tables all methods are tested against one, in the page every method "
         "against every other; p-values are corrected for the number of tests.",
     )

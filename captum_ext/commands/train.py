@@ -1,4 +1,4 @@
-"""The command captum-ext train: a masking network for a classifier, from pictures."""
+"""The command captum-ext train: a masking network for a classifier, from images."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ from captum_ext.evaluation.layouts import (
     describe_layouts,
     find_layout,
 )
-from captum_ext.evaluation.prepared import HeldPictures, LabelledPictures, prepare
+from captum_ext.evaluation.prepared import HeldImages, LabeledImages, prepare
 from captum_ext.masking import (
     EvidenceRemoval,
     MaskingNetwork,
@@ -33,18 +33,18 @@ from captum_ext.zoo.signs_classifier.training import FIRST_TRAINING_SEED
 
 __all__ = ["add_parser"]
 
-_TRAINING_SCENES, _VALIDATION_PICTURES = 6000, 1000
+_TRAINING_SCENES, _VALIDATION_IMAGES = 6000, 1000
 _ENCODER, _WIDTH = "small", 32
 
 _EPILOG = f"""\
 data sets:
 {describe_layouts()}
-Pictures need labels; of a picture's classes the first is asked for. Without --limit
+Images need labels; of an image's classes the first is asked for. Without --limit
 there are {_TRAINING_SCENES} scenes of signs.
 
 The folder gets network.pt, for `captum-ext explain --method masking-model
 --masking-network`, checkpoints, log.csv with every step, and masks/ and validation.csv
-with what the network does to pictures of --validation. A training that was stopped
+with what the network does to images of --validation. A training that was stopped
 goes on when it is started again with the same options, also in another number of
 processes:
   torchrun --nproc-per-node 2 -m captum_ext train ...
@@ -75,15 +75,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add(
         "--validation",
         metavar="KIND[:PATH]",
-        help=f"pictures to look at on the way, the first {_VALIDATION_PICTURES} "
+        help=f"images to look at on the way, the first {_VALIDATION_IMAGES} "
         f"(default: none; other scenes for signs)",
     )
-    add("--limit", type=int, metavar="N", help="N pictures, drawn by --seed")
+    add("--limit", type=int, metavar="N", help="N images, drawn by --seed")
     add_classifier_options(parser, required=True)
     add(
         "--encoder",
         metavar="NAME",
-        help="small, trained along, for small pictures; or a classifier of "
+        help="small, trained along, for small images; or a classifier of "
         f"torchvision, frozen (default: {_ENCODER})",
     )
     add(
@@ -113,11 +113,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     for option, kind, default, meaning in (
         ("--selection-weight", float, 3.0, "of the auxiliary loss on the embedding"),
-        ("--epochs", int, 10, "how often each picture is used"),
-        ("--batch-size", int, 64, "pictures in a step, all processes together"),
+        ("--epochs", int, 10, "how often each image is used"),
+        ("--batch-size", int, 64, "images in a step, all processes together"),
         ("--learning-rate", float, 3e-3, "largest of the schedule"),
         ("--checkpoint-every", int, 200, "steps between checkpoints"),
-        ("--workers", int, 0, "processes that read pictures"),
+        ("--workers", int, 0, "processes that read images"),
         ("--seed", int, 0, "of all that is drawn"),
     ):
         add(option, type=kind, default=default, help=f"{meaning} (default: {default})")
@@ -147,11 +147,11 @@ def _run(options: argparse.Namespace) -> None:
     with process_group(device):
         main_process = rank() == 0
         quiet = not (sys.stderr.isatty() and main_process)
-        dataset = _pictures("dataset", *layouts["dataset"], options, entry, not quiet)
+        dataset = _images("dataset", *layouts["dataset"], options, entry, not quiet)
         validation = None
         if "validation" in layouts:
             asked = layouts["validation"]
-            validation = _pictures("validation", *asked, options, entry, False)
+            validation = _images("validation", *asked, options, entry, False)
         train_masking_network(
             network,
             entry.model.to(device).to(memory_format=torch.channels_last),
@@ -187,7 +187,7 @@ def _objective(
     selection_weight: float,
     entry: zoo.ZooModel,
 ) -> SaliencyObjective:
-    """Eq. 4, with colours that a normalized picture can have."""
+    """Eq. 4, with colors that a normalized image can have."""
     removal = EvidenceRemoval.of_normalized(entry.mean, entry.std)
     return SaliencyObjective(
         lambdas, selection_weight=selection_weight, evidence_removal=removal
@@ -243,20 +243,20 @@ def _encoder_weights(
     return zoo.load(options.encoder, options.encoder_weights).model.state_dict()
 
 
-def _pictures(
+def _images(
     argument: str,
     layout: Layout,
     path: str,
     options: argparse.Namespace,
     entry: zoo.ZooModel,
     show_progress: bool,
-) -> HeldPictures | LabelledPictures:
-    """Pictures of --dataset or --validation as the classifier takes them."""
+) -> HeldImages | LabeledImages:
+    """Images of --dataset or --validation as the classifier takes them."""
     if argument == "dataset":
         limit = options.limit
         first, n = FIRST_TRAINING_SEED, limit or _TRAINING_SCENES
     else:
-        limit = n = _VALIDATION_PICTURES
+        limit = n = _VALIDATION_IMAGES
         first = 0
     source = Source(path, entry.class_names, scenes=range(first, first + n))
     found = layout.read(source)
@@ -272,7 +272,7 @@ def _report(network: MaskingNetwork, validation: Any, output: Path) -> None:
         right, absent = mean_masks(network, validation, len(validation))
         share = absent / max(right, 1e-12)
         print(
-            f"mean mask on {len(validation)} pictures: {right:.4f} for their own "
+            f"mean mask on {len(validation)} images: {right:.4f} for their own "
             f"class, {absent:.4f} for absent ones, {share:.3f} of it"
         )
     print(f"written to {output}")

@@ -1,20 +1,20 @@
 """On many images: methods compared on a data set, on one machine or on many."""
 
 from captum_ext.evaluation.annotations import read_boxes, read_coco, read_voc
-from captum_ext.evaluation.choices import COMPARED, read_measures, read_methods
+from captum_ext.evaluation.choices import COMPARED, read_methods, read_metrics
 from captum_ext.evaluation.class_map import read_class_map
 from captum_ext.evaluation.datasets import Box, Dataset, Example
-from captum_ext.evaluation.measures import MEASURES, Measure
+from captum_ext.evaluation.metrics import METRICS, Metric
 from captum_ext.evaluation.readers import (
     read_arrays,
     read_class_folders,
-    read_pictures,
+    read_images,
     read_signs,
 )
 from captum_ext.evaluation.records import (
     Results,
+    image_path,
     map_path,
-    picture_path,
     read_results,
 )
 from captum_ext.evaluation.report import write_report
@@ -23,24 +23,24 @@ from captum_ext.evaluation.statistics import compare_methods, summarize
 
 __all__ = [
     "COMPARED",
-    "MEASURES",
+    "METRICS",
     "Box",
     "Dataset",
     "Example",
-    "Measure",
+    "Metric",
     "Results",
     "compare_methods",
     "evaluate",
     "map_path",
-    "picture_path",
+    "image_path",
     "read_arrays",
     "read_boxes",
     "read_class_folders",
     "read_class_map",
     "read_coco",
-    "read_measures",
+    "read_metrics",
     "read_methods",
-    "read_pictures",
+    "read_images",
     "read_results",
     "read_signs",
     "read_voc",

@@ -1,14 +1,14 @@
 """Boxes in files of each format: a table, Pascal VOC's XML and COCO's JSON.
 
-Reading lists what there is; pictures are opened one by one when their turn comes.
+Reading lists what there is; images are opened one by one when their turn comes.
 """
 
 import contextlib
 import io
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Iterable, Mapping, Sequence
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -17,28 +17,28 @@ from torchvision.datasets import VOCDetection
 
 from captum_ext.evaluation.class_map import ClassMap, classes_by_name
 from captum_ext.evaluation.datasets import Box, Dataset, Example
-from captum_ext.evaluation.files import existing, open_picture
+from captum_ext.evaluation.files import existing, open_image
 
 __all__ = ["read_boxes", "read_coco", "read_voc"]
 
 
-def read_boxes(file: str | Path, pictures: str | Path | None = None) -> Dataset:
+def read_boxes(file: str | Path, images: str | Path | None = None) -> Dataset:
     """Boxes in a table, one in a row.
 
     Args:
         file (str or Path): CSV with the columns image, class_index, x0, y0, x1, y1:
-            edges in pixels of the picture. Further columns are passed over.
-        pictures (str or Path, optional): Folder of the pictures.
+            edges in pixels of the image. Further columns are passed over.
+        images (str or Path, optional): Folder of the images.
             Default: None (``images`` beside the table)
 
     Returns:
-        *Dataset*: With labels, the classes of a picture's boxes, in the table's order.
+        *Dataset*: With labels, the classes of an image's boxes, in the table's order.
 
     Raises:
         ValueError: If a file is missing, or the table does not hold such boxes.
     """
     file = existing(file, "file")
-    folder = existing(pictures or file.parent / "images")
+    folder = existing(images or file.parent / "images")
     columns = {"image": str, "class_index": int} | dict.fromkeys(_EDGES, float)
     try:
         table = pd.read_csv(
@@ -71,7 +71,7 @@ def read_voc(
 
     Its pixels count from 1 and include the last one: the edges here are xmin - 1,
     ymin - 1, xmax, ymax. Objects of classes that the model does not know are passed
-    over, and so are pictures that show no others.
+    over, and so are images that show no others.
 
     Args:
         folder (str or Path): ``images`` and ``annotations``, or ``JPEGImages`` and
@@ -87,7 +87,7 @@ def read_voc(
         ValueError: If there are no such folders, or a file is not in the format.
     """
     folder = existing(folder)
-    pictures, annotations = _voc_folders(folder)
+    images, annotations = _voc_folders(folder)
     known = classes_by_name(class_names, class_map)
     boxes = defaultdict(list)
     for file in sorted(annotations.glob("*.xml")):
@@ -106,7 +106,7 @@ def read_voc(
                 f"{str(file)!r} ({type(error).__name__}: {error})."
             ) from error
     _check_known(boxes, folder)
-    return Dataset(str(folder), _annotated(boxes, pictures))
+    return Dataset(str(folder), _annotated(boxes, images))
 
 
 _VOC_EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -116,10 +116,10 @@ def _voc_folders(folder: Path) -> tuple[Path, Path]:
     roots = [folder, *folder.glob("VOC*"), *folder.glob("VOCdevkit/VOC*")]
     names = [("images", "annotations"), ("JPEGImages", "Annotations")]
     found = [
-        (root / pictures, root / annotations)
+        (root / images, root / annotations)
         for root in roots
-        for pictures, annotations in names
-        if (root / pictures).is_dir() and (root / annotations).is_dir()
+        for images, annotations in names
+        if (root / images).is_dir() and (root / annotations).is_dir()
     ]
     if len(found) != 1:
         raise ValueError(
@@ -133,19 +133,19 @@ def read_coco(
     file: str | Path,
     class_names: Sequence[str],
     class_map: ClassMap | None = None,
-    pictures: str | Path | None = None,
+    images: str | Path | None = None,
 ) -> Dataset:
     """Boxes in the JSON format of COCO.
 
     Crowds and boxes without an area are passed over, objects of classes that the model
-    does not know as well, and so are pictures that show no others.
+    does not know as well, and so are images that show no others.
 
     Args:
         file (str or Path): Such as ``instances_val2017.json``.
         class_names (sequence of str): Of the model.
         class_map (Mapping, optional): Classes by the name of a category, of
             :func:`read_class_map`. Default: None (the model's own names)
-        pictures (str or Path, optional): Folder of the pictures.
+        images (str or Path, optional): Folder of the images.
             Default: None (``images`` beside the file)
 
     Returns:
@@ -155,7 +155,7 @@ def read_coco(
         ValueError: If a file is missing or not in the format.
     """
     file = existing(file, "file")
-    folder = existing(pictures or file.parent / "images")
+    folder = existing(images or file.parent / "images")
     known = classes_by_name(class_names, class_map)
     boxes = defaultdict(list)
     try:
@@ -189,13 +189,11 @@ def _coco_index(file: Path) -> COCO:
         return COCO(str(file))
 
 
-def _annotated(
-    boxes: Mapping[str, Iterable[Box]], pictures: Path
-) -> tuple[Example, ...]:
+def _annotated(boxes: Mapping[str, Iterable[Box]], images: Path) -> tuple[Example, ...]:
     examples = []
     for name, each in boxes.items():
         labels = sorted({c for box in each for c in box.classes})
-        read = partial(open_picture, pictures / name)
+        read = partial(open_image, images / name)
         examples.append(Example(name, read, tuple(labels), tuple(each)))
     return tuple(examples)
 

@@ -1,11 +1,12 @@
-"""Which methods and measures are compared, with which arguments: by name, checked."""
+"""Which methods and metrics are compared, with which arguments: by name, checked."""
 
 import difflib
 import re
 import sys
-from typing import Any, Callable, Iterable, Mapping, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
-from captum_ext.evaluation.measures import MEASURES, Measure
+from captum_ext.evaluation.metrics import METRICS, Metric
 from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
 from captum_ext.methods import METHODS, Method, Part
 
@@ -20,7 +21,7 @@ __all__ = [
     "Choices",
     "describe_choices",
     "needed_parts",
-    "read_measures",
+    "read_metrics",
     "read_methods",
 ]
 
@@ -32,14 +33,14 @@ COMPARED = METHODS | {
         lambda subject: {"seed": subject.seed},
     ),
     "center-box": Method(
-        "Centre box",
-        "a centred box of half the area, whatever the picture shows",
+        "Center box",
+        "a centered box of half the area, whatever the image shows",
         CenterBox,
         lambda _: {},
     ),
     "max-box": Method(
         "Max box",
-        "the whole picture as one box",
+        "the whole image as one box",
         MaxBox,
         lambda _: {},
     ),
@@ -64,7 +65,7 @@ _NOT_FREE = {
 
 
 class Choice(NamedTuple):
-    """A method or a measure with arguments.
+    """A method or a metric with arguments.
 
     Attributes:
         use (str): Name in the registry.
@@ -101,7 +102,7 @@ def read_methods(given: Choices) -> dict[str, Choice]:
 
     Raises:
         ValueError: If a name is unknown or given twice, a method does not take an
-            argument, or it gives one map a colour.
+            argument, or it gives one map a color.
 
     Examples::
 
@@ -114,8 +115,8 @@ def read_methods(given: Choices) -> dict[str, Choice]:
     for name, choice in choices.items():
         if COMPARED[choice.use].colorwise and not choice.options.get("input_shaped"):
             raise ValueError(
-                f"methods must give one map of a picture, got {name!r}, which gives "
-                f"one a colour; {name}:input_shaped=true gives one."
+                f"methods must give one map of an image, got {name!r}, which gives "
+                f"one a color; {name}:input_shaped=true gives one."
             )
         usual = COMPARED[choice.use].prior
         if usual is not None:
@@ -136,8 +137,8 @@ def _read_prior(given: Any, usual: Mapping[str, Any]) -> "Choice | None":
     ]
 
 
-def read_measures(given: Choices) -> dict[str, Choice]:
-    """Measures and their arguments, by their names in the table.
+def read_metrics(given: Choices) -> dict[str, Choice]:
+    """Metrics and their arguments, by their names in the table.
 
     Args:
         given (str, iterable of str, or Mapping): As in :func:`read_methods`.
@@ -146,22 +147,22 @@ def read_measures(given: Choices) -> dict[str, Choice]:
         *dict[str, Choice]*: In the order given.
 
     Raises:
-        ValueError: If a name is unknown or given twice, or a measure does not take an
+        ValueError: If a name is unknown or given twice, or a metric does not take an
             argument.
 
     Examples::
 
-        >>> read_measures({"blurred": {"use": "insertion", "baselines": "blur"}})
+        >>> read_metrics({"blurred": {"use": "insertion", "baselines": "blur"}})
         {'blurred': Choice(use='insertion', options={'baselines': 'blur'})}
     """
-    return _read("measures", given, MEASURES, Measure.options)
+    return _read("metrics", given, METRICS, Metric.options)
 
 
 def describe_choices(choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:
     """Choices as plain dicts, which :func:`read_methods` takes as well.
 
     Args:
-        choices (Mapping[str, Choice]): Methods or measures.
+        choices (Mapping[str, Choice]): Methods or metrics.
 
     Returns:
         *dict*: Arguments by name, the first one ``use``.

@@ -1,8 +1,8 @@
 """Which classes of a model count as a class of a data set."""
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Sequence
 
 from captum_ext.evaluation.files import existing
 

@@ -17,7 +17,7 @@ RADIUS = 4
 
 
 class Tick(NamedTuple):
-    """A labelled place on an axis.
+    """A labeled place on an axis.
 
     Attributes:
         at (float): Coordinate along the axis.
@@ -121,7 +121,7 @@ def marker(n: int, x: float, y: float) -> str:
 
     Args:
         n (int): Which one; after seven they repeat.
-        x, y (float): Its centre.
+        x, y (float): Its center.
 
     Returns:
         *str*: Commands of a path, to be filled.

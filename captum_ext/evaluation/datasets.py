@@ -1,9 +1,10 @@
-"""What is evaluated on: pictures, and their classes and boxes where these are known."""
+"""What is evaluated on: images, and their classes and boxes where these are known."""
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -12,11 +13,11 @@ __all__ = ["Box", "Dataset", "Example"]
 
 
 class Box(NamedTuple):
-    """An object of a picture.
+    """An object of an image.
 
     Attributes:
         classes (tuple of int): Classes of the model that count as the object's.
-        edges (tuple of float): x0, y0, x1, y1 in pixels of the picture.
+        edges (tuple of float): x0, y0, x1, y1 in pixels of the image.
     """
 
     classes: tuple[int, ...]
@@ -24,11 +25,11 @@ class Box(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A picture of a data set.
+    """An image of a data set.
 
     Attributes:
         name (str): Unique; a relative path with slashes.
-        read (Callable): Opens the picture, in RGB.
+        read (Callable): Opens the image, in RGB.
         labels (tuple of int): Classes that are right; empty if none is known.
         boxes (tuple of Box): Objects, of whatever class.
     """
@@ -40,11 +41,11 @@ class Example(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """Pictures in their order.
+    """Images in their order.
 
     Attributes:
         source (str): Where they come from.
-        examples (tuple of Example): The pictures.
+        examples (tuple of Example): The images.
     """
 
     source: str
@@ -52,7 +53,7 @@ class Dataset(NamedTuple):
 
     @property
     def has_labels(self) -> bool:
-        """Whether the class of every picture is known."""
+        """Whether the class of every image is known."""
         return all(example.labels for example in self.examples)
 
     @property
@@ -61,11 +62,11 @@ class Dataset(NamedTuple):
         return any(example.boxes for example in self.examples)
 
     def first(self, n: int | None) -> "Dataset":
-        """The first n pictures, or all."""
+        """The first n images, or all."""
         return self._replace(examples=self.examples[:n])
 
     def draw(self, n: int | None, seed: int) -> "Dataset":
-        """Pictures at random, of all classes where these are sorted, or all.
+        """Images at random, of all classes where these are sorted, or all.
 
         Args:
             n (int, optional): How many.
@@ -87,7 +88,7 @@ class Dataset(NamedTuple):
             digest.update(json.dumps([name, labels, boxes]).encode() + b"\n")
         return {
             "source": self.source,
-            "pictures": len(self.examples),
+            "images": len(self.examples),
             "sha256": digest.hexdigest(),
         }
 
@@ -98,19 +99,19 @@ class Dataset(NamedTuple):
             n_classes (int): Of the model.
 
         Raises:
-            ValueError: If there is no picture, a name is no relative path or not
+            ValueError: If there is no image, a name is no relative path or not
                 unique, or a class is none of the model's.
         """
         if not self.examples:
             raise ValueError(
-                f"dataset must hold at least one picture, got none in {self.source}."
+                f"dataset must hold at least one image, got none in {self.source}."
             )
         seen = set()
         for example in self.examples:
             path = PurePosixPath(example.name)
             if example.name in seen or path.is_absolute() or ".." in path.parts:
                 raise ValueError(
-                    f"dataset must name pictures by different relative paths, got "
+                    f"dataset must name images by different relative paths, got "
                     f"{example.name!r} in {self.source}."
                 )
             seen.add(example.name)

@@ -1,9 +1,10 @@
-"""Files that data sets are read from: whether they are there, and their pictures."""
+"""Files that data sets are read from: whether they are there, and their images."""
 
 import os
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 from zipfile import BadZipFile, ZipFile
 
 from PIL import Image, ImageOps
@@ -11,22 +12,22 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 __all__ = [
-    "FoundPicture",
+    "FoundImage",
     "existing",
-    "open_picture",
+    "open_image",
     "open_upright",
-    "pictures_of_archive",
-    "pictures_of_folders",
+    "images_of_archive",
+    "images_of_folders",
 ]
 
 
-class FoundPicture(NamedTuple):
-    """A picture within a folder.
+class FoundImage(NamedTuple):
+    """An image within a folder.
 
     Attributes:
         folder (str): Name of the folder.
         path (str): Relative, with slashes.
-        read (Callable): Opens the picture, in RGB.
+        read (Callable): Opens the image, in RGB.
     """
 
     folder: str
@@ -53,48 +54,46 @@ def existing(path: str | Path, kind: str = "folder") -> Path:
     return path
 
 
-def open_picture(path: Path) -> Image.Image:
-    """A picture in RGB, with the pixels of its file."""
+def open_image(path: Path) -> Image.Image:
+    """An image in RGB, with the pixels of its file."""
     with Image.open(path) as image:
         return image.convert("RGB")
 
 
 def open_upright(path: Path) -> Image.Image:
-    """A picture in RGB, turned upright as its camera says."""
+    """An image in RGB, turned upright as its camera says."""
     with Image.open(path) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
-def pictures_of_folders(folder: Path) -> list[FoundPicture]:
-    """Pictures in the folders of a folder, as torchvision's ``ImageFolder`` finds them.
+def images_of_folders(folder: Path) -> list[FoundImage]:
+    """Images in the folders of a folder, as torchvision's ``ImageFolder`` finds them.
 
     Args:
         folder (Path): It exists.
 
     Returns:
-        *list[FoundPicture]*: Folder by folder.
+        *list[FoundImage]*: Folder by folder.
 
     Raises:
-        OSError: If there is no picture in a folder.
+        OSError: If there is no image in a folder.
     """
     found = ImageFolder(str(folder))
     paths = [(found.classes[i], Path(path)) for path, i in found.samples]
     return [
-        FoundPicture(
-            name, path.relative_to(folder).as_posix(), partial(open_picture, path)
-        )
+        FoundImage(name, path.relative_to(folder).as_posix(), partial(open_image, path))
         for name, path in paths
     ]
 
 
-def pictures_of_archive(file: Path) -> list[FoundPicture]:
-    """Pictures in the folders of a ZIP file, which stays packed.
+def images_of_archive(file: Path) -> list[FoundImage]:
+    """Images in the folders of a ZIP file, which stays packed.
 
     Args:
         file (Path): It exists.
 
     Returns:
-        *list[FoundPicture]*: In the order of their paths.
+        *list[FoundImage]*: In the order of their paths.
 
     Raises:
         ValueError: If it is no ZIP file.
@@ -110,17 +109,18 @@ def pictures_of_archive(file: Path) -> list[FoundPicture]:
         for path in map(PurePosixPath, names)
         if path.suffix.lower() in IMG_EXTENSIONS
         # A Mac packs "._" and the name beside each file.
-        and not path.name.startswith(".") and len(path.parts) > 1
+        and not path.name.startswith(".")
+        and len(path.parts) > 1
     ]
     return [
-        FoundPicture(path.parts[-2], str(path), partial(_open_packed, file, str(path)))
+        FoundImage(path.parts[-2], str(path), partial(_open_packed, file, str(path)))
         for path in paths
     ]
 
 
 @lru_cache(maxsize=4)
 def _archive(file: Path, process: int) -> ZipFile:
-    # Listing a large archive takes as long as reading a thousand pictures of it, so it
+    # Listing a large archive takes as long as reading a thousand images of it, so it
     # stays open. A process that was forked must not share the place where it reads.
     return ZipFile(file)
 

@@ -1,4 +1,4 @@
-"""Which pictures a report shows, and how they get into its page."""
+"""Which images a report shows, and how they get into its page."""
 
 from base64 import b64encode
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 
-from captum_ext.evaluation.records import map_path, picture_path
+from captum_ext.evaluation.records import image_path, map_path
 from captum_ext.evaluation.statistics import Better
 
 __all__ = ["Case", "Exhibit", "by_importance", "data_uri", "exhibits", "find_case"]
 
-# Together they keep a page below 10 MB: a picture and eight maps are about 150 kB.
+# Together they keep a page below 10 MB: an image and eight maps are about 150 kB.
 MAX_EXHIBITS = 24
 MAX_BYTES = 8_000_000
 SIDE = 224
@@ -22,15 +22,15 @@ QUALITY = 85
 
 
 class Case(NamedTuple):
-    """The pictures on which methods do best and worst by a measure.
+    """The images on which methods do best and worst by a metric.
 
     Attributes:
-        measure (str): Name of the measure.
-        best, worst (str): Names of the pictures.
+        metric (str): Name of the metric.
+        best, worst (str): Names of the images.
         best_mean, worst_mean (float): Mean of the methods' values there.
     """
 
-    measure: str
+    metric: str
     best: str
     best_mean: float
     worst: str
@@ -38,28 +38,28 @@ class Case(NamedTuple):
 
 
 class Exhibit(NamedTuple):
-    """A picture and its maps, as they stand in a page.
+    """An image and its maps, as they stand in a page.
 
     Attributes:
-        image (str): Name of the picture in its data set.
-        picture (str): The picture as a ``data:`` URI.
-        maps (dict[str, str]): Maps over the picture by method, as ``data:`` URIs.
+        name (str): Of the image in its data set.
+        image (str): The image as a ``data:`` URI.
+        maps (dict[str, str]): Maps over the image by method, as ``data:`` URIs.
     """
 
+    name: str
     image: str
-    picture: str
     maps: dict[str, str]
 
 
-def find_case(table: pd.DataFrame, measure: str, better: Better) -> Case | None:
-    """The pictures on which methods do best and worst by a measure.
+def find_case(table: pd.DataFrame, metric: str, better: Better) -> Case | None:
+    """The images on which methods do best and worst by a metric.
 
     The mean over methods is taken, so that a single one that fails everywhere does not
-    choose them; of equal pictures the first counts.
+    choose them; of equal images the first counts.
 
     Args:
-        table (pandas.DataFrame): Columns image, method, measure and value.
-        measure (str): The measure.
+        table (pandas.DataFrame): Columns image, method, metric and value.
+        metric (str): The metric.
         better (str): Whether its "higher" or "lower" values are good.
 
     Returns:
@@ -71,13 +71,13 @@ def find_case(table: pd.DataFrame, measure: str, better: Better) -> Case | None:
         >>> table = pandas.DataFrame({
         ...     "image": ["a", "a", "b", "b"],
         ...     "method": ["rise", "pn-rise"] * 2,
-        ...     "measure": "deletion",
+        ...     "metric": "deletion",
         ...     "value": [0.25, 0.25, 0.5, 0.125],
         ... })
         >>> find_case(table, "deletion", better="lower")[1:]
         ('a', 0.25, 'b', 0.3125)
     """
-    rows = table[table["measure"] == measure]
+    rows = table[table["metric"] == metric]
     means = rows.groupby("image", sort=False)["value"].mean().dropna()
     if means.empty:
         return None
@@ -85,11 +85,11 @@ def find_case(table: pd.DataFrame, measure: str, better: Better) -> Case | None:
     means = means.round(12)
     high, low = str(means.idxmax()), str(means.idxmin())
     best, worst = (high, low) if better == "higher" else (low, high)
-    return Case(measure, best, float(means[best]), worst, float(means[worst]))
+    return Case(metric, best, float(means[best]), worst, float(means[worst]))
 
 
 def by_importance(cases: list[Case], images: Iterable[str]) -> list[str]:
-    """Pictures in the order in which a page that cannot hold all takes them.
+    """Images in the order in which a page that cannot hold all takes them.
 
     Args:
         cases (list of Case): The best and worst ones, which come first.
@@ -110,11 +110,11 @@ def by_importance(cases: list[Case], images: Iterable[str]) -> list[str]:
 def exhibits(
     folder: Path, images: list[str], methods: list[str], max_bytes: int = MAX_BYTES
 ) -> list[Exhibit]:
-    """Pictures with their maps, as many as a page can hold.
+    """Images with their maps, as many as a page can hold.
 
     Args:
         folder (Path): Of the run.
-        images (list of str): Names of pictures, the most important first. Those whose
+        images (list of str): Names of images, the most important first. Those whose
             files are missing are passed over.
         methods (list of str): Names of the methods whose maps are shown, where there
             are any.
@@ -124,16 +124,18 @@ def exhibits(
         *list[Exhibit]*: At most 24, in the order of ``images``.
     """
     chosen: list[Exhibit] = []
-    for image in images:
+    for name in images:
         if len(chosen) == MAX_EXHIBITS:
             break
-        picture = picture_path(folder, image)
-        if not picture.is_file():
+        image = image_path(folder, name)
+        if not image.is_file():
             continue
-        files = {method: map_path(folder, image, method) for method in methods}
-        maps = {name: data_uri(file) for name, file in files.items() if file.is_file()}
-        exhibit = Exhibit(image, data_uri(picture), maps)
-        max_bytes -= sum(map(len, [exhibit.picture, *maps.values()]))
+        files = {method: map_path(folder, name, method) for method in methods}
+        maps = {
+            method: data_uri(file) for method, file in files.items() if file.is_file()
+        }
+        exhibit = Exhibit(name, data_uri(image), maps)
+        max_bytes -= sum(map(len, [exhibit.image, *maps.values()]))
         if max_bytes < 0:
             break
         chosen.append(exhibit)
@@ -144,10 +146,10 @@ def data_uri(file: Path) -> str:
     """An image file as a small JPEG within a ``data:`` URI.
 
     Args:
-        file (Path): Any picture that Pillow reads.
+        file (Path): Any image that Pillow reads.
 
     Returns:
-        *str*: The picture with no side longer than 224 pixels.
+        *str*: The image with no side longer than 224 pixels.
     """
     content = BytesIO()
     with Image.open(file) as image:

@@ -4,14 +4,14 @@ import inspect
 from typing import Any, Literal, NamedTuple
 
 from captum_ext.evaluation.choices import COMPARED
-from captum_ext.evaluation.measures import MEASURES
+from captum_ext.evaluation.metrics import METRICS
 from captum_ext.evaluation.statistics import Better
 
-__all__ = ["MeasureEntry", "MethodEntry", "describe_measures", "describe_methods"]
+__all__ = ["MetricEntry", "MethodEntry", "describe_metrics", "describe_methods"]
 
 
-class MeasureEntry(NamedTuple):
-    """A measure of a run.
+class MetricEntry(NamedTuple):
+    """A metric of a run.
 
     Attributes:
         name (str): Name in the table.
@@ -58,41 +58,41 @@ class MethodEntry(NamedTuple):
     source: str
 
 
-def describe_measures(settings: dict[str, Any]) -> list[MeasureEntry]:
-    """The measures of a run, in its order.
+def describe_metrics(settings: dict[str, Any]) -> list[MetricEntry]:
+    """The metrics of a run, in its order.
 
     Args:
         settings (dict): Of the run.
 
     Returns:
-        *list[MeasureEntry]*: One for each measure.
+        *list[MetricEntry]*: One for each metric.
 
     Raises:
         ValueError: If one is unknown, for nobody can say what is good by it.
 
     Examples::
 
-        >>> settings = {"measures": {"deletion": {"use": "deletion", "n_steps": 50}}}
-        >>> [measure] = describe_measures(settings)
-        >>> measure.title, measure.arrow, measure.options
+        >>> settings = {"metrics": {"deletion": {"use": "deletion", "n_steps": 50}}}
+        >>> [metric] = describe_metrics(settings)
+        >>> metric.title, metric.arrow, metric.options
         ('Deletion', '↓', 'n_steps=50')
     """
     described = []
-    for name, options in settings["measures"].items():
-        if options["use"] not in MEASURES:
+    for name, options in settings["metrics"].items():
+        if options["use"] not in METRICS:
             raise ValueError(
-                f"results must be of measures among {', '.join(MEASURES)}, got "
+                f"results must be of metrics among {', '.join(METRICS)}, got "
                 f"{options['use']!r}."
             )
-        measure = MEASURES[options["use"]]
+        metric = METRICS[options["use"]]
         described.append(
-            MeasureEntry(
+            MetricEntry(
                 name,
-                _title(name, options["use"], measure.title),
-                "higher" if measure.higher_is_better else "lower",
-                measure.summary,
+                _title(name, options["use"], metric.title),
+                "higher" if metric.higher_is_better else "lower",
+                metric.summary,
                 _listed(options),
-                _source(measure.function),
+                _source(metric.function),
             )
         )
     return described

@@ -1,6 +1,7 @@
 """A data set in words, KIND or KIND:PATH: which reader is meant."""
 
-from typing import Callable, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from captum_ext.evaluation.annotations import read_boxes, read_coco, read_voc
 from captum_ext.evaluation.class_map import ClassMap
@@ -8,7 +9,7 @@ from captum_ext.evaluation.datasets import Dataset
 from captum_ext.evaluation.readers import (
     read_arrays,
     read_class_folders,
-    read_pictures,
+    read_images,
     read_signs,
 )
 
@@ -22,14 +23,14 @@ class Source(NamedTuple):
         path (str): Behind the colon; empty where there is none.
         class_names (sequence of str): Of the model.
         class_map (Mapping, optional): Classes by their name in the data set.
-        pictures (str, optional): Folder of the pictures.
+        images (str, optional): Folder of the images.
         scenes (range): Seeds of built-in scenes.
     """
 
     path: str
     class_names: Sequence[str]
     class_map: ClassMap | None = None
-    pictures: str | None = None
+    images: str | None = None
     scenes: range = range(100)
 
 
@@ -40,7 +41,7 @@ class Layout(NamedTuple):
         usage (str): How it is asked for.
         summary (str): What there is.
         read (Callable): The data set of a :class:`Source`.
-        takes (frozenset of str): Which of "classes" and "pictures" it makes use of.
+        takes (frozenset of str): Which of "classes" and "images" it makes use of.
     """
 
     usage: str
@@ -55,14 +56,14 @@ LAYOUTS = {
         "the built-in road-sign scenes, as many as --limit says",
         lambda source: read_signs(len(source.scenes), source.scenes.start),
     ),
-    "pictures": Layout(
-        "pictures:FOLDER",
-        "picture files; nothing is known of them",
-        lambda source: read_pictures(source.path),
+    "images": Layout(
+        "images:FOLDER",
+        "image files; nothing is known of them",
+        lambda source: read_images(source.path),
     ),
     "folders": Layout(
         "folders:FOLDER|ZIP",
-        "one folder of pictures a class (ImageFolder), maybe packed",
+        "one folder of images a class (ImageFolder), maybe packed",
         lambda source: read_class_folders(
             source.path, source.class_names, source.class_map
         ),
@@ -75,9 +76,9 @@ LAYOUTS = {
     ),
     "boxes": Layout(
         "boxes:FILE.csv",
-        "columns image, class_index, x0, y0, x1, y1; pictures in images/ beside it",
-        lambda source: read_boxes(source.path, source.pictures),
-        frozenset(["pictures"]),
+        "columns image, class_index, x0, y0, x1, y1; images in images/ beside it",
+        lambda source: read_boxes(source.path, source.images),
+        frozenset(["images"]),
     ),
     "voc": Layout(
         "voc:FOLDER",
@@ -87,11 +88,11 @@ LAYOUTS = {
     ),
     "coco": Layout(
         "coco:FILE.json",
-        "COCO's JSON; pictures in images/ beside it",
+        "COCO's JSON; images in images/ beside it",
         lambda source: read_coco(
-            source.path, source.class_names, source.class_map, source.pictures
+            source.path, source.class_names, source.class_map, source.images
         ),
-        frozenset(["classes", "pictures"]),
+        frozenset(["classes", "images"]),
     ),
 }
 """The layouts of data sets by the names that the command line knows them by."""

@@ -1,6 +1,6 @@
-"""Pictures of a data set as a classifier takes them, for training."""
+"""Images of a data set as a classifier takes them, for training."""
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image
@@ -11,18 +11,18 @@ from captum_ext._captum import progress
 from captum_ext.evaluation.datasets import Dataset, Example
 from captum_ext.zoo import ZooModel
 
-__all__ = ["HeldPictures", "LabelledPictures", "prepare"]
+__all__ = ["HeldImages", "LabeledImages", "prepare"]
 
-# Pictures that take less memory than this are prepared once.
+# Images that take less memory than this are prepared once.
 _HELD_BYTES = 2 * 10**9
 
 
-class LabelledPictures(TorchDataset[tuple[Tensor, int]]):
-    """Pictures that are prepared when they are asked for.
+class LabeledImages(TorchDataset[tuple[Tensor, int]]):
+    """Images that are prepared when they are asked for.
 
     Args:
-        examples (sequence of Example): Pictures with labels, of which the first counts.
-        preprocess (Callable): A picture to its tensor (3, H, W).
+        examples (sequence of Example): Images with labels, of which the first counts.
+        preprocess (Callable): An image to its tensor (3, H, W).
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class LabelledPictures(TorchDataset[tuple[Tensor, int]]):
         return self.preprocess(example.read()), example.labels[0]
 
 
-class HeldPictures(TorchDataset[tuple[Tensor, int]]):
-    """Pictures that are prepared once and kept as bytes.
+class HeldImages(TorchDataset[tuple[Tensor, int]]):
+    """Images that are prepared once and kept as bytes.
 
     Args:
-        pictures (LabelledPictures): All of one size.
+        images (LabeledImages): All of one size.
         mean (sequence of float): Of the normalization, for each channel.
         std (sequence of float): Of the normalization, for each channel.
         show_progress (bool, optional): Whether a progress bar is shown. Default: False
@@ -52,46 +52,44 @@ class HeldPictures(TorchDataset[tuple[Tensor, int]]):
 
     def __init__(
         self,
-        pictures: LabelledPictures,
+        images: LabeledImages,
         mean: Sequence[float],
         std: Sequence[float],
         show_progress: bool = False,
     ) -> None:
         # No ZooModel: workers would be sent its classifier.
         self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
-        self.pictures = torch.empty(
-            len(pictures), *pictures[0][0].shape, dtype=torch.uint8
-        )
+        self.images = torch.empty(len(images), *images[0][0].shape, dtype=torch.uint8)
         self.labels = []
-        numbers = range(len(pictures))
-        for i in progress(numbers, desc="pictures", disable=not show_progress):
-            picture, label = pictures[i]
-            shown = (picture * self.std + self.mean).clamp(0, 1)
-            self.pictures[i] = (255 * shown).round()
+        numbers = range(len(images))
+        for i in progress(numbers, desc="images", disable=not show_progress):
+            image, label = images[i]
+            shown = (image * self.std + self.mean).clamp(0, 1)
+            self.images[i] = (255 * shown).round()
             self.labels.append(label)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        picture = self.pictures[index] / 255
-        return (picture - self.mean) / self.std, self.labels[index]
+        image = self.images[index] / 255
+        return (image - self.mean) / self.std, self.labels[index]
 
 
 def prepare(
     dataset: Dataset, model: ZooModel, show_progress: bool = False
-) -> HeldPictures | LabelledPictures:
-    """Pictures and classes for a training, held in memory where they are few.
+) -> HeldImages | LabeledImages:
+    """Images and classes for a training, held in memory where they are few.
 
     Args:
-        dataset (Dataset): With labels, of which the first of a picture counts.
+        dataset (Dataset): With labels, of which the first of an image counts.
         model (ZooModel): What prepares them.
         show_progress (bool, optional): Whether a progress bar is shown. Default: False
 
     Returns:
-        *HeldPictures* or *LabelledPictures*: (3, H, W) and the class of each.
+        *HeldImages* or *LabeledImages*: (3, H, W) and the class of each.
     """
-    pictures = LabelledPictures(dataset.examples, model.preprocess)
-    if len(pictures) * pictures[0][0].numel() > _HELD_BYTES:
-        return pictures
-    return HeldPictures(pictures, model.mean, model.std, show_progress)
+    images = LabeledImages(dataset.examples, model.preprocess)
+    if len(images) * images[0][0].numel() > _HELD_BYTES:
+        return images
+    return HeldImages(images, model.mean, model.std, show_progress)

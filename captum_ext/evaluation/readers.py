@@ -1,11 +1,12 @@
-"""Pictures of each layout that has no files of annotations.
+"""Images of each layout that has no files of annotations.
 
-Reading lists what there is; picture files are opened one by one when their turn comes.
+Reading lists what there is; image files are opened one by one when their turn comes.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +18,22 @@ from captum_ext.evaluation.class_map import ClassMap, classes_by_name
 from captum_ext.evaluation.datasets import Box, Dataset, Example
 from captum_ext.evaluation.files import (
     existing,
+    images_of_archive,
+    images_of_folders,
     open_upright,
-    pictures_of_archive,
-    pictures_of_folders,
 )
 from captum_ext.zoo import sign_scene
 
-__all__ = ["read_arrays", "read_class_folders", "read_pictures", "read_signs"]
+__all__ = ["read_arrays", "read_class_folders", "read_images", "read_signs"]
 
 
-def read_pictures(folder: str | Path) -> Dataset:
-    """Pictures in a folder, of which nothing is known.
+def read_images(folder: str | Path) -> Dataset:
+    """Images in a folder, of which nothing is known.
 
     They are turned upright as their camera says.
 
     Args:
-        folder (str or Path): Picture files; what else is there is passed over.
+        folder (str or Path): Image files; what else is there is passed over.
 
     Returns:
         *Dataset*: In the order of their names.
@@ -51,14 +52,14 @@ def read_pictures(folder: str | Path) -> Dataset:
 def read_class_folders(
     folder: str | Path, class_names: Sequence[str], class_map: ClassMap | None = None
 ) -> Dataset:
-    """Pictures in one folder a class, as torchvision's ``ImageFolder`` has them.
+    """Images in one folder a class, as torchvision's ``ImageFolder`` has them.
 
     A folder is the class that it is named like, in upper or lower case. Where no
     folder is named like a class and there are as many folders as classes, they are the
     classes in their order.
 
     Args:
-        folder (str or Path): Folders of pictures, or a ZIP file of them.
+        folder (str or Path): Folders of images, or a ZIP file of them.
         class_names (sequence of str): Of the model.
         class_map (Mapping, optional): Classes by the name of a folder, of
             :func:`read_class_map`. Default: None (the model's own names)
@@ -68,12 +69,12 @@ def read_class_folders(
 
     Raises:
         ValueError: If there is no such folder, or the class of a folder is not known.
-        OSError: If there is no picture in a folder.
+        OSError: If there is no image in a folder.
     """
     packed = Path(folder).suffix.lower() == ".zip"
     source = existing(folder, "file" if packed else "folder")
-    found = pictures_of_archive(source) if packed else pictures_of_folders(source)
-    folders = sorted({picture.folder for picture in found})
+    found = images_of_archive(source) if packed else images_of_folders(source)
+    folders = sorted({image.folder for image in found})
     known = classes_by_name(class_names, class_map)
     unknown = [name for name in folders if name.lower() not in known]
     if len(unknown) == len(folders) == len(class_names) and not class_map:
@@ -86,19 +87,19 @@ def read_class_folders(
     return Dataset(
         str(source),
         tuple(
-            Example(picture.path, picture.read, known[picture.folder.lower()])
-            for picture in found
+            Example(image.path, image.read, known[image.folder.lower()])
+            for image in found
         ),
     )
 
 
 def read_arrays(file: str | Path) -> Dataset:
-    """Pictures in the arrays of one file.
+    """Images in the arrays of one file.
 
     Args:
         file (str or Path): What ``numpy.savez`` wrote: ``images`` (N, H, W, 3) of
             bytes, ``labels`` (N,), and maybe ``boxes`` or ``roi`` (N, 4), one object
-            in each picture: x0, y0, x1, y1 as edges in pixels.
+            in each image: x0, y0, x1, y1 as edges in pixels.
 
     Returns:
         *Dataset*: With labels, and boxes if there are some, in the order of the
@@ -143,7 +144,7 @@ def read_arrays(file: str | Path) -> Dataset:
 def _check_edges(edges: NDArray[Any], n: int, file: Path) -> None:
     if edges.shape != (n, 4) or not (edges[:, :2] < edges[:, 2:]).all():
         raise ValueError(
-            f"dataset must have a box x0 < x1, y0 < y1 for each picture, ({n}, 4), got "
+            f"dataset must have a box x0 < x1, y0 < y1 for each image, ({n}, 4), got "
             f"{edges.shape} in {str(file)!r}."
         )
 
@@ -173,6 +174,6 @@ def read_signs(n: int = 100, seed: int = 0) -> Dataset:
         scene = sign_scene(number)
         boxes = tuple(Box((item.label,), item.box) for item in scene.objects)
         # Small, and what is known of it cannot be had without drawing it.
-        read = partial(Image.fromarray, np.asarray(to_pil_image(scene.picture)))
+        read = partial(Image.fromarray, np.asarray(to_pil_image(scene.image)))
         examples.append(Example(f"scene-{number}", read, (scene.label,), boxes))
     return Dataset("signs", tuple(examples))

@@ -2,11 +2,11 @@
 
 ==================  ==========================================================
 settings.json       ``settings`` determine the results, ``provenance`` does not
-parts/*.jsonl       one line for each image, method and measure; each process
+parts/*.jsonl       one line for each image, method and metric; each process
                     appends to a file of its own, so that none can harm another's
-pictures/, maps/    what the model saw, and the maps over it
+images/, maps/    what the model saw, and the maps over it
 results.csv         the table, merged when all rows are there
-curves.csv          of measures that follow a curve
+curves.csv          of metrics that follow a curve
 timings.csv         seconds that each map took
 ==================  ==========================================================
 
@@ -15,10 +15,11 @@ kill has no end, and is passed over.
 """
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count, groupby, product
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,21 +35,21 @@ __all__ = [
     "check_folder",
     "map_path",
     "merge",
-    "picture_path",
+    "image_path",
     "read_results",
     "read_rows",
 ]
 
 Key = tuple[str, str | None, str | None]
 
-_KEY = ["image", "method", "measure"]
+_KEY = ["image", "method", "metric"]
 _COLUMNS = [
     "image",
     "label",
     "target",
     "probability",
     "method",
-    "measure",
+    "metric",
     "value",
     "error",
 ]
@@ -62,11 +63,11 @@ class Results(NamedTuple):
     """What a run found.
 
     Attributes:
-        table (pandas.DataFrame): One row for each image, method and measure, in the
-            order of the data set, the methods and the measures: image, label, target
+        table (pandas.DataFrame): One row for each image, method and metric, in the
+            order of the data set, the methods and the metrics: image, label, target
             (the class that was explained), probability (of the target), method,
-            measure, value, error (why there is no value).
-        curves (pandas.DataFrame): Scores by image, method and measure (the index), one
+            metric, value, error (why there is no value).
+        curves (pandas.DataFrame): Scores by image, method and metric (the index), one
             column for each share of the pixels, a float in [0, 1].
         timings (pandas.DataFrame): image, method and seconds.
         settings (dict): All that determines the results.
@@ -81,15 +82,15 @@ class Results(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One image, method and measure; or an image that is left out, without these two.
+    """One image, method and metric; or an image that is left out, without these two.
 
     Attributes:
-        image (str): Name of the picture in its data set.
+        image (str): Name of the image in its data set.
         label (int, optional): Class that is right.
         target (int, optional): Class that was explained.
         probability (float, optional): Of the target.
         method (str, optional): Name in the settings.
-        measure (str, optional): Name in the settings.
+        metric (str, optional): Name in the settings.
         value (float, optional): None on an error.
         error (str, optional): Why there is no value, in one line.
         curve (list of float, optional): Scores over equal shares of the pixels.
@@ -101,7 +102,7 @@ class Row(NamedTuple):
     target: int | None = None
     probability: float | None = None
     method: str | None = None
-    measure: str | None = None
+    metric: str | None = None
     value: float | None = None
     error: str | None = None
     curve: list[float] | None = None
@@ -110,28 +111,28 @@ class Row(NamedTuple):
     @property
     def key(self) -> Key:
         """What no two rows of a table share."""
-        return self.image, self.method, self.measure
+        return self.image, self.method, self.metric
 
 
-def picture_path(folder: Path, image: str) -> Path:
-    """File of a picture as the model saw it.
+def image_path(folder: Path, image: str) -> Path:
+    """File of an image as the model saw it.
 
     Args:
         folder (Path): Of the run.
-        image (str): Name of the picture in its data set.
+        image (str): Name of the image in its data set.
 
     Returns:
         *Path*: A JPEG.
     """
-    return folder / "pictures" / f"{image}.jpg"
+    return folder / "images" / f"{image}.jpg"
 
 
 def map_path(folder: Path, image: str, method: str) -> Path:
-    """File of a map drawn over its picture.
+    """File of a map drawn over its image.
 
     Args:
         folder (Path): Of the run.
-        image (str): Name of the picture in its data set.
+        image (str): Name of the image in its data set.
         method (str): Name of the method in the settings.
 
     Returns:
@@ -280,7 +281,7 @@ def read_rows(folder: Path) -> dict[Key, Row]:
         folder (Path): Of the run.
 
     Returns:
-        *dict[Key, Row]*: Rows by image, method and measure. Of several rows of one key
+        *dict[Key, Row]*: Rows by image, method and metric. Of several rows of one key
         the first counts, and one with a value before one with an error.
 
     Raises:
@@ -308,7 +309,7 @@ def merge(folder: Path, images: Iterable[str]) -> None:
 
     Args:
         folder (Path): Of the run.
-        images (iterable of str): Names of all pictures in the order of the data set.
+        images (iterable of str): Names of all images in the order of the data set.
 
     Raises:
         ValueError: If a row is missing.
@@ -316,10 +317,10 @@ def merge(folder: Path, images: Iterable[str]) -> None:
     settings = _read_settings(folder)["settings"]
     found = read_rows(folder)
     keys: list[Key] = [
-        (image, method, measure)
+        (image, method, metric)
         for image in images
         if (image, None, None) not in found
-        for method, measure in product(settings["methods"], settings["measures"])
+        for method, metric in product(settings["methods"], settings["metrics"])
     ]
     missing = [key for key in keys if key not in found]
     if missing:
@@ -339,7 +340,7 @@ def merge(folder: Path, images: Iterable[str]) -> None:
 
 
 def _curve_table(rows: Sequence[Row]) -> pd.DataFrame:
-    """Curves by image, method and measure; measures may have taken other shares."""
+    """Curves by image, method and metric; metrics may have taken other shares."""
     curves = [row for row in rows if row.curve]
     index = pd.MultiIndex.from_tuples([row.key for row in curves], names=_KEY)
     if not curves:
@@ -392,7 +393,7 @@ def read_results(folder: str | Path) -> Results:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    # Read as text first: without this, a picture called "NA" would be no picture, and
+    # Read as text first: without this, an image called "NA" would be no image, and
     # some releases of pandas round the last digit of numbers.
     table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
     numbers = {name: _CLASSES.get(name, "float64") for name in table}

@@ -1,6 +1,6 @@
-"""What a map has to beat: maps that know nothing of the picture or the model."""
+"""What a map has to beat: maps that know nothing of the image or the model."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from captum.attr import Attribution
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ext._captum import TargetType
-from captum_ext._validation import check_integer, check_picture
+from captum_ext._validation import check_image, check_integer
 from captum_ext.metrics import center_box, max_box
 
 __all__ = ["CenterBox", "MaxBox", "RandomMap"]
@@ -18,7 +18,7 @@ __all__ = ["CenterBox", "MaxBox", "RandomMap"]
 class RandomMap(Attribution):
     """A random grid, enlarged: as smooth as the maps that it is compared with.
 
-    Noise of single pixels would be no floor. It destroys a picture faster than any map
+    Noise of single pixels would be no floor. It destroys an image faster than any map
     of the object does, and so looks good by deletion.
 
     Args:
@@ -40,7 +40,7 @@ class RandomMap(Attribution):
     ) -> Tensor:
         """
         Args:
-            inputs (Tensor): Pictures (B, C, H, W), for their shape.
+            inputs (Tensor): Images (B, C, H, W), for their shape.
             target (int, tuple, Tensor, or list, optional): Not used. Default: None
             grid_size (int, optional): Cells of the grid along each side. Default: 7
             seed (int, optional): Seed of the grid. Default: 0
@@ -53,7 +53,7 @@ class RandomMap(Attribution):
             ValueError: If an argument is out of its range.
             TypeError: If an argument is of the wrong type.
         """
-        size = check_picture(inputs).shape[2:]
+        size = check_image(inputs).shape[2:]
         n_cells = check_integer("grid_size", grid_size, 1)
         seed = check_integer("seed", seed, 0, 2**64 - 1)
         cells = torch.rand(
@@ -72,17 +72,17 @@ class _Box(Attribution):
     def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
         """
         Args:
-            inputs (Tensor): Pictures (B, C, H, W), for their shape.
+            inputs (Tensor): Images (B, C, H, W), for their shape.
             target (int, tuple, Tensor, or list, optional): Not used. Default: None
 
         Returns:
             *Tensor*: In the shape of ``inputs``: the box in all channels.
         """
-        return self._draw(check_picture(inputs)).expand_as(inputs).contiguous()
+        return self._draw(check_image(inputs)).expand_as(inputs).contiguous()
 
 
 class CenterBox(_Box):
-    """1 in a centred box of half the picture's area, and 0 outside.
+    """1 in a centered box of half the image's area, and 0 outside.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
     NeurIPS 2017, Section 5.1.
@@ -100,7 +100,7 @@ class CenterBox(_Box):
 
 
 class MaxBox(_Box):
-    """1 everywhere: the whole picture is the box.
+    """1 everywhere: the whole image is the box.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
     NeurIPS 2017, Section 5.1.

@@ -58,13 +58,13 @@ def render_report(results: Results, gallery: list[Exhibit]) -> str:
 
     Args:
         results (Results): Of the run.
-        gallery (list of Exhibit): Pictures to show with their maps.
+        gallery (list of Exhibit): Images to show with their maps.
 
     Returns:
         *str*: A page that loads nothing.
 
     Raises:
-        ValueError: If the results hold an unknown measure.
+        ValueError: If the results hold an unknown metric.
     """
     environment = Environment(
         loader=PackageLoader("captum_ext.evaluation"),

@@ -9,10 +9,10 @@ import pandas as pd
 from captum_ext.evaluation.curve_plot import curve_plot, marker
 from captum_ext.evaluation.gallery import Case, Exhibit, find_case
 from captum_ext.evaluation.glossary import (
-    MeasureEntry,
     MethodEntry,
-    describe_measures,
+    MetricEntry,
     describe_methods,
+    describe_metrics,
 )
 from captum_ext.evaluation.records import Results
 from captum_ext.evaluation.statistics import compare_methods, summarize
@@ -28,7 +28,7 @@ class _Run(NamedTuple):
     """Results, and what their names stand for."""
 
     results: Results
-    measures: list[MeasureEntry]
+    metrics: list[MetricEntry]
     methods: list[MethodEntry]
 
     @property
@@ -42,19 +42,19 @@ class _Run(NamedTuple):
 
 
 def find_cases(results: Results) -> list[Case]:
-    """The best and worst pictures by each measure that has values.
+    """The best and worst images by each metric that has values.
 
     Args:
         results (Results): Of the run.
 
     Returns:
-        *list[Case]*: In the order of the measures.
+        *list[Case]*: In the order of the metrics.
 
     Raises:
-        ValueError: If a measure is unknown.
+        ValueError: If a metric is unknown.
     """
-    measures = describe_measures(results.settings)
-    cases = [find_case(results.table, m.name, m.better) for m in measures]
+    metrics = describe_metrics(results.settings)
+    cases = [find_case(results.table, m.name, m.better) for m in metrics]
     return [case for case in cases if case is not None]
 
 
@@ -63,40 +63,40 @@ def report_content(results: Results, gallery: list[Exhibit]) -> dict[str, Any]:
 
     Args:
         results (Results): Of the run.
-        gallery (list of Exhibit): Pictures to show with their maps.
+        gallery (list of Exhibit): Images to show with their maps.
 
     Returns:
         *dict*: Texts, numbers, and lists and dicts of them.
 
     Raises:
-        ValueError: If a measure is unknown.
+        ValueError: If a metric is unknown.
     """
     settings = results.settings
-    run = _Run(results, describe_measures(settings), describe_methods(settings))
-    summary = summarize(run.table).set_index(["method", "measure"])
+    run = _Run(results, describe_metrics(settings), describe_methods(settings))
+    summary = summarize(run.table).set_index(["method", "metric"])
     tests = {
-        measure.name: compare_methods(run.table, measure.name, measure.better)
-        for measure in run.measures
+        metric.name: compare_methods(run.table, metric.name, metric.better)
+        for metric in run.metrics
     }
     cases, failures = find_cases(results), _failures(run)
     return {
         "title": _title(run),
         "facts": _facts(results),
-        "n_pictures": run.table["image"].nunique(),
-        "measures": run.measures,
+        "n_images": run.table["image"].nunique(),
+        "metrics": run.metrics,
         "methods": run.methods,
         "means": _locations(run, summary, "mean"),
         "medians": _locations(run, summary, "median"),
         "victories": _victories(run, tests),
         "comparisons": [
-            _comparison(run, measure, tests[measure.name])
-            for measure in run.measures
-            if not tests[measure.name].empty
+            _comparison(run, metric, tests[metric.name])
+            for metric in run.metrics
+            if not tests[metric.name].empty
         ],
         "plots": _plots(run, summary["mean"]),
         "cases": _linked(run, cases, gallery),
         "gallery": [
-            _exhibit(run, f"picture-{n}", exhibit, cases)
+            _exhibit(run, f"image-{n}", exhibit, cases)
             for n, exhibit in enumerate(gallery, 1)
         ],
         "failures": failures[:MAX_FAILURES],
@@ -109,22 +109,22 @@ def report_content(results: Results, gallery: list[Exhibit]) -> dict[str, Any]:
 
 
 def _title(run: _Run) -> str:
-    methods, measures = len(run.methods), len(run.measures)
+    methods, metrics = len(run.methods), len(run.metrics)
     return (
         f"{methods} attribution method{'s' * (methods > 1)} by "
-        f"{measures} measure{'s' * (measures > 1)}"
+        f"{metrics} metric{'s' * (metrics > 1)}"
     )
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
     table, settings = results.table, results.settings
-    n_pictures, n_given = table["image"].nunique(), settings["dataset"]["pictures"]
-    left_out = "" if n_pictures == n_given else f" of {n_given}"
+    n_images, n_given = table["image"].nunique(), settings["dataset"]["images"]
+    left_out = "" if n_images == n_given else f" of {n_given}"
     n_errors = int(table["value"].isna().sum())
     return [
         ("Data set", settings["dataset"]["source"]),
         ("Model", settings["model"]["name"]),
-        ("Pictures", f"{n_pictures}{left_out}"),
+        ("Images", f"{n_images}{left_out}"),
         ("Errors", f"{n_errors} of {len(table)} values" if n_errors else "none"),
     ]
 
@@ -136,36 +136,36 @@ def _readable(value: object) -> str:
 def _locations(run: _Run, summary: pd.DataFrame, center: str) -> list[dict[str, Any]]:
     """Rows of a table of means or medians."""
     best = {
-        measure.name: _best(summary.xs(measure.name, level="measure")[center], measure)
-        for measure in run.measures
+        metric.name: _best(summary.xs(metric.name, level="metric")[center], metric)
+        for metric in run.metrics
     }
 
-    def cell(method: MethodEntry, measure: MeasureEntry) -> dict[str, Any]:
-        row = summary.loc[(method.name, measure.name)]
+    def cell(method: MethodEntry, metric: MetricEntry) -> dict[str, Any]:
+        row = summary.loc[(method.name, metric.name)]
         return {
             "value": row[center],
             "low": row[f"{center}_low"],
             "high": row[f"{center}_high"],
             "n": int(row["n"]),
             "errors": int(row["errors"]),
-            "best": row[center] == best[measure.name],
+            "best": row[center] == best[metric.name],
         }
 
     return [
-        {"method": method.title, "cells": [cell(method, m) for m in run.measures]}
+        {"method": method.title, "cells": [cell(method, m) for m in run.metrics]}
         for method in run.methods
     ]
 
 
-def _best(values: pd.Series, measure: MeasureEntry) -> float:
+def _best(values: pd.Series, metric: MetricEntry) -> float:
     """The best of several values; NaN where all are equal, for then none is."""
     if values.nunique() < 2:
         return math.nan
-    return values.max() if measure.better == "higher" else values.min()
+    return values.max() if metric.better == "higher" else values.min()
 
 
 def _victories(run: _Run, tests: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """For each method and measure how many others it beats."""
+    """For each method and metric how many others it beats."""
     winners = {name: t.loc[t["p_holm"] < LEVEL, "method"] for name, t in tests.items()}
     return [
         {
@@ -176,16 +176,14 @@ def _victories(run: _Run, tests: dict[str, pd.DataFrame]) -> list[dict[str, Any]
     ]
 
 
-def _comparison(
-    run: _Run, measure: MeasureEntry, tests: pd.DataFrame
-) -> dict[str, Any]:
-    """The matrix of corrected p-values of a measure, and all tests in full."""
+def _comparison(run: _Run, metric: MetricEntry, tests: pd.DataFrame) -> dict[str, Any]:
+    """The matrix of corrected p-values of a metric, and all tests in full."""
     p = {(test.method, test.other): test.p_holm for test in tests.itertuples()}
     titled = tests.assign(
         method=tests["method"].map(run.titles), other=tests["other"].map(run.titles)
     )
     return {
-        "measure": measure,
+        "metric": metric,
         "rows": [
             {"method": title, "p": [p.get((name, other)) for other in run.titles]}
             for name, title in run.titles.items()
@@ -195,11 +193,11 @@ def _comparison(
 
 
 def _plots(run: _Run, means: pd.Series) -> list[dict[str, Any]]:
-    """A drawing of mean curves for each measure that has some."""
+    """A drawing of mean curves for each metric that has some."""
     curves = run.results.curves
     plots = []
-    for measure in run.measures:
-        rows = curves[curves.index.get_level_values("measure") == measure.name]
+    for metric in run.metrics:
+        rows = curves[curves.index.get_level_values("metric") == metric.name]
         if rows.empty:
             continue
         mean = rows.groupby(level="method").mean().dropna(axis="columns", how="all")
@@ -207,25 +205,25 @@ def _plots(run: _Run, means: pd.Series) -> list[dict[str, Any]]:
             {
                 "method": method.title,
                 "marker": marker(n, 22, 7),
-                "mean": means[method.name, measure.name],
+                "mean": means[method.name, metric.name],
             }
             for n, method in enumerate(run.methods)
         ]
-        # A method without curves keeps its place, so that others keep their colours.
+        # A method without curves keeps its place, so that others keep their colors.
         drawing = curve_plot(mean.reindex([*run.titles]))
-        plots.append({"measure": measure, "drawing": drawing, "legend": legend})
+        plots.append({"metric": metric, "drawing": drawing, "legend": legend})
     return plots
 
 
 def _linked(
     run: _Run, cases: list[Case], gallery: list[Exhibit]
 ) -> list[dict[str, Any]]:
-    """The best and worst pictures with the places in the page that show them."""
-    places = {exhibit.image: f"picture-{n}" for n, exhibit in enumerate(gallery, 1)}
-    measures = {measure.name: measure for measure in run.measures}
+    """The best and worst images with the places in the page that show them."""
+    places = {exhibit.name: f"image-{n}" for n, exhibit in enumerate(gallery, 1)}
+    metrics = {metric.name: metric for metric in run.metrics}
     return [
         {
-            "measure": measures[case.measure],
+            "metric": metrics[case.metric],
             "ends": [
                 {"image": image, "id": places.get(image), "mean": mean}
                 for image, mean in (
@@ -241,12 +239,12 @@ def _linked(
 def _exhibit(
     run: _Run, place: str, exhibit: Exhibit, cases: list[Case]
 ) -> dict[str, Any]:
-    """A picture with its maps and all their values."""
-    rows = run.table[run.table["image"] == exhibit.image]
-    values = rows.pivot(index="measure", columns="method", values="value")
+    """An image with its maps and all their values."""
+    rows = run.table[run.table["image"] == exhibit.name]
+    values = rows.pivot(index="metric", columns="method", values="value")
     facts = rows.iloc[0]
-    worst = {c.measure: "worst case" for c in cases if c.worst == exhibit.image}
-    best = {c.measure: "best case" for c in cases if c.best == exhibit.image}
+    worst = {c.metric: "worst case" for c in cases if c.worst == exhibit.name}
+    best = {c.metric: "best case" for c in cases if c.best == exhibit.name}
     return {
         **exhibit._asdict(),
         "id": place,
@@ -255,11 +253,11 @@ def _exhibit(
         f"{'unknown' if pd.isna(facts['label']) else facts['label']}",
         "rows": [
             {
-                "measure": measure,
-                "case": (worst | best).get(measure.name),
-                "numbers": [values.at[measure.name, name] for name in run.titles],
+                "metric": metric,
+                "case": (worst | best).get(metric.name),
+                "numbers": [values.at[metric.name, name] for name in run.titles],
             }
-            for measure in run.measures
+            for metric in run.metrics
         ],
     }
 
@@ -274,7 +272,7 @@ def _failures(run: _Run) -> list[dict[str, Any]]:
             "error": error,
             "n": rows["image"].nunique(),
             "image": rows["image"].iloc[0],
-            "measures": ", ".join(rows["measure"].unique()),
+            "metrics": ", ".join(rows["metric"].unique()),
         }
         for (method, error), rows in groups
     ]

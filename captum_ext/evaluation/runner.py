@@ -20,12 +20,12 @@ from captum_ext.evaluation.choices import (
     Choices,
     describe_choices,
     needed_parts,
-    read_measures,
     read_methods,
+    read_metrics,
 )
 from captum_ext.evaluation.datasets import Dataset
-from captum_ext.evaluation.measures import MEASURES
-from captum_ext.evaluation.picture import Bench, Pair, Target, rows_of_picture
+from captum_ext.evaluation.image import Bench, Pair, Target, rows_of_image
+from captum_ext.evaluation.metrics import METRICS
 from captum_ext.evaluation.provenance import provenance, weights_digest
 from captum_ext.evaluation.records import (
     Results,
@@ -41,7 +41,7 @@ from captum_ext.zoo import ZooModel
 
 __all__ = ["evaluate"]
 
-# Fast for networks such as mobilenet_v2. Fixed numbers, since the number of pictures in
+# Fast for networks such as mobilenet_v2. Fixed numbers, since the number of images in
 # a call changes scores by rounding, and with them the table.
 _CHUNKS = {"cpu": 4}
 _CHUNK_ELSEWHERE = 64
@@ -51,7 +51,7 @@ def evaluate(
     dataset: Dataset,
     model: ZooModel,
     methods: Choices,
-    measures: Choices,
+    metrics: Choices,
     output: str | Path,
     *,
     target: Target | None = None,
@@ -62,38 +62,38 @@ def evaluate(
     perturbations_per_eval: int | None = None,
     show_progress: bool = False,
 ) -> Results:
-    """Compare methods on a data set by measures.
+    """Compare methods on a data set by metrics.
 
     Each row is written as soon as it is computed. A run that was killed goes on when it
-    is started again with the same arguments. A picture that cannot be read, or a
-    method or a measure that fails on it, gives rows with an error. In processes of one
-    ``torch.distributed`` group the pictures are shared out; the table is the same.
+    is started again with the same arguments. An image that cannot be read, or a
+    method or a metric that fails on it, gives rows with an error. In processes of one
+    ``torch.distributed`` group the images are shared out; the table is the same.
 
     Args:
-        dataset (Dataset): Pictures, of the readers of this package.
+        dataset (Dataset): Images, of the readers of this package.
         model (ZooModel): Classifier, in eval mode, on the device to work on; for
-            measures that need boxes its ``preprocess`` has a method ``boxes`` as
+            metrics that need boxes its ``preprocess`` has a method ``boxes`` as
             :class:`~captum_ext.zoo.Preprocessing`.
         methods (str, iterable of str, or Mapping): Names and arguments: see
             :func:`~captum_ext.evaluation.read_methods`.
-        measures (str, iterable of str, or Mapping): Names and arguments: see
-            :func:`~captum_ext.evaluation.read_measures`.
+        metrics (str, iterable of str, or Mapping): Names and arguments: see
+            :func:`~captum_ext.evaluation.read_metrics`.
         output (str or Path): Folder for the results: new, empty, or with results of
             the same arguments.
         target (str, optional): Which class is explained: the "label", of several the
             most probable one, or "top1", the predicted one. Default: None (the label
-            where every picture has one)
-        only_correct (bool, optional): Whether pictures whose predicted class is not
+            where every image has one)
+        only_correct (bool, optional): Whether images whose predicted class is not
             right are left out. Default: False
         layer (str, optional): Name of the part of the model where layer methods look.
             Default: None (the last that returns maps)
         masking_network (MaskingNetwork, optional): Trained for the model and on its
             device, for the method masking-model. Default: None
-        seed (int, optional): Of all that is drawn; every picture gets one of its own.
+        seed (int, optional): Of all that is drawn; every image gets one of its own.
             Default: 0
-        perturbations_per_eval (int, optional): Pictures in one call of the model, for
-            methods and measures that take it. Default: None (4 on the CPU, 64 on GPUs)
-        show_progress (bool, optional): Whether a progress bar over the pictures is
+        perturbations_per_eval (int, optional): Images in one call of the model, for
+            methods and metrics that take it. Default: None (4 on the CPU, 64 on GPUs)
+        show_progress (bool, optional): Whether a progress bar over the images is
             shown. Default: False
 
     Returns:
@@ -113,8 +113,8 @@ def evaluate(
         >>> results = evaluate(
         ...     read_signs(2), load("signs"), "grad-cam,random", "pointing-game", "out"
         ... )
-        >>> results.table[["image", "method", "measure", "value"]]
-             image    method        measure  value
+        >>> results.table[["image", "method", "metric", "value"]]
+             image    method        metric  value
         0  scene-0  grad-cam  pointing-game    1.0
         1  scene-0    random  pointing-game    ...
         2  scene-1  grad-cam  pointing-game    ...
@@ -129,7 +129,7 @@ def evaluate(
         model,
         check_layer_name("layer", layer or "", model.model),
         chosen,
-        read_measures(measures),
+        read_metrics(metrics),
         target or ("label" if dataset.has_labels else "top1"),
         only_correct,
         check_integer("seed", seed, 0, 2**64 - 1),
@@ -156,7 +156,7 @@ def evaluate(
 
 
 def _at_last_layer(bench: Bench, device: torch.device) -> Bench:
-    """With the layer where methods look by default: the same for all pictures."""
+    """With the layer where methods look by default: the same for all images."""
     inputs = bench.model.preprocess(Image.new("RGB", (256, 256)))[None].to(device)
     return bench._replace(layer=last_map_layer(bench.model.model, inputs)[1])
 
@@ -168,13 +168,13 @@ def _check_labels(dataset: Dataset, bench: Bench) -> None:
     asked = "target 'label'" if bench.target == "label" else "only_correct"
     if bench.target == "label" or bench.only_correct:
         raise ValueError(
-            f"dataset must have a label for every picture for {asked}, got none for "
+            f"dataset must have a label for every image for {asked}, got none for "
             f"some of {dataset.source}."
         )
 
 
 def _check_boxes(dataset: Dataset, bench: Bench) -> None:
-    needing = [n for n, c in bench.measures.items() if MEASURES[c.use].needs_boxes]
+    needing = [n for n, c in bench.metrics.items() if METRICS[c.use].needs_boxes]
     if not needing:
         return
     if not dataset.has_boxes:
@@ -198,7 +198,7 @@ def _settings(
         "dataset": dataset.describe(),
         "model": {"name": type(model).__name__, "sha256": weights_digest(model)},
         "methods": describe_choices(bench.methods),
-        "measures": describe_choices(bench.measures),
+        "metrics": describe_choices(bench.metrics),
         "target": bench.target,
         "only_correct": bench.only_correct,
         "layer": layer,
@@ -219,9 +219,9 @@ def _run(dataset: Dataset, bench: Bench, show_progress: bool) -> None:
     share = from_rank_zero(todo)[rank() :: world_size()]
     if share:
         with RowWriter(bench.folder, rank()) as writer:
-            bar = progress(share, desc="pictures", disable=not show_progress)
+            bar = progress(share, desc="images", disable=not show_progress)
             for index, pairs in bar:
-                for row in rows_of_picture(bench, dataset.examples[index], pairs):
+                for row in rows_of_image(bench, dataset.examples[index], pairs):
                     writer.append(row)
     wait_for_all()
     if rank() == 0:
@@ -230,9 +230,9 @@ def _run(dataset: Dataset, bench: Bench, show_progress: bool) -> None:
 
 
 def _missing(dataset: Dataset, bench: Bench) -> list[tuple[int, list[Pair]]]:
-    """Pictures that are not done, with the methods and measures that they lack."""
+    """Images that are not done, with the methods and metrics that they lack."""
     found = read_rows(bench.folder)
-    pairs = list(product(bench.methods, bench.measures))
+    pairs = list(product(bench.methods, bench.metrics))
     missing = [
         (index, [pair for pair in pairs if (example.name, *pair) not in found])
         for index, example in enumerate(dataset.examples)

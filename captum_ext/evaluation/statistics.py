@@ -1,7 +1,7 @@
 """What a table of values says: medians, intervals, and paired tests between methods.
 
-Tables have one row for each image, method and measure, with the columns ``image``,
-``method``, ``measure`` and ``value``. A value that is NaN, because it could not be
+Tables have one row for each image, method and metric, with the columns ``image``,
+``method``, ``metric`` and ``value``. A value that is NaN, because it could not be
 computed, is counted and left out.
 """
 
@@ -23,7 +23,7 @@ __all__ = [
 
 Better = Literal["higher", "lower"]
 
-COLUMNS = ("image", "method", "measure", "value")
+COLUMNS = ("image", "method", "metric", "value")
 CONFIDENCE = 0.95
 N_RESAMPLES = 2000
 # Resampled values that are held at once.
@@ -52,7 +52,7 @@ def signed_rank(differences: ArrayLike) -> PairedTest:
     that are not zero, p is at least 2 ** -n where it is exact: fewer than five cannot
     reach 0.05.
 
-    Where all differences have one size, as those of a measure that is 0 or 1, all ranks
+    Where all differences have one size, as those of a metric that is 0 or 1, all ranks
     are equal and the test is the sign test of the pairs that differ (McNemar's).
 
     Source: F. Wilcoxon, Individual Comparisons by Ranking Methods, 1945; D. Kerby, The
@@ -109,20 +109,20 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 
 def compare_methods(
     table: pd.DataFrame,
-    measure: str,
+    metric: str,
     better: Better = "higher",
     baseline: str | None = None,
 ) -> pd.DataFrame:
-    """Test for each pair of methods whether the first is better by a measure.
+    """Test for each pair of methods whether the first is better by a metric.
 
     Each test is the one-sided Wilcoxon signed-rank test (:func:`signed_rank`) over the
     images where both methods have a value. The p-values of all rows that are returned
     are corrected together.
 
     Args:
-        table (pandas.DataFrame): Columns image, method, measure and value, one row for
-            each image, method and measure.
-        measure (str): The measure to compare by.
+        table (pandas.DataFrame): Columns image, method, metric and value, one row for
+            each image, method and metric.
+        metric (str): The metric to compare by.
         better (str, optional): Whether "higher" or "lower" values are better.
             Default: "higher"
         baseline (str, optional): The method that all others are compared with.
@@ -134,8 +134,8 @@ def compare_methods(
 
         - **method**, **other**: The alternative is that ``method`` is better.
         - **n**: Images where both have a value.
-        - **excluded**: Images of the measure where one of them has none.
-        - **median_difference**: Median of ``method`` minus ``other``, in the measure's
+        - **excluded**: Images of the metric where one of them has none.
+        - **median_difference**: Median of ``method`` minus ``other``, in the metric's
           unit.
         - **effect**: Rank-biserial correlation, 1 where ``method`` is better on every
           image, -1 where it is worse.
@@ -144,7 +144,7 @@ def compare_methods(
 
     Raises:
         ValueError: If the table is empty, lacks a column or has two rows of one image,
-            method and measure, if a value is infinite, or if ``measure``, ``better`` or
+            method and metric, if a value is infinite, or if ``metric``, ``better`` or
             ``baseline`` is unknown.
 
     Examples::
@@ -153,7 +153,7 @@ def compare_methods(
         >>> table = pandas.DataFrame({
         ...     "image": [*"abcde"] * 2,
         ...     "method": ["ours"] * 5 + ["theirs"] * 5,
-        ...     "measure": "insertion",
+        ...     "metric": "insertion",
         ...     "value": [0.6, 0.7, 0.8, 0.9, 0.7, 0.5, 0.4, 0.4, 0.4, 0.3],
         ... })
         >>> compare_methods(table, "insertion", baseline="theirs").T
@@ -169,7 +169,7 @@ def compare_methods(
     """
     if better not in ("higher", "lower"):
         raise ValueError(f"better must be 'higher' or 'lower', got {better!r}.")
-    values = _by_method(table, measure)
+    values = _by_method(table, metric)
     methods = list(values)
     if baseline is not None and baseline not in methods:
         raise ValueError(
@@ -199,21 +199,21 @@ def compare_methods(
 
 
 def summarize(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Mean and median of each method by each measure, with bootstrap intervals.
+    """Mean and median of each method by each metric, with bootstrap intervals.
 
     Intervals are 95% percentile intervals over 2000 resamples of the images. Each row
     draws from a generator of its own, so that it does not depend on the other rows.
 
     Args:
-        table (pandas.DataFrame): Columns image, method, measure and value, one row for
-            each image, method and measure.
+        table (pandas.DataFrame): Columns image, method, metric and value, one row for
+            each image, method and metric.
         seed (int, optional): Seed of the resamples. Default: 0
 
     Returns:
-        *pandas.DataFrame*: One row for each method and measure, in the order in which
+        *pandas.DataFrame*: One row for each method and metric, in the order in which
         they appear in the table:
 
-        - **method**, **measure**
+        - **method**, **metric**
         - **n**: Images with a value.
         - **errors**: Images without.
         - **mean**, **mean_low**, **mean_high**: Mean and its interval.
@@ -223,7 +223,7 @@ def summarize(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     Raises:
         ValueError: If the table is empty, lacks a column or has two rows of one image,
-            method and measure, or if a value is infinite.
+            method and metric, or if a value is infinite.
 
     Examples::
 
@@ -231,7 +231,7 @@ def summarize(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         >>> table = pandas.DataFrame({
         ...     "image": [*"abcd"],
         ...     "method": "ours",
-        ...     "measure": "insertion",
+        ...     "metric": "insertion",
         ...     "value": [0.5, 0.5, 0.75, float("nan")],
         ... })
         >>> summarize(table)[["n", "errors", "median", "median_low", "median_high"]]
@@ -240,12 +240,12 @@ def summarize(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """
     _check_table(table)
     rows = []
-    for measure in table["measure"].unique():
-        of_measure = table[table["measure"] == measure]
-        for method in of_measure["method"].unique():
-            every = of_measure.loc[of_measure["method"] == method, "value"]
+    for metric in table["metric"].unique():
+        of_metric = table[table["metric"] == metric]
+        for method in of_metric["method"].unique():
+            every = of_metric.loc[of_metric["method"] == method, "value"]
             values = every.dropna().to_numpy(dtype=float)
-            row = {"method": method, "measure": measure, "n": len(values)}
+            row = {"method": method, "metric": metric, "n": len(values)}
             row |= {"errors": len(every) - len(values)}
             rows.append(row | _location(values, seed))
     return pd.DataFrame(rows)
@@ -280,13 +280,13 @@ def _mean_and_median(
     return np.stack([np.mean(values, axis), np.median(values, axis)])
 
 
-def _by_method(table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Values of a measure with one row an image and one column a method."""
+def _by_method(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Values of a metric with one row an image and one column a method."""
     _check_table(table)
-    rows = table[table["measure"] == measure]
+    rows = table[table["metric"] == metric]
     if rows.empty:
-        known = ", ".join(map(repr, table["measure"].unique()))
-        raise ValueError(f"measure must be one of {known}, got {measure!r}.")
+        known = ", ".join(map(repr, table["metric"].unique()))
+        raise ValueError(f"metric must be one of {known}, got {metric!r}.")
     values = rows.pivot(index="image", columns="method", values="value")
     return values.astype(float)[list(rows["method"].unique())]
 
@@ -300,12 +300,12 @@ def _check_table(table: pd.DataFrame) -> None:
             f"table must have the columns {', '.join(COLUMNS)}, got none named "
             f"{', '.join(missing)}."
         )
-    twice = table.duplicated(["image", "method", "measure"])
+    twice = table.duplicated(["image", "method", "metric"])
     if twice.any():
-        image, method, measure = table.loc[twice, list(COLUMNS[:3])].iloc[0]
+        image, method, metric = table.loc[twice, list(COLUMNS[:3])].iloc[0]
         raise ValueError(
-            f"table must have one row for each image, method and measure, got several "
-            f"of {image!r}, {method!r}, {measure!r}."
+            f"table must have one row for each image, method and metric, got several "
+            f"of {image!r}, {method!r}, {metric!r}."
         )
     if np.isinf(table["value"].astype(float)).any():
         raise ValueError("table must hold finite values or NaN, got infinite ones.")

@@ -5,9 +5,9 @@ import math
 import pandas as pd
 
 from captum_ext.evaluation.glossary import (
-    MeasureEntry,
-    describe_measures,
+    MetricEntry,
     describe_methods,
+    describe_metrics,
 )
 from captum_ext.evaluation.records import Results
 from captum_ext.evaluation.statistics import compare_methods, summarize
@@ -16,7 +16,7 @@ __all__ = ["number_text", "p_text", "stars", "text_report"]
 
 
 def text_report(results: Results, baseline: str | None = None) -> str:
-    """Means, medians and tests of a run, one table a measure.
+    """Means, medians and tests of a run, one table a metric.
 
     Args:
         results (Results): Of the run.
@@ -27,7 +27,7 @@ def text_report(results: Results, baseline: str | None = None) -> str:
         *str*: Lines of text.
 
     Raises:
-        ValueError: If the baseline is none of the methods, or a measure is unknown.
+        ValueError: If the baseline is none of the methods, or a metric is unknown.
     """
     titles = {m.name: m.title for m in describe_methods(results.settings)}
     baseline = next(iter(titles)) if baseline is None else baseline
@@ -35,12 +35,10 @@ def text_report(results: Results, baseline: str | None = None) -> str:
         raise ValueError(
             f"baseline must be one of {', '.join(titles)}, got {baseline!r}."
         )
-    summary = summarize(results.table).set_index(["measure", "method"])
+    summary = summarize(results.table).set_index(["metric", "method"])
     tables = [
-        _measure_table(
-            measure, results.table, summary.loc[measure.name], titles, baseline
-        )
-        for measure in describe_measures(results.settings)
+        _metric_table(metric, results.table, summary.loc[metric.name], titles, baseline)
+        for metric in describe_metrics(results.settings)
     ]
     return "\n\n".join([*tables, _note(titles[baseline])])
 
@@ -102,14 +100,14 @@ def stars(p: float) -> str:
     return "**" if p < 0.001 else "*" if p < 0.05 else ""
 
 
-def _measure_table(
-    measure: MeasureEntry,
+def _metric_table(
+    metric: MetricEntry,
     table: pd.DataFrame,
     summary: pd.DataFrame,
     titles: dict[str, str],
     baseline: str,
 ) -> str:
-    tests = compare_methods(table, measure.name, measure.better, baseline)
+    tests = compare_methods(table, metric.name, metric.better, baseline)
     by_method = {test["method"]: test for test in tests.to_dict("records")}
     rows = [["", "n", "mean", "", "median", "", "difference", "effect", "p  "]]
     for name, title in titles.items():
@@ -117,7 +115,7 @@ def _measure_table(
         located = [*_located(row, "mean"), *_located(row, "median")]
         tested = _tested(by_method[name]) if name in by_method else [""] * 3
         rows.append([title, f"{row['n']:.0f}", *located, *tested])
-    return "\n".join([f"{measure.title}, {measure.better} is better", *_aligned(rows)])
+    return "\n".join([f"{metric.title}, {metric.better} is better", *_aligned(rows)])
 
 
 def _located(row: pd.Series, center: str) -> list[str]:
@@ -144,8 +142,8 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 def _note(baseline: str) -> str:
     return f"""\
 In brackets: 95% bootstrap intervals of the value before them.
-Difference: median of method minus {baseline} on the same pictures.
+Difference: median of method minus {baseline} on the same images.
 Effect: rank-biserial correlation, 1 where the method is better than {baseline} on every
-picture, -1 where it is worse.
+image, -1 where it is worse.
 p: one-sided Wilcoxon signed-rank test that the method is better than {baseline},
 corrected by Holm's method for the methods in the table. * p < 0.05, ** p < 0.001."""

@@ -6,8 +6,9 @@ written, power failure and a full disk included, another can be read.
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 
@@ -86,7 +87,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             problems.append(str(error))
             continue
         if problems:
-            warnings.warn(f"{problems[0]} Training goes on from {path.name}.")
+            warnings.warn(
+                f"{problems[0]} Training resumes from {path.name}.", stacklevel=2
+            )
         return content
     if problems:
         raise ValueError(problems[0])

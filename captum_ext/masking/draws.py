@@ -4,7 +4,8 @@ Every random number belongs to one sample. So a step is the same whichever proce
 computes which part of it, and a generator has no state that a checkpoint must keep.
 """
 
-from typing import Iterator, NamedTuple, Sized
+from collections.abc import Iterator, Sized
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +16,11 @@ __all__ = ["Place", "Sample", "Samples", "StepSampler", "epoch_order"]
 
 
 class Place(NamedTuple):
-    """Which sample: a picture within a round through the data.
+    """Which sample: an image within a round through the data.
 
     Attributes:
         epoch (int): The round.
-        number (int): The picture's place in the data set.
+        number (int): The image's place in the data set.
     """
 
     epoch: int
@@ -27,26 +28,26 @@ class Place(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A picture with the class that is asked for.
+    """An image with the class that is asked for.
 
     Attributes:
-        picture (Tensor): (C, H, W).
+        image (Tensor): (C, H, W).
         target (int): The class that a mask is asked for.
-        label (int): The picture's class; another one if the target is a fake.
-        seed (int): Of the alternative pictures.
+        label (int): The image's class; another one if the target is a fake.
+        seed (int): Of the alternative images.
     """
 
-    picture: Tensor
+    image: Tensor
     target: int
     label: int
     seed: int
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> list[int]:
-    """The order of n pictures in a round through them.
+    """The order of n images in a round through them.
 
     Args:
-        n (int): Number of pictures.
+        n (int): Number of images.
         seed (int): Of the training.
         epoch (int): The round.
 
@@ -66,8 +67,8 @@ class StepSampler(Sampler[list[Place]]):
     """The share that one process has of each step.
 
     Args:
-        n (int): Number of pictures.
-        batch_size (int): Pictures in a step, all processes together, at most n.
+        n (int): Number of images.
+        batch_size (int): Images in a step, all processes together, at most n.
         n_steps (int): Number of steps of the whole training.
         seed (int): Of the training.
         first (int, optional): The step to begin with. Default: 0
@@ -111,13 +112,13 @@ class StepSampler(Sampler[list[Place]]):
 
 
 class Samples(Dataset[Sample]):
-    """Pictures with the class that is asked for, by :class:`Place`.
+    """Images with the class that is asked for, by :class:`Place`.
 
     Args:
-        dataset (Dataset): Pictures (C, H, W) and their classes. Random numbers of
-            torch that it draws, to mirror a picture for example, are seeded as well.
+        dataset (Dataset): Images (C, H, W) and their classes. Random numbers of
+            torch that it draws, to mirror an image for example, are seeded as well.
         n_classes (int): Number of classes.
-        fake_probability (float): How often another class than the picture's is asked
+        fake_probability (float): How often another class than the image's is asked
             for.
         seed (int): Of the training.
     """
@@ -145,15 +146,15 @@ class Samples(Dataset[Sample]):
         own, of_data, of_evidence = (int(word) for word in key.generate_state(3))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(of_data)
-            picture, label = self.dataset[place.number]
+            image, label = self.dataset[place.number]
         label = int(label)
         if not 0 <= label < self.n_classes:
             raise ValueError(
                 f"dataset must have classes from 0 to {self.n_classes - 1} as the "
-                f"network, got {label} for picture {place.number}."
+                f"network, got {label} for image {place.number}."
             )
         generator = Generator().manual_seed(own)
         fake = float(torch.rand(1, generator=generator)) < self.fake_probability
         other = int(torch.randint(self.n_classes - 1, (1,), generator=generator))
         target = other + (other >= label) if fake else label
-        return Sample(picture, target, label, of_evidence)
+        return Sample(image, target, label, of_evidence)

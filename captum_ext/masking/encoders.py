@@ -1,12 +1,12 @@
 """Where the masking network gets its maps from: encoders, coarse and fine.
 
-An encoder is a module that returns maps of a picture, the finest first, and says by
+An encoder is a module that returns maps of an image, the finest first, and says by
 ``strides`` and ``channels`` how many pixels apart their places lie and how many
 channels they have, and by ``frozen`` whether it is not trained along.
 """
 
 import math
-from typing import Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from captum_ext.masking.normalization import SharedBatchNorm
 
 __all__ = ["SmallEncoder", "TorchvisionEncoder"]
 
-# Masks of a quarter of the picture's side, as in the paper, need no finer maps.
+# Masks of a quarter of the image's side, as in the paper, need no finer maps.
 _FINEST_STRIDE = 4
 _TRACED_SIZE = 224
 
@@ -56,7 +56,7 @@ class SmallEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps of pictures (B, 3, H, W): (B, C_i, h_i, w_i), the finest first."""
+        """Maps of images (B, 3, H, W): (B, C_i, h_i, w_i), the finest first."""
         maps = []
         for block in self.blocks:
             x = block(x)
@@ -159,7 +159,7 @@ class TorchvisionEncoder(nn.Module):
         return ", ".join(f"{s}: {n}" for s, n in zip(self.strides, self.nodes))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps of pictures (B, 3, H, W): (B, C_i, h_i, w_i), the finest first."""
+        """Maps of images (B, 3, H, W): (B, C_i, h_i, w_i), the finest first."""
         with torch.no_grad():
             found = self.extractor(x)
         return [found[node] for node in self.nodes]
@@ -174,7 +174,7 @@ def _map_nodes(model: nn.Module, name: str) -> dict[int, tuple[str, int]]:
     chosen: dict[int, tuple[str, int]] = {}
     for node, output in outputs.items():
         shape = output.shape if isinstance(output, Tensor) else ()
-        # A single place has no neighbours: it is a pooled vector.
+        # A single place has no neighbors: it is a pooled vector.
         if len(shape) != 4 or shape[2] != shape[3] or shape[2] == 1:
             continue
         stride = 2 ** round(math.log2(_TRACED_SIZE / shape[2]))

@@ -1,7 +1,7 @@
-"""Evidence removal: the parts of a picture that a mask hides become something else."""
+"""Evidence removal: the parts of an image that a mask hides become something else."""
 
 import math
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -13,7 +13,7 @@ __all__ = ["EvidenceRemoval", "blurred", "edited"]
 
 
 def edited(inputs: Tensor, masks: Tensor, alternatives: Tensor) -> Tensor:
-    r"""Eq. 6 for given alternative pictures.
+    r"""Eq. 6 for given alternative images.
 
     .. math:: \Phi(X, M) = X \odot M + A \odot (1 - M).
 
@@ -35,10 +35,10 @@ def edited(inputs: Tensor, masks: Tensor, alternatives: Tensor) -> Tensor:
 
 
 def blurred(inputs: Tensor, sigma: float) -> Tensor:
-    """Pictures under torchvision's Gaussian blur of three sigma to each side.
+    """Images under torchvision's Gaussian blur of three sigma to each side.
 
     A blur is linear and acts on rows and columns one after the other; so two matrices
-    are blurred in place of the pictures, which are multiplied by them. That is much
+    are blurred in place of the images, which are multiplied by them. That is much
     faster where sigma is large.
 
     Args:
@@ -59,26 +59,26 @@ def blurred(inputs: Tensor, sigma: float) -> Tensor:
 
 def _blur_matrix(n: int, sigma: float, like: Tensor) -> Tensor:
     """Matrix (n, n) that blurs n values."""
-    # The picture is mirrored at its border, and can be only once.
+    # The image is mirrored at its border, and can be only once.
     reach = min(math.ceil(3 * sigma), n - 1)
     one_each = torch.eye(n, dtype=like.dtype, device=like.device)
     return gaussian_blur(one_each[None], [1, 2 * reach + 1], [sigma, sigma])[0]
 
 
 class EvidenceRemoval:
-    r"""Phi of Eq. 6, with a new alternative picture at every call.
+    r"""Phi of Eq. 6, with a new alternative image at every call.
 
-    With probability 1/2 the alternative is the picture under a strong blur, otherwise a
-    random colour with Gaussian noise: a network cannot get used to what is put in.
+    With probability 1/2 the alternative is the image under a strong blur, otherwise a
+    random color with Gaussian noise: a network cannot get used to what is put in.
 
     Args:
         sigma (float, optional): Of the blur, in pixels. Default: 10
         noise (float, optional): Standard deviation of the noise, as a share of the
             range of a channel. Default: 0.2
         limits (tuple[sequence of float, sequence of float], optional): Least and
-            greatest value of each channel, between which colours lie: for pictures
+            greatest value of each channel, between which colors lie: for images
             normalized by mean and standard deviation ``-mean / std`` and
-            ``(1 - mean) / std``. Default: None (those of each picture)
+            ``(1 - mean) / std``. Default: None (those of each image)
 
     Examples::
 
@@ -103,14 +103,14 @@ class EvidenceRemoval:
     def of_normalized(
         cls, mean: Sequence[float], std: Sequence[float]
     ) -> "EvidenceRemoval":
-        """Phi for pictures that are normalized, with colours that these can have.
+        """Phi for images that are normalized, with colors that these can have.
 
         Args:
             mean (sequence of float): Of the normalization, for each channel.
             std (sequence of float): Of the normalization, for each channel.
 
         Returns:
-            *EvidenceRemoval*: With the limits of such pictures.
+            *EvidenceRemoval*: With the limits of such images.
 
         Examples::
 
@@ -138,7 +138,7 @@ class EvidenceRemoval:
 
     @torch.no_grad()
     def alternatives(self, inputs: Tensor, generators: Sequence[Generator]) -> Tensor:
-        """Draw alternative pictures.
+        """Draw alternative images.
 
         Args:
             inputs (Tensor): X, (B, C, H, W).

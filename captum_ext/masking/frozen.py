@@ -1,7 +1,7 @@
 """Modules that are only asked, and are afterwards as they were."""
 
 import contextlib
-from typing import Iterator
+from collections.abc import Iterator
 
 from torch import nn
 

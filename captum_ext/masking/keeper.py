@@ -1,8 +1,9 @@
 """What of a training is kept: checkpoints, a table of steps, and figures of masks."""
 
 import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sized
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sized
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -22,8 +23,8 @@ from captum_ext.masking.trainer import Trainer
 
 __all__ = ["Keeper"]
 
-_SHOWN_PICTURES = 16
-_JUDGED_PICTURES = 256
+_SHOWN_IMAGES = 16
+_JUDGED_IMAGES = 256
 
 
 class Keeper:
@@ -31,8 +32,8 @@ class Keeper:
 
     Args:
         folder (Path, optional): It is made if there is none. None keeps nothing.
-        validation (Dataset, optional): Pictures to look at at each checkpoint.
-        objective (SaliencyObjective): It knows what values pictures have.
+        validation (Dataset, optional): Images to look at at each checkpoint.
+        objective (SaliencyObjective): It knows what values images have.
         every (int): Steps between checkpoints.
     """
 
@@ -83,8 +84,8 @@ class Keeper:
         assert self.folder is not None and isinstance(self._validation, Sized)
         limits = self._objective.evidence_removal.limits
         n = len(self._validation)
-        grid = mask_grid(network, self._validation, min(n, _SHOWN_PICTURES), limits)
+        grid = mask_grid(network, self._validation, min(n, _SHOWN_IMAGES), limits)
         save_image(to_pil_image(grid), self.folder / "masks" / f"step-{step:06d}.png")
-        found = mean_masks(network, self._validation, min(n, _JUDGED_PICTURES))
+        found = mean_masks(network, self._validation, min(n, _JUDGED_IMAGES))
         with StepTable(self.folder / "validation.csv", step) as table:
             table.append({"step": step, **found._asdict()})

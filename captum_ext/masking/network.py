@@ -1,7 +1,8 @@
-"""The masking network: from a picture and a class to a mask, in one forward pass."""
+"""The masking network: from an image and a class to a mask, in one forward pass."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,12 @@ __all__ = [
 
 
 class SelectedMasks(NamedTuple):
-    """What the network says of pictures and classes.
+    """What the network says of images and classes.
 
     Attributes:
-        masks (Tensor): M_s at the size of the pictures, (B, 1, H, W) in [0, 1].
+        masks (Tensor): M_s at the size of the images, (B, 1, H, W) in [0, 1].
         evidence (Tensor): The largest X_ij^T C_s of Eq. 7 for every class s, whose
-            sigmoid says whether the class is in the picture, (B, classes).
+            sigmoid says whether the class is in the image, (B, classes).
     """
 
     masks: Tensor
@@ -216,7 +217,7 @@ class UpsamplingBlock(nn.Module):
         """Maps (B, n_out, h, w) at the size of the encoder's (B, n_skip, h, w)."""
         x = _doubled(self.upsample, x)
         if x.shape[2:] != skip.shape[2:]:
-            # Strides that do not divide the picture's side.
+            # Strides that do not divide the image's side.
             x = F.interpolate(x, skip.shape[2:], mode="bilinear")
         first, *others = self.bottlenecks
         x = first(x, skip)
@@ -234,12 +235,12 @@ def _narrowing(skips: Sequence[int]) -> list[int]:
 
 
 class MaskingNetwork(nn.Module):
-    r"""A network that sees a picture and a class and draws the mask of the class.
+    r"""A network that sees an image and a class and draws the mask of the class.
 
     A U-Net: the encoder's coarsest maps go through the feature filter, which weakens
     places that do not look like the class (Eq. 7); upsampling blocks then join them
     with finer and finer maps of the encoder; the mask is made of two channels (Eq. 8)
-    and enlarged to the size of the picture. Print it to compare it with the paper's
+    and enlarged to the size of the image. Print it to compare it with the paper's
     Figure 4: ``strides`` and ``channels`` are those of the encoder's maps, the finest
     first; ``decoder_channels`` are those behind each upsampling block, the coarsest
     first.
@@ -254,7 +255,7 @@ class MaskingNetwork(nn.Module):
         n_classes (int): Number of classes of the classifier.
         encoder (str, optional): A classification model of torchvision, frozen, whose
             maps of stride 4 and more are used; or "small", three blocks of five
-            convolutions that are trained along (Section 5.2), for pictures of 32 to
+            convolutions that are trained along (Section 5.2), for images of 32 to
             some hundred pixels. Default: "small"
         encoder_weights (Mapping, optional): State dict of torchvision's model. A last
             layer with a row for each of ``n_classes`` and a column for each channel of
@@ -333,7 +334,7 @@ class MaskingNetwork(nn.Module):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Pixels between neighbouring places of the encoder's maps, finest first."""
+        """Pixels between neighboring places of the encoder's maps, finest first."""
         return self.encoder.strides
 
     @property
@@ -357,7 +358,7 @@ class MaskingNetwork(nn.Module):
         """Draw masks.
 
         Args:
-            inputs (Tensor): Pictures (B, 3, H, W), normalized as for the classifier.
+            inputs (Tensor): Images (B, 3, H, W), normalized as for the classifier.
             target (Tensor): A class for each, (B,) integers below ``n_classes``.
 
         Returns:
@@ -369,7 +370,7 @@ class MaskingNetwork(nn.Module):
         """Draw masks, and say which classes the feature filter finds.
 
         Args:
-            inputs (Tensor): Pictures (B, 3, H, W), normalized as for the classifier.
+            inputs (Tensor): Images (B, 3, H, W), normalized as for the classifier.
             target (Tensor): A class for each, (B,) integers below ``n_classes``.
 
         Returns:

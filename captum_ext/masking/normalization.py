@@ -29,12 +29,12 @@ class SharedBatchNorm(nn.BatchNorm2d):
         values = x.to(torch.promote_types(x.dtype, torch.float32))
         n = _sum_over_processes(values.new_tensor(len(x) * x.shape[2] * x.shape[3]))
         mean = _sum_over_processes(values.sum((0, 2, 3))) / n
-        centred = values - mean[:, None, None]
-        variance = _sum_over_processes(centred.square().sum((0, 2, 3))) / n
+        centered = values - mean[:, None, None]
+        variance = _sum_over_processes(centered.square().sum((0, 2, 3))) / n
         with torch.no_grad():
             self._follow(mean, variance * n / (n - 1))
         scale = self.weight * (variance + self.eps).rsqrt()
-        normalized = centred * scale[:, None, None] + self.bias[:, None, None]
+        normalized = centered * scale[:, None, None] + self.bias[:, None, None]
         return normalized.to(x.dtype)
 
     def folded_into(self, weight: Tensor) -> tuple[Tensor, Tensor]:

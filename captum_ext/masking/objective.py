@@ -1,6 +1,7 @@
 """What a mask has to be: Eq. 4, term by term."""
 
-from typing import Callable, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -38,7 +39,7 @@ class SaliencyTerms(NamedTuple):
 
 
 def total_variation(masks: Tensor) -> Tensor:
-    r"""Eq. 5: squared differences of neighbours, summed over all pixels.
+    r"""Eq. 5: squared differences of neighbors, summed over all pixels.
 
     .. math::
         TV(M) = \sum_{ij} (M_{ij} - M_{i+1,j})^2 + \sum_{ij} (M_{ij} - M_{i,j+1})^2.
@@ -74,9 +75,9 @@ class SaliencyObjective:
 
     **How sums over pixels are scaled.** The paper prints the formula with n = 1. With
     its :math:`\lambda_1 = 10` and :math:`\lambda_2 = 10^{-3}` the best mask then keeps
-    the whole picture: no edge is worth its price, and area costs nothing. They are
+    the whole image: no edge is worth its price, and area costs nothing. They are
     weights of a TV that is averaged over n pixels and an area that is summed over n
-    pixels. Here n is 10,000 for pictures of any size, since TV (of a smooth mask) and
+    pixels. Here n is 10,000 for images of any size, since TV (of a smooth mask) and
     AV do not depend on the size: :math:`10^{-3} TV(M) + 10 AV(M)`. ``pixels=1`` gives
     the formula as printed.
 
@@ -85,7 +86,7 @@ class SaliencyObjective:
             Default: (10, 1e-3, 5, 0.3), as in the paper
         pixels (float, optional): n. Default: 10000
         fake_probability (float, optional): How often training asks for a class that is
-            not the picture's, for which the area alone counts. Default: 0.3
+            not the image's, for which the area alone counts. Default: 0.3
         selection_weight (float, optional): Of the auxiliary loss on the embedding. An
             encoder that is trained along on classes that are hard to tell needs more.
             Default: 3
@@ -155,17 +156,17 @@ class SaliencyObjective:
         """The terms for a classifier, as training needs them.
 
         Args:
-            black_box (Callable): Logits (B, classes) of pictures.
+            black_box (Callable): Logits (B, classes) of images.
             inputs (Tensor): X, (B, C, H, W).
             masks (Tensor): M, (B, 1, H, W) in [0, 1].
             target (Tensor): The class of each mask, (B,) integers.
             generators (sequence of Generator): One for each example, on the CPU, for
-                alternative pictures.
-            labels (Tensor, optional): The classes of the pictures, (B,). Where a mask
+                alternative images.
+            labels (Tensor, optional): The classes of the images, (B,). Where a mask
                 was asked for another class, a fake one, only its area counts, and the
                 classifier is not asked. Default: None (those of the masks)
             evidence (Tensor, optional): What the feature filter found of every class,
-                (B, classes): its sigmoid has to be high for the picture's class and low
+                (B, classes): its sigmoid has to be high for the image's class and low
                 for all others. Default: None (no auxiliary loss)
 
         Returns:
@@ -176,8 +177,8 @@ class SaliencyObjective:
         real = (target == labels).nonzero()[:, 0]
         chosen = target[real].repeat(2)
 
-        def log_probability(pictures: Tensor) -> Tensor:
-            logits = black_box(pictures).to(inputs.dtype)
+        def log_probability(images: Tensor) -> Tensor:
+            logits = black_box(images).to(inputs.dtype)
             return logits.log_softmax(1).gather(1, chosen[:, None])[:, 0]
 
         area = self.area(masks)
@@ -208,7 +209,7 @@ class SaliencyObjective:
         """The terms of Eq. 4 for any function that gives log f_c.
 
         Args:
-            log_probability (Callable): log f_c (2 B,) of 2 B pictures: all that are
+            log_probability (Callable): log f_c (2 B,) of 2 B images: all that are
                 preserved, then all that are destroyed.
             inputs (Tensor): X, (B, C, H, W).
             masks (Tensor): M, (B, 1, H, W) in [0, 1].

@@ -1,8 +1,9 @@
 """What training leaves to look at: a table of its steps, and grids of masks."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Mapping, NamedTuple, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ class MeanMasks(NamedTuple):
     """Whether a network looks at the class that it is asked for.
 
     Attributes:
-        right (float): Mean mask for the pictures' own classes.
+        right (float): Mean mask for the images' own classes.
         absent (float): Mean mask for other classes.
     """
 
@@ -88,16 +89,16 @@ def mean_masks(
     n: int,
     batch_size: int = 64,
 ) -> MeanMasks:
-    """Mean masks of the first pictures for their own and for absent classes.
+    """Mean masks of the first images for their own and for absent classes.
 
-    Absent is the class that follows the picture's own by 1, 2 and so on, another one
-    for each picture.
+    Absent is the class that follows the image's own by 1, 2 and so on, another one
+    for each image.
 
     Args:
         network (MaskingNetwork): It is used in the mode in which it is.
-        dataset (Dataset): Pictures (C, H, W) and their classes.
-        n (int): Number of pictures.
-        batch_size (int, optional): Pictures in a forward pass. Default: 64
+        dataset (Dataset): Images (C, H, W) and their classes.
+        n (int): Number of images.
+        batch_size (int, optional): Images in a forward pass. Default: 64
 
     Returns:
         *MeanMasks*: Both means.
@@ -105,10 +106,10 @@ def mean_masks(
     device = next(network.parameters()).device
     sums = [0.0, 0.0]
     for start in range(0, n, batch_size):
-        pictures, labels = _examples(dataset, range(start, min(n, start + batch_size)))
+        images, labels = _examples(dataset, range(start, min(n, start + batch_size)))
         absent = _absent(labels, network.n_classes)
         for i, target in enumerate((labels, absent)):
-            masks = network(pictures.to(device), target.to(device))
+            masks = network(images.to(device), target.to(device))
             sums[i] += float(masks.mean((1, 2, 3)).double().sum())
     return MeanMasks(sums[0] / n, sums[1] / n)
 
@@ -116,11 +117,11 @@ def mean_masks(
 def _examples(
     dataset: Dataset[tuple[Tensor, int]], indices: range
 ) -> tuple[Tensor, Tensor]:
-    # A data set that draws, to mirror pictures for example, gives the same each time.
+    # A data set that draws, to mirror images for example, gives the same each time.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(indices.start)
-        pictures, labels = zip(*(dataset[i] for i in indices))
-    return torch.stack(pictures), torch.tensor([int(label) for label in labels])
+        images, labels = zip(*(dataset[i] for i in indices))
+    return torch.stack(images), torch.tensor([int(label) for label in labels])
 
 
 def _absent(labels: Tensor, n_classes: int) -> Tensor:
@@ -136,34 +137,34 @@ def mask_grid(
     n: int,
     limits: Limits | None = None,
 ) -> Tensor:
-    """The first pictures of a data set, each with its masks.
+    """The first images of a data set, each with its masks.
 
-    In a row, from left to right: the picture, the mask of its class, what of the
-    picture that mask keeps, and the mask of an absent class.
+    In a row, from left to right: the image, the mask of its class, what of the
+    image that mask keeps, and the mask of an absent class.
 
     Args:
         network (MaskingNetwork): It is used in the mode in which it is.
-        dataset (Dataset): Pictures (C, H, W) and their classes.
-        n (int): Number of pictures.
+        dataset (Dataset): Images (C, H, W) and their classes.
+        n (int): Number of images.
         limits (tuple, optional): Least and greatest value of each channel.
-            Default: None (those of the pictures)
+            Default: None (those of the images)
 
     Returns:
-        *Tensor*: A picture (3, H', W') in [0, 1].
+        *Tensor*: An image (3, H', W') in [0, 1].
     """
     device = next(network.parameters()).device
-    pictures, labels = _examples(dataset, range(n))
+    images, labels = _examples(dataset, range(n))
     right, absent = (
-        network(pictures.to(device), target.to(device)).cpu()
+        network(images.to(device), target.to(device)).cpu()
         for target in (labels, _absent(labels, network.n_classes))
     )
     low, high = (
-        (pictures.amin((0, 2, 3)), pictures.amax((0, 2, 3)))
+        (images.amin((0, 2, 3)), images.amax((0, 2, 3)))
         if limits is None
         else (torch.tensor(values) for values in limits)
     )
     span = (high - low)[:, None, None].clamp_min(1e-12)
-    shown = ((pictures - low[:, None, None]) / span).clamp(0, 1)
+    shown = ((images - low[:, None, None]) / span).clamp(0, 1)
     rows = torch.stack(
         [
             shown,
@@ -173,11 +174,11 @@ def mask_grid(
         ],
         1,
     )
-    # Two pictures stand side by side, and small ones are enlarged.
+    # Two images stand side by side, and small ones are enlarged.
     enlarged = rows.flatten(0, 1).repeat_interleave(_zoom(shown), 2)
     enlarged = enlarged.repeat_interleave(_zoom(shown), 3)
     return make_grid(enlarged, nrow=8, padding=4, pad_value=1)
 
 
-def _zoom(pictures: Tensor) -> int:
-    return max(1, 96 // pictures.shape[-1])
+def _zoom(images: Tensor) -> int:
+    return max(1, 96 // images.shape[-1])

@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-from typing import Any, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, distributed, nn
@@ -23,7 +24,7 @@ class Trainer:
 
     Args:
         network (MaskingNetwork): What is trained.
-        black_box (Callable): Logits (B, classes) of pictures, frozen.
+        black_box (Callable): Logits (B, classes) of images, frozen.
         objective (SaliencyObjective): What is lowered.
         settings (Mapping): All that determines the result.
     """
@@ -39,9 +40,9 @@ class Trainer:
         self.black_box, self.objective, self.settings = black_box, objective, settings
         self.device = next(network.parameters()).device
         training = settings["training"]
-        self.n_pictures = training["n_pictures"]
+        self.n_images = training["n_images"]
         self.batch_size = training["batch_size"]
-        self.n_steps = training["n_epochs"] * (self.n_pictures // self.batch_size)
+        self.n_steps = training["n_epochs"] * (self.n_images // self.batch_size)
         self.step = 0
         self.optimizer = AdamW(
             [p for p in network.parameters() if p.requires_grad],
@@ -127,7 +128,7 @@ class Trainer:
             )
         row = {
             "step": self.step,
-            "epoch": self.step // (self.n_pictures // self.batch_size),
+            "epoch": self.step // (self.n_images // self.batch_size),
             "learning_rate": self.schedule.get_last_lr()[0],
             "loss": sum(means.values()),
             **means,
@@ -139,15 +140,15 @@ class Trainer:
         return row
 
     def _terms(self, samples: Sequence[Sample]) -> SaliencyTerms:
-        pictures = torch.stack([sample.picture for sample in samples])
-        pictures = pictures.to(self.device, memory_format=torch.channels_last)
+        images = torch.stack([sample.image for sample in samples])
+        images = images.to(self.device, memory_format=torch.channels_last)
         target = torch.tensor([s.target for s in samples], device=self.device)
         labels = torch.tensor([s.label for s in samples], device=self.device)
         generators = [Generator().manual_seed(s.seed) for s in samples]
         with _autocast(self.device):
-            masks, evidence = self.model(pictures, target)
+            masks, evidence = self.model(images, target)
             return self.objective(
-                self.black_box, pictures, masks, target, generators, labels, evidence
+                self.black_box, images, masks, target, generators, labels, evidence
             )
 
     def _means(self, terms: SaliencyTerms) -> dict[str, float]:

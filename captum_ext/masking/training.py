@@ -1,7 +1,8 @@
 """How a masking network is trained: what is asked, checked, and done step by step."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -39,8 +40,8 @@ def train_masking_network(
 ) -> MaskingNetwork:
     r"""Train a masking network for a classifier.
 
-    Each step asks for masks of some pictures, of which some for a class that is not
-    the picture's, and lowers the objective by AdamW under a one-cycle schedule. On GPUs
+    Each step asks for masks of some images, of which some for a class that is not
+    the image's, and lowers the objective by AdamW under a one-cycle schedule. On GPUs
     that have it, bfloat16 is used. The classifier is in eval mode meanwhile and gets no
     gradients of its parameters; afterwards it is as it was.
 
@@ -51,30 +52,30 @@ def train_masking_network(
 
     The folder gets ``checkpoint.pt`` and the one before, ``log.csv`` with the terms of
     each step, and, if there is a validation set, at each checkpoint
-    ``masks/step-N.png`` with the masks of some pictures, and a row in
-    ``validation.csv``: mean masks for the pictures' own and for absent classes.
+    ``masks/step-N.png`` with the masks of some images, and a row in
+    ``validation.csv``: mean masks for the images' own and for absent classes.
     ``MaskingNetwork.load`` reads the network of a checkpoint.
 
     Args:
         network (MaskingNetwork): It is trained in place, on the device where it is.
-        black_box (Callable): Logits (B, classes) of pictures.
-        dataset (Dataset): Pictures (3, H, W) of one size, normalized as the classifier
+        black_box (Callable): Logits (B, classes) of images.
+        dataset (Dataset): Images (3, H, W) of one size, normalized as the classifier
             needs them, and their classes.
         output (str or Path, optional): Folder for what is kept; new, empty, or of a
             training with the same arguments. Default: None (nothing is kept)
         objective (SaliencyObjective, optional): What is lowered. Default: None (Eq. 4
             with the paper's weights)
-        validation (Dataset, optional): Pictures to look at on the way, that the
+        validation (Dataset, optional): Images to look at on the way, that the
             network does not learn from. Default: None
-        n_epochs (int, optional): How often each picture is used. Default: 10
-        batch_size (int, optional): Pictures in a step, all processes together.
+        n_epochs (int, optional): How often each image is used. Default: 10
+        batch_size (int, optional): Images in a step, all processes together.
             Default: 64
         learning_rate (float, optional): The largest of the schedule. Default: 3e-3
         weight_decay (float, optional): Of AdamW. Default: 1e-2
         max_gradient_norm (float, optional): Longer gradients are shortened to it.
             Default: 1
         checkpoint_every (int, optional): Steps between checkpoints. Default: 200
-        n_workers (int, optional): Processes that read pictures, in each process.
+        n_workers (int, optional): Processes that read images, in each process.
             Default: 0 (the process itself)
         seed (int, optional): Of all that is drawn. Default: 0
         show_progress (bool, optional): Whether a progress bar with the terms is shown.
@@ -95,10 +96,10 @@ def train_masking_network(
         >>> from pathlib import Path
         >>> from captum_ext.masking import MaskingNetwork
         >>> black_box = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
-        >>> pictures = [(torch.rand(3, 16, 16), i % 4) for i in range(8)]
+        >>> images = [(torch.rand(3, 16, 16), i % 4) for i in range(8)]
         >>> network = MaskingNetwork(n_classes=4, width=8)
         >>> network = train_masking_network(
-        ...     network, black_box, pictures, "run", n_epochs=1, batch_size=4
+        ...     network, black_box, images, "run", n_epochs=1, batch_size=4
         ... )
         >>> sorted(path.name for path in Path("run").iterdir())
         ['checkpoint.pt', 'log.csv']
@@ -116,14 +117,14 @@ def train_masking_network(
     batch_size = check_integer("batch_size", batch_size, 1)
     if len(samples) < batch_size:
         raise ValueError(
-            f"dataset must hold at least one batch of {batch_size} pictures, got "
+            f"dataset must hold at least one batch of {batch_size} images, got "
             f"{len(samples)}."
         )
     settings = {
         "network": network.settings,
         "objective": objective.settings,
         "training": {
-            "n_pictures": len(samples),
+            "n_images": len(samples),
             "n_epochs": check_integer("n_epochs", n_epochs, 1),
             "batch_size": batch_size,
             "learning_rate": learning_rate,

@@ -8,7 +8,7 @@ from captum_ext.masks.layout import (
     ProductLayout,
     draw_masks,
 )
-from captum_ext.masks.palette import Palette, named_palette, picture_palette
+from captum_ext.masks.palette import Palette, image_palette, named_palette
 from captum_ext.masks.regions import RegionLayout
 
 __all__ = [
@@ -23,5 +23,5 @@ __all__ = [
     "enlarged_cells",
     "memory_format_of",
     "named_palette",
-    "picture_palette",
+    "image_palette",
 ]

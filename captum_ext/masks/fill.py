@@ -1,6 +1,6 @@
 """Masked inputs: what is kept, and what fills the holes."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def memory_format_of(tensor: Tensor) -> torch.memory_format:
         tensor (Tensor): Of any shape.
 
     Returns:
-        *torch.memory_format*: ``channels_last`` for pictures (B, C, H, W) and
+        *torch.memory_format*: ``channels_last`` for images (B, C, H, W) and
         ``channels_last_3d`` for video (B, C, T, H, W) stored so.
     """
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}

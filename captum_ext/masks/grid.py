@@ -1,7 +1,7 @@
 """Masks from a coarse random grid, enlarged and shifted, as RISE draws them."""
 
 import math
-from typing import Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -89,7 +89,7 @@ class _Axis:
 
 
 class GridLayout(MaskLayout):
-    """A random grid over the pixels of one input: 1-D, pictures or video.
+    """A random grid over the pixels of one input: 1-D, images or video.
 
     A mask is the same for all examples of a batch and for all channels.
 

@@ -7,8 +7,8 @@ expanded once.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class MaskLayout(ABC):
     Attributes:
         n_cells (int): Number of cells that are drawn independently.
         n_shifts (tuple[int, ...]): Number of equally likely shifts along each axis.
-        n_features (int): Number of features that summarise one category of a mask.
+        n_features (int): Number of features that summarize one category of a mask.
         norm (float): Sum over features of the variance that they have when each
             cell's has variance 1.
     """

@@ -1,14 +1,14 @@
-"""Colours to paint with: named ones in a model's input space, or a picture's own."""
+"""Colors to paint with: named ones in a model's input space, or an image's own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-__all__ = ["Palette", "named_palette", "picture_palette"]
+__all__ = ["Palette", "named_palette", "image_palette"]
 
 # The corners of the RGB cube, in the order in which they are most often wanted.
 _NAMED = {
@@ -25,7 +25,7 @@ _NAMED = {
 
 @dataclass(frozen=True, eq=False)
 class Palette:
-    """K named colours.
+    """K named colors.
 
     Args:
         names (tuple[str, ...]): Their names.
@@ -43,7 +43,7 @@ def named_palette(
     mean: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
     std: Sequence[float] | Tensor = (1.0, 1.0, 1.0),
 ) -> Palette:
-    """Named colours for MC-RISE in a model's normalised input space.
+    """Named colors for MC-RISE in a model's normalized input space.
 
     Args:
         names (int, str or sequence of str, optional): Names among red, green, blue,
@@ -55,7 +55,7 @@ def named_palette(
             Default: 1
 
     Returns:
-        *Palette* of K colours.
+        *Palette* of K colors.
 
     Raises:
         ValueError: If a name is unknown, the number is not between 1 and 8, or mean
@@ -72,12 +72,12 @@ def named_palette(
     if isinstance(names, int):
         if not 1 <= names <= len(_NAMED):
             raise ValueError(
-                f"names must be a number from 1 to {len(_NAMED)} or a list of colour "
+                f"names must be a number from 1 to {len(_NAMED)} or a list of color "
                 f"names, got {names}."
             )
         names = list(_NAMED)[:names]
     if not names:
-        raise ValueError("names must hold at least one colour, got none.")
+        raise ValueError("names must hold at least one color, got none.")
     unknown = [name for name in names if name not in _NAMED]
     if unknown:
         raise ValueError(
@@ -95,16 +95,16 @@ def named_palette(
     return Palette(tuple(names), rgb, (rgb - mean) / std)
 
 
-def picture_palette(inputs: Tensor, n_colors: int = 5, seed: int = 0) -> Tensor:
-    """The colours that each picture is made of, by k-means over its pixels.
+def image_palette(inputs: Tensor, n_colors: int = 5, seed: int = 0) -> Tensor:
+    """The colors that each image is made of, by k-means over its pixels.
 
     They need no knowledge of the preprocessing: they lie in the model's input space
-    because the picture does. Colours are sorted by brightness, darkest first.
+    because the image does. Colors are sorted by brightness, darkest first.
 
     Args:
-        inputs (Tensor): Pictures or video (B, C, ...).
+        inputs (Tensor): Images or video (B, C, ...).
         n_colors (int, optional): K. Default: 5
-        seed (int, optional): Seed of the initial centres. Default: 0
+        seed (int, optional): Seed of the initial centers. Default: 0
 
     Returns:
         *Tensor*: (B, K, C), in the dtype and on the device of ``inputs``.
@@ -115,23 +115,23 @@ def picture_palette(inputs: Tensor, n_colors: int = 5, seed: int = 0) -> Tensor:
 
     Examples::
 
-        >>> picture_palette(torch.rand(2, 3, 16, 16), n_colors=4).shape
+        >>> image_palette(torch.rand(2, 3, 16, 16), n_colors=4).shape
         torch.Size([2, 4, 3])
     """
     n_pixels = inputs[0, 0].numel()
     if not 1 <= n_colors <= n_pixels:
         raise ValueError(
-            f"n_colors must lie between 1 and the picture's {n_pixels} pixels, got "
+            f"n_colors must lie between 1 and the image's {n_pixels} pixels, got "
             f"{n_colors}."
         )
     pixels = inputs.detach().flatten(2).transpose(1, 2).double().cpu().numpy()
     palettes = []
-    for picture in pixels:
-        centres = np.unique(picture, axis=0)
-        if len(centres) > n_colors:
+    for image in pixels:
+        centers = np.unique(image, axis=0)
+        if len(centers) > n_colors:
             rng = np.random.default_rng(seed)
-            centres, _ = kmeans2(picture, n_colors, minit="++", rng=rng)
-        # A picture of fewer colours repeats those that it has.
-        centres = np.resize(centres, (n_colors, centres.shape[1]))
-        palettes.append(centres[centres.sum(axis=1).argsort()])
+            centers, _ = kmeans2(image, n_colors, minit="++", rng=rng)
+        # An image of fewer colors repeats those that it has.
+        centers = np.resize(centers, (n_colors, centers.shape[1]))
+        palettes.append(centers[centers.sum(axis=1).argsort()])
     return torch.from_numpy(np.stack(palettes)).to(inputs)

@@ -1,6 +1,6 @@
 """Masks that hide whole regions: superpixels, columns of a table, tokens."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor

@@ -1,6 +1,6 @@
-"""How good a map is: one measure, one file.
+"""How good a map is: one metric, one file.
 
-A measure is given the forward function, the inputs and their maps, Captum's or ours,
+A metric is given the forward function, the inputs and their maps, Captum's or ours,
 and returns one number an example.
 """
 

@@ -8,7 +8,7 @@ from captum_ext._captum import BaselineType, TargetType
 from captum_ext._scores import PerturbationsPerEval
 from captum_ext._validation import (
     check_callable,
-    check_measured_input,
+    check_metric_input,
     check_perturbations_per_eval,
     check_probability,
     check_target,
@@ -97,7 +97,7 @@ def adversarial_sanity(
             the default is the paper's for pixels in [0, 1]. Default: 12 / 255
         perturbations_per_eval (int or "auto", optional): Images of each example in one
             call of ``forward_func``; "auto" finds the fastest number during the first
-            ones. It changes the measure by rounding only. Default: "auto"
+            ones. It changes the metric by rounding only. Default: "auto"
 
     Returns:
         *Tensor*: (B,), float64 on the CPU.
@@ -118,7 +118,7 @@ def adversarial_sanity(
     check_callable("forward_func", forward_func)
     check_probability("fraction", fraction)
     check_perturbations_per_eval(perturbations_per_eval)
-    x = check_measured_input(inputs)
+    x = check_metric_input(inputs)
     check_target(target, len(x))
     ranks, counts = exchange_order(attributions, x, n_steps, fraction)
     if baselines is None:

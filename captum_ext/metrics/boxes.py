@@ -1,11 +1,12 @@
 """Boxes x0 y0 x1 y1 in pixels: regions they cover, the box round a map, overlap.
 
-Coordinates are edges, so that (0, 0, W, H) is the whole picture, and a pixel belongs to
+Coordinates are edges, so that (0, 0, W, H) is the whole image, and a pixel belongs to
 every box that it overlaps.
 """
 
 import math
-from typing import Literal, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -86,7 +87,7 @@ def given_regions(
     outside = [i for i, region in enumerate(regions) if not region.any()]
     if outside:
         raise ValueError(
-            f"boxes must overlap the picture of {tuple(size)} pixels, got none that "
+            f"boxes must overlap the image of {tuple(size)} pixels, got none that "
             f"does for examples {outside}."
         )
     stacked = torch.stack(regions).view(len(regions), *(1,) * (len(shape) - 3), *size)
@@ -115,7 +116,7 @@ def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) ->
     """The tightest box round what is left of each map above a threshold.
 
     Negative values count as zero. A map without a positive value singles out nothing,
-    and its box is the whole picture.
+    and its box is the whole image.
 
     Args:
         maps (Tensor): S, (B, H, W).
@@ -151,10 +152,10 @@ def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) ->
 
 
 def center_box(inputs: Tensor) -> Tensor:
-    """The baseline that ignores the picture: a centred box of half its area, as a map.
+    """The baseline that ignores the image: a centered box of half its area, as a map.
 
     Args:
-        inputs (Tensor): Pictures (B, C, H, W).
+        inputs (Tensor): Images (B, C, H, W).
 
     Returns:
         *Tensor*: 1 in the box and 0 outside, (B, 1, H, W), to be measured in place of
@@ -173,10 +174,10 @@ def center_box(inputs: Tensor) -> Tensor:
 
 
 def max_box(inputs: Tensor) -> Tensor:
-    """The baseline that names everything: the whole picture, as a map.
+    """The baseline that names everything: the whole image, as a map.
 
     Args:
-        inputs (Tensor): Pictures (B, C, H, W).
+        inputs (Tensor): Images (B, C, H, W).
 
     Returns:
         *Tensor*: 1 everywhere, (B, 1, H, W), to be measured in place of attributions.

@@ -25,7 +25,7 @@ __all__ = [
 
 Start: TypeAlias = BaselineType | Literal["blur"]
 
-# The blur of RISE's authors; it leaves colours and takes shapes at ImageNet's sizes.
+# The blur of RISE's authors; it leaves colors and takes shapes at ImageNet's sizes.
 _BLUR_SIZE, _BLUR_SIGMA = 11, 5.0
 
 
@@ -212,7 +212,7 @@ def _blurred(inputs: Tensor) -> Tensor:
             f"baselines must not be 'blur' for inputs without height and width, got "
             f"inputs of shape {tuple(inputs.shape)}."
         )
-    # A reflected border must be narrower than the picture.
+    # A reflected border must be narrower than the image.
     size = [
         min(_BLUR_SIZE, 2 * side - 1) for side in (inputs.shape[-1], inputs.shape[-2])
     ]

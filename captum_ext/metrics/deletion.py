@@ -6,7 +6,7 @@ from torch import Tensor
 
 from captum_ext._captum import TargetType
 from captum_ext._scores import PerturbationsPerEval
-from captum_ext._validation import check_measured_input
+from captum_ext._validation import check_metric_input
 from captum_ext.metrics.curves import (
     Start,
     exchange_order,
@@ -47,7 +47,7 @@ def deletion(
     Section 4 (the sum in place of the mean).
 
     Args:
-        forward_func (Callable): The model or any function of its inputs; a measure in
+        forward_func (Callable): The model or any function of its inputs; a metric in
             [0, 1] needs probabilities.
         inputs (Tensor or tuple[Tensor]): One input (B, C, L), (B, C, H, W) or
             (B, C, T, H, W), which is deleted by voxels.
@@ -66,7 +66,7 @@ def deletion(
             Default: False
         perturbations_per_eval (int or "auto", optional): Images of each example in one
             call of ``forward_func``; "auto" finds the fastest number during the first
-            ones. It changes the measure by rounding only. Default: "auto"
+            ones. It changes the metric by rounding only. Default: "auto"
 
     Returns:
         *Tensor* or *tuple[Tensor, Tensor]* of **area**, or a pair of **area** and
@@ -87,7 +87,7 @@ def deletion(
         >>> deletion(model, x, maps, target=1, n_steps=16).shape
         torch.Size([4])
     """
-    x = check_measured_input(inputs)
+    x = check_metric_input(inputs)
     ranks, counts = exchange_order(attributions, x, n_steps)
     area, curves = rank_curves(
         forward_func,

@@ -1,6 +1,7 @@
 """Enhanced PGD: an attack that leaves alone what a map calls irrelevant."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from captum.log import log_usage
@@ -19,7 +20,7 @@ from captum_ext._scores import select_scores
 from captum_ext._validation import (
     check_callable,
     check_integer,
-    check_measured_input,
+    check_metric_input,
     check_not_negative,
     check_output_type,
     check_positive,
@@ -72,14 +73,14 @@ class EnhancedPGD(Perturbation):
     r"""Projected gradient descent that avoids what a map calls irrelevant.
 
     It looks for the perturbation p, no element of which exceeds the radius, that
-    minimises
+    minimizes
 
     .. math::
         L(K(I + p), l) + \beta \| p \odot (1 - S) \|_2
 
     by steps along the sign of the gradient from p = 0. The steps shrink linearly, since
     the penalty pulls irrelevant elements to zero and steps of one size jump to and fro
-    over it: on ImageNet pictures the attack then fails. With beta = 0 the objective is
+    over it: on ImageNet images the attack then fails. With beta = 0 the objective is
     that of plain PGD.
 
     Source: M. Jalwana et al., CAMERAS: Enhanced Resolution And Sanity preserving Class
@@ -140,7 +141,7 @@ class EnhancedPGD(Perturbation):
                 size, negative values clipped at zero, and the maximum becomes 1.
             radius (float, optional): Largest change of an element, in units of
                 ``inputs``. The default is the paper's for pixels in [0, 1]: put
-                normalisation into ``forward_func``. Default: 12 / 255
+                normalization into ``forward_func``. Default: 12 / 255
             step_size (float, optional): Change of an element in the first step, in
                 the same units. Default: 2 / 255
             step_num (int, optional): Number of steps. Default: 20
@@ -167,7 +168,7 @@ class EnhancedPGD(Perturbation):
         check_positive("step_size", step_size)
         check_not_negative("beta", beta)
         step_num = check_integer("step_num", step_num, 1)
-        x = check_measured_input(inputs)
+        x = check_metric_input(inputs)
         check_target(target, len(x))
         S = unit_maps(spatial_maps(attributions, x))[:, None].to(x)
         args = format_additional_forward_args(additional_forward_args)

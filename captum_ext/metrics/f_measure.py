@@ -1,13 +1,14 @@
 """F-measure: how well the highest pixels of a map cover an object and nothing else."""
 
-from typing import Literal, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import check_choice, check_measured_input
+from captum_ext._validation import check_choice, check_metric_input
 from captum_ext.metrics.boxes import given_regions
 from captum_ext.metrics.maps import rank_maps, spatial_maps
 from captum_ext.metrics.scoring import ForwardFunc
@@ -57,13 +58,13 @@ def f_measure(
     r"""How well the highest pixels cover an object and nothing else. Higher is better.
 
     With P_k and R_k the precision and the recall of the k highest pixels, and F_k their
-    harmonic mean, the measure of the paper is
+    harmonic mean, the metric of the paper is
 
     .. math::
         \sum_{k=1}^{h w} F_k, \quad F_k = \frac{2 P_k R_k}{P_k + R_k},
 
     with F_k = 0 while no pixel hits. It grows with the number of pixels: divide by it
-    to compare pictures of different sizes. The public code of the paper's authors
+    to compare images of different sizes. The public code of the paper's authors
     averages R_k P_k over the ranks instead. Pixels are ranked by their signed values;
     equal ones in row-major order.
 
@@ -72,7 +73,7 @@ def f_measure(
 
     Args:
         forward_func (Callable, optional): Not called; None is accepted.
-        inputs (Tensor or tuple[Tensor]): Pictures (B, C, H, W) or video
+        inputs (Tensor or tuple[Tensor]): Images (B, C, H, W) or video
             (B, C, T, H, W), for their size.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
             scale. Channels are summed, layer maps interpolated to the input's size.
@@ -106,7 +107,7 @@ def f_measure(
         tensor([0.6667], dtype=torch.float64)
     """
     check_choice("variant", variant, ("sum", "recall_times_precision"))
-    x = check_measured_input(inputs, axes=(4, 5))
+    x = check_metric_input(inputs, axes=(4, 5))
     ranks = rank_maps(spatial_maps(attributions, x))
     P, R = precision_and_recall(ranks, given_regions(boxes, masks, ranks.shape))
     if variant == "recall_times_precision":

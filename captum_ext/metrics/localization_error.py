@@ -1,6 +1,6 @@
-"""Localisation error: whether the box round a map is the box of an object."""
+"""Localization error: whether the box round a map is the box of an object."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from captum.log import log_usage
@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import check_boxes, check_measured_input
+from captum_ext._validation import check_boxes, check_metric_input
 from captum_ext.metrics.boxes import Thresholding, salient_boxes
 from captum_ext.metrics.maps import spatial_maps
 from captum_ext.metrics.scoring import ForwardFunc
@@ -34,7 +34,7 @@ def localization_error(
 
     The map is thresholded, and the tightest box round all that remains has to overlap
     one of the given boxes with an intersection over union above 0.5. The mean over a
-    data set is the localisation error. In place of the attributions,
+    data set is the localization error. In place of the attributions,
     :func:`~captum_ext.metrics.center_box` and :func:`~captum_ext.metrics.max_box` give
     the paper's baselines.
 
@@ -44,11 +44,11 @@ def localization_error(
 
     Args:
         forward_func (Callable, optional): Not called; None is accepted.
-        inputs (Tensor or tuple[Tensor]): Pictures (B, C, H, W), for their size.
+        inputs (Tensor or tuple[Tensor]): Images (B, C, H, W), for their size.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, h, w) of any size and
             scale. Channels are summed, layer maps interpolated to the input's size,
             negative values clipped at zero. A map without a positive value has the
-            whole picture as its box.
+            whole image as its box.
         target (int, tuple, Tensor, or list, optional): Not used. Default: None
         baselines (scalar or Tensor, optional): Not used. Default: None
         additional_forward_args (Any, optional): Not used. Default: None
@@ -75,7 +75,7 @@ def localization_error(
         >>> localization_error(None, x, center_box(x), boxes=boxes)
         tensor([0., 1.], dtype=torch.float64)
     """
-    x = check_measured_input(inputs, axes=(4,))
+    x = check_metric_input(inputs, axes=(4,))
     truth = check_boxes(boxes, len(x))
     found = salient_boxes(spatial_maps(attributions, x), threshold, thresholding)
     overlaps = [box_iou(box[None], each) for box, each in zip(found.double(), truth)]

@@ -7,7 +7,7 @@ from torch import Tensor
 from captum_ext._captum import BaselineType, TargetType
 from captum_ext._validation import (
     check_baselines,
-    check_measured_input,
+    check_metric_input,
     check_unit_range,
 )
 from captum_ext.masks import apply_masks
@@ -55,8 +55,8 @@ def positive_map_density(
     .. math::
         \rho^+ = P(K(I \odot S)) \cdot \frac{h w}{\sum S}
 
-    A map that names much of the picture is charged for it: a constant map has the
-    probability of the whole picture, a tenth of the picture that is as convincing has
+    A map that names much of the image is charged for it: a constant map has the
+    probability of the whole image, a tenth of the image that is as convincing has
     ten times that.
 
     Source: M. Jalwana et al., CAMERAS: Enhanced Resolution And Sanity preserving Class
@@ -73,7 +73,7 @@ def positive_map_density(
             taken, in any of Captum's forms. Default: None
         baselines (scalar or Tensor, optional): What hidden parts are replaced by,
             broadcastable to ``inputs``. Zero is the paper's black where inputs are
-            pixel values, and the mean colour where they are normalised.
+            pixel values, and the mean color where they are normalized.
             Default: None (zero)
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``. The first axis of a tensor is the batch. Default: None
@@ -140,7 +140,7 @@ def negative_map_density(
             taken, in any of Captum's forms. Default: None
         baselines (scalar or Tensor, optional): What hidden parts are replaced by,
             broadcastable to ``inputs``. Zero is the paper's black where inputs are
-            pixel values, and the mean colour where they are normalised.
+            pixel values, and the mean color where they are normalized.
             Default: None (zero)
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``. The first axis of a tensor is the batch. Default: None
@@ -186,7 +186,7 @@ def _density(
     additional_forward_args: object,
     rescale: bool,
 ) -> Tensor:
-    x = check_measured_input(inputs)
+    x = check_metric_input(inputs)
     (fill,) = check_baselines(baselines, (x,))
     S = spatial_maps(attributions, x)
     S = unit_maps(S) if rescale else check_unit_range(S)

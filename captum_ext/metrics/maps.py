@@ -1,6 +1,6 @@
 """Any map as one number a pixel, as ranks, and as shares of its maximum.
 
-The one place that knows what attributions may look like; every measure starts here.
+The one place that knows what attributions may look like; every metric starts here.
 """
 
 import torch

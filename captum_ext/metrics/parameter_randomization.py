@@ -1,7 +1,7 @@
-"""Cascading parameter randomisation: whether a map depends on what a model learnt."""
+"""Cascading parameter randomization: whether a map depends on what a model learned."""
 
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from typing import Callable, Iterator, Sequence
 
 import torch
 from captum.log import log_usage
@@ -12,7 +12,7 @@ from captum_ext._captum import BaselineType, TargetType
 from captum_ext._validation import (
     check_callable,
     check_integer,
-    check_measured_input,
+    check_metric_input,
 )
 from captum_ext.metrics.maps import spatial_maps
 
@@ -54,7 +54,7 @@ def randomized_cascade(
     """A copy of a model that loses one layer after the other.
 
     Parameters are redrawn from a normal distribution that has the mean and the standard
-    deviation of the trained ones, so that what changes is what was learnt and not the
+    deviation of the trained ones, so that what changes is what was learned and not the
     scale of the activations, whatever kind of layer it is. Buffers, such as running
     statistics, stay.
 
@@ -105,10 +105,10 @@ def parameter_randomization(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     """How alike a map stays while the model forgets. Closer to 0 is better.
 
-    The layers of a copy of the model are randomised one after the other, from the
+    The layers of a copy of the model are randomized one after the other, from the
     output downwards, and the map is made anew each time. A method that explains what
-    the model learnt gives maps whose ranks have little to do with those of the trained
-    model's map; one that draws edges, say, keeps them. The measure is the mean rank
+    the model learned gives maps whose ranks have little to do with those of the trained
+    model's map; one that draws edges, say, keeps them. The metric is the mean rank
     correlation over the cascade.
 
     Source: J. Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, Section 4
@@ -120,15 +120,15 @@ def parameter_randomization(
             (B, C, T, H, W), for its size.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of the trained model,
             of any size and scale. Channels are summed, layer maps interpolated to the
-            input's size; so are the maps of the randomised models.
+            input's size; so are the maps of the randomized models.
         target (int, tuple, Tensor, or list, optional): Not used: it is for
             ``explanation_func`` to know. Default: None
         baselines (scalar or Tensor, optional): Not used, likewise. Default: None
         additional_forward_args (Any, optional): Not used, likewise. Default: None
-        explanation_func (Callable): Returns the maps that a model, a randomised copy of
+        explanation_func (Callable): Returns the maps that a model, a randomized copy of
             ``forward_func``, has for the same inputs and target.
         layers (sequence of str, optional): Names of modules in the order in which they
-            are randomised, each with all that it holds. Default: None (every module
+            are randomized, each with all that it holds. Default: None (every module
             that has parameters of its own, the last defined first)
         seed (int, optional): Seed of the random parameters. Default: 0
         return_layers (bool, optional): Whether the correlation after each layer is
@@ -160,7 +160,7 @@ def parameter_randomization(
     """
     names = _cascade_of(forward_func, layers)
     check_callable("explanation_func", explanation_func)
-    x = check_measured_input(inputs)
+    x = check_metric_input(inputs)
     maps = spatial_maps(attributions, x)
     seed = check_integer("seed", seed, 0, 2**64 - 1)
     by_layer = {}
@@ -172,7 +172,7 @@ def parameter_randomization(
 
 
 def _cascade_of(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
-    """Names of the modules to randomise; refuse what holds no parameters."""
+    """Names of the modules to randomize; refuse what holds no parameters."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"forward_func must be an nn.Module, got {type(model).__name__}."

@@ -1,6 +1,6 @@
 """The pointing game: whether a map is highest on the object."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from captum.log import log_usage
@@ -9,7 +9,7 @@ from torch import Tensor
 from captum_ext._captum import BaselineType, TargetType
 from captum_ext._validation import (
     check_boxes,
-    check_measured_input,
+    check_metric_input,
     check_not_negative,
 )
 from captum_ext.metrics.boxes import box_regions, given_regions
@@ -64,7 +64,7 @@ def pointing_game(
 
     Args:
         forward_func (Callable, optional): Not called; None is accepted.
-        inputs (Tensor or tuple[Tensor]): Pictures (B, C, H, W), for their size.
+        inputs (Tensor or tuple[Tensor]): Images (B, C, H, W), for their size.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, h, w) of any size and
             scale. Channels are summed, layer maps interpolated to the input's size.
         target (int, tuple, Tensor, or list, optional): Not used. Default: None
@@ -76,7 +76,7 @@ def pointing_game(
         masks (Tensor, optional): Pixels of the explained class, (B, H, W), bool, in
             place of boxes. Default: None
         tolerance (float, optional): Distance from the object that still is a hit,
-            between the centres of pixels, in pixels. Default: 15.0
+            between the centers of pixels, in pixels. Default: 15.0
 
     Returns:
         *Tensor*: 1 for a hit, 0 for a miss, (B,), float64 on the CPU.
@@ -96,7 +96,7 @@ def pointing_game(
         [tensor([0.], dtype=torch.float64), tensor([1.], dtype=torch.float64)]
     """
     check_not_negative("tolerance", tolerance)
-    x = check_measured_input(inputs, axes=(4,))
+    x = check_metric_input(inputs, axes=(4,))
     ranks = rank_maps(spatial_maps(attributions, x))
     regions = given_regions(boxes, masks, ranks.shape)
     highest = (ranks == 0).nonzero()[:, 1:]
@@ -110,7 +110,7 @@ def is_difficult(
     """Whether an example belongs to the "Difficult" subset of the pointing game.
 
     It does if the boxes of the explained class cover less than a quarter of the
-    picture and an object of another class is present.
+    image and an object of another class is present.
 
     Args:
         boxes (sequence of Tensor): For each example the boxes (N, 4) of the explained

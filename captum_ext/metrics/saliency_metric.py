@@ -1,4 +1,4 @@
-"""Saliency metric: how small a crop is still recognised."""
+"""Saliency metric: how small a crop is still recognized."""
 
 import torch
 from captum.log import log_usage
@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import check_measured_input
+from captum_ext._validation import check_metric_input
 from captum_ext.masks import memory_format_of
 from captum_ext.metrics.boxes import Thresholding, salient_boxes
 from captum_ext.metrics.maps import spatial_maps
@@ -16,13 +16,13 @@ __all__ = ["enlarged_crop", "relative_information", "saliency_metric"]
 
 
 def relative_information(a: Tensor, p: Tensor) -> Tensor:
-    r"""The measure s(a, p) of a crop.
+    r"""The metric s(a, p) of a crop.
 
     .. math::
         s(a, p) = \log \max(a, 0.05) - \log p
 
     Args:
-        a (Tensor): Area of the crop as a share of the picture, (B,).
+        a (Tensor): Area of the crop as a share of the image, (B,).
         p (Tensor): Probability of the class for the crop, (B,). A probability below
             the least normal float32 is taken for that, to keep means finite.
 
@@ -37,11 +37,11 @@ def relative_information(a: Tensor, p: Tensor) -> Tensor:
     return a.clamp_min(0.05).log() - p.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
-def enlarged_crop(picture: Tensor, box: Tensor) -> Tensor:
-    """A crop resized to the size of its picture, whatever its aspect ratio.
+def enlarged_crop(image: Tensor, box: Tensor) -> Tensor:
+    """A crop resized to the size of its image, whatever its aspect ratio.
 
     Args:
-        picture (Tensor): (C, H, W).
+        image (Tensor): (C, H, W).
         box (Tensor): x0 y0 x1 y1, (4,), whole pixels.
 
     Returns:
@@ -53,8 +53,8 @@ def enlarged_crop(picture: Tensor, box: Tensor) -> Tensor:
         torch.Size([3, 32, 32])
     """
     x0, y0, x1, y1 = box.tolist()
-    crop = picture[None, :, y0:y1, x0:x1]
-    return F.interpolate(crop, picture.shape[1:], mode="bilinear")[0]
+    crop = image[None, :, y0:y1, x0:x1]
+    return F.interpolate(crop, image.shape[1:], mode="bilinear")[0]
 
 
 @log_usage()
@@ -70,10 +70,10 @@ def saliency_metric(
     threshold: float = 0.5,
     thresholding: Thresholding = "value",
 ) -> Tensor:
-    r"""How small the crop round a map is, and how well recognised. Lower is better.
+    r"""How small the crop round a map is, and how well recognized. Lower is better.
 
     The tightest box round all that remains of the thresholded map is cropped, resized
-    to the input's size and scored. With its area a, as a share of the picture, and its
+    to the input's size and scored. With its area a, as a share of the image, and its
     probability p,
 
     .. math::
@@ -88,11 +88,11 @@ def saliency_metric(
 
     Args:
         forward_func (Callable): Returns probabilities.
-        inputs (Tensor or tuple[Tensor]): Pictures (B, C, H, W).
+        inputs (Tensor or tuple[Tensor]): Images (B, C, H, W).
         attributions (Tensor or tuple[Tensor]): Maps (B, any, h, w) of any size and
             scale. Channels are summed, layer maps interpolated to the input's size,
             negative values clipped at zero. A map without a positive value has the
-            whole picture as its box.
+            whole image as its box.
         target (int, tuple, Tensor, or list, optional): Output whose probability is
             taken, in any of Captum's forms. Default: None
         baselines (scalar or Tensor, optional): Not used: nothing is hidden.
@@ -120,7 +120,7 @@ def saliency_metric(
         >>> saliency_metric(model, x, maps, target=1).shape
         torch.Size([4])
     """
-    x = check_measured_input(inputs, axes=(4,))
+    x = check_metric_input(inputs, axes=(4,))
     boxes = salient_boxes(spatial_maps(attributions, x), threshold, thresholding)
     crops = torch.stack(list(map(enlarged_crop, x, boxes)))
     crops = crops.contiguous(memory_format=memory_format_of(x))

@@ -1,6 +1,6 @@
-"""Scores of perturbed inputs, checked: how measures ask the model."""
+"""Scores of perturbed inputs, checked: how metrics ask the model."""
 
-from typing import Callable
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ from captum_ext._captum import TargetType
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval
 from captum_ext._validation import (
     check_callable,
-    check_measured_scores,
+    check_metric_scores,
     check_perturbations_per_eval,
     check_target,
 )
@@ -47,7 +47,7 @@ def perturbed_scores(
         *Tensor*: (M, B), float64 on the CPU.
 
     Raises:
-        ValueError: If the scores are not what a measure needs.
+        ValueError: If the scores are not what a metric needs.
         TypeError: If ``forward_func`` cannot be called.
     """
     check_callable("forward_func", forward_func)
@@ -60,5 +60,5 @@ def perturbed_scores(
         check_perturbations_per_eval(perturbations_per_eval),
     )
     scores = score(lambda start, stop: (perturb(start, stop),), 0, n_perturbations)
-    check_measured_scores(scores, n_examples, probable)
+    check_metric_scores(scores, n_examples, probable)
     return scores

@@ -5,7 +5,8 @@ The named ones are closed forms of the posterior's mean mu and deviation sigma, 
 """
 
 import math
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor

@@ -44,12 +44,12 @@ _TIE = 1e-6
 
 
 class WindowProcess:
-    """B Gaussian processes, one a picture, over the same grid of windows.
+    """B Gaussian processes, one an image, over the same grid of windows.
 
     Args:
         grid (WindowGrid): The G windows.
         prior (Tensor): Prior maps, (B, H, W) or (B, T, H, W) float64; zero for none.
-        capacity (int): Number N of windows of a picture that will be tried.
+        capacity (int): Number N of windows of an image that will be tried.
         seed (int, optional): Of the order of windows that are worth the same.
             Default: 0
 

@@ -1,12 +1,12 @@
 """The windows that a surrogate is about: their parameters, pixels and averages.
 
 A window is a square of side r round a pixel, in video for t frames. Its parameters are
-what the Gaussian process sees: the centre along each axis, in units of the shorter side
+what the Gaussian process sees: the center along each axis, in units of the shorter side
 (of the length, along time), and log r (log t) in the same units.
 """
 
 import itertools
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,17 +18,17 @@ _MODES = {2: "bilinear", 3: "trilinear"}
 
 
 class WindowGrid:
-    """All windows that may be tried: each shape round each of a grid of centres.
+    """All windows that may be tried: each shape round each of a grid of centers.
 
     Args:
-        size (sequence of int): (H, W) of pictures or (T, H, W) of video.
+        size (sequence of int): (H, W) of images or (T, H, W) of video.
         sides (sequence of int): Sides r of the squares in pixels.
-        durations (sequence of int): Numbers of frames t; ignored for pictures.
-        stride (int): Pixels from one centre to the next, about.
+        durations (sequence of int): Numbers of frames t; ignored for images.
+        stride (int): Pixels from one center to the next, about.
 
     Attributes:
-        parameters (Tensor): Of the G windows, (G, 3) for pictures and (G, 5) for video,
-            float64; shape by shape, centres in row-major order.
+        parameters (Tensor): Of the G windows, (G, 3) for images and (G, 5) for video,
+            float64; shape by shape, centers in row-major order.
 
     Examples::
 
@@ -55,12 +55,12 @@ class WindowGrid:
         self._counts = [-(-n // step) for n, step in zip(size, strides)]
         lengths = [(t,) for t in durations] if video else [()]
         self._shapes = [(*t, r) for t, r in itertools.product(lengths, sides)]
-        centres = [_centres(n, k) for n, k in zip(size, self._counts)]
-        self.parameters = torch.cat([self._around(centres, s) for s in self._shapes])
+        centers = [_centers(n, k) for n, k in zip(size, self._counts)]
+        self.parameters = torch.cat([self._around(centers, s) for s in self._shapes])
 
-    def _around(self, centres: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-        """Parameters (n, d) of the windows of a shape round a product of centres."""
-        at = torch.cartesian_prod(*centres) / self._units
+    def _around(self, centers: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+        """Parameters (n, d) of the windows of a shape round a product of centers."""
+        at = torch.cartesian_prod(*centers) / self._units
         # (r,) in the unit of rows, or (t, r) in those of time and rows.
         lengths = torch.tensor(shape, dtype=torch.float64) / self._units[: len(shape)]
         return torch.cat([at, lengths.log().expand(len(at), -1)], 1)
@@ -78,8 +78,8 @@ class WindowGrid:
         lengths = parameters[..., n_axes:].exp()
         # One side for rows and columns.
         lengths = lengths[..., [0, 0] if n_axes == 2 else [0, 1, 1]] * self._units
-        centres = parameters[..., :n_axes] * self._units
-        return _edges(centres, lengths.round(), torch.tensor(self.size))
+        centers = parameters[..., :n_axes] * self._units
+        return _edges(centers, lengths.round(), torch.tensor(self.size))
 
     def masks(self, windows: Tensor) -> Tensor:
         """1 inside of windows and 0 outside.
@@ -126,17 +126,17 @@ class WindowGrid:
         return total / len(self._shapes)
 
 
-def _centres(n: int, count: int) -> Tensor:
+def _centers(n: int, count: int) -> Tensor:
     """Middles of so many equal parts of an axis, in pixels."""
     return (torch.arange(count, dtype=torch.float64) + 0.5) * n / count - 0.5
 
 
 def _edges(
-    centres: Tensor, lengths: Tensor | int, most: Tensor | int
+    centers: Tensor, lengths: Tensor | int, most: Tensor | int
 ) -> tuple[Tensor, Tensor]:
     """First pixel of windows and the one after the last, cut at the borders."""
-    # Halves are rounded down, whatever the rounding of the centres.
-    first = (centres - (lengths - 1) / 2 - 0.5 - 1e-6).ceil().long()
+    # Halves are rounded down, whatever the rounding of the centers.
+    first = (centers - (lengths - 1) / 2 - 0.5 - 1e-6).ceil().long()
     stop = first + torch.as_tensor(lengths).long()
     return first.clamp_min(0), torch.minimum(stop, torch.as_tensor(most))
 

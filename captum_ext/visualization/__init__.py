@@ -1,7 +1,7 @@
 """How it looks: attributions as figures, on top of ``captum.attr.visualization``.
 
 Captum's functions draw one map, scaled by itself. The ones here draw several on one
-scale: methods side by side, the colours of MC-RISE, the frames of a video. They return
+scale: methods side by side, the colors of MC-RISE, the frames of a video. They return
 figures and never touch pyplot; :func:`to_numpy_image` leads back to Captum's.
 """
 

@@ -1,4 +1,4 @@
-"""Figures of one picture: several methods side by side, or the maps of K colours."""
+"""Figures of one image: several methods side by side, or the maps of K colors."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from matplotlib.figure import Figure
 
 from captum_ext.visualization.maps import (
     ArrayLike,
+    FloatArray,
     finite_array,
     flat_map,
-    FloatArray,
     read_array,
-    read_picture,
+    read_image,
     rescaled,
     robust_scale,
 )
 from captum_ext.visualization.painting import (
-    best_colors,
     DOTS_PER_SIDE,
     LUMA,
+    PIXELS_PER_DOT,
+    best_colors,
     overlay,
     painted,
-    PIXELS_PER_DOT,
 )
 from captum_ext.visualization.panels import (
-    add_color_bar,
     BAR_INCHES,
     LABEL_SIZE,
+    add_color_bar,
     panel_grid,
     show,
 )
@@ -51,18 +51,18 @@ OUTLINE = 0.5
 BAR_DOTS = 2
 
 
-def overlay_figure(picture: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
-    r"""Draws the picture and, beside it, one heat map for each of several methods.
+def overlay_figure(image: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
+    r"""Draws the image and, beside it, one heat map for each of several methods.
 
-    Each map lies over a grey version of the picture and is scaled by itself, since
+    Each map lies over a gray version of the image and is scaled by itself, since
     methods have different units; the scale stands below its panel: the 99th percentile
     of the map's non-zero magnitudes, in the map's own unit. Red is positive, blue
-    negative, and zero, the middle of the colour map, is transparent. If no map has a
-    negative value, a sequential colour map from zero upwards takes its place. More
+    negative, and zero, the middle of the color map, is transparent. If no map has a
+    negative value, a sequential color map from zero upwards takes its place. More
     than six panels are spread over several rows.
 
     Args:
-        picture (Tensor or numpy.ndarray): One picture with values in [0, 1]: a tensor
+        image (Tensor or numpy.ndarray): One image with values in [0, 1]: a tensor
             of shape (3, H, W) or (1, H, W), or an array of shape (H, W, 3) or
             (H, W, 1).
         maps (dict[str, Tensor or numpy.ndarray]): Attributions by the title of their
@@ -71,24 +71,24 @@ def overlay_figure(picture: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
             that is smaller, in similar proportions, is interpolated bilinearly.
 
     Returns:
-        matplotlib.figure.Figure: A figure with one axes for the picture, one for each
-        map and one for the colour bar. Saving it is the caller's.
+        matplotlib.figure.Figure: A figure with one axes for the image, one for each
+        map and one for the color bar. Saving it is the caller's.
 
     Raises:
-        TypeError: If ``maps`` is no mapping, or the picture or a map is neither a
+        TypeError: If ``maps`` is no mapping, or the image or a map is neither a
             tensor nor an array.
-        ValueError: If ``maps`` is empty; if the picture or a map has a shape that does
-            not fit or holds NaN or infinity; if the picture leaves [0, 1].
+        ValueError: If ``maps`` is empty; if the image or a map has a shape that does
+            not fit or holds NaN or infinity; if the image leaves [0, 1].
 
     Examples::
 
         >>> import torch
         >>> from captum_ext.visualization import overlay_figure
-        >>> picture = torch.rand(3, 64, 64)
+        >>> image = torch.rand(3, 64, 64)
         >>> maps = {"PN-RISE": torch.randn(3, 64, 64), "layer": torch.rand(1, 7, 7)}
-        >>> overlay_figure(picture, maps).savefig("maps.png")  # doctest: +SKIP
+        >>> overlay_figure(image, maps).savefig("maps.png")  # doctest: +SKIP
     """
-    pixels = read_picture(picture, "picture")
+    pixels = read_image(image, "image")
     if not isinstance(maps, Mapping):
         raise TypeError(
             f"maps must be a dict from titles to maps, got {type(maps).__name__}."
@@ -97,10 +97,10 @@ def overlay_figure(picture: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
         raise ValueError("maps must hold at least one map, got none.")
     size = pixels.shape[:2]
     flat = {name: flat_map(m, size, f"maps[{name!r}]") for name, m in maps.items()}
-    # One colour bar has to serve all panels, so one signed map makes all of them so.
+    # One color bar has to serve all panels, so one signed map makes all of them so.
     signed = any(values.min() < 0 for values in flat.values())
 
-    titles = ["picture", *flat]
+    titles = ["image", *flat]
     figure, panels = panel_grid(
         titles,
         _balanced_columns(len(titles)),
@@ -119,41 +119,41 @@ def overlay_figure(picture: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
 
 
 def color_saliency_figure(
-    picture: ArrayLike,
+    image: ArrayLike,
     maps: ArrayLike,
     colors: ArrayLike,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    r"""Draws MC-RISE's map of each colour in that colour, and which colour is best.
+    r"""Draws MC-RISE's map of each color in that color, and which color is best.
 
-    Over a grey version of the picture, each panel paints its colour where that colour
+    Over a gray version of the image, each panel paints its color where that color
     would raise the score and sets dark dots where it would lower it; paint gets more
     opaque, and dots larger, with strength. A line encloses what exceeds half of the
     full strength. All panels share one scale, the 99th percentile of the non-zero
     magnitudes, which the bars below the panels give in the maps' unit. The last panel
-    paints each pixel in the colour with the largest positive value there.
+    paints each pixel in the color with the largest positive value there.
 
     Args:
-        picture (Tensor or numpy.ndarray): One picture with values in [0, 1]: a tensor
+        image (Tensor or numpy.ndarray): One image with values in [0, 1]: a tensor
             of shape (3, H, W) or (1, H, W), or an array of shape (H, W, 3) or
             (H, W, 1).
-        maps (Tensor or numpy.ndarray): One map per colour, in any unit: a tensor of
+        maps (Tensor or numpy.ndarray): One map per color, in any unit: a tensor of
             shape (K, H, W) or an array of shape (H, W, K).
-        colors (Tensor or numpy.ndarray): The colours of the maps, of shape (K, 3), as
-            red, green, blue in [0, 1] (not in the model's normalised units).
-        names (sequence[str], optional): K names of the colours.
+        colors (Tensor or numpy.ndarray): The colors of the maps, of shape (K, 3), as
+            red, green, blue in [0, 1] (not in the model's normalized units).
+        names (sequence[str], optional): K names of the colors.
             Default: None (hexadecimal codes)
 
     Returns:
-        matplotlib.figure.Figure: A figure with an axes for the picture, one for each
-        colour (its bar is an inset of it), and one for the best colour. Saving it is
+        matplotlib.figure.Figure: A figure with an axes for the image, one for each
+        color (its bar is an inset of it), and one for the best color. Saving it is
         the caller's.
 
     Raises:
-        TypeError: If ``picture``, ``maps`` or ``colors`` is neither a tensor nor an
+        TypeError: If ``image``, ``maps`` or ``colors`` is neither a tensor nor an
             array.
         ValueError: If one of them has a shape that does not fit or holds NaN or
-            infinity; if the picture or a colour leaves [0, 1]; if there are not K
+            infinity; if the image or a color leaves [0, 1]; if there are not K
             names.
 
     Examples::
@@ -167,13 +167,13 @@ def color_saliency_figure(
         ...     names=["red", "white"],
         ... )
     """
-    pixels = read_picture(picture, "picture")
+    pixels = read_image(image, "image")
     palette = _read_colors(colors)
     values = np.moveaxis(read_array(maps, "maps", "HW"), -1, 0)
     if values.shape != (len(palette), *pixels.shape[:2]):
         raise ValueError(
             f"maps must hold one map for each of {len(palette)} colors, of the "
-            f"picture's size {pixels.shape[:2]}, got {len(values)} of size "
+            f"image's size {pixels.shape[:2]}, got {len(values)} of size "
             f"{values.shape[1:]}."
         )
     names = [to_hex(color) for color in palette] if names is None else names
@@ -185,7 +185,7 @@ def color_saliency_figure(
     scale = robust_scale(values)
     values = rescaled(values, scale)
 
-    titles = ["picture", *names, "best color"]
+    titles = ["image", *names, "best color"]
     columns = _balanced_columns(len(titles))
     figure, panels = panel_grid(
         titles, columns, pixels.shape[:2], PANEL_INCHES, below=0.48
@@ -220,7 +220,7 @@ def _read_colors(colors: ArrayLike) -> FloatArray:
 
 
 def _add_swatch(panel: Axes, color: FloatArray) -> None:
-    """Turns the panel's title into a patch of its colour."""
+    """Turns the panel's title into a patch of its color."""
     panel.title.set_color("black" if color @ LUMA > 0.5 else "white")
     panel.title.set_bbox(
         {"facecolor": color, "edgecolor": "0.4", "boxstyle": "round,pad=0.2"}
@@ -230,7 +230,7 @@ def _add_swatch(panel: Axes, color: FloatArray) -> None:
 def _add_outline(panel: Axes, strength: FloatArray) -> None:
     if not strength.min() < OUTLINE < strength.max():
         return
-    # A dark line on a light one stays visible on paint of any colour.
+    # A dark line on a light one stays visible on paint of any color.
     for color, width in (("white", 1.8), ("black", 0.8)):
         panel.contour(
             strength,
@@ -243,15 +243,15 @@ def _add_outline(panel: Axes, strength: FloatArray) -> None:
 
 
 def _add_paint_bar(panel: Axes, color: FloatArray, scale: float) -> None:
-    """A colour bar below the panel, with dots of the same size as in it."""
+    """A color bar below the panel, with dots of the same size as in it."""
     height, width = panel.images[0].get_size()
     bar_height = BAR_DOTS * PIXELS_PER_DOT
     bar_width = DOTS_PER_SIDE * PIXELS_PER_DOT
     strength = np.tile(np.linspace(-1, 1, bar_width), (bar_height, 1))
-    picture = np.full((bar_height, bar_width, 3), 0.5)
+    image = np.full((bar_height, bar_width, 3), 0.5)
     share = BAR_DOTS / DOTS_PER_SIDE * width / height
     bar = panel.inset_axes((0, -1.6 * share, 1, share))
-    bar.imshow(painted(picture, strength, color), aspect="auto", extent=(-1, 1, 0, 1))
+    bar.imshow(painted(image, strength, color), aspect="auto", extent=(-1, 1, 0, 1))
     bar.set_yticks([])
     bar.set_xticks([-1, 0, 1], labels=[f"{-scale:.2g}", "0", f"{scale:.2g}"])
     bar.tick_params(labelsize=LABEL_SIZE, length=2, pad=2)

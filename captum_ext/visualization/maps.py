@@ -1,4 +1,4 @@
-"""What is shown: pictures, videos and attributions of any origin as plain arrays.
+"""What is shown: images, videos and attributions of any origin as plain arrays.
 
 Tensors put their channels first, NumPy arrays last, as everywhere in Captum. Inside
 this package everything is a float64 array on the CPU with its channels last.
@@ -22,7 +22,7 @@ __all__ = [
     "finite_array",
     "flat_map",
     "read_array",
-    "read_picture",
+    "read_image",
     "rescaled",
     "robust_scale",
     "shown_map",
@@ -40,10 +40,10 @@ INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 def to_numpy_image(image: Tensor) -> FloatArray:
-    r"""Turns a picture or a map into what Captum's own plotting functions take.
+    r"""Turns an image or a map into what Captum's own plotting functions take.
 
     Args:
-        image (Tensor): One picture or one attribution map of shape (C, H, W), of any
+        image (Tensor): One image or one attribution map of shape (C, H, W), of any
             real dtype, on any device, with or without gradient.
 
     Returns:
@@ -58,10 +58,10 @@ def to_numpy_image(image: Tensor) -> FloatArray:
         >>> import torch
         >>> from captum.attr import visualization
         >>> from captum_ext.visualization import to_numpy_image
-        >>> picture, attribution = torch.rand(3, 32, 32), torch.randn(3, 32, 32)
+        >>> image, attribution = torch.rand(3, 32, 32), torch.randn(3, 32, 32)
         >>> figure, axes = visualization.visualize_image_attr(
         ...     to_numpy_image(attribution),
-        ...     to_numpy_image(picture),
+        ...     to_numpy_image(image),
         ...     method="blended_heat_map",
         ...     sign="all",
         ...     use_pyplot=False,
@@ -82,9 +82,9 @@ def shown_map(
     size: tuple[int, int] | None = None,
     percentile: float = DEFAULT_PERCENTILE,
 ) -> FloatArray:
-    r"""Turns an attribution map into the values that a colour map is applied to.
+    r"""Turns an attribution map into the values that a color map is applied to.
 
-    Channels are summed, a layer's map is interpolated to the picture's size, and the
+    Channels are summed, a layer's map is interpolated to the image's size, and the
     result is divided by a percentile of its non-zero magnitudes, so that neither a few
     outliers nor many zeros decide what can be seen. Zero stays zero: a map with
     negative values is scaled symmetrically, another one from zero upwards.
@@ -92,7 +92,7 @@ def shown_map(
     Args:
         attribution (Tensor or numpy.ndarray): One map: a tensor of shape (C, H, W) or
             (H, W), or an array of shape (H, W, C) or (H, W), in any unit.
-        size (tuple[int, int], optional): Height and width of the picture in pixels; a
+        size (tuple[int, int], optional): Height and width of the image in pixels; a
             map that is smaller, in similar proportions, is interpolated bilinearly.
             Default: None (the size of the map)
         percentile (float, optional): The percentile, in (0, 100], of the non-zero
@@ -125,7 +125,7 @@ def shown_map(
 def flat_map(
     attribution: ArrayLike, size: tuple[int, ...] | None, name: str
 ) -> FloatArray:
-    """The attribution in its own unit: channels summed, at the picture's size.
+    """The attribution in its own unit: channels summed, at the image's size.
 
     ``size`` is (H, W), or (T, H, W) for a video.
     """
@@ -136,7 +136,7 @@ def flat_map(
         return values
     if not _is_layer_of(values.shape, size):
         raise ValueError(
-            f"{name} must have the picture's size {size} or be a layer's map, smaller "
+            f"{name} must have the image's size {size} or be a layer's map, smaller "
             f"and of similar proportions, got {values.shape}."
         )
     resized = F.interpolate(
@@ -145,13 +145,13 @@ def flat_map(
     return resized[0, 0].numpy()
 
 
-def _is_layer_of(layer: tuple[int, ...], picture: tuple[int, ...]) -> bool:
+def _is_layer_of(layer: tuple[int, ...], image: tuple[int, ...]) -> bool:
     """Whether a map of the one size may belong to a layer that sees the other one.
 
     Channels taken for rows would pass for a very flat layer, hence the proportions.
     """
     *layer_frames, height, width = layer
-    *frames, full_height, full_width = picture
+    *frames, full_height, full_width = image
     if (height, width) == (full_height, full_width):
         return layer_frames <= frames
     stretch = (height / full_height) / (width / full_width)
@@ -171,9 +171,9 @@ def rescaled(values: FloatArray, scale: float) -> FloatArray:
     return np.clip(values, -scale, scale) / scale
 
 
-def read_picture(picture: ArrayLike, name: str, layout: str = "HW") -> FloatArray:
-    """A picture or video (``layout`` THW) in [0, 1] with three channels, the last."""
-    pixels = read_array(picture, name, layout)
+def read_image(image: ArrayLike, name: str, layout: str = "HW") -> FloatArray:
+    """An image or video (``layout`` THW) in [0, 1] with three channels, the last."""
+    pixels = read_array(image, name, layout)
     if pixels.shape[-1] not in (1, 3):
         raise ValueError(
             f"{name} must have 1 or 3 channels, first in a tensor, last in an array, "
@@ -182,7 +182,7 @@ def read_picture(picture: ArrayLike, name: str, layout: str = "HW") -> FloatArra
     low, high = pixels.min(), pixels.max()
     if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
         raise ValueError(
-            f"{name} must lie in [0, 1], without the model's normalisation, got values "
+            f"{name} must lie in [0, 1], without the model's normalization, got values "
             f"from {low:.3g} to {high:.3g}."
         )
     return np.broadcast_to(pixels.clip(0, 1), (*pixels.shape[:-1], 3))

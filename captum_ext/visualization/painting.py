@@ -1,7 +1,7 @@
-"""How values become colours: pure functions from arrays to RGB arrays in [0, 1].
+"""How values become colors: pure functions from arrays to RGB arrays in [0, 1].
 
-Opacity grows with strength, so that the picture stays visible where a map has nothing
-to say. The colour maps carry that opacity: at zero they are transparent.
+Opacity grows with strength, so that the image stays visible where a map has nothing
+to say. The color maps carry that opacity: at zero they are transparent.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = [
     "INK",
     "LUMA",
     "MAX_OPACITY",
-    "OVERLAY_GREYS",
-    "PAINT_GREYS",
+    "OVERLAY_GRAYS",
+    "PAINT_GRAYS",
     "PIXELS_PER_DOT",
     "RED",
     "SEQUENTIAL",
@@ -28,7 +28,7 @@ __all__ = [
     "best_colors",
     "blend",
     "color_scale",
-    "grey",
+    "gray",
     "halftone",
     "opacity",
     "overlay",
@@ -38,10 +38,10 @@ __all__ = [
 LUMA = np.array([0.299, 0.587, 0.114])
 INK = np.full(3, 0.08)
 MAX_OPACITY = 0.85
-# Lifted shadows keep the blue and red of a map apart from a dark picture.
-OVERLAY_GREYS = (0.35, 0.95)
-# Paint may be black or white, so the picture below it keeps away from both.
-PAINT_GREYS = (0.4, 0.75)
+# Lifted shadows keep the blue and red of a map apart from a dark image.
+OVERLAY_GRAYS = (0.35, 0.95)
+# Paint may be black or white, so the image below it keeps away from both.
+PAINT_GRAYS = (0.4, 0.75)
 DOTS_PER_SIDE = 26
 PIXELS_PER_DOT = 24
 
@@ -52,15 +52,15 @@ def opacity(strength: FloatArray) -> FloatArray:
 
 
 def _ramp(*colors: str) -> FloatArray:
-    """Colours (128, 4) for strengths from just above 0 to 1."""
+    """Colors (128, 4) for strengths from just above 0 to 1."""
     strength = np.linspace(0, 1, 129)[1:]
     rgba = LinearSegmentedColormap.from_list("ramp", colors)(strength)
     return np.column_stack([rgba[:, :3], opacity(strength)])
 
 
 # Light blue and light orange, dark blue and dark red are told apart with every common
-# colour vision deficiency. Opacity does the fading: a ramp that starts at white would
-# veil dark pictures and leave dark rings where a map crosses zero.
+# color vision deficiency. Opacity does the fading: a ramp that starts at white would
+# veil dark images and leave dark rings where a map crosses zero.
 ZERO = np.array([[0.97, 0.97, 0.97, 0.0]])
 RED = _ramp("#f6a27c", "#e8603c", "#c4203a", "#7f0014")
 BLUE = _ramp("#86bfe8", "#3f8fd4", "#1a5dab", "#08306b")
@@ -71,40 +71,40 @@ SEQUENTIAL = ListedColormap(np.vstack([ZERO, GOLD]), "captum_ext_sequential")
 
 
 def color_scale(signed: bool) -> tuple[ListedColormap, Normalize]:
-    """The colour map of rescaled values, and the interval that it spans."""
+    """The color map of rescaled values, and the interval that it spans."""
     return (DIVERGING, Normalize(-1, 1)) if signed else (SEQUENTIAL, Normalize(0, 1))
 
 
-def grey(picture: FloatArray, greys: tuple[float, float]) -> FloatArray:
-    """A picture (..., 3) as greys between the two given."""
-    darkest, lightest = greys
-    luma = (picture @ LUMA)[..., None]
-    return np.broadcast_to(darkest + (lightest - darkest) * luma, picture.shape)
+def gray(image: FloatArray, grays: tuple[float, float]) -> FloatArray:
+    """An image (..., 3) as grays between the two given."""
+    darkest, lightest = grays
+    luma = (image @ LUMA)[..., None]
+    return np.broadcast_to(darkest + (lightest - darkest) * luma, image.shape)
 
 
 def blend(below: FloatArray, above: FloatArray, alpha: FloatArray) -> FloatArray:
-    """Colours ``above`` (..., 3) over ``below`` (..., 3), opaque by ``alpha`` (...)."""
+    """Colors ``above`` (..., 3) over ``below`` (..., 3), opaque by ``alpha`` (...)."""
     return below + alpha[..., None] * (above - below)
 
 
-def overlay(picture: FloatArray, values: FloatArray, signed: bool) -> FloatArray:
-    """Rescaled values (...) over the grey picture (..., 3)."""
+def overlay(image: FloatArray, values: FloatArray, signed: bool) -> FloatArray:
+    """Rescaled values (...) over the gray image (..., 3)."""
     colormap, norm = color_scale(signed)
     rgba = colormap(norm(values))
-    return blend(grey(picture, OVERLAY_GREYS), rgba[..., :3], rgba[..., 3])
+    return blend(gray(image, OVERLAY_GRAYS), rgba[..., :3], rgba[..., 3])
 
 
-def painted(picture: FloatArray, values: FloatArray, color: FloatArray) -> FloatArray:
-    """The picture painted in ``color`` by positive, dotted by negative values.
+def painted(image: FloatArray, values: FloatArray, color: FloatArray) -> FloatArray:
+    """The image painted in ``color`` by positive, dotted by negative values.
 
-    Dots that grow with strength, not a second colour: whatever the palette holds,
-    black, white and grey included, no paint can be taken for its opposite. They need
-    room, so the result is a multiple of the picture's size.
+    Dots that grow with strength, not a second color: whatever the palette holds,
+    black, white and gray included, no paint can be taken for its opposite. They need
+    room, so the result is a multiple of the image's size.
     """
     factor = -(-DOTS_PER_SIDE * PIXELS_PER_DOT // max(values.shape))
     values = values.repeat(factor, 0).repeat(factor, 1)
-    picture = picture.repeat(factor, 0).repeat(factor, 1)
-    paint = blend(grey(picture, PAINT_GREYS), color, opacity(values))
+    image = image.repeat(factor, 0).repeat(factor, 1)
+    paint = blend(gray(image, PAINT_GRAYS), color, opacity(values))
     return blend(paint, INK, MAX_OPACITY * halftone(-values))
 
 
@@ -118,12 +118,12 @@ def halftone(strength: FloatArray) -> FloatArray:
 
 
 def best_colors(
-    picture: FloatArray, values: FloatArray, colors: FloatArray
+    image: FloatArray, values: FloatArray, colors: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """The colour (K, 3) whose value (K, H, W) is largest at each pixel, if positive.
+    """The color (K, 3) whose value (K, H, W) is largest at each pixel, if positive.
 
-    Returns the painted picture (H, W, 3) and the strength (H, W) of its paint.
+    Returns the painted image (H, W, 3) and the strength (H, W) of its paint.
     """
     strength = values.max(0).clip(0)
     best = colors[values.argmax(0)]
-    return blend(grey(picture, PAINT_GREYS), best, opacity(strength)), strength
+    return blend(gray(image, PAINT_GRAYS), best, opacity(strength)), strength

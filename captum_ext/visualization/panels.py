@@ -1,6 +1,6 @@
-"""Panels, titles and the colour bar at computed places of a figure.
+"""Panels, titles and the color bar at computed places of a figure.
 
-matplotlib's layout engines cut titles off when panels keep the aspect of a picture.
+matplotlib's layout engines cut titles off when panels keep the aspect of an image.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def panel_grid(
     below: float = 0.0,
     right: float = 0.0,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with one panel for each title, row by row, for pictures of ``size``.
+    """A figure with one panel for each title, row by row, for images of ``size``.
 
     A panel has an area of ``inches`` squared and ``below`` inches under it; ``right``
     inches are left beside the rows.
@@ -84,12 +84,12 @@ def show(panel: Axes, pixels: FloatArray) -> None:
 def add_color_bar(
     figure: Figure, panels: list[Axes], signed: bool, label: str, scale: float = 1.0
 ) -> None:
-    """A colour bar in the BAR_INCHES beside the panels, its ticks times ``scale``."""
+    """A color bar in the BAR_INCHES beside the panels, its ticks times ``scale``."""
     colormap, norm = color_scale(signed)
     width = figure.get_figwidth()
     bottom, top = panels[-1].get_position().y0, panels[0].get_position().y1
     axes = figure.add_axes((1 - BAR_INCHES / width, bottom, 0.12 / width, top - bottom))
-    # Behind a transparent colour lies the grey that lies behind it in the panels.
+    # Behind a transparent color lies the gray that lies behind it in the panels.
     axes.set_facecolor("0.8")
     bar = figure.colorbar(ScalarMappable(norm, colormap), cax=axes)
     ticks = np.linspace(-1 if signed else 0, 1, 5)
@@ -103,7 +103,7 @@ def _count_lines(title: str) -> int:
 
 
 def stack_figures(figures: Sequence[Figure]) -> Image.Image:
-    r"""Puts figures below each other in one picture.
+    r"""Puts figures below each other in one image.
 
     Args:
         figures (sequence[Figure]): At least one figure.

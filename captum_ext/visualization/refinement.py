@@ -9,18 +9,18 @@ from matplotlib.patches import Rectangle
 from captum_ext.visualization.figures import PANEL_INCHES
 from captum_ext.visualization.maps import (
     ArrayLike,
+    FloatArray,
     finite_array,
     flat_map,
-    FloatArray,
-    read_picture,
+    read_image,
     rescaled,
     robust_scale,
 )
 from captum_ext.visualization.painting import color_scale, overlay
 from captum_ext.visualization.panels import (
-    add_color_bar,
     BAR_INCHES,
     LABEL_SIZE,
+    add_color_bar,
     panel_grid,
     show,
 )
@@ -29,7 +29,7 @@ __all__ = ["refinement_figure"]
 
 
 def refinement_figure(
-    picture: ArrayLike,
+    image: ArrayLike,
     prior: ArrayLike | None,
     refined: ArrayLike,
     std: ArrayLike,
@@ -39,12 +39,12 @@ def refinement_figure(
     r"""Draws the prior map, the windows tried, the refined map, and its doubt.
 
     Maps are drawn as :func:`overlay_figure` draws them, each scaled by itself; the
-    scale stands below. Windows are outlined in the colour of their score, the strongest
+    scale stands below. Windows are outlined in the color of their score, the strongest
     last and on top. The last panel shows the posterior standard deviation, in the
-    colours of what is positive: where it is strong, nothing was tried nearby.
+    colors of what is positive: where it is strong, nothing was tried nearby.
 
     Args:
-        picture (Tensor or numpy.ndarray): One picture with values in [0, 1]: a tensor
+        image (Tensor or numpy.ndarray): One image with values in [0, 1]: a tensor
             of shape (3, H, W) or (1, H, W), or an array of shape (H, W, 3) or
             (H, W, 1).
         prior (Tensor or numpy.ndarray, optional): The map that was refined, a tensor
@@ -61,21 +61,21 @@ def refinement_figure(
 
     Raises:
         TypeError: If an argument is neither a tensor nor an array.
-        ValueError: If the picture or a map has a shape that does not fit or holds NaN
-            or infinity; if the picture leaves [0, 1]; if windows and scores do not
+        ValueError: If the image or a map has a shape that does not fit or holds NaN
+            or infinity; if the image leaves [0, 1]; if windows and scores do not
             belong together.
 
     Examples::
 
         >>> import torch
         >>> from captum_ext.visualization import refinement_figure
-        >>> picture, refined = torch.rand(3, 64, 64), torch.randn(3, 64, 64)
+        >>> image, refined = torch.rand(3, 64, 64), torch.randn(3, 64, 64)
         >>> windows = torch.tensor([[[0, 0], [16, 16]], [[8, 20], [40, 52]]])
         >>> figure = refinement_figure(
-        ...     picture, None, refined, refined.abs(), windows, torch.tensor([0.1, 0.7])
+        ...     image, None, refined, refined.abs(), windows, torch.tensor([0.1, 0.7])
         ... )
     """
-    pixels = read_picture(picture, "picture")
+    pixels = read_image(image, "image")
     size = pixels.shape[:2]
     maps = {"refined map": flat_map(refined, size, "refined")}
     if prior is not None:
@@ -87,13 +87,13 @@ def refinement_figure(
             f"windows must have the shape ({len(values)}, 2, 2), one for each score, "
             f"got {bounds.shape}."
         )
-    titles = ["picture", *maps, "standard deviation"]
+    titles = ["image", *maps, "standard deviation"]
     titles.insert(-2, f"{len(values)} windows")
     figure, panels = panel_grid(
         titles, len(titles), size, PANEL_INCHES, below=0.22, right=BAR_INCHES
     )
     by_title = dict(zip(titles, panels))
-    show(by_title["picture"], pixels)
+    show(by_title["image"], pixels)
     for title, each in maps.items():
         scale = robust_scale(each)
         show(by_title[title], overlay(pixels, rescaled(each, scale), True))
@@ -114,7 +114,7 @@ def refinement_figure(
 
 
 def _outline(bounds: FloatArray, color: tuple[float, ...]) -> Rectangle:
-    """A window's frame, in a colour that the colour map would leave transparent."""
+    """A window's frame, in a color that the color map would leave transparent."""
     (top, left), (bottom, right) = bounds
     return Rectangle(
         (left - 0.5, top - 0.5),

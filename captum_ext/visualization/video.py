@@ -10,16 +10,16 @@ from PIL import Image
 
 from captum_ext.visualization.maps import (
     ArrayLike,
-    flat_map,
     FloatArray,
-    read_picture,
+    flat_map,
+    read_image,
     rescaled,
     robust_scale,
 )
 from captum_ext.visualization.painting import overlay
 from captum_ext.visualization.panels import (
-    add_color_bar,
     BAR_INCHES,
+    add_color_bar,
     panel_grid,
     show,
 )
@@ -45,7 +45,7 @@ def video_strip(
 
     The frames are evenly spaced and include the first and the last. One scale serves
     the whole video: the 99th percentile of the non-zero magnitudes of all its frames.
-    Colours are those of :func:`overlay_figure`.
+    Colors are those of :func:`overlay_figure`.
 
     Args:
         video (Tensor or numpy.ndarray): One video with values in [0, 1]: a tensor of
@@ -57,10 +57,10 @@ def video_strip(
             interpolated trilinearly.
         n_frames (int, optional): Number of frames shown; no more than T are.
             Default: 8
-        label (str, optional): What the colour bar measures. Default: "attribution"
+        label (str, optional): What the color bar metrics. Default: "attribution"
 
     Returns:
-        matplotlib.figure.Figure: A figure with two rows of axes and the colour bar,
+        matplotlib.figure.Figure: A figure with two rows of axes and the color bar,
         which has the maps' unit. Saving it is the caller's.
 
     Raises:
@@ -93,7 +93,7 @@ def video_strip(
 def video_gif(video: ArrayLike, maps: ArrayLike, frame_duration: int = 120) -> bytes:
     r"""Renders a video beside its attribution as an animated GIF that repeats forever.
 
-    Colours and scale are those of :func:`video_strip`. Each frame has as many pixels
+    Colors and scale are those of :func:`video_strip`. Each frame has as many pixels
     as the video's, twice side by side with a gap between.
 
     Args:
@@ -149,7 +149,7 @@ def _read_video(
     video: ArrayLike, maps: ArrayLike
 ) -> tuple[FloatArray, FloatArray, float, bool]:
     """Frames (T, H, W, 3), rescaled maps (T, H, W), their scale, and the sign."""
-    frames = read_picture(video, "video", layout="THW")
+    frames = read_image(video, "video", layout="THW")
     values = flat_map(maps, frames.shape[:3], "maps")
     scale = robust_scale(values)
     return frames, rescaled(values, scale), scale, bool(values.min() < 0)

@@ -5,16 +5,16 @@ The default is a world of road-sign scenes whose right explanation is known
 package (``load("signs")``), with a masking network for it (:func:`load_signs_masks`).
 """
 
-from captum_ext.zoo.models import find_class, load, ZooModel
+from captum_ext.zoo.models import ZooModel, find_class, load
 from captum_ext.zoo.preprocessing import Preprocessing
 from captum_ext.zoo.signs import (
     SIGN_CLASSES,
-    sign_scene,
-    sign_video,
     SignDataset,
     SignObject,
     SignScene,
     SignVideo,
+    sign_scene,
+    sign_video,
 )
 from captum_ext.zoo.signs_classifier import SignsClassifier, train_signs_classifier
 from captum_ext.zoo.signs_masks import load_signs_masks

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 import torchvision
 from PIL import Image
-from torch import nn, Tensor
-from torchvision.models import get_model, get_model_weights, list_models, WeightsEnum
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
 from captum_ext._validation import check_channels_first
 from captum_ext.zoo.preprocessing import Preprocessing
@@ -20,8 +20,8 @@ from captum_ext.zoo.signs import SIGN_CLASSES
 from captum_ext.zoo.signs_classifier import (
     SIGNS_MEAN,
     SIGNS_STD,
-    SignsClassifier,
     WEIGHTS_FILE,
+    SignsClassifier,
 )
 from captum_ext.zoo.state_dicts import fill, read_state
 
@@ -51,12 +51,12 @@ class ZooModel(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def normalize(self, picture: Tensor) -> Tensor:
-        """A picture as the model takes it.
+    def normalize(self, image: Tensor) -> Tensor:
+        """An image as the model takes it.
 
         Args:
-            picture (Tensor): RGB in [0, 1], channels first: a picture (3, H, W), a
-                video (3, T, H, W), or colours (3,).
+            image (Tensor): RGB in [0, 1], channels first: an image (3, H, W), a
+                video (3, T, H, W), or colors (3,).
 
         Returns:
             Tensor: Less ``mean`` and divided by ``std``, in the same shape.
@@ -69,8 +69,8 @@ class ZooModel(NamedTuple):
             >>> load("signs").normalize(torch.tensor([0.5, 0.75, 1.0]))
             tensor([0., 1., 2.])
         """
-        mean, std = self._beside("picture", picture)
-        return (picture - mean) / std
+        mean, std = self._beside("image", image)
+        return (image - mean) / std
 
     def denormalize(self, inputs: Tensor) -> Tensor:
         """What :meth:`normalize` was given, to look at.
@@ -99,7 +99,7 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
 
     Args:
         name (str): ``"signs"``, which is part of the package; any classification model
-            of torchvision, such as ``"resnet50"``; ``"resnet20"``, for pictures of
+            of torchvision, such as ``"resnet50"``; ``"resnet20"``, for images of
             32 x 32 pixels such as CIFAR-10's, whose weights come from a file; or
             ``"FILE.py:FUNCTION"``, a function of a Python file that is called with
             ``weights`` and returns a :class:`ZooModel`.
@@ -125,7 +125,7 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
 
         >>> from captum_ext.zoo import load, sign_scene
         >>> signs, scene = load("signs"), sign_scene(0)
-        >>> logits = signs.model(signs.normalize(scene.picture)[None])
+        >>> logits = signs.model(signs.normalize(scene.image)[None])
         >>> signs.class_names[logits.argmax()] == signs.class_names[scene.label]
         True
     """

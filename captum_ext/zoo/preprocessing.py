@@ -1,4 +1,4 @@
-"""From a picture to what the model takes, and boxes along with it."""
+"""From an image to what the model takes, and boxes along with it."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,10 +12,10 @@ __all__ = ["Preprocessing"]
 
 
 class Preprocessing:
-    """Resizes and crops a picture around its center, and normalizes it.
+    """Resizes and crops an image around its center, and normalizes it.
 
     Args:
-        transform (Callable): An RGB picture to the tensor (3, H, W) that the model
+        transform (Callable): An RGB image to the tensor (3, H, W) that the model
             expects.
         resize (int): To how many pixels it resizes the shorter side.
         crop (int): Height and width in pixels of what it cuts out of the middle.
@@ -44,7 +44,7 @@ class Preprocessing:
     def square(
         cls, side: int, mean: Sequence[float], std: Sequence[float]
     ) -> "Preprocessing":
-        """The middle of a picture whose shorter side becomes so many pixels.
+        """The middle of an image whose shorter side becomes so many pixels.
 
         Args:
             side (int): Height and width of the tensor.
@@ -70,15 +70,15 @@ class Preprocessing:
         return cls(transforms.Compose(steps), side, side)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """The tensor (3, H, W) of a picture of any mode."""
+        """The tensor (3, H, W) of an image of any mode."""
         return self._transform(image.convert("RGB"))
 
     def boxes(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """Boxes of a picture, where they lie in its tensor.
+        """Boxes of an image, where they lie in its tensor.
 
         Args:
             boxes (Tensor): x0, y0, x1, y1 as edges in pixels, (N, 4).
-            size (tuple of int): Height and width of the picture.
+            size (tuple of int): Height and width of the image.
 
         Returns:
             Tensor: In pixels of the tensor, (M, 4) float32, cut at its edges. What is

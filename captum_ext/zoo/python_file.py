@@ -2,8 +2,9 @@
 
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 __all__ = ["function_in_file"]
 

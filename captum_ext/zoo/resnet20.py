@@ -1,4 +1,4 @@
-"""ResNet-20 for pictures of 32 x 32 pixels, which torchvision does not have."""
+"""ResNet-20 for images of 32 x 32 pixels, which torchvision does not have."""
 
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -40,7 +40,7 @@ class ResNet20(nn.Module):
         """Scores of the classes.
 
         Args:
-            x (Tensor): (B, 3, H, W), normalized pictures.
+            x (Tensor): (B, 3, H, W), normalized images.
 
         Returns:
             Tensor: (B, classes), the logits.

@@ -2,7 +2,7 @@
 
 Every figure is a function of the distance to its outline (negative inside), so one
 line turns it into the share of each pixel that it covers. Positions and lengths are
-fractions of the picture's side, x to the right and y down: the same figure can be
+fractions of the image's side, x to the right and y down: the same figure can be
 drawn at any resolution.
 """
 
@@ -49,9 +49,9 @@ class Style(NamedTuple):
 
 
 class Sign(NamedTuple):
-    """One sign: its class and how it stands in the picture.
+    """One sign: its class and how it stands in the image.
 
-    ``center`` (x, y) and ``radius`` are fractions of the picture's side, ``angle`` is
+    ``center`` (x, y) and ``radius`` are fractions of the image's side, ``angle`` is
     in radians, ``width`` is the foreshortening of its horizontal axis, ``tint`` is
     added to its color, ``pole`` is the gray of what it stands on.
     """
@@ -69,7 +69,7 @@ class Box(NamedTuple):
     """A rounded box: building, pole or bush.
 
     ``center`` (x, y) and ``half`` (half its width and height) are fractions of the
-    picture's side, ``angle`` is in radians, ``corner`` goes from 0 (sharp) to 1
+    image's side, ``angle`` is in radians, ``corner`` goes from 0 (sharp) to 1
     (round), ``color`` is RGB in [0, 1].
     """
 
@@ -92,8 +92,8 @@ def coverage(distance: Tensor) -> Tensor:
     return (0.5 - distance * distance.shape[-1]).clamp_(0, 1)
 
 
-def paint_box(picture: Tensor, box: Box, points: Tensor) -> Tensor:
-    """Draw a box into the picture (3, H, W) and return its coverage (H, W)."""
+def paint_box(image: Tensor, box: Box, points: Tensor) -> Tensor:
+    """Draw a box into the image (3, H, W) and return its coverage (H, W)."""
     x, y = _local(points, box.center, box.angle)
     rounding = box.corner * min(box.half)
     x = x.abs_().sub_(box.half[0] - rounding)
@@ -101,20 +101,20 @@ def paint_box(picture: Tensor, box: Box, points: Tensor) -> Tensor:
     inside = torch.maximum(x, y).clamp_(max=0)
     outside = torch.hypot(x.clamp_(min=0), y.clamp_(min=0))
     alpha = coverage(inside + outside - rounding)
-    picture.lerp_(torch.tensor(box.color)[:, None, None], alpha)
+    image.lerp_(torch.tensor(box.color)[:, None, None], alpha)
     return alpha
 
 
-def paint_pole(picture: Tensor, sign: Sign, points: Tensor) -> None:
-    """Draw a sign's pole, down to the lower edge of the picture (3, H, W)."""
+def paint_pole(image: Tensor, sign: Sign, points: Tensor) -> None:
+    """Draw a sign's pole, down to the lower edge of the image (3, H, W)."""
     x, y = sign.center
     half = (0.09 * sign.radius, (1.05 - y) / 2)
     gray = (sign.pole, sign.pole, sign.pole)
-    paint_box(picture, Box((x, y + half[1]), half, 0.0, 0.0, gray), points)
+    paint_box(image, Box((x, y + half[1]), half, 0.0, 0.0, gray), points)
 
 
-def paint_sign(picture: Tensor, sign: Sign, style: Style, points: Tensor) -> Tensor:
-    """Draw a sign into the picture (3, H, W) and return its coverage (H, W)."""
+def paint_sign(image: Tensor, sign: Sign, style: Style, points: Tensor) -> Tensor:
+    """Draw a sign into the image (3, H, W) and return its coverage (H, W)."""
     outline, apothem = SHAPES[style.shape]
     x, y = _local(points, sign.center, sign.angle)
     local = torch.stack([x / sign.width, y]) / sign.radius
@@ -124,7 +124,7 @@ def paint_sign(picture: Tensor, sign: Sign, style: Style, points: Tensor) -> Ten
     ink = torch.tensor(BLACK if style.color == "yellow" else WHITE)[:, None, None]
     fill = torch.tensor(COLORS[style.color]) + torch.tensor(sign.tint)
     alpha = coverage(distance * sign.radius)
-    picture.lerp_(ink + (fill.clamp_(0, 1)[:, None, None] - ink) * field, alpha)
+    image.lerp_(ink + (fill.clamp_(0, 1)[:, None, None] - ink) * field, alpha)
     return alpha
 
 

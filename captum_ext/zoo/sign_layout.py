@@ -1,6 +1,6 @@
 """What stands where in a scene of road signs, and behind it and in which light.
 
-Everything is drawn in fractions of the picture's side and on grids of fixed size, so
+Everything is drawn in fractions of the image's side and on grids of fixed size, so
 the random numbers used do not depend on the resolution.
 """
 
@@ -79,12 +79,12 @@ def backdrop(generator: Generator, size: int) -> Tensor:
     horizon, blur = uniform(generator, 0.45, 0.85), uniform(generator, 0.01, 0.15)
     rows = (torch.arange(size) + 0.5) / size
     share = torch.sigmoid((rows - horizon) / blur)[:, None]
-    picture: Tensor = sky[:, None, None].lerp(ground[:, None, None], share)
-    picture = picture + 0.25 * _noise(generator, 3, 4, size)
+    image: Tensor = sky[:, None, None].lerp(ground[:, None, None], share)
+    image = image + 0.25 * _noise(generator, 3, 4, size)
     for cells in (10, 40):
         texture = uniform(generator, 0.0, 0.25) * _noise(generator, 1, cells, size)
-        picture = picture + texture * share.lerp(torch.ones(()), 0.3)
-    return picture.clamp_(0, 1).expand(3, size, size).contiguous()
+        image = image + texture * share.lerp(torch.ones(()), 0.3)
+    return image.clamp_(0, 1).expand(3, size, size).contiguous()
 
 
 def light(generator: Generator, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Road-sign-like scenes: pictures and videos whose right explanation is known.
+"""Road-sign-like scenes: images and videos whose right explanation is known.
 
 A scene shows a main sign, smaller signs, clutter and sometimes something in front of
 the main sign. Its class is the main sign's color, shape and glyph; some classes differ
@@ -14,13 +14,13 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from captum_ext.zoo.sign_drawing import (
+    Style,
     paint_box,
     paint_pole,
     paint_sign,
     pixel_centers,
-    Style,
 )
-from captum_ext.zoo.sign_layout import backdrop, draw_layout, light, MAX_SIGNS, uniform
+from captum_ext.zoo.sign_layout import MAX_SIGNS, backdrop, draw_layout, light, uniform
 
 __all__ = [
     "COLOR_PAIRS",
@@ -80,15 +80,15 @@ class SignObject(NamedTuple):
 
 
 class SignScene(NamedTuple):
-    """A picture with its class and its signs.
+    """An image with its class and its signs.
 
     Attributes:
-        picture (Tensor): (3, H, W) float32, RGB in [0, 1].
+        image (Tensor): (3, H, W) float32, RGB in [0, 1].
         label (int): Class of the main sign, an index into :data:`SIGN_CLASSES`.
         objects (tuple of SignObject): Every sign, the main one (the largest) first.
     """
 
-    picture: Tensor
+    image: Tensor
     label: int
     objects: tuple[SignObject, ...]
 
@@ -97,14 +97,14 @@ class SignVideo(NamedTuple):
     """A video in which the main sign moves.
 
     Attributes:
-        picture (Tensor): (3, T, H, W) float32, RGB in [0, 1].
+        image (Tensor): (3, T, H, W) float32, RGB in [0, 1].
         label (int): Class of the main sign, an index into :data:`SIGN_CLASSES`.
         masks (Tensor): (T, H, W) bool, the main sign's visible pixels in each frame.
         boxes (Tensor): (T, 4) int64, x0, y0, x1, y1 of each frame's mask in pixels,
             x1 and y1 one past it.
     """
 
-    picture: Tensor
+    image: Tensor
     label: int
     masks: Tensor
     boxes: Tensor
@@ -120,7 +120,7 @@ def sign_scene(
     r"""Draw the scene of a seed.
 
     Whatever is not given is drawn from the seed, and giving it changes nothing else:
-    the same seed with the two labels of a color pair gives two pictures that differ
+    the same seed with the two labels of a color pair gives two images that differ
     in the color of the main sign only.
 
     Args:
@@ -134,7 +134,7 @@ def sign_scene(
         occluded (bool, optional): Whether something hides a part of the main sign.
 
     Returns:
-        SignScene: ``picture`` (3, H, W) in [0, 1], ``label`` and ``objects``, the main
+        SignScene: ``image`` (3, H, W) in [0, 1], ``label`` and ``objects``, the main
         sign first.
 
     Raises:
@@ -145,7 +145,7 @@ def sign_scene(
 
         >>> from captum_ext.zoo import sign_scene, SIGN_CLASSES
         >>> scene = sign_scene(0, label=0)
-        >>> scene.picture.shape, SIGN_CLASSES[scene.label]
+        >>> scene.image.shape, SIGN_CLASSES[scene.label]
         (torch.Size([3, 96, 96]), 'red circle, bar')
         >>> x0, y0, x1, y1 = scene.objects[0].box
     """
@@ -156,19 +156,19 @@ def sign_scene(
         generator, (x, y), radius, len(_STYLES), label, n_signs, occluded
     )
     points = pixel_centers(size)
-    picture = backdrop(generator, size)
+    image = backdrop(generator, size)
     for box in layout.clutter:
-        paint_box(picture, box, points)
+        paint_box(image, box, points)
     signs = (layout.main, *layout.others)
     for sign in signs:
-        paint_pole(picture, sign, points)
-    alphas = [paint_sign(picture, s, _STYLES[s.label], points) for s in signs]
+        paint_pole(image, sign, points)
+    alphas = [paint_sign(image, s, _STYLES[s.label], points) for s in signs]
     if layout.occluder is not None:
-        alphas[0] *= 1 - paint_box(picture, layout.occluder, points)
-    picture *= light(generator, size)
+        alphas[0] *= 1 - paint_box(image, layout.occluder, points)
+    image *= light(generator, size)
     masks = [alpha > 0.5 for alpha in alphas]
     return SignScene(
-        _exposed(picture, generator),
+        _exposed(image, generator),
         layout.main.label,
         tuple(SignObject(s.label, m, _box(m)) for s, m in zip(signs, masks)),
     )
@@ -194,7 +194,7 @@ def sign_video(
         occluded (bool, optional): Whether the main sign passes behind something.
 
     Returns:
-        SignVideo: ``picture`` (3, T, H, W) in [0, 1], ``label``, the main sign's
+        SignVideo: ``image`` (3, T, H, W) in [0, 1], ``label``, the main sign's
         ``masks`` (T, H, W) and ``boxes`` (T, 4).
 
     Raises:
@@ -205,7 +205,7 @@ def sign_video(
 
         >>> from captum_ext.zoo import sign_video
         >>> video = sign_video(0, n_frames=8)
-        >>> video.picture.shape, video.masks.shape, video.boxes.shape
+        >>> video.image.shape, video.masks.shape, video.boxes.shape
         (torch.Size([3, 8, 96, 96]), torch.Size([8, 96, 96]), torch.Size([8, 4]))
     """
     generator = _generator(seed, size, n_signs, label)
@@ -224,7 +224,7 @@ def sign_video(
         paint_pole(scenery, sign, points)
         paint_sign(scenery, sign, _STYLES[sign.label], points)
     lit = light(generator, size)
-    pictures, masks = [], []
+    images, masks = [], []
     for time in torch.linspace(-0.5, 0.5, n_frames).tolist():
         center = (
             x + 0.34 * time * math.cos(heading),
@@ -236,18 +236,18 @@ def sign_video(
         alpha = paint_sign(frame, main, _STYLES[main.label], points)
         if layout.occluder is not None:
             alpha *= 1 - paint_box(frame, layout.occluder, points)
-        pictures.append(_exposed(frame * lit, generator))
+        images.append(_exposed(frame * lit, generator))
         masks.append(alpha > 0.5)
     boxes = torch.tensor([_box(mask) for mask in masks])
     return SignVideo(
-        torch.stack(pictures, 1), layout.main.label, torch.stack(masks), boxes
+        torch.stack(images, 1), layout.main.label, torch.stack(masks), boxes
     )
 
 
 class SignDataset(Dataset[tuple[Tensor, int]]):
     r"""The scenes of ``n`` consecutive seeds, drawn when asked for.
 
-    Item i is the picture and label of ``sign_scene(seed + i)``, however long the data
+    Item i is the image and label of ``sign_scene(seed + i)``, however long the data
     set is.
 
     Args:
@@ -262,8 +262,8 @@ class SignDataset(Dataset[tuple[Tensor, int]]):
     Examples::
 
         >>> from captum_ext.zoo import SignDataset
-        >>> picture, label = SignDataset(100, seed=7)[3]
-        >>> picture.shape
+        >>> image, label = SignDataset(100, seed=7)[3]
+        >>> image.shape
         torch.Size([3, 96, 96])
     """
 
@@ -280,7 +280,7 @@ class SignDataset(Dataset[tuple[Tensor, int]]):
         if not 0 <= index < self.n:
             raise IndexError(f"index must lie between 0 and {self.n - 1}, got {index}.")
         scene = sign_scene(self.seed + int(index), self.size)
-        return scene.picture, scene.label
+        return scene.image, scene.label
 
 
 def _generator(
@@ -304,10 +304,10 @@ def _check(name: str, value: int, low: int, high: int) -> None:
         raise ValueError(f"{name} must lie between {low} and {high}, got {value}.")
 
 
-def _exposed(picture: Tensor, generator: Generator) -> Tensor:
-    """The picture as a camera takes it: with noise, clipped to [0, 1]."""
-    noise = torch.randn(picture.shape, generator=generator)
-    return picture.add_(noise, alpha=0.02).clamp_(0, 1)
+def _exposed(image: Tensor, generator: Generator) -> Tensor:
+    """The image as a camera takes it: with noise, clipped to [0, 1]."""
+    noise = torch.randn(image.shape, generator=generator)
+    return image.add_(noise, alpha=0.02).clamp_(0, 1)
 
 
 def _box(mask: Tensor) -> tuple[int, int, int, int]:

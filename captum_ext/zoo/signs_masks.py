@@ -19,7 +19,7 @@ def load_signs_masks() -> MaskingNetwork:
 
         >>> from captum_ext.attr import MaskingModel
         >>> signs, scene = load("signs"), sign_scene(0)
-        >>> inputs = signs.normalize(scene.picture)[None]
+        >>> inputs = signs.normalize(scene.image)[None]
         >>> maps = MaskingModel(load_signs_masks()).attribute(inputs, scene.label)
         >>> mask, sign = maps[0, 0], scene.objects[0].mask
         >>> bool(mask[sign].mean() > 3 * mask[~sign].mean())

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import torch
-from torch import nn, Tensor
+from torch import Tensor, nn
 
 __all__ = ["fill", "read_state"]
 
@@ -25,8 +25,7 @@ def read_state(weights: str | Path, choices: list[str]) -> dict[str, Tensor]:
     if not Path(weights).is_file():
         named = f", or one of {', '.join(choices)}" if choices else ""
         raise ValueError(
-            f"weights must be an existing state-dict file{named}, got "
-            f"{str(weights)!r}."
+            f"weights must be an existing state-dict file{named}, got {str(weights)!r}."
         )
     problem = ValueError(
         f"weights must be a file written by torch.save(model.state_dict(), file), got "

@@ -3,8 +3,8 @@
 from captum_ext.zoo.signs_classifier.network import (
     SIGNS_MEAN,
     SIGNS_STD,
-    SignsClassifier,
     WEIGHTS_FILE,
+    SignsClassifier,
 )
 from captum_ext.zoo.signs_classifier.training import train_signs_classifier
 

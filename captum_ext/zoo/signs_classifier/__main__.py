@@ -10,9 +10,9 @@ from torch import Tensor
 from captum_ext._files import save_tensors
 from captum_ext.zoo.signs import COLOR_PAIRS, SIGN_CLASSES
 from captum_ext.zoo.signs_classifier.training import (
+    FIRST_TRAINING_SEED,
     confusion,
     draw_scenes,
-    FIRST_TRAINING_SEED,
     train_signs_classifier,
 )
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch import nn, Tensor
+from torch import Tensor, nn
 
 from captum_ext.zoo.signs import SIGN_CLASSES
 
@@ -24,9 +24,9 @@ class SignsClassifier(nn.Module):
     r"""A small convolutional network for the classes of :data:`SIGN_CLASSES`.
 
     Seven blocks of convolution, batch norm and ReLU end in a feature map of an eighth
-    of the picture's side, whose mean feeds one linear layer. For CAM methods, the last
-    block is ``features[-1]``: (B, 96, 12, 12) for pictures of 96 x 96 pixels. It takes
-    pictures of any size, normalized by ``SIGNS_MEAN`` and ``SIGNS_STD``.
+    of the image's side, whose mean feeds one linear layer. For CAM methods, the last
+    block is ``features[-1]``: (B, 96, 12, 12) for images of 96 x 96 pixels. It takes
+    images of any size, normalized by ``SIGNS_MEAN`` and ``SIGNS_STD``.
 
     Examples::
 
@@ -53,7 +53,7 @@ class SignsClassifier(nn.Module):
         r"""Scores of the classes.
 
         Args:
-            x (Tensor): (B, 3, H, W), normalized pictures.
+            x (Tensor): (B, 3, H, W), normalized images.
 
         Returns:
             Tensor: (B, 16), the logits.
@@ -62,10 +62,10 @@ class SignsClassifier(nn.Module):
         return logits
 
 
-def normalized(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in [0, 1] as the network wants them."""
+def normalized(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1] as the network wants them."""
     mean, std = torch.tensor(SIGNS_MEAN), torch.tensor(SIGNS_STD)
-    return (pictures - mean[:, None, None]) / std[:, None, None]
+    return (images - mean[:, None, None]) / std[:, None, None]
 
 
 def _block(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:

@@ -1,14 +1,14 @@
 """How the signs classifier is trained and judged."""
 
 import torch
-from torch import Generator, nn, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
 from captum_ext.zoo.signs import SIGN_CLASSES, SignDataset
-from captum_ext.zoo.signs_classifier.network import normalized, SignsClassifier
+from captum_ext.zoo.signs_classifier.network import SignsClassifier, normalized
 
 __all__ = [
     "FIRST_TRAINING_SEED",
@@ -31,8 +31,8 @@ def train_signs_classifier(
     r"""Train a new classifier on scenes drawn for the purpose.
 
     The scenes' seeds are ``2**31 + seed * n_scenes`` and those that follow, so no
-    scene of a seed below 2**31 is ever seen. Half the pictures are partly covered by
-    patches of random colors, so that masked pictures are nothing new to the network.
+    scene of a seed below 2**31 is ever seen. Half the images are partly covered by
+    patches of random colors, so that masked images are nothing new to the network.
 
     Args:
         seed (int): Seeds the scenes, the initial weights and the order of the batches.
@@ -60,7 +60,7 @@ def train_signs_classifier(
     if n_epochs < 1:
         raise ValueError(f"n_epochs must be at least 1, got {n_epochs}.")
     first_seed = FIRST_TRAINING_SEED + seed * n_scenes
-    pictures, labels = draw_scenes(n_scenes, first_seed, show_progress)
+    images, labels = draw_scenes(n_scenes, first_seed, show_progress)
     generator = Generator().manual_seed(seed)
     model = _initialized(generator).train()
     optimizer = AdamW(model.parameters(), lr=4e-3, weight_decay=0.02)
@@ -70,7 +70,7 @@ def train_signs_classifier(
         for _ in range(n_epochs):
             order = torch.randperm(n_scenes, generator=generator)
             for batch in order.split(batch_size)[: n_scenes // batch_size]:
-                inputs = _augmented(pictures[batch] / 255, generator)
+                inputs = _augmented(images[batch] / 255, generator)
                 loss = cross_entropy(model(normalized(inputs)), labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
@@ -81,21 +81,21 @@ def train_signs_classifier(
 
 
 def draw_scenes(n: int, seed: int, show_progress: bool) -> tuple[Tensor, Tensor]:
-    """Draw ``n`` scenes: pictures (n, 3, 96, 96) as bytes, labels (n,)."""
+    """Draw ``n`` scenes: images (n, 3, 96, 96) as bytes, labels (n,)."""
     scenes = SignDataset(n, seed)
-    pictures = torch.empty(n, 3, 96, 96, dtype=torch.uint8)
+    images = torch.empty(n, 3, 96, 96, dtype=torch.uint8)
     labels = torch.empty(n, dtype=torch.long)
     for i in tqdm(range(n), desc="drawing scenes", disable=not show_progress):
-        picture, labels[i] = scenes[i]
-        pictures[i] = picture * 255
-    return pictures, labels
+        image, labels[i] = scenes[i]
+        images[i] = image * 255
+    return images, labels
 
 
 @torch.no_grad()
-def confusion(model: nn.Module, pictures: Tensor, labels: Tensor) -> Tensor:
+def confusion(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """How many scenes of each class (rows) are called what (columns): (16, 16)."""
     predicted = torch.cat(
-        [model(normalized(chunk / 255)).argmax(1) for chunk in pictures.split(64)]
+        [model(normalized(chunk / 255)).argmax(1) for chunk in images.split(64)]
     )
     n_classes = len(SIGN_CLASSES)
     counts = torch.bincount(labels * n_classes + predicted, minlength=n_classes**2)
@@ -113,15 +113,15 @@ def _initialized(generator: Generator) -> SignsClassifier:
     return model
 
 
-def _augmented(pictures: Tensor, generator: Generator) -> Tensor:
-    """Pictures (B, 3, H, W), mirrored, relit and partly covered by colored patches."""
+def _augmented(images: Tensor, generator: Generator) -> Tensor:
+    """Images (B, 3, H, W), mirrored, relit and partly covered by colored patches."""
 
     def random(*shape: int) -> Tensor:
-        return torch.rand(len(pictures), *shape, generator=generator)
+        return torch.rand(len(images), *shape, generator=generator)
 
-    size = pictures.shape[2:]
-    pictures = torch.where(random(1, 1, 1) < 0.5, pictures.flip(3), pictures)
-    pictures = (pictures * (0.75 + 0.5 * random(1, 1, 1))).clamp_(0, 1)
+    size = images.shape[2:]
+    images = torch.where(random(1, 1, 1) < 0.5, images.flip(3), images)
+    images = (images * (0.75 + 0.5 * random(1, 1, 1))).clamp_(0, 1)
     # Beyond [0, 1] and clipped: black, white and pure colors are as likely as others.
     colors = (random(3, 7, 7) * 2 - 0.5).clamp_(0, 1)
     colors = torch.where(random(1, 1, 1) < 0.5, colors, colors[:, :, :1, :1])
@@ -129,4 +129,4 @@ def _augmented(pictures: Tensor, generator: Generator) -> Tensor:
     share = (random(1, 1, 1) * 0.8 - 0.4).clamp_(min=0)
     cover = (random(1, 7, 7) < share).float()
     cover = interpolate(cover, size, mode="bilinear", align_corners=False)
-    return pictures.lerp(interpolate(colors, size), cover)
+    return images.lerp(interpolate(colors, size), cover)

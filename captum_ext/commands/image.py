@@ -1,10 +1,11 @@
-"""One picture on the command line: what is asked of it, and what is written."""
+"""One image on the command line: what is asked of it, and what is written."""
 
 import argparse
 import sys
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Collection, NamedTuple, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from captum_ext.visualization.panels import LABEL_SIZE
 
 __all__ = [
     "COLORS",
-    "add_picture_options",
+    "add_image_options",
     "Asked",
     "asked_subject",
     "captioned",
@@ -46,18 +47,18 @@ __all__ = [
 ]
 
 COLORS = "red,green,blue,black,white"
-"""Colours for MC-RISE where none are named."""
+"""Colors for MC-RISE where none are named."""
 
 
-def add_picture_options(command: argparse.ArgumentParser, written: str) -> None:
-    """Add what is asked wherever one picture is explained.
+def add_image_options(command: argparse.ArgumentParser, written: str) -> None:
+    """Add what is asked wherever one image is explained.
 
     Args:
         command (argparse.ArgumentParser): Of the command.
         written (str): What stands in the file of ``--save-map``.
     """
     add = command.add_argument
-    add("image", type=Path, help="picture file (JPEG, PNG, ...)")
+    add("image", type=Path, help="image file (JPEG, PNG, ...)")
     add_classifier_options(command, default=DEFAULT_MODEL)
     add_masking_network_option(command)
     add(
@@ -72,7 +73,7 @@ def add_picture_options(command: argparse.ArgumentParser, written: str) -> None:
         "--output",
         type=Path,
         metavar="OUT.png",
-        help="figure to write (default: the picture's name with -METHOD.png)",
+        help="figure to write (default: the image's name with -METHOD.png)",
     )
     add(
         "--save-map",
@@ -94,12 +95,12 @@ class Asked(NamedTuple):
 
     Attributes:
         subject (Subject): As methods take it.
-        picture (Tensor): (3, H, W) in [0, 1], as the model sees it.
+        image (Tensor): (3, H, W) in [0, 1], as the model sees it.
         words (str): The class, shortened, and its probability.
     """
 
     subject: Subject
-    picture: Tensor
+    image: Tensor
     words: str
 
 
@@ -118,7 +119,7 @@ def subject_of(
 
     Args:
         entry (ZooModel): What is explained.
-        inputs (Tensor): The picture as the model takes it, (3, H, W).
+        inputs (Tensor): The image as the model takes it, (3, H, W).
         target (str or int): Class by number or name, or "top1".
         built_from (collection of str): Parts that methods will need. The layer is
             found and printed if it is one.
@@ -126,21 +127,21 @@ def subject_of(
             returns maps)
         masking_network (MaskingNetwork, optional): For methods that ask one.
             Default: None
-        colors (str, optional): Names of colours, separated by commas.
+        colors (str, optional): Names of colors, separated by commas.
         seed (int, optional): Of what methods draw. Default: 0
 
     Returns:
         *Asked*: The class is printed as well.
 
     Raises:
-        ValueError: If a class, a layer or a colour is not known, or the masking
+        ValueError: If a class, a layer or a color is not known, or the masking
             network is not one of the model.
     """
     needed = "masking_network" in built_from
     check_masking_network(masking_network, len(entry.class_names), needed)
     device = local_device()
     model = entry.model.to(device).to(memory_format=torch.channels_last)
-    picture = entry.denormalize(inputs)
+    image = entry.denormalize(inputs)
     batch = inputs[None].to(device, memory_format=torch.channels_last)
     with torch.no_grad():
         probabilities = model(batch).softmax(1)[0]
@@ -169,14 +170,14 @@ def subject_of(
         sys.stderr.isatty(),
         masking_network and masking_network.to(device),
     )
-    return Asked(subject, picture, f"{name[:30]}: {probability:.2f}")
+    return Asked(subject, image, f"{name[:30]}: {probability:.2f}")
 
 
 def check_outputs(options: argparse.Namespace, what: str) -> Path:
     """Refuse files that could not be written in the end.
 
     Args:
-        options (argparse.Namespace): Of :func:`add_picture_options`.
+        options (argparse.Namespace): Of :func:`add_image_options`.
         what (str): What the figure shows, for its name if none is asked for.
 
     Returns:
@@ -195,12 +196,12 @@ def check_outputs(options: argparse.Namespace, what: str) -> Path:
 def asked_subject(
     options: argparse.Namespace, built_from: Collection[Part], colors: str = COLORS
 ) -> Asked:
-    """What the options of :func:`add_picture_options` ask for, read from its files.
+    """What the options of :func:`add_image_options` ask for, read from its files.
 
     Args:
         options (argparse.Namespace): Of the command.
         built_from (collection of str): Parts that methods will need.
-        colors (str, optional): Names of colours, separated by commas.
+        colors (str, optional): Names of colors, separated by commas.
 
     Returns:
         *Asked*: As :func:`subject_of`.
@@ -210,11 +211,11 @@ def asked_subject(
             :func:`subject_of`.
     """
     network = read_masking_network(vars(options), built_from)
-    image = open_image(options.image)
+    opened = open_image(options.image)
     entry = zoo.load(options.model, options.weights)
     return subject_of(
         entry,
-        entry.preprocess(image),
+        entry.preprocess(opened),
         options.target,
         built_from,
         layer=options.layer,
@@ -255,21 +256,19 @@ def map_figure(method: Method, asked: Asked, maps: Tensor) -> Figure:
         maps (Tensor): What the method returned.
 
     Returns:
-        *Figure*: Colour by colour, or the picture and the map over it.
+        *Figure*: Color by color, or the image and the map over it.
     """
     if method.colorwise:
         palette = asked.subject.palette
-        figure = color_saliency_figure(
-            asked.picture, maps[0], palette.rgb, palette.names
-        )
+        figure = color_saliency_figure(asked.image, maps[0], palette.rgb, palette.names)
     else:
         shown = {method.title: shown_values(method, maps)}
-        figure = overlay_figure(asked.picture, shown)
+        figure = overlay_figure(asked.image, shown)
     return captioned(figure, asked.words)
 
 
 def captioned(figure: Figure, words: str) -> Figure:
-    """A figure whose first panel, the picture, says what is explained.
+    """A figure whose first panel, the image, says what is explained.
 
     Args:
         figure (Figure): Of :mod:`captum_ext.visualization`.
@@ -298,7 +297,7 @@ def shown_values(method: Method, maps: Tensor) -> Tensor:
 
 
 def open_image(path: Path) -> Image.Image:
-    """A picture file, upright as its camera says.
+    """An image file, upright as its camera says.
 
     Args:
         path (Path): Of the file.
@@ -307,15 +306,15 @@ def open_image(path: Path) -> Image.Image:
         *PIL.Image.Image*: RGB.
 
     Raises:
-        ValueError: If it does not exist or is no picture.
+        ValueError: If it does not exist or is no image.
     """
     if not path.is_file():
-        raise ValueError(f"picture {str(path)!r} does not exist.")
+        raise ValueError(f"image {str(path)!r} does not exist.")
     try:
         return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(
-            f"picture {str(path)!r} cannot be read as a picture ({error})."
+            f"image {str(path)!r} cannot be read as an image ({error})."
         ) from error
 
 

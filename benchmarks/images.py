@@ -1,8 +1,9 @@
-"""Real pictures and networks of the data folder, for the benchmarks."""
+"""Real images and networks of the data folder, for the benchmarks."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 import pandas
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor
 
 from captum_ext import zoo
 
-__all__ = ["LabelledPicture", "data_folder", "labelled_pictures", "load_network"]
+__all__ = ["LabeledImage", "data_folder", "labeled_images", "load_network"]
 
 
-class LabelledPicture(NamedTuple):
-    """A preprocessed ImageNet picture (1, 3, H, W) with its class and its boxes.
+class LabeledImage(NamedTuple):
+    """A preprocessed ImageNet image (1, 3, H, W) with its class and its boxes.
 
     Boxes (N, 4) are x0 y0 x1 y1 in its pixels; those that were cut away are missing.
     """
@@ -39,8 +40,8 @@ def load_network(name: str) -> zoo.ZooModel:
     return entry._replace(model=entry.model.to(memory_format=torch.channels_last))
 
 
-def labelled_pictures(entry: zoo.ZooModel) -> Iterator[LabelledPicture]:
-    """The folder's ImageNet validation pictures in the order of their numbers."""
+def labeled_images(entry: zoo.ZooModel) -> Iterator[LabeledImage]:
+    """The folder's ImageNet validation images in the order of their numbers."""
     folder = data_folder() / "imagenet"
     rows = pandas.read_csv(folder / "boxes.csv").groupby("image")
     for name, objects in rows:
@@ -48,7 +49,7 @@ def labelled_pictures(entry: zoo.ZooModel) -> Iterator[LabelledPicture]:
         image = Image.open(path)
         inputs = entry.preprocess(image)[None]
         boxes = torch.tensor(objects[["x0", "y0", "x1", "y1"]].to_numpy())
-        yield LabelledPicture(
+        yield LabeledImage(
             path.stem,
             inputs.contiguous(memory_format=torch.channels_last),
             int(objects.class_index.iloc[0]),

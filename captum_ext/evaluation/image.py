@@ -1,4 +1,4 @@
-"""One picture: explained by every method, judged by every measure."""
+"""One image: explained by every method, judged by every metric."""
 
 import hashlib
 import json
@@ -6,9 +6,10 @@ import logging
 import math
 import time
 from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Collection, Iterator, Literal, Mapping, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,17 +19,17 @@ from torch import Tensor, nn
 from captum_ext._files import save_image
 from captum_ext.evaluation.choices import COMPARED, Choice
 from captum_ext.evaluation.datasets import Example
-from captum_ext.evaluation.measures import MEASURES
-from captum_ext.evaluation.records import Row, map_path, picture_path
+from captum_ext.evaluation.metrics import METRICS
+from captum_ext.evaluation.records import Row, image_path, map_path
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import named_palette
 from captum_ext.methods import Method, Subject
 from captum_ext.visualization import shown_map
-from captum_ext.visualization.maps import read_picture
+from captum_ext.visualization.maps import read_image
 from captum_ext.visualization.painting import overlay
 from captum_ext.zoo import ZooModel
 
-__all__ = ["Bench", "Pair", "Target", "rows_of_picture", "seed_of"]
+__all__ = ["Bench", "Pair", "Target", "rows_of_image", "seed_of"]
 
 Pair = tuple[str, str]
 Target = Literal["label", "top1"]
@@ -39,25 +40,25 @@ _COLORS = ["red", "green", "blue", "black", "white"]
 
 
 class Bench(NamedTuple):
-    """What is the same for all pictures.
+    """What is the same for all images.
 
     Attributes:
         model (ZooModel): What is explained.
         layer (nn.Module): Where layer methods look.
         methods (Mapping[str, Choice]): By their names in the table.
-        measures (Mapping[str, Choice]): By their names in the table.
+        metrics (Mapping[str, Choice]): By their names in the table.
         target (str): Whether the "label" is explained, or the "top1" prediction.
-        only_correct (bool): Whether pictures are left out that are classified wrong.
+        only_correct (bool): Whether images are left out that are classified wrong.
         seed (int): Of the run.
-        perturbations_per_eval (int): Pictures in one call of the model.
-        folder (Path): Where pictures and maps are written.
+        perturbations_per_eval (int): Images in one call of the model.
+        folder (Path): Where images and maps are written.
         masking_network (MaskingNetwork, optional): For methods that ask one.
     """
 
     model: ZooModel
     layer: nn.Module
     methods: Mapping[str, Choice]
-    measures: Mapping[str, Choice]
+    metrics: Mapping[str, Choice]
     target: Target
     only_correct: bool
     seed: int
@@ -67,7 +68,7 @@ class Bench(NamedTuple):
 
 
 class _Sight(NamedTuple):
-    """A picture as the model sees it, and what it says."""
+    """An image as the model sees it, and what it says."""
 
     subject: Subject
     pixels: Tensor
@@ -77,11 +78,11 @@ class _Sight(NamedTuple):
 
 
 def seed_of(seed: int, name: str) -> int:
-    """The seed of a picture, whatever comes before it and wherever it is computed.
+    """The seed of an image, whatever comes before it and wherever it is computed.
 
     Args:
         seed (int): Of the run.
-        name (str): Of the picture.
+        name (str): Of the image.
 
     Returns:
         *int*: 0 to 2**32 - 1.
@@ -95,64 +96,64 @@ def seed_of(seed: int, name: str) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def rows_of_picture(
+def rows_of_image(
     bench: Bench, example: Example, missing: Collection[Pair]
 ) -> Iterator[Row]:
-    """Rows of a picture, each as soon as it is known.
+    """Rows of an image, each as soon as it is known.
 
     What cannot be computed is a row with its error, and a warning in the log. The
-    picture and its maps are written before the rows that need them.
+    image and its maps are written before the rows that need them.
 
     Args:
-        bench (Bench): What is the same for all pictures.
-        example (Example): The picture.
-        missing (collection of pairs): Names of methods and measures to compute.
+        bench (Bench): What is the same for all images.
+        example (Example): The image.
+        missing (collection of pairs): Names of methods and metrics to compute.
 
     Yields:
-        *Row*: One for each pair, or one that says that the picture is left out.
+        *Row*: One for each pair, or one that says that the image is left out.
 
     Raises:
-        OSError: If the picture or a map cannot be written.
+        OSError: If the image or a map cannot be written.
     """
     by_method = defaultdict(list)
-    for method, measure in missing:
-        by_method[method].append(measure)
+    for method, metric in missing:
+        by_method[method].append(metric)
     try:
         sight = _look(bench, example)
     except Exception as error:
-        for method, measures in by_method.items():
-            yield from _failed(Row(example.name), method, measures, error)
+        for method, metrics in by_method.items():
+            yield from _failed(Row(example.name), method, metrics, error)
         return
     if bench.only_correct and sight.predicted not in example.labels:
         yield sight.row
         return
-    save_image(_image(sight.pixels), picture_path(bench.folder, example.name))
+    save_image(_image(sight.pixels), image_path(bench.folder, example.name))
     explain = _Maps(bench, sight.subject)
-    for method, measures in by_method.items():
+    for method, metrics in by_method.items():
         try:
             maps, seconds = explain(bench.methods[method])
             drawn = _draw(COMPARED[bench.methods[method].use], sight.pixels, maps)
         except Exception as error:
-            yield from _failed(sight.row, method, measures, error)
+            yield from _failed(sight.row, method, metrics, error)
             continue
         save_image(drawn, map_path(bench.folder, example.name, method))
         row = sight.row._replace(seconds=seconds)
-        for measure in measures:
+        for metric in metrics:
             try:
-                value, curve = _judge(bench, measure, sight, maps)
+                value, curve = _judge(bench, metric, sight, maps)
             except Exception as error:
-                yield from _failed(row, method, [measure], error)
+                yield from _failed(row, method, [metric], error)
                 continue
-            yield row._replace(method=method, measure=measure, value=value, curve=curve)
+            yield row._replace(method=method, metric=metric, value=value, curve=curve)
 
 
 def _failed(
-    row: Row, method: str, measures: Collection[str], error: Exception
+    row: Row, method: str, metrics: Collection[str], error: Exception
 ) -> Iterator[Row]:
     text = " ".join(str(error).split()) or type(error).__name__
-    for measure in measures:
-        _LOG.warning("%s, %s, %s: %s", row.image, method, measure, text)
-        yield row._replace(method=method, measure=measure, error=text)
+    for metric in metrics:
+        _LOG.warning("%s, %s, %s: %s", row.image, method, metric, text)
+        yield row._replace(method=method, metric=metric, error=text)
 
 
 def _look(bench: Bench, example: Example) -> _Sight:
@@ -193,12 +194,12 @@ def _boxes_of(
     if not edges:
         return torch.empty(0, 4)
     size = (image.height, image.width)
-    move = getattr(bench.model.preprocess, "boxes")
-    return move(torch.tensor(edges), size)
+    preprocess: Any = bench.model.preprocess
+    return preprocess.boxes(torch.tensor(edges), size)
 
 
 class _Maps:
-    """Maps of a picture, each computed once: some are the priors of others."""
+    """Maps of an image, each computed once: some are the priors of others."""
 
     def __init__(self, bench: Bench, subject: Subject) -> None:
         self._bench, self._subject = bench, subject
@@ -225,17 +226,17 @@ class _Maps:
 def _judge(
     bench: Bench, name: str, sight: _Sight, maps: Tensor
 ) -> tuple[float, list[float] | None]:
-    choice = bench.measures[name]
-    measure = MEASURES[choice.use]
-    if measure.needs_boxes and not len(sight.boxes):
+    choice = bench.metrics[name]
+    metric = METRICS[choice.use]
+    if metric.needs_boxes and not len(sight.boxes):
         raise ValueError(
-            f"picture must show a box of class {sight.subject.target} to the model, "
+            f"image must show a box of class {sight.subject.target} to the model, "
             f"got none."
         )
-    options = _with_defaults(bench, measure.options(), choice)
-    value, curve = measure.measure(sight.subject, maps, sight.boxes, **options)
+    options = _with_defaults(bench, metric.options(), choice)
+    value, curve = metric.metric(sight.subject, maps, sight.boxes, **options)
     if not math.isfinite(value):
-        raise ValueError(f"measure must give a finite value, got {value}.")
+        raise ValueError(f"metric must give a finite value, got {value}.")
     return value, curve
 
 
@@ -252,18 +253,18 @@ def _with_defaults(
 
 
 def _draw(method: Method, pixels: Tensor, maps: Tensor) -> Image.Image:
-    """The map over a grey version of the picture."""
+    """The map over a gray version of the image."""
     shown = maps[0].mean(0)
     values = shown_map(shown - shown.min() if method.relief else shown)
     signed = bool(values.min() < 0)
-    drawn = _image(overlay(read_picture(pixels, "picture"), values, signed))
-    # 256 colours look the same and take half the space.
+    drawn = _image(overlay(read_image(pixels, "image"), values, signed))
+    # 256 colors look the same and take half the space.
     return drawn.quantize(256, dither=Image.Dither.NONE)
 
 
 def _image(pixels: Any) -> Image.Image:
     """A small image of pixels in [0, 1]."""
-    array = read_picture(pixels, "picture")
+    array = read_image(pixels, "image")
     image = Image.fromarray((array * 255).round().astype(np.uint8))
     image.thumbnail((_SHOWN_PIXELS, _SHOWN_PIXELS))
     return image

@@ -1,7 +1,8 @@
-"""Measures by the names that the command line knows them by."""
+"""Metrics by the names that the command line knows them by."""
 
 import inspect
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -18,14 +19,14 @@ from captum_ext.metrics import (
     saliency_metric,
 )
 
-__all__ = ["MEASURES", "Measure", "Measured"]
+__all__ = ["METRICS", "Metric", "Measured"]
 
 # What the evaluation gives by itself.
 _GIVEN = {"boxes", "masks", "return_curve"}
 
 
 class Measured(NamedTuple):
-    """The value of a measure, and its curve if it follows one.
+    """The value of a metric, and its curve if it follows one.
 
     Attributes:
         value (float): Of the one map.
@@ -37,8 +38,8 @@ class Measured(NamedTuple):
     curve: list[float] | None = None
 
 
-class Measure(NamedTuple):
-    """A measure by name.
+class Metric(NamedTuple):
+    """A metric by name.
 
     Args:
         title (str): As it stands above a column.
@@ -60,13 +61,13 @@ class Measure(NamedTuple):
     takes_baselines: bool = False
 
     def options(self) -> frozenset[str]:
-        """Names of the arguments that :meth:`measure` passes on."""
+        """Names of the arguments that :meth:`metric` passes on."""
         parameters = inspect.signature(inspect.unwrap(self.function)).parameters
         own = {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
         baselines = {"baselines"} if self.takes_baselines else set()
         return frozenset((own | baselines) - _GIVEN)
 
-    def measure(
+    def metric(
         self,
         subject: Subject,
         maps: Tensor,
@@ -102,8 +103,8 @@ class Measure(NamedTuple):
         return Measured(float(measured))
 
 
-MEASURES = {
-    "insertion": Measure(
+METRICS = {
+    "insertion": Metric(
         "Insertion",
         "how fast the score rises as the highest pixels are shown",
         insertion,
@@ -111,7 +112,7 @@ MEASURES = {
         has_curve=True,
         takes_baselines=True,
     ),
-    "deletion": Measure(
+    "deletion": Metric(
         "Deletion",
         "how fast the score falls as the highest pixels are hidden",
         deletion,
@@ -119,48 +120,48 @@ MEASURES = {
         has_curve=True,
         takes_baselines=True,
     ),
-    "f-measure": Measure(
+    "f-measure": Metric(
         "F-measure",
         "how well the highest pixels cover the object and nothing else",
         f_measure,
         higher_is_better=True,
         needs_boxes=True,
     ),
-    "pointing-game": Measure(
+    "pointing-game": Metric(
         "Pointing game",
         "whether the highest pixel lies on the object",
         pointing_game,
         higher_is_better=True,
         needs_boxes=True,
     ),
-    "localization-error": Measure(
-        "Localisation error",
+    "localization-error": Metric(
+        "Localization error",
         "whether the box round the map misses the object",
         localization_error,
         higher_is_better=False,
         needs_boxes=True,
     ),
-    "saliency-metric": Measure(
+    "saliency-metric": Metric(
         "Saliency metric",
-        "how small a crop is still recognised",
+        "how small a crop is still recognized",
         saliency_metric,
         higher_is_better=False,
     ),
-    "positive-map-density": Measure(
+    "positive-map-density": Metric(
         "Positive map density",
         "how much probability each unit of the map keeps",
         positive_map_density,
         higher_is_better=True,
         takes_baselines=True,
     ),
-    "negative-map-density": Measure(
+    "negative-map-density": Metric(
         "Negative map density",
         "how much probability each unit of the rest keeps",
         negative_map_density,
         higher_is_better=False,
         takes_baselines=True,
     ),
-    "adversarial-sanity": Measure(
+    "adversarial-sanity": Metric(
         "Adversarial sanity",
         "how slowly cleaning the highest pixels undoes an attack",
         adversarial_sanity,
