@@ -25,8 +25,9 @@ import torch
 from scipy.stats import wilcoxon
 
 from captum_ext import zoo
-from captum_ext.evaluation import evaluate, read_arrays
-from captum_ext.evaluation.prepared import HeldImages, LabeledImages, prepare
+from captum_ext.datasets import read_arrays
+from captum_ext.datasets.labeled_images import HeldImages, LabeledImages, prepare
+from captum_ext.evaluation import evaluate
 from captum_ext.masking import (
     EvidenceRemoval,
     MaskingNetwork,

@@ -554,8 +554,8 @@ def check_windowed_inputs(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if len({shape[2:] for shape in shapes}) != 1 or len(shapes[0]) not in (4, 5):
         raise ValueError(
             f"inputs must be {_INPUT_SHAPES[4]} or {_INPUT_SHAPES[5]}, all of one "
-            f"size, got {', '.join(map(str, shapes))}; give what else the model takes as "
-            f"additional_forward_args."
+            f"size, got {', '.join(map(str, shapes))}; give what else the model takes "
+            f"as additional_forward_args."
         )
     return tensors
 

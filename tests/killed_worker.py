@@ -9,7 +9,8 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 from torch import distributed
 
-from captum_ext.evaluation import evaluate, read_signs, records
+from captum_ext.datasets import read_signs
+from captum_ext.evaluation import evaluate, records
 from captum_ext.zoo import load
 
 __all__ = ["Place", "evaluate_and_die", "main", "small_evaluation"]

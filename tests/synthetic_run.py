@@ -7,7 +7,7 @@ from PIL import Image
 
 from captum_ext._files import save_image
 from captum_ext.evaluation import image_path, map_path
-from captum_ext.evaluation.records import Row, RowWriter, begin_run, merge
+from captum_ext.evaluation.run_folder import Row, RowWriter, begin_run, merge
 
 METHODS = {"rise": {"use": "rise"}, "quick": {"use": "rise", "n_masks": 50}}
 METHODS |= {"pn-rise": {"use": "pn-rise"}, "random": {"use": "random"}}

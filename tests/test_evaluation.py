@@ -12,24 +12,21 @@ from PIL import Image
 from torch import nn
 
 from captum_ext.attr import PNRISE, RISE, BOREx, last_map_layer
+from captum_ext.datasets import Box, Dataset, Example, read_signs
 from captum_ext.evaluation import (
     COMPARED,
     METRICS,
-    Box,
-    Dataset,
-    Example,
     evaluate,
     image_path,
     map_path,
     read_methods,
     read_metrics,
     read_results,
-    read_signs,
 )
-from captum_ext.evaluation.choices import Choice, describe_choices
-from captum_ext.evaluation.image import seed_of
+from captum_ext.evaluation.image_rows import seed_of
 from captum_ext.evaluation.provenance import weights_digest
-from captum_ext.evaluation.records import (
+from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
+from captum_ext.evaluation.run_folder import (
     Row,
     RowWriter,
     begin_run,
@@ -37,7 +34,7 @@ from captum_ext.evaluation.records import (
     merge,
     read_rows,
 )
-from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
+from captum_ext.evaluation.specs import Choice, describe_choices
 from captum_ext.masking import MaskingNetwork
 from captum_ext.metrics import (
     center_box,

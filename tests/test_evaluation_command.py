@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from captum_ext.cli import main
-from captum_ext.evaluation import read_results, read_signs
+from captum_ext.datasets import read_signs
+from captum_ext.evaluation import read_results
 from captum_ext.masking import MaskingNetwork
 
 QUICK = ["--model", "signs", "--metrics", "localization-error", "-o", "out"]

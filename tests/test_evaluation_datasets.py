@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from captum_ext.evaluation import (
+from captum_ext.datasets import (
     Box,
     Dataset,
     Example,
@@ -24,8 +24,8 @@ from captum_ext.evaluation import (
     read_signs,
     read_voc,
 )
-from captum_ext.evaluation.layouts import LAYOUTS, Source, find_layout
-from captum_ext.evaluation.prepared import HeldImages, LabeledImages, prepare
+from captum_ext.datasets.formats import LAYOUTS, Source, find_layout
+from captum_ext.datasets.labeled_images import HeldImages, LabeledImages, prepare
 from captum_ext.zoo import SIGN_CLASSES, Preprocessing, load, sign_scene
 
 NAMES = ("cat", "dog", "crane", "crane")
@@ -410,7 +410,9 @@ def test_images_are_drawn_at_random_without_repetition():
 def test_images_are_held_where_they_are_few(monkeypatch):
     entry, dataset = load("signs"), read_signs(3)
     held = prepare(dataset, entry)
-    monkeypatch.setattr("captum_ext.evaluation.prepared._HELD_BYTES", 3 * 3 * 96**2 - 1)
+    monkeypatch.setattr(
+        "captum_ext.datasets.labeled_images._HELD_BYTES", 3 * 3 * 96**2 - 1
+    )
     read = prepare(dataset, entry)
     assert isinstance(held, HeldImages) and isinstance(read, LabeledImages)
     for (one, label), (other, same), example in zip(held, read, dataset.examples):

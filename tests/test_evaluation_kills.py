@@ -20,7 +20,7 @@ from killed_worker import Place, evaluate_and_die, small_evaluation
 from several_processes import exit_codes
 
 from captum_ext.cli import main
-from captum_ext.evaluation.records import Row
+from captum_ext.evaluation.run_folder import Row
 
 WORKER = Path(__file__).with_name("killed_worker.py")
 TABLES = ("results.csv", "curves.csv")

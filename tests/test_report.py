@@ -12,11 +12,11 @@ from synthetic_run import BETTER, HOSTILE, METHODS, SCRIPT, noise, write_run
 from captum_ext._files import save_image
 from captum_ext.cli import main
 from captum_ext.evaluation import image_path, map_path, read_results
-from captum_ext.evaluation.curve_plot import curve_plot, marker
-from captum_ext.evaluation.gallery import Case, by_importance, exhibits, find_case
-from captum_ext.evaluation.report import render_report, write_report
 from captum_ext.evaluation.statistics import compare_methods, summarize
-from captum_ext.evaluation.text_report import text_report
+from captum_ext.report.curve_plot import curve_plot, marker
+from captum_ext.report.gallery import Case, by_importance, exhibits, find_case
+from captum_ext.report.page import render_report, write_report
+from captum_ext.report.text import text_report
 
 
 @pytest.fixture(scope="module")

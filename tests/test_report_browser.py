@@ -6,7 +6,7 @@ import shutil
 import pytest
 from synthetic_run import METHODS, write_run
 
-from captum_ext.evaluation.report import write_report
+from captum_ext.report.page import write_report
 
 webdriver = pytest.importorskip("selenium.webdriver")
 from selenium.webdriver.chrome.service import Service  # noqa: E402

@@ -17,24 +17,24 @@ from captum_ext.commands.networks import (
     add_masking_network_option,
     read_masking_network,
 )
-from captum_ext.evaluation.choices import (
-    COMPARED,
-    needed_parts,
-    read_methods,
-    read_metrics,
-)
-from captum_ext.evaluation.class_map import read_class_map
-from captum_ext.evaluation.datasets import Dataset
-from captum_ext.evaluation.layouts import (
+from captum_ext.datasets.class_map import read_class_map
+from captum_ext.datasets.dataset import Dataset
+from captum_ext.datasets.formats import (
     LAYOUTS,
     Layout,
     Source,
     describe_layouts,
     find_layout,
 )
-from captum_ext.evaluation.metrics import METRICS
-from captum_ext.evaluation.records import Results
+from captum_ext.evaluation.named_metrics import METRICS
+from captum_ext.evaluation.run_folder import Results
 from captum_ext.evaluation.runner import evaluate
+from captum_ext.evaluation.specs import (
+    COMPARED,
+    needed_parts,
+    read_methods,
+    read_metrics,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from captum_ext.evaluation.records import read_results
-from captum_ext.evaluation.report import write_report
-from captum_ext.evaluation.text_report import text_report
+from captum_ext.evaluation.run_folder import read_results
+from captum_ext.report.page import write_report
+from captum_ext.report.text import text_report
 
 __all__ = ["add_parser"]
 

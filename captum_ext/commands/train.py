@@ -15,13 +15,13 @@ from captum_ext.commands.networks import (
     add_classifier_options,
     read_masking_network,
 )
-from captum_ext.evaluation.layouts import (
+from captum_ext.datasets.formats import (
     Layout,
     Source,
     describe_layouts,
     find_layout,
 )
-from captum_ext.evaluation.prepared import HeldImages, LabeledImages, prepare
+from captum_ext.datasets.labeled_images import HeldImages, LabeledImages, prepare
 from captum_ext.masking import (
     EvidenceRemoval,
     MaskingNetwork,

@@ -16,18 +16,11 @@ from captum_ext._validation import (
     check_masking_network,
 )
 from captum_ext.attr import last_map_layer
-from captum_ext.evaluation.choices import (
-    Choices,
-    describe_choices,
-    needed_parts,
-    read_methods,
-    read_metrics,
-)
-from captum_ext.evaluation.datasets import Dataset
-from captum_ext.evaluation.image import Bench, Pair, Target, rows_of_image
-from captum_ext.evaluation.metrics import METRICS
+from captum_ext.datasets.dataset import Dataset
+from captum_ext.evaluation.image_rows import Bench, Pair, Target, rows_of_image
+from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.provenance import provenance, weights_digest
-from captum_ext.evaluation.records import (
+from captum_ext.evaluation.run_folder import (
     Results,
     RowWriter,
     begin_run,
@@ -35,6 +28,13 @@ from captum_ext.evaluation.records import (
     merge,
     read_results,
     read_rows,
+)
+from captum_ext.evaluation.specs import (
+    Choices,
+    describe_choices,
+    needed_parts,
+    read_methods,
+    read_metrics,
 )
 from captum_ext.masking import MaskingNetwork
 from captum_ext.zoo import ZooModel
@@ -109,7 +109,7 @@ def evaluate(
     Examples::
 
         >>> from captum_ext.zoo import load
-        >>> from captum_ext.evaluation import read_signs
+        >>> from captum_ext.datasets import read_signs
         >>> results = evaluate(
         ...     read_signs(2), load("signs"), "grad-cam,random", "pointing-game", "out"
         ... )

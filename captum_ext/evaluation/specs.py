@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from captum_ext.evaluation.metrics import METRICS, Metric
+from captum_ext.evaluation.named_metrics import METRICS, Metric
 from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
 from captum_ext.methods import METHODS, Method, Part
 

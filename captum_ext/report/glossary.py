@@ -3,8 +3,8 @@
 import inspect
 from typing import Any, Literal, NamedTuple
 
-from captum_ext.evaluation.choices import COMPARED
-from captum_ext.evaluation.metrics import METRICS
+from captum_ext.evaluation.named_metrics import METRICS
+from captum_ext.evaluation.specs import COMPARED
 from captum_ext.evaluation.statistics import Better
 
 __all__ = ["MetricEntry", "MethodEntry", "describe_metrics", "describe_methods"]

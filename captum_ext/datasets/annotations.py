@@ -15,9 +15,9 @@ import pandas as pd
 from pycocotools.coco import COCO
 from torchvision.datasets import VOCDetection
 
-from captum_ext.evaluation.class_map import ClassMap, classes_by_name
-from captum_ext.evaluation.datasets import Box, Dataset, Example
-from captum_ext.evaluation.files import existing, open_image
+from captum_ext.datasets.class_map import ClassMap, classes_by_name
+from captum_ext.datasets.dataset import Box, Dataset, Example
+from captum_ext.datasets.image_files import existing, open_image
 
 __all__ = ["read_boxes", "read_coco", "read_voc"]
 

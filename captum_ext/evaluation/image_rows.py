@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_ext._files import save_image
-from captum_ext.evaluation.choices import COMPARED, Choice
-from captum_ext.evaluation.datasets import Example
-from captum_ext.evaluation.metrics import METRICS
-from captum_ext.evaluation.records import Row, image_path, map_path
+from captum_ext.datasets.dataset import Example
+from captum_ext.evaluation.named_metrics import METRICS
+from captum_ext.evaluation.run_folder import Row, image_path, map_path
+from captum_ext.evaluation.specs import COMPARED, Choice
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import named_palette
 from captum_ext.methods import Method, Subject

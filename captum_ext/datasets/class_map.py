@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from captum_ext.evaluation.files import existing
+from captum_ext.datasets.image_files import existing
 
 __all__ = ["ClassMap", "classes_by_name", "read_class_map"]
 

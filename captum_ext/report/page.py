@@ -6,10 +6,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from captum_ext._files import write_file
-from captum_ext.evaluation.gallery import Exhibit, by_importance, exhibits
-from captum_ext.evaluation.records import Results, read_results
-from captum_ext.evaluation.report_content import find_cases, report_content
-from captum_ext.evaluation.text_report import number_text, p_text, stars
+from captum_ext.evaluation.run_folder import Results, read_results
+from captum_ext.report.content import find_cases, report_content
+from captum_ext.report.gallery import Exhibit, by_importance, exhibits
+from captum_ext.report.text import number_text, p_text, stars
 
 __all__ = ["render_report", "write_report"]
 
@@ -67,7 +67,7 @@ def render_report(results: Results, gallery: list[Exhibit]) -> str:
         ValueError: If the results hold an unknown metric.
     """
     environment = Environment(
-        loader=PackageLoader("captum_ext.evaluation"),
+        loader=PackageLoader("captum_ext.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -14,9 +14,9 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.functional import to_pil_image
 
-from captum_ext.evaluation.class_map import ClassMap, classes_by_name
-from captum_ext.evaluation.datasets import Box, Dataset, Example
-from captum_ext.evaluation.files import (
+from captum_ext.datasets.class_map import ClassMap, classes_by_name
+from captum_ext.datasets.dataset import Box, Dataset, Example
+from captum_ext.datasets.image_files import (
     existing,
     images_of_archive,
     images_of_folders,

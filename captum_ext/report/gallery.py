@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 
-from captum_ext.evaluation.records import image_path, map_path
+from captum_ext.evaluation.run_folder import image_path, map_path
 from captum_ext.evaluation.statistics import Better
 
 __all__ = ["Case", "Exhibit", "by_importance", "data_uri", "exhibits", "find_case"]

@@ -4,13 +4,13 @@ import math
 
 import pandas as pd
 
-from captum_ext.evaluation.glossary import (
+from captum_ext.evaluation.run_folder import Results
+from captum_ext.evaluation.statistics import compare_methods, summarize
+from captum_ext.report.glossary import (
     MetricEntry,
     describe_methods,
     describe_metrics,
 )
-from captum_ext.evaluation.records import Results
-from captum_ext.evaluation.statistics import compare_methods, summarize
 
 __all__ = ["number_text", "p_text", "stars", "text_report"]
 

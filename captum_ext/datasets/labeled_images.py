@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from captum_ext._captum import progress
-from captum_ext.evaluation.datasets import Dataset, Example
+from captum_ext.datasets.dataset import Dataset, Example
 from captum_ext.zoo import ZooModel
 
 __all__ = ["HeldImages", "LabeledImages", "prepare"]

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from captum_ext.evaluation.annotations import read_boxes, read_coco, read_voc
-from captum_ext.evaluation.class_map import ClassMap
-from captum_ext.evaluation.datasets import Dataset
-from captum_ext.evaluation.readers import (
+from captum_ext.datasets.annotations import read_boxes, read_coco, read_voc
+from captum_ext.datasets.class_map import ClassMap
+from captum_ext.datasets.dataset import Dataset
+from captum_ext.datasets.readers import (
     read_arrays,
     read_class_folders,
     read_images,

@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from captum_ext.evaluation.curve_plot import curve_plot, marker
-from captum_ext.evaluation.gallery import Case, Exhibit, find_case
-from captum_ext.evaluation.glossary import (
+from captum_ext.evaluation.run_folder import Results
+from captum_ext.evaluation.statistics import compare_methods, summarize
+from captum_ext.report.curve_plot import curve_plot, marker
+from captum_ext.report.gallery import Case, Exhibit, find_case
+from captum_ext.report.glossary import (
     MethodEntry,
     MetricEntry,
     describe_methods,
     describe_metrics,
 )
-from captum_ext.evaluation.records import Results
-from captum_ext.evaluation.statistics import compare_methods, summarize
-from captum_ext.evaluation.text_report import number_text
+from captum_ext.report.text import number_text
 
 __all__ = ["find_cases", "report_content"]
 
