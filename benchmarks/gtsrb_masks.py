@@ -26,7 +26,11 @@ from scipy.stats import wilcoxon
 
 from captum_ext import zoo
 from captum_ext.datasets import read_arrays
-from captum_ext.datasets.labeled_images import HeldImages, LabeledImages, prepare
+from captum_ext.datasets.training_images import (
+    InMemoryImages,
+    LabeledImages,
+    training_images,
+)
 from captum_ext.evaluation import evaluate
 from captum_ext.masking import (
     EvidenceRemoval,
@@ -83,8 +87,8 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def signs(part: str, entry: zoo.ZooModel) -> HeldImages | LabeledImages:
-    return prepare(read_arrays(gtsrb.data_file(part)), entry)
+def signs(part: str, entry: zoo.ZooModel) -> InMemoryImages | LabeledImages:
+    return training_images(read_arrays(gtsrb.data_file(part)), entry)
 
 
 def masking_network(

@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 
 from captum_ext.datasets import read_signs
-from captum_ext.evaluation import evaluate, records
+from captum_ext.evaluation import evaluate, run_folder
 from captum_ext.zoo import load
 
 __all__ = ["Place", "evaluate_and_die", "main", "small_evaluation"]
@@ -61,7 +61,7 @@ def arm(place: Place) -> None:
         return _Part(open(*arguments, **options), place.n_bytes)
 
     os.replace = replace_or_die
-    records.open = open_part  # type: ignore[attr-defined]
+    run_folder.open = open_part  # type: ignore[attr-defined]
 
 
 def small_evaluation(folder: Path) -> None:

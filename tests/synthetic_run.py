@@ -7,7 +7,8 @@ from PIL import Image
 
 from captum_ext._files import save_image
 from captum_ext.evaluation import image_path, map_path
-from captum_ext.evaluation.run_folder import Row, RowWriter, begin_run, merge
+from captum_ext.evaluation.result_tables import merge_tables
+from captum_ext.evaluation.run_folder import Row, RowWriter, start_run
 
 METHODS = {"rise": {"use": "rise"}, "quick": {"use": "rise", "n_masks": 50}}
 METHODS |= {"pn-rise": {"use": "pn-rise"}, "random": {"use": "random"}}
@@ -27,7 +28,7 @@ def write_run(folder, n=12, methods=METHODS, metrics=METRICS, images=True):
         "methods": methods,
         "metrics": metrics,
     }
-    begin_run(folder, settings, {"captum_ext": "0.1.0", "command": SCRIPT})
+    start_run(folder, settings, {"captum_ext": "0.1.0", "command": SCRIPT})
     with RowWriter(folder, 0) as writer:
         for name in names:
             if images:
@@ -46,7 +47,7 @@ def write_run(folder, n=12, methods=METHODS, metrics=METRICS, images=True):
                 if name == names[-1] and method == "rise":
                     row = row._replace(value=None, curve=None, error=SCRIPT)
                 writer.append(row)
-    merge(folder, names)
+    merge_tables(folder, names)
     return folder
 
 

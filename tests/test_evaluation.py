@@ -26,15 +26,15 @@ from captum_ext.evaluation import (
 from captum_ext.evaluation.image_rows import seed_of
 from captum_ext.evaluation.provenance import weights_digest
 from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
+from captum_ext.evaluation.result_tables import merge_tables
 from captum_ext.evaluation.run_folder import (
     Row,
     RowWriter,
-    begin_run,
     check_folder,
-    merge,
     read_rows,
+    start_run,
 )
-from captum_ext.evaluation.specs import Choice, describe_choices
+from captum_ext.evaluation.specs import Spec, describe_specs
 from captum_ext.masking import MaskingNetwork
 from captum_ext.metrics import (
     center_box,
@@ -656,14 +656,14 @@ def test_entries_are_read():
     text = (
         "rise , a=rise:n_masks=4:keep_probability=0.5,b=pn-rise:estimator=monte_carlo"
     )
-    choices = read_methods(text)
-    assert describe_choices(choices) == {
+    specs = read_methods(text)
+    assert describe_specs(specs) == {
         "rise": {"use": "rise"},
         "a": {"use": "rise", "n_masks": 4, "keep_probability": 0.5},
         "b": {"use": "pn-rise", "estimator": "monte_carlo"},
     }
-    assert read_methods(describe_choices(choices)) == choices
-    assert read_methods(text.split(",")) == choices
+    assert read_methods(describe_specs(specs)) == specs
+    assert read_methods(text.split(",")) == specs
 
 
 USUAL = {"n_masks": 100, "grid_size": 8, "keep_probability": 0.3}
@@ -672,22 +672,22 @@ USUAL = {"n_masks": 100, "grid_size": 8, "keep_probability": 0.3}
 @pytest.mark.parametrize(
     "text, prior",
     [
-        ("borex", Choice("rise", USUAL)),
-        ("borex:prior.n_masks=50", Choice("rise", USUAL | {"n_masks": 50})),
+        ("borex", Spec("rise", USUAL)),
+        ("borex:prior.n_masks=50", Spec("rise", USUAL | {"n_masks": 50})),
         ("borex:prior=none", None),
-        ("borex:prior=grad-cam", Choice("grad-cam", {})),
-        ("borex:prior=rise:prior.n_masks=9", Choice("rise", {"n_masks": 9})),
-        ("borex:prior.n_masks=9:prior.use=pn-rise", Choice("pn-rise", {"n_masks": 9})),
+        ("borex:prior=grad-cam", Spec("grad-cam", {})),
+        ("borex:prior=rise:prior.n_masks=9", Spec("rise", {"n_masks": 9})),
+        ("borex:prior.n_masks=9:prior.use=pn-rise", Spec("pn-rise", {"n_masks": 9})),
         (
             "borex:prior=borex:prior.prior=none",
-            Choice("borex", {"prior": None}),
+            Spec("borex", {"prior": None}),
         ),
     ],
 )
 def test_priors_are_methods_with_arguments(text, prior):
-    choices = read_methods(text)
-    assert choices["borex"].options["prior"] == prior
-    assert read_methods(describe_choices(choices)) == choices
+    specs = read_methods(text)
+    assert specs["borex"].options["prior"] == prior
+    assert read_methods(describe_specs(specs)) == specs
 
 
 def test_a_prior_is_computed_once_and_is_the_map_that_is_refined(tmp_path):
@@ -761,14 +761,14 @@ def test_tables_are_read_as_they_were_written(tmp_path):
         "methods": {"m": {"use": "random"}},
         "metrics": {"x": {"use": "insertion"}, "y": {"use": "deletion"}},
     }
-    begin_run(tmp_path, settings, {"command": "by hand"})
+    start_run(tmp_path, settings, {"command": "by hand"})
     third = 1 / 3
     with RowWriter(tmp_path, 0) as writer:
         for image in images:
             row = Row(image, 2, 3, third, "m", "x", third, None, [0.0, third], 0.5)
             writer.append(row)
             writer.append(row._replace(metric="y", value=None, error="failed, NA"))
-    merge(tmp_path, images)
+    merge_tables(tmp_path, images)
     table, curves, timings, read, provenance = read_results(tmp_path)
     assert table["image"].tolist() == [i for i in images for _ in range(2)]
     assert table["value"].tolist()[::2] == [third] * 5
@@ -782,7 +782,7 @@ def test_tables_are_read_as_they_were_written(tmp_path):
 
 
 def test_of_two_rows_one_counts_and_rather_the_one_with_a_value(tmp_path):
-    begin_run(tmp_path, {}, {})
+    start_run(tmp_path, {}, {})
     row = Row("a", method="m", metric="x")
     with RowWriter(tmp_path, 0) as first, RowWriter(tmp_path, 0) as second:
         first.append(row._replace(error="out of memory"))
@@ -797,11 +797,11 @@ def test_of_two_rows_one_counts_and_rather_the_one_with_a_value(tmp_path):
 
 def test_nothing_is_merged_before_all_rows_are_there(tmp_path):
     settings = {"methods": {"m": {}}, "metrics": {"x": {}}}
-    begin_run(tmp_path, settings, {})
+    start_run(tmp_path, settings, {})
     with RowWriter(tmp_path, 0) as writer:
         writer.append(Row("a", method="m", metric="x", value=1.0))
     with pytest.raises(ValueError, match="lacks 1 rows such as b, m, x"):
-        merge(tmp_path, ["a", "b"])
+        merge_tables(tmp_path, ["a", "b"])
     assert not (tmp_path / "results.csv").exists()
 
 

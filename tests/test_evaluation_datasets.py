@@ -24,8 +24,12 @@ from captum_ext.datasets import (
     read_signs,
     read_voc,
 )
-from captum_ext.datasets.formats import LAYOUTS, Source, find_layout
-from captum_ext.datasets.labeled_images import HeldImages, LabeledImages, prepare
+from captum_ext.datasets.formats import DATASET_FORMATS, DatasetSource, find_format
+from captum_ext.datasets.training_images import (
+    InMemoryImages,
+    LabeledImages,
+    training_images,
+)
 from captum_ext.zoo import SIGN_CLASSES, Preprocessing, load, sign_scene
 
 NAMES = ("cat", "dog", "crane", "crane")
@@ -371,7 +375,6 @@ def test_what_is_missing_or_broken_is_one_sentence(tmp_path):
 def test_a_layout_in_words_is_its_reader(tmp_path):
     paint(tmp_path / "images" / "1.png")
     paint(tmp_path / "folders" / "cat" / "1.png")
-    (tmp_path / "images").mkdir()
     (tmp_path / "boxes.csv").write_text("image,class_index,x0,y0,x1,y1\na,1,1,2,3,4\n")
     (tmp_path / "coco").mkdir()
     paths = {
@@ -383,10 +386,10 @@ def test_a_layout_in_words_is_its_reader(tmp_path):
         "voc": write_voc(tmp_path / "voc"),
         "coco": write_coco(tmp_path / "coco"),
     }
-    assert paths.keys() == LAYOUTS.keys()
+    assert paths.keys() == DATASET_FORMATS.keys()
     for kind, path in paths.items():
-        layout, found = find_layout(f"{kind}:{path}" if path else kind)
-        dataset = layout.read(Source(found, NAMES, scenes=range(5, 7)))
+        layout, found = find_format(f"{kind}:{path}" if path else kind)
+        dataset = layout.read(DatasetSource(found, NAMES, scenes=range(5, 7)))
         assert found == str(path) and dataset.source.endswith(str(path) or "signs")
         if kind == "signs":
             assert [e.name for e in dataset.examples] == ["scene-5", "scene-6"]
@@ -395,26 +398,26 @@ def test_a_layout_in_words_is_its_reader(tmp_path):
 @pytest.mark.parametrize("words", ["", "magic:x", "signs:x", "voc", "voc:", "Voc:x"])
 def test_words_that_mean_no_layout(words):
     with pytest.raises(ValueError, match=r"^--validation must be one of signs, .*\.$"):
-        find_layout(words, "validation")
+        find_format(words, "validation")
 
 
 def test_images_are_drawn_at_random_without_repetition():
     dataset = read_signs(8)
-    drawn = dataset.draw(5, seed=0)
+    drawn = dataset.sample(5, seed=0)
     names = [example.name for example in drawn.examples]
     assert len({*names}) == 5 and names != [e.name for e in dataset.examples[:5]]
-    assert drawn == dataset.draw(5, seed=0) != dataset.draw(5, seed=1)
-    assert dataset.draw(8, seed=0) == dataset.draw(None, seed=0) == dataset
+    assert drawn == dataset.sample(5, seed=0) != dataset.sample(5, seed=1)
+    assert dataset.sample(8, seed=0) == dataset.sample(None, seed=0) == dataset
 
 
 def test_images_are_held_where_they_are_few(monkeypatch):
     entry, dataset = load("signs"), read_signs(3)
-    held = prepare(dataset, entry)
+    held = training_images(dataset, entry)
     monkeypatch.setattr(
-        "captum_ext.datasets.labeled_images._HELD_BYTES", 3 * 3 * 96**2 - 1
+        "captum_ext.datasets.training_images._MAX_BYTES", 3 * 3 * 96**2 - 1
     )
-    read = prepare(dataset, entry)
-    assert isinstance(held, HeldImages) and isinstance(read, LabeledImages)
+    read = training_images(dataset, entry)
+    assert isinstance(held, InMemoryImages) and isinstance(read, LabeledImages)
     for (one, label), (other, same), example in zip(held, read, dataset.examples):
         assert label == same == example.labels[0]
         torch.testing.assert_close(one, other, atol=0.01, rtol=0)

@@ -123,7 +123,7 @@ def test_ids_are_unique_and_references_lead_somewhere(page):
     ids = [e["id"] for e in page.all() if e["id"]]
     assert len(set(ids)) == len(ids)
     for element in page.all():
-        for name in (element["aria-labeledby"] or "").split():
+        for name in (element["aria-labelledby"] or "").split():
             assert name in ids
         if (element["href"] or "").startswith("#"):
             assert element["href"][1:] in ids
@@ -167,7 +167,7 @@ def test_every_image_has_a_text(page):
     assert len(set(texts)) == len(texts)
     assert f"Map of PN-RISE over the image {HOSTILE}" in texts
     for drawing in page.find("svg"):
-        assert drawing["aria-hidden"] or drawing["aria-labeledby"]
+        assert drawing["aria-hidden"] or drawing["aria-labelledby"]
 
 
 def test_tables_have_captions_and_headings(page):
@@ -180,7 +180,7 @@ def test_tables_have_captions_and_headings(page):
         widths = {len([*row.find("th", "td")]) for row in table.find("tr")}
         assert len(widths) == 1
         box = table.parent
-        assert box["tabindex"] == "0" and box["aria-labeledby"] == caption["id"]
+        assert box["tabindex"] == "0" and box["aria-labelledby"] == caption["id"]
 
 
 @pytest.mark.parametrize("center, caption", [("mean", "Means"), ("median", "Medians")])

@@ -96,14 +96,14 @@ def open_details(browser):
 
 
 def heading(browser, table, column):
-    box = browser.find_element(By.CSS_SELECTOR, f"[aria-labeledby={table}]")
+    box = browser.find_element(By.CSS_SELECTOR, f"[aria-labelledby={table}]")
     return box.find_elements(By.CSS_SELECTOR, "thead th")[column]
 
 
 def shown(browser, table, column):
     """Texts of a column, from above."""
     return browser.execute_script(
-        "const box = document.querySelector(`[aria-labeledby=${arguments[0]}]`);"
+        "const box = document.querySelector(`[aria-labelledby=${arguments[0]}]`);"
         "return [...box.querySelectorAll('tbody tr')]"
         ".map((row) => row.cells[arguments[1]].dataset.value ??"
         " row.cells[arguments[1]].textContent.trim())",
@@ -196,7 +196,7 @@ def test_columns_sort_by_keyboard(view):
 def test_cells_without_a_number_stay_at_the_end(view):
     browser = view()
     browser.execute_script(
-        "const cell = document.querySelector('[aria-labeledby=means] tbody td');"
+        "const cell = document.querySelector('[aria-labelledby=means] tbody td');"
         "delete cell.dataset.value; cell.textContent = '–';"
     )
     button = heading(browser, "means", 1).find_element(By.TAG_NAME, "button")

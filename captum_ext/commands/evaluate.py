@@ -1,14 +1,14 @@
-"""The command captum-ext evaluate: what is asked, by words or by a file."""
+"""The command captum-ext evaluate: options from the command line and a TOML file."""
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-import torch
-
-from captum_ext import zoo
+from captum_ext._evaluation_options import EvaluationOptions, option
 from captum_ext._processes import local_device, process_group, rank
 from captum_ext._validation import check_integer
 from captum_ext.commands.networks import (
@@ -17,75 +17,68 @@ from captum_ext.commands.networks import (
     add_masking_network_option,
     read_masking_network,
 )
-from captum_ext.datasets.class_map import read_class_map
-from captum_ext.datasets.dataset import Dataset
-from captum_ext.datasets.formats import (
-    LAYOUTS,
-    Layout,
-    Source,
-    describe_layouts,
-    find_layout,
-)
-from captum_ext.evaluation.named_metrics import METRICS
-from captum_ext.evaluation.run_folder import Results
-from captum_ext.evaluation.runner import evaluate
-from captum_ext.evaluation.specs import (
-    COMPARED,
-    needed_parts,
-    read_methods,
-    read_metrics,
-)
+
+if TYPE_CHECKING:
+    from captum_ext.datasets import Dataset
+    from captum_ext.datasets.formats import DatasetFormat
+    from captum_ext.evaluation import Results
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["add_parser"]
+__all__ = ["EvaluateOptions", "add_parser"]
 
 
-_DEFAULTS: dict[str, Any] = {
-    "model": DEFAULT_MODEL,
-    "methods": "pn-rise,cameras,grad-cam,random",
-    "metrics": "insertion,deletion",
-    "only_correct": False,
-    "seed": 0,
-}
+@dataclass(frozen=True)
+class EvaluateOptions(EvaluationOptions):
+    """Options of the command: fields are options, and keys of a settings file.
 
-# What a settings file may hold, and of which type.
-_TYPES: dict[str, tuple[type, ...]] = {
-    "dataset": (str,),
-    "images": (str,),
-    "classes": (str,),
-    "model": (str,),
-    "weights": (str,),
-    "masking_network": (str,),
-    "methods": (str, list, dict),
-    "metrics": (str, list, dict),
-    "target": (str,),
-    "only_correct": (bool,),
-    "limit": (int,),
-    "layer": (str,),
-    "seed": (int,),
-    "perturbations_per_eval": (int,),
-    "output": (str,),
-}
+    The options of the networks have their help in :mod:`captum_ext.commands.networks`.
+    """
 
-_EPILOG = f"""\
+    dataset: str | None = option("data set, see below", metavar="KIND[:PATH]")
+    images: str | None = option("images of boxes and coco", metavar="FOLDER")
+    classes: str | None = option(
+        "classes of the model that match the classes of the data set, for folders, voc "
+        "and coco: lines such as '404 aeroplane' (default: those of the same name)",
+        metavar="FILE",
+    )
+    limit: int | None = option(
+        "use the first N images (default: all; 100 of signs)", metavar="N"
+    )
+    model: str = DEFAULT_MODEL
+    weights: str | None = None
+    masking_network: str | None = None
+    methods: str | list[Any] | dict[str, Any] = option(
+        "see below", "pn-rise,cameras,grad-cam,random", "LIST"
+    )
+    metrics: str | list[Any] | dict[str, Any] = option(
+        "see below", "insertion,deletion", "LIST"
+    )
+    output: str | None = option(
+        "folder for the results: new, empty, or with results of the same settings, "
+        "which are completed",
+        metavar="FOLDER",
+    )
+
+
+_EPILOG = """\
 data sets:
-{describe_layouts()}
+{formats}
 
 methods:
-{chr(10).join(f"  {name:22}{m.summary}" for name, m in COMPARED.items())}
+{methods}
 
 metrics:
-{chr(10).join(f"  {name:22}{m.summary}" for name, m in METRICS.items())}
+{metrics}
 
-Methods and metrics are separated by commas, their arguments by colons, and a name of
-your own stands before "=": pn-rise,quick=pn-rise:n_masks=100:grid_size=10. They are the
-arguments of the Python classes and functions.
+Methods and metrics are separated by commas, their arguments by colons, and "=" gives
+one another name: pn-rise,quick=pn-rise:n_masks=100:grid_size=10. The arguments are
+those of the Python classes and functions.
 
-settings file (TOML; options of the command line go before it):
+settings file (TOML; options of the command line override it):
   dataset = "boxes:imagenet/boxes.csv"
   model = "resnet50"
   limit = 300
@@ -94,23 +87,41 @@ settings file (TOML; options of the command line go before it):
   insertion = {{n_steps = 56}}
   blurred = {{use = "insertion", baselines = "blur"}}
 
-A run that was stopped goes on when it is started again with the same settings, also
-with another number of processes:
+A run that was stopped resumes when it is started again with the same settings, with
+any number of processes:
   torchrun --nproc-per-node 2 -m captum_ext evaluate ...
 
 exit status:
-  0  every method has a value for every metric on some image; images without one
-     are counted on standard error, and their errors stand in results.csv
+  0  every method has a value for every metric on some image; missing values are
+     counted on standard error, and results.csv has their errors
   1  a method has no value at all for a metric
-  2  what was asked cannot be done
+  2  invalid options or data
 """
+
+
+class _Help(argparse.Action):
+    """Prints the help with lists that are loaded only for it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from captum_ext.datasets.formats import describe_formats
+        from captum_ext.evaluation import COMPARED, METRICS
+
+        methods, metrics = (
+            "\n".join(f"  {name:22}{entry.summary}" for name, entry in registry.items())
+            for registry in (COMPARED, METRICS)
+        )
+        parser.epilog = _EPILOG.format(
+            formats=describe_formats(), methods=methods, metrics=metrics
+        )
+        parser.print_help()
+        parser.exit()
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of captum-ext.
 
     Args:
-        commands (argparse action): What ``add_subparsers`` returned.
+        commands (argparse action): Return value of ``add_subparsers``.
     """
     parser = commands.add_parser(
         "evaluate",
@@ -118,115 +129,104 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Compare methods on a data set by metrics. Writes a folder with "
         "the table (results.csv), curves, timings, images and maps.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EPILOG,
-        # An option that was not given leaves the word to the settings file.
+        add_help=False,
+        # An option that is not given must not override the settings file.
         argument_default=argparse.SUPPRESS,
     )
-    add = parser.add_argument
-    add(
+    parser.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help")
+    parser.add_argument(
         "--settings",
         type=Path,
         metavar="FILE.toml",
-        help="options in a file, by their names here",
+        help="file of options, by their names here",
     )
-    add("--dataset", metavar="KIND[:PATH]", help="what to evaluate on, see below")
-    add("--images", metavar="FOLDER", help="images of boxes and coco")
-    add(
-        "--classes",
-        metavar="FILE",
-        help="which classes of the model count as which of the data set, for folders, "
-        "voc and coco: lines such as '404 aeroplane' (default: those of the same name)",
-    )
-    add_classifier_options(parser)
-    add_masking_network_option(parser)
-    add(
-        "--methods",
-        metavar="LIST",
-        help=f"see below (default: {_DEFAULTS['methods']})",
-    )
-    add(
-        "--metrics",
-        metavar="LIST",
-        help=f"see below (default: {_DEFAULTS['metrics']})",
-    )
-    add(
-        "--target",
-        choices=("label", "top1"),
-        help="explain the labeled or the predicted class (default: label where there "
-        "are labels)",
-    )
-    add(
-        "--only-correct",
-        action="store_true",
-        help="leave out images that are classified wrong",
-    )
-    add(
-        "--limit",
-        type=int,
-        metavar="N",
-        help="the first N images (default: all; of signs 100)",
-    )
-    add(
-        "--layer",
-        metavar="NAME",
-        help="where layer methods look, a name within the model such as layer4 "
-        "(default: the last part that returns maps)",
-    )
-    add("--seed", type=int, help=f"of all that is drawn (default: {_DEFAULTS['seed']})")
-    add(
-        "--perturbations-per-eval",
-        type=int,
-        metavar="N",
-        help="images in one call of the model (default: 4 on the CPU, 64 on GPUs)",
-    )
-    add(
-        "-o",
-        "--output",
-        metavar="FOLDER",
-        help="new, empty, or with results of the same settings, which are completed",
-    )
+    # Inherited fields come first; in the help the data set does.
+    inherited = fields(EvaluationOptions)
+    for each in (*fields(EvaluateOptions)[len(inherited) :], *inherited):
+        if each.name == "model":
+            add_classifier_options(parser)
+        elif each.name == "masking_network":
+            add_masking_network_option(parser)
+        elif each.name != "weights":
+            _add_option(parser, each)
     parser.set_defaults(run=_run)
 
 
-def _run(options: argparse.Namespace) -> int:
-    given = {name: value for name, value in vars(options).items() if name in _TYPES}
-    file = getattr(options, "settings", None)
-    asked = _DEFAULTS | (_read_file(file) if file else {}) | given
-    for name in ("dataset", "output"):
-        if name not in asked:
-            raise ValueError(f"--{name} must be given, got none.")
+def _add_option(parser: argparse.ArgumentParser, each: "Field[Any]") -> None:
+    flags = ["-o"] * (each.name == "output") + [f"--{each.name.replace('_', '-')}"]
+    help = each.metadata["help"]
+    if each.default not in (None, False):
+        help = f"{help} (default: {each.default})"
+    types, choices = _TYPES[each.name]
+    if types == (bool,):
+        parser.add_argument(*flags, action="store_true", help=help)
+    else:
+        parser.add_argument(
+            *flags,
+            type=types[0],
+            choices=choices,
+            metavar=each.metadata["metavar"],
+            help=help,
+        )
+
+
+def _types(hint: Any) -> tuple[tuple[type, ...], tuple[str, ...] | None]:
+    """Types of the values of a field, and its choices if it is a Literal."""
+    types, choices = [], None
+    for member in get_args(hint) or (hint,):
+        if get_origin(member) is Literal:
+            types, choices = [str], get_args(member)
+        elif member is not NoneType:
+            types.append(get_origin(member) or member)
+    return tuple(types), choices
+
+
+_TYPES = {name: _types(hint) for name, hint in get_type_hints(EvaluateOptions).items()}
+
+
+def _run(namespace: argparse.Namespace) -> int:
+    import torch
+
+    from captum_ext import zoo
+    from captum_ext.datasets.formats import find_format
+    from captum_ext.evaluation import evaluate, read_methods, read_metrics
+    from captum_ext.evaluation.specs import needed_parts
+
+    options = _read_options(namespace)
     # Names are checked before weights are read, or even downloaded.
-    methods = read_methods(asked["methods"])
-    read_metrics(asked["metrics"])
-    layout, path = find_layout(asked["dataset"])
-    _check_options_of(layout, asked)
-    if asked.get("limit") is not None:
-        check_integer("--limit", asked["limit"], 1)
-    network = read_masking_network(asked, needed_parts(methods.values()))
-    entry = zoo.load(asked["model"], asked.get("weights"))
-    dataset = _dataset(layout, path, asked, entry.class_names)
+    specs = read_methods(options.methods)
+    read_metrics(options.metrics)
+    dataset_format, path = find_format(options.dataset)
+    _check_taken(dataset_format, options)
+    if options.limit is not None:
+        check_integer("--limit", options.limit, 1)
+    network = read_masking_network(asdict(options), needed_parts(specs.values()))
+    entry = zoo.load(options.model, options.weights)
+    dataset = _read_dataset(dataset_format, path, options, entry.class_names)
     model = entry.model.to(local_device()).to(memory_format=torch.channels_last)
     with process_group():
         results = evaluate(
             dataset,
             entry._replace(model=model),
-            asked["methods"],
-            asked["metrics"],
-            asked["output"],
-            **{name: asked[name] for name in _PASSED_ON if name in asked},
+            options.methods,
+            options.metrics,
+            options.output,
+            **{f.name: getattr(options, f.name) for f in fields(EvaluationOptions)},
             masking_network=network and network.to(local_device()),
             show_progress=sys.stderr.isatty(),
         )
-        return _report(results, asked["output"]) if rank() == 0 else 0
+        return _print_results(results, options.output) if rank() == 0 else 0
 
 
-_PASSED_ON = (
-    "target",
-    "only_correct",
-    "layer",
-    "seed",
-    "perturbations_per_eval",
-)
+def _read_options(namespace: argparse.Namespace) -> EvaluateOptions:
+    """Options of the settings file, overridden by those of the command line."""
+    given = {name: value for name, value in vars(namespace).items() if name in _TYPES}
+    file = getattr(namespace, "settings", None)
+    options = EvaluateOptions(**(_read_file(file) if file else {}) | given)
+    for name in ("dataset", "output"):
+        if getattr(options, name) is None:
+            raise ValueError(f"--{name} must be given, got none.")
+    return options
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -244,8 +244,9 @@ def _read_file(path: Path) -> dict[str, Any]:
                 f"--settings must hold options among {', '.join(_TYPES)}, got {name!r} "
                 f"in {str(path)!r}."
             )
-        if type(value) not in _TYPES[name]:
-            expected = " or ".join(each.__name__ for each in _TYPES[name])
+        types, _ = _TYPES[name]
+        if type(value) not in types:
+            expected = " or ".join(each.__name__ for each in types)
             raise ValueError(
                 f"--settings must hold {name} as {expected}, got {value!r} in "
                 f"{str(path)!r}."
@@ -253,32 +254,41 @@ def _read_file(path: Path) -> dict[str, Any]:
     return options
 
 
-def _check_options_of(layout: Layout, asked: Mapping[str, Any]) -> None:
-    for option in ("classes", "images"):
-        if option in asked and option not in layout.takes:
-            takers = [name for name, kind in LAYOUTS.items() if option in kind.takes]
+def _check_taken(
+    dataset_format: "DatasetFormat", options: EvaluateOptions
+) -> None:
+    from captum_ext.datasets.formats import DATASET_FORMATS
+
+    for name in ("classes", "images"):
+        if getattr(options, name) is not None and name not in dataset_format.takes:
+            takers = [kind for kind, f in DATASET_FORMATS.items() if name in f.takes]
             raise ValueError(
-                f"--{option} must go with data sets among {', '.join(takers)}, got "
-                f"{asked['dataset']!r}."
+                f"--{name} must go with data sets among {', '.join(takers)}, got "
+                f"{options.dataset!r}."
             )
 
 
-def _dataset(
-    layout: Layout, path: str, asked: Mapping[str, Any], class_names: Sequence[str]
-) -> Dataset:
-    limit = asked.get("limit")
-    source = Source(
+def _read_dataset(
+    dataset_format: "DatasetFormat",
+    path: str,
+    options: EvaluateOptions,
+    class_names: Sequence[str],
+) -> "Dataset":
+    from captum_ext.datasets import read_class_map
+    from captum_ext.datasets.formats import DatasetSource
+
+    source = DatasetSource(
         path,
         class_names,
-        read_class_map(asked["classes"]) if "classes" in asked else None,
-        asked.get("images"),
-        range(limit or 100),
+        read_class_map(options.classes) if options.classes is not None else None,
+        options.images,
+        range(options.limit or 100),
     )
-    return layout.read(source).first(limit)
+    return dataset_format.read(source).first(options.limit)
 
 
-def _report(results: Results, output: str) -> int:
-    """Say what came out; the exit status."""
+def _print_results(results: "Results", output: str) -> int:
+    """Print mean values, and return the exit status."""
     table = results.table
     values = table.groupby(["method", "metric"], sort=False)["value"]
     n_images = table["image"].nunique()

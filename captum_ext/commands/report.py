@@ -1,11 +1,7 @@
-"""The command captum-ext report: tables as text, and a page."""
+"""The command captum-ext report: tables as text, and an HTML page."""
 
 import argparse
 from pathlib import Path
-
-from captum_ext.evaluation.run_folder import read_results
-from captum_ext.report.page import write_report
-from captum_ext.report.text import text_report
 
 __all__ = ["add_parser"]
 
@@ -14,15 +10,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command to those of captum-ext.
 
     Args:
-        commands (argparse action): What ``add_subparsers`` returned.
+        commands (argparse action): Return value of ``add_subparsers``.
     """
     parser = commands.add_parser(
         "report",
-        help="say which method is better: tables, tests and a page",
+        help="compare the methods of an evaluation: tables, tests and a page",
         description="Print means, medians and paired tests of an evaluation, one table "
-        "a metric, and write them with curves and a gallery of maps as one HTML page. "
-        "In the tables all methods are tested against one, in the page every method "
-        "against every other; p-values are corrected for the number of tests.",
+        "per metric, and write them with curves and a gallery of maps to an HTML page. "
+        "The tables test all methods against one, the page tests every method against "
+        "every other; p-values are corrected for the number of tests.",
     )
     parser.add_argument(
         "results",
@@ -33,8 +29,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--baseline",
         metavar="METHOD",
-        help="method that all others are compared with in the tables (default: the "
-        "first one)",
+        help="method that the tables compare all others with (default: the first)",
     )
     parser.add_argument(
         "-o",
@@ -47,6 +42,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(options: argparse.Namespace) -> None:
+    from captum_ext.evaluation import read_results
+    from captum_ext.report import write_report
+    from captum_ext.report.text import text_report
+
     text = text_report(read_results(options.results), options.baseline)
     page = write_report(options.results, options.output)
     print(f"{text}\n\nwritten to {page}")

@@ -16,12 +16,16 @@ from captum_ext.commands.networks import (
     read_masking_network,
 )
 from captum_ext.datasets.formats import (
-    Layout,
-    Source,
-    describe_layouts,
-    find_layout,
+    DatasetFormat,
+    DatasetSource,
+    describe_formats,
+    find_format,
 )
-from captum_ext.datasets.labeled_images import HeldImages, LabeledImages, prepare
+from captum_ext.datasets.training_images import (
+    InMemoryImages,
+    LabeledImages,
+    training_images,
+)
 from captum_ext.masking import (
     EvidenceRemoval,
     MaskingNetwork,
@@ -38,7 +42,7 @@ _ENCODER, _WIDTH = "small", 32
 
 _EPILOG = f"""\
 data sets:
-{describe_layouts()}
+{describe_formats()}
 Images need labels; of an image's classes the first is asked for. Without --limit
 there are {_TRAINING_SCENES} scenes of signs.
 
@@ -138,19 +142,19 @@ def _run(options: argparse.Namespace) -> None:
     if options.validation is None and options.dataset == "signs":
         options.validation = "signs"
     # Words are checked before weights are read, or even downloaded.
-    layouts = {"dataset": find_layout(options.dataset, "dataset")}
+    formats = {"dataset": find_format(options.dataset, "dataset")}
     if options.validation is not None:
-        layouts["validation"] = find_layout(options.validation, "validation")
+        formats["validation"] = find_format(options.validation, "validation")
     entry = zoo.load(options.model, options.weights)
     device = local_device()
     network = _network(options, entry).to(device)
     with process_group(device):
         main_process = rank() == 0
         quiet = not (sys.stderr.isatty() and main_process)
-        dataset = _images("dataset", *layouts["dataset"], options, entry, not quiet)
+        dataset = _images("dataset", *formats["dataset"], options, entry, not quiet)
         validation = None
-        if "validation" in layouts:
-            asked = layouts["validation"]
+        if "validation" in formats:
+            asked = formats["validation"]
             validation = _images("validation", *asked, options, entry, False)
         train_masking_network(
             network,
@@ -245,12 +249,12 @@ def _encoder_weights(
 
 def _images(
     argument: str,
-    layout: Layout,
+    dataset_format: DatasetFormat,
     path: str,
     options: argparse.Namespace,
     entry: zoo.ZooModel,
     show_progress: bool,
-) -> HeldImages | LabeledImages:
+) -> InMemoryImages | LabeledImages:
     """Images of --dataset or --validation as the classifier takes them."""
     if argument == "dataset":
         limit = options.limit
@@ -258,13 +262,11 @@ def _images(
     else:
         limit = n = _VALIDATION_IMAGES
         first = 0
-    source = Source(path, entry.class_names, scenes=range(first, first + n))
-    found = layout.read(source)
+    source = DatasetSource(path, entry.class_names, scenes=range(first, first + n))
+    found = dataset_format.read(source)
     found.check(len(entry.class_names))
-    if not found.has_labels:
-        words = getattr(options, argument)
-        raise ValueError(f"--{argument} must have labels, got none in {words!r}.")
-    return prepare(found.draw(limit, options.seed), entry, show_progress)
+    found.require("labels", "training", f"--{argument}")
+    return training_images(found.sample(limit, options.seed), entry, show_progress)
 
 
 def _report(network: MaskingNetwork, validation: Any, output: Path) -> None:

@@ -1,4 +1,4 @@
-"""On what: labeled images, their boxes, and the formats in which they are stored."""
+"""Data sets of labeled images and boxes, and readers for their file formats."""
 
 from captum_ext.datasets.annotations import read_boxes, read_coco, read_voc
 from captum_ext.datasets.class_map import read_class_map

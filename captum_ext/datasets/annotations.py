@@ -1,6 +1,6 @@
-"""Boxes in files of each format: a table, Pascal VOC's XML and COCO's JSON.
+"""Readers of data sets with boxes: CSV tables, Pascal VOC's XML and COCO's JSON.
 
-Reading lists what there is; images are opened one by one when their turn comes.
+Readers only list the images; each image is opened when it is used.
 """
 
 import contextlib
@@ -9,36 +9,43 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-import pandas as pd
-from pycocotools.coco import COCO
 from torchvision.datasets import VOCDetection
 
+from captum_ext._extras import extra
 from captum_ext.datasets.class_map import ClassMap, classes_by_name
 from captum_ext.datasets.dataset import Box, Dataset, Example
-from captum_ext.datasets.image_files import existing, open_image
+from captum_ext.datasets.image_files import existing_path, open_image
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
 
 __all__ = ["read_boxes", "read_coco", "read_voc"]
 
 
 def read_boxes(file: str | Path, images: str | Path | None = None) -> Dataset:
-    """Boxes in a table, one in a row.
+    """Read boxes from a CSV table with one box per row.
 
     Args:
-        file (str or Path): CSV with the columns image, class_index, x0, y0, x1, y1:
-            edges in pixels of the image. Further columns are passed over.
+        file (str or Path): CSV file with the columns image, class_index, x0, y0, x1,
+            y1: edges in pixels of the image. Other columns are ignored.
         images (str or Path, optional): Folder of the images.
-            Default: None (``images`` beside the table)
+            Default: None (``images`` next to the table)
 
     Returns:
-        *Dataset*: With labels, the classes of an image's boxes, in the table's order.
+        *Dataset*: Images in the table's order. The labels of an image are the classes
+        of its boxes.
 
     Raises:
-        ValueError: If a file is missing, or the table does not hold such boxes.
+        ValueError: If a path does not exist, or the table has another form.
+        ModuleNotFoundError: If the extra ``evaluation`` is not installed.
     """
-    file = existing(file, "file")
-    folder = existing(images or file.parent / "images")
+    with extra("evaluation"):
+        import pandas as pd
+    file = existing_path(file, "file")
+    folder = existing_path(images or file.parent / "images")
     columns = {"image": str, "class_index": int} | dict.fromkeys(_EDGES, float)
     try:
         table = pd.read_csv(
@@ -67,26 +74,27 @@ _EDGES = ("x0", "y0", "x1", "y1")
 def read_voc(
     folder: str | Path, class_names: Sequence[str], class_map: ClassMap | None = None
 ) -> Dataset:
-    """Boxes in the XML format of Pascal VOC.
+    """Read boxes from Pascal VOC's XML files.
 
-    Its pixels count from 1 and include the last one: the edges here are xmin - 1,
-    ymin - 1, xmax, ymax. Objects of classes that the model does not know are passed
-    over, and so are images that show no others.
+    VOC counts pixels from 1 and includes the last one: the edges here are xmin - 1,
+    ymin - 1, xmax, ymax. Objects whose class the model does not have are ignored, and
+    so are images without other objects.
 
     Args:
-        folder (str or Path): ``images`` and ``annotations``, or ``JPEGImages`` and
-            ``Annotations``, or one such folder as in torchvision's ``VOCdevkit``.
-        class_names (sequence of str): Of the model.
-        class_map (Mapping, optional): Classes by the name of an object, of
-            :func:`read_class_map`. Default: None (the model's own names)
+        folder (str or Path): Folder with ``images`` and ``annotations``, or
+            ``JPEGImages`` and ``Annotations``, or the parent of one such folder, as in
+            torchvision's ``VOCdevkit``.
+        class_names (sequence of str): Class names of the model.
+        class_map (Mapping, optional): Classes of the model by the name of an object,
+            see :func:`read_class_map`. Default: None (the model's class names)
 
     Returns:
-        *Dataset*: With labels, in the order of the XML files.
+        *Dataset*: Images with labels, in the order of the XML files.
 
     Raises:
-        ValueError: If there are no such folders, or a file is not in the format.
+        ValueError: If the folders do not exist, or a file has another format.
     """
-    folder = existing(folder)
+    folder = existing_path(folder)
     images, annotations = _voc_folders(folder)
     known = classes_by_name(class_names, class_map)
     boxes = defaultdict(list)
@@ -135,27 +143,28 @@ def read_coco(
     class_map: ClassMap | None = None,
     images: str | Path | None = None,
 ) -> Dataset:
-    """Boxes in the JSON format of COCO.
+    """Read boxes from COCO's JSON format.
 
-    Crowds and boxes without an area are passed over, objects of classes that the model
-    does not know as well, and so are images that show no others.
+    Crowds, boxes without an area and objects whose class the model does not have are
+    ignored, and so are images without other objects.
 
     Args:
-        file (str or Path): Such as ``instances_val2017.json``.
-        class_names (sequence of str): Of the model.
-        class_map (Mapping, optional): Classes by the name of a category, of
-            :func:`read_class_map`. Default: None (the model's own names)
+        file (str or Path): File such as ``instances_val2017.json``.
+        class_names (sequence of str): Class names of the model.
+        class_map (Mapping, optional): Classes of the model by the name of a category,
+            see :func:`read_class_map`. Default: None (the model's class names)
         images (str or Path, optional): Folder of the images.
-            Default: None (``images`` beside the file)
+            Default: None (``images`` next to the file)
 
     Returns:
-        *Dataset*: With labels, in the order of COCO's numbers.
+        *Dataset*: Images with labels, in the order of COCO's image ids.
 
     Raises:
-        ValueError: If a file is missing or not in the format.
+        ValueError: If a path does not exist, or the file has another format.
+        ModuleNotFoundError: If the extra ``evaluation`` is not installed.
     """
-    file = existing(file, "file")
-    folder = existing(images or file.parent / "images")
+    file = existing_path(file, "file")
+    folder = existing_path(images or file.parent / "images")
     known = classes_by_name(class_names, class_map)
     boxes = defaultdict(list)
     try:
@@ -183,8 +192,10 @@ def read_coco(
     return Dataset(str(file), _annotated(boxes, folder))
 
 
-def _coco_index(file: Path) -> COCO:
-    # It prints how it gets on.
+def _coco_index(file: Path) -> "COCO":
+    with extra("evaluation"):
+        from pycocotools.coco import COCO
+    # COCO prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
         return COCO(str(file))
 
@@ -201,6 +212,6 @@ def _annotated(boxes: Mapping[str, Iterable[Box]], images: Path) -> tuple[Exampl
 def _check_known(boxes: Mapping[str, object], source: Path) -> None:
     if not boxes:
         raise ValueError(
-            f"dataset must show objects named like the model's classes, or like those "
-            f"of a class map, got none in {str(source)!r}."
+            f"dataset must show objects named like classes of the model or of a class "
+            f"map, got none in {str(source)!r}."
         )

@@ -1,10 +1,10 @@
-"""Which classes of a model count as a class of a data set."""
+"""Class maps: the classes of a model that match each class name of a data set."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from captum_ext.datasets.image_files import existing
+from captum_ext.datasets.image_files import existing_path
 
 __all__ = ["ClassMap", "classes_by_name", "read_class_map"]
 
@@ -12,35 +12,36 @@ ClassMap = Mapping[str, Sequence[int]]
 
 
 def read_class_map(file: str | Path) -> dict[str, tuple[int, ...]]:
-    """Which classes of the model count as a class of the data set.
+    """Read the classes of a model that match each class name of a data set.
 
     Args:
-        file (str or Path): Text with one class of the model in a line, its number and
-            the name in the data set: ``404 aeroplane``. Several may have one name.
+        file (str or Path): Text file with one class of the model per line, its index
+            and the name in the data set: ``404 aeroplane``. Several classes may share
+            a name.
 
     Returns:
-        *dict*: Numbers by name.
+        *dict*: Class indices by name.
 
     Raises:
-        ValueError: If there is no such file, or a line is something else.
+        ValueError: If the file does not exist, or a line has another form.
     """
-    file = existing(file, "file")
-    numbers = defaultdict(list)
+    file = existing_path(file, "file")
+    indices = defaultdict(list)
     for line in filter(None, map(str.strip, file.read_text().splitlines())):
-        number, _, name = line.partition(" ")
-        if not number.isdecimal() or not name:
+        index, _, name = line.partition(" ")
+        if not index.isdecimal() or not name:
             raise ValueError(
-                f"class map must have lines of a number and a name, got {line!r} in "
+                f"class map must have lines of an index and a name, got {line!r} in "
                 f"{str(file)!r}."
             )
-        numbers[name.strip()].append(int(number))
-    return {name: tuple(each) for name, each in numbers.items()}
+        indices[name.strip()].append(int(index))
+    return {name: tuple(each) for name, each in indices.items()}
 
 
 def classes_by_name(
     class_names: Sequence[str], class_map: ClassMap | None
 ) -> dict[str, tuple[int, ...]]:
-    """Classes by their name in lower case; several of one name all count."""
+    """Class indices by lowercase name; all classes that share a name count."""
     if class_map is not None:
         return {name.lower(): tuple(each) for name, each in class_map.items()}
     known = defaultdict(list)

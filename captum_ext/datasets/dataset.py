@@ -1,10 +1,10 @@
-"""What is evaluated on: images, and their classes and boxes where these are known."""
+"""Data sets: images with their classes and boxes."""
 
 import hashlib
 import json
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from PIL import Image
@@ -13,10 +13,10 @@ __all__ = ["Box", "Dataset", "Example"]
 
 
 class Box(NamedTuple):
-    """An object of an image.
+    """The bounding box of an object.
 
     Attributes:
-        classes (tuple of int): Classes of the model that count as the object's.
+        classes (tuple of int): Classes of the model that match the object.
         edges (tuple of float): x0, y0, x1, y1 in pixels of the image.
     """
 
@@ -28,10 +28,10 @@ class Example(NamedTuple):
     """An image of a data set.
 
     Attributes:
-        name (str): Unique; a relative path with slashes.
-        read (Callable): Opens the image, in RGB.
-        labels (tuple of int): Classes that are right; empty if none is known.
-        boxes (tuple of Box): Objects, of whatever class.
+        name (str): Unique name; a relative path with forward slashes.
+        read (Callable): Function that opens the image, in RGB.
+        labels (tuple of int): Correct classes; empty if unknown.
+        boxes (tuple of Box): Boxes of objects of any class.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Example(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """Images in their order.
+    """A sequence of images.
 
     Attributes:
-        source (str): Where they come from.
+        source (str): Path or name of the data set.
         examples (tuple of Example): The images.
     """
 
@@ -53,27 +53,55 @@ class Dataset(NamedTuple):
 
     @property
     def has_labels(self) -> bool:
-        """Whether the class of every image is known."""
+        """Whether every image has a label."""
         return all(example.labels for example in self.examples)
 
     @property
     def has_boxes(self) -> bool:
-        """Whether objects are known."""
+        """Whether any image has a box."""
         return any(example.boxes for example in self.examples)
 
-    def first(self, n: int | None) -> "Dataset":
-        """The first n images, or all."""
-        return self._replace(examples=self.examples[:n])
-
-    def draw(self, n: int | None, seed: int) -> "Dataset":
-        """Images at random, of all classes where these are sorted, or all.
+    def require(
+        self,
+        annotations: Literal["labels", "boxes"],
+        purpose: str,
+        argument: str = "dataset",
+    ) -> None:
+        """Raise an error if labels or boxes are missing.
 
         Args:
-            n (int, optional): How many.
-            seed (int): Of what is drawn.
+            annotations (str): "labels" of every image, or "boxes" of any.
+            purpose (str): What needs them, for the message.
+            argument (str, optional): Name of the data set in the message.
+                Default: "dataset"
+
+        Raises:
+            ValueError: If they are missing.
+        """
+        if annotations == "labels" and not self.has_labels:
+            raise ValueError(
+                f"{argument} must have labels for every image for {purpose}, got "
+                f"images without labels in {self.source}."
+            )
+        if annotations == "boxes" and not self.has_boxes:
+            raise ValueError(
+                f"{argument} must have boxes for {purpose}, got none in {self.source}."
+            )
+
+    def first(self, n: int | None) -> "Dataset":
+        """The first n images, or all if n is None."""
+        return self._replace(examples=self.examples[:n])
+
+    def sample(self, n: int | None, seed: int) -> "Dataset":
+        """Sample images without replacement.
+
+        Args:
+            n (int, optional): Number of images.
+            seed (int): Seed of the sample.
 
         Returns:
-            *Dataset*: In random order, or as it is where there are no more than n.
+            *Dataset*: Images in random order, or the data set itself if it has no more
+            than n.
         """
         if n is None or n >= len(self.examples):
             return self
@@ -82,7 +110,7 @@ class Dataset(NamedTuple):
         return self._replace(examples=tuple(self.examples[i] for i in order.tolist()))
 
     def describe(self) -> dict[str, Any]:
-        """What tells it from others: where it is, names, classes and boxes."""
+        """Source, number of images, and a digest of names, classes and boxes."""
         digest = hashlib.sha256()
         for name, _, labels, boxes in self.examples:
             digest.update(json.dumps([name, labels, boxes]).encode() + b"\n")
@@ -93,14 +121,14 @@ class Dataset(NamedTuple):
         }
 
     def check(self, n_classes: int) -> None:
-        """Refuse what cannot be evaluated.
+        """Raise an error if the data set does not fit a model.
 
         Args:
-            n_classes (int): Of the model.
+            n_classes (int): Number of classes of the model.
 
         Raises:
-            ValueError: If there is no image, a name is no relative path or not
-                unique, or a class is none of the model's.
+            ValueError: If there is no image, a name is not a unique relative path, or
+                a class is not a class of the model.
         """
         if not self.examples:
             raise ValueError(

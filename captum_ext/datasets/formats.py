@@ -1,4 +1,4 @@
-"""A data set in words, KIND or KIND:PATH: which reader is meant."""
+"""Formats of data sets, named on the command line as KIND or KIND:PATH."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,18 +13,24 @@ from captum_ext.datasets.readers import (
     read_signs,
 )
 
-__all__ = ["LAYOUTS", "Layout", "Source", "describe_layouts", "find_layout"]
+__all__ = [
+    "DATASET_FORMATS",
+    "DatasetFormat",
+    "DatasetSource",
+    "describe_formats",
+    "find_format",
+]
 
 
-class Source(NamedTuple):
-    """What a data set is read from.
+class DatasetSource(NamedTuple):
+    """The arguments of a reader.
 
     Attributes:
-        path (str): Behind the colon; empty where there is none.
-        class_names (sequence of str): Of the model.
-        class_map (Mapping, optional): Classes by their name in the data set.
+        path (str): Path after the colon; empty for a format without one.
+        class_names (sequence of str): Class names of the model.
+        class_map (Mapping, optional): Classes of the model by name in the data set.
         images (str, optional): Folder of the images.
-        scenes (range): Seeds of built-in scenes.
+        scenes (range): Seeds of the built-in scenes.
     """
 
     path: str
@@ -34,97 +40,100 @@ class Source(NamedTuple):
     scenes: range = range(100)
 
 
-class Layout(NamedTuple):
-    """A layout of data sets.
+class DatasetFormat(NamedTuple):
+    """A format of data sets.
 
     Attributes:
-        usage (str): How it is asked for.
-        summary (str): What there is.
-        read (Callable): The data set of a :class:`Source`.
-        takes (frozenset of str): Which of "classes" and "images" it makes use of.
+        usage (str): How the command line names it.
+        summary (str): What the files contain.
+        read (Callable): Function from a :class:`DatasetSource` to a data set.
+        takes (frozenset of str): Options that the reader uses, "classes" and "images".
     """
 
     usage: str
     summary: str
-    read: Callable[[Source], Dataset]
+    read: Callable[[DatasetSource], Dataset]
     takes: frozenset[str] = frozenset()
 
 
-LAYOUTS = {
-    "signs": Layout(
+DATASET_FORMATS = {
+    "signs": DatasetFormat(
         "signs",
-        "the built-in road-sign scenes, as many as --limit says",
+        "the built-in road-sign scenes, --limit of them",
         lambda source: read_signs(len(source.scenes), source.scenes.start),
     ),
-    "images": Layout(
+    "images": DatasetFormat(
         "images:FOLDER",
-        "image files; nothing is known of them",
+        "image files without labels or boxes",
         lambda source: read_images(source.path),
     ),
-    "folders": Layout(
+    "folders": DatasetFormat(
         "folders:FOLDER|ZIP",
-        "one folder of images a class (ImageFolder), maybe packed",
+        "one folder of images per class (ImageFolder), zipped or not",
         lambda source: read_class_folders(
             source.path, source.class_names, source.class_map
         ),
         frozenset(["classes"]),
     ),
-    "arrays": Layout(
+    "arrays": DatasetFormat(
         "arrays:FILE.npz",
-        "images (N, H, W, 3) of bytes, labels (N,), maybe boxes (N, 4)",
+        "images (N, H, W, 3) of bytes, labels (N,), optional boxes (N, 4)",
         lambda source: read_arrays(source.path),
     ),
-    "boxes": Layout(
+    "boxes": DatasetFormat(
         "boxes:FILE.csv",
-        "columns image, class_index, x0, y0, x1, y1; images in images/ beside it",
+        "columns image, class_index, x0, y0, x1, y1; images in images/ next to it",
         lambda source: read_boxes(source.path, source.images),
         frozenset(["images"]),
     ),
-    "voc": Layout(
+    "voc": DatasetFormat(
         "voc:FOLDER",
         "Pascal VOC's XML: images/ and annotations/, or a VOCdevkit",
         lambda source: read_voc(source.path, source.class_names, source.class_map),
         frozenset(["classes"]),
     ),
-    "coco": Layout(
+    "coco": DatasetFormat(
         "coco:FILE.json",
-        "COCO's JSON; images in images/ beside it",
+        "COCO's JSON; images in images/ next to it",
         lambda source: read_coco(
             source.path, source.class_names, source.class_map, source.images
         ),
         frozenset(["classes", "images"]),
     ),
 }
-"""The layouts of data sets by the names that the command line knows them by."""
+"""Formats of data sets by their names on the command line."""
 
 
-def describe_layouts() -> str:
-    """A line for each layout, as commands print them."""
-    return "\n".join(f"  {kind.usage:22}{kind.summary}" for kind in LAYOUTS.values())
+def describe_formats() -> str:
+    """One line per format, for the help of commands."""
+    return "\n".join(f"  {f.usage:22}{f.summary}" for f in DATASET_FORMATS.values())
 
 
-def find_layout(words: str, argument: str = "dataset") -> tuple[Layout, str]:
-    """The layout that is meant, and the path.
+def find_format(text: str, argument: str = "dataset") -> tuple[DatasetFormat, str]:
+    """Split the description of a data set into its format and path.
 
     Args:
-        words (str): KIND or KIND:PATH.
-        argument (str, optional): As it stands in the error. Default: "dataset"
+        text (str): KIND or KIND:PATH.
+        argument (str, optional): Name of the option in the message.
+            Default: "dataset"
 
     Returns:
-        *tuple[Layout, str]*: The path is empty for a kind without one.
+        *tuple[DatasetFormat, str]*: Format and path, which is empty for a format
+        without one.
 
     Raises:
-        ValueError: If there is no such kind, or a path where it has none, or the other
-            way round.
+        ValueError: If the format is unknown, or has a path where it takes none, or
+            lacks one.
 
     Examples::
 
-        >>> layout, path = find_layout("voc:VOCdevkit")
-        >>> layout.usage, path
+        >>> dataset_format, path = find_format("voc:VOCdevkit")
+        >>> dataset_format.usage, path
         ('voc:FOLDER', 'VOCdevkit')
     """
-    name, _, path = words.partition(":")
-    if name not in LAYOUTS or bool(path) != (":" in LAYOUTS[name].usage):
-        usages = ", ".join(kind.usage for kind in LAYOUTS.values())
-        raise ValueError(f"--{argument} must be one of {usages}, got {words!r}.")
-    return LAYOUTS[name], path
+    name, _, path = text.partition(":")
+    found = DATASET_FORMATS.get(name)
+    if found is None or bool(path) != (":" in found.usage):
+        usages = ", ".join(known.usage for known in DATASET_FORMATS.values())
+        raise ValueError(f"--{argument} must be one of {usages}, got {text!r}.")
+    return found, path

@@ -1,4 +1,4 @@
-"""Files that data sets are read from: whether they are there, and their images."""
+"""Image files in folders and ZIP archives: finding and opening them."""
 
 import os
 from collections.abc import Callable
@@ -12,22 +12,22 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 __all__ = [
-    "FoundImage",
-    "existing",
+    "ClassFolderImage",
+    "existing_path",
+    "images_in_archive",
+    "images_in_folders",
     "open_image",
     "open_upright",
-    "images_of_archive",
-    "images_of_folders",
 ]
 
 
-class FoundImage(NamedTuple):
-    """An image within a folder.
+class ClassFolderImage(NamedTuple):
+    """An image in a class folder.
 
     Attributes:
-        folder (str): Name of the folder.
-        path (str): Relative, with slashes.
-        read (Callable): Opens the image, in RGB.
+        folder (str): Name of the class folder.
+        path (str): Relative path with forward slashes.
+        read (Callable): Function that opens the image, in RGB.
     """
 
     folder: str
@@ -35,18 +35,18 @@ class FoundImage(NamedTuple):
     read: Callable[[], Image.Image]
 
 
-def existing(path: str | Path, kind: str = "folder") -> Path:
-    """The absolute path of what is there.
+def existing_path(path: str | Path, kind: str = "folder") -> Path:
+    """Resolve the path of an existing folder or file.
 
     Args:
-        path (str or Path): Of a folder or file.
+        path (str or Path): Path of the folder or file.
         kind (str, optional): "folder" or "file". Default: "folder"
 
     Returns:
-        *Path*: Absolute.
+        *Path*: Absolute path.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If it does not exist.
     """
     path = Path(path).resolve()
     if not (path.is_dir() if kind == "folder" else path.is_file()):
@@ -55,48 +55,50 @@ def existing(path: str | Path, kind: str = "folder") -> Path:
 
 
 def open_image(path: Path) -> Image.Image:
-    """An image in RGB, with the pixels of its file."""
+    """Open an image in RGB, with its pixels as stored."""
     with Image.open(path) as image:
         return image.convert("RGB")
 
 
 def open_upright(path: Path) -> Image.Image:
-    """An image in RGB, turned upright as its camera says."""
+    """Open an image in RGB, rotated as its EXIF orientation says."""
     with Image.open(path) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
-def images_of_folders(folder: Path) -> list[FoundImage]:
-    """Images in the folders of a folder, as torchvision's ``ImageFolder`` finds them.
+def images_in_folders(folder: Path) -> list[ClassFolderImage]:
+    """List the images in class folders, as torchvision's ``ImageFolder`` does.
 
     Args:
-        folder (Path): It exists.
+        folder (Path): Existing folder with one folder per class.
 
     Returns:
-        *list[FoundImage]*: Folder by folder.
+        *list[ClassFolderImage]*: Images, folder by folder.
 
     Raises:
-        OSError: If there is no image in a folder.
+        OSError: If a folder contains no image.
     """
     found = ImageFolder(str(folder))
     paths = [(found.classes[i], Path(path)) for path, i in found.samples]
     return [
-        FoundImage(name, path.relative_to(folder).as_posix(), partial(open_image, path))
+        ClassFolderImage(
+            name, path.relative_to(folder).as_posix(), partial(open_image, path)
+        )
         for name, path in paths
     ]
 
 
-def images_of_archive(file: Path) -> list[FoundImage]:
-    """Images in the folders of a ZIP file, which stays packed.
+def images_in_archive(file: Path) -> list[ClassFolderImage]:
+    """List the images in the class folders of a ZIP file, without unpacking it.
 
     Args:
-        file (Path): It exists.
+        file (Path): Existing file.
 
     Returns:
-        *list[FoundImage]*: In the order of their paths.
+        *list[ClassFolderImage]*: Images, sorted by path.
 
     Raises:
-        ValueError: If it is no ZIP file.
+        ValueError: If the file is not a ZIP file.
     """
     try:
         names = sorted(_archive(file, os.getpid()).namelist())
@@ -108,20 +110,22 @@ def images_of_archive(file: Path) -> list[FoundImage]:
         path
         for path in map(PurePosixPath, names)
         if path.suffix.lower() in IMG_EXTENSIONS
-        # A Mac packs "._" and the name beside each file.
+        # macOS packs a file "._NAME" next to each file.
         and not path.name.startswith(".")
         and len(path.parts) > 1
     ]
     return [
-        FoundImage(path.parts[-2], str(path), partial(_open_packed, file, str(path)))
+        ClassFolderImage(
+            path.parts[-2], str(path), partial(_open_packed, file, str(path))
+        )
         for path in paths
     ]
 
 
 @lru_cache(maxsize=4)
 def _archive(file: Path, process: int) -> ZipFile:
-    # Listing a large archive takes as long as reading a thousand images of it, so it
-    # stays open. A process that was forked must not share the place where it reads.
+    # Listing a large archive takes as long as reading a thousand images from it, so it
+    # stays open. A forked process must not share the file position of its parent.
     return ZipFile(file)
 
 

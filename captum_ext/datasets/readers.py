@@ -1,6 +1,6 @@
-"""Images of each layout that has no files of annotations.
+"""Readers of data sets without annotation files: folders, archives, arrays, signs.
 
-Reading lists what there is; image files are opened one by one when their turn comes.
+Readers only list the images; each image file is opened when it is used.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from torchvision.transforms.functional import to_pil_image
 from captum_ext.datasets.class_map import ClassMap, classes_by_name
 from captum_ext.datasets.dataset import Box, Dataset, Example
 from captum_ext.datasets.image_files import (
-    existing,
-    images_of_archive,
-    images_of_folders,
+    existing_path,
+    images_in_archive,
+    images_in_folders,
     open_upright,
 )
 from captum_ext.zoo import sign_scene
@@ -28,20 +28,20 @@ __all__ = ["read_arrays", "read_class_folders", "read_images", "read_signs"]
 
 
 def read_images(folder: str | Path) -> Dataset:
-    """Images in a folder, of which nothing is known.
+    """Read images in a folder, without labels or boxes.
 
-    They are turned upright as their camera says.
+    They are rotated as their EXIF orientation says.
 
     Args:
-        folder (str or Path): Image files; what else is there is passed over.
+        folder (str or Path): Folder of image files; other files are ignored.
 
     Returns:
-        *Dataset*: In the order of their names.
+        *Dataset*: Images sorted by name.
 
     Raises:
-        ValueError: If there is no such folder.
+        ValueError: If the folder does not exist.
     """
-    folder = existing(folder)
+    folder = existing_path(folder)
     paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMG_EXTENSIONS]
     return Dataset(
         str(folder),
@@ -52,28 +52,28 @@ def read_images(folder: str | Path) -> Dataset:
 def read_class_folders(
     folder: str | Path, class_names: Sequence[str], class_map: ClassMap | None = None
 ) -> Dataset:
-    """Images in one folder a class, as torchvision's ``ImageFolder`` has them.
+    """Read images in one folder per class, as torchvision's ``ImageFolder`` does.
 
-    A folder is the class that it is named like, in upper or lower case. Where no
-    folder is named like a class and there are as many folders as classes, they are the
+    A folder holds the class of the same name, ignoring case. If no folder is named
+    like a class and there are as many folders as classes, the sorted folders are the
     classes in their order.
 
     Args:
-        folder (str or Path): Folders of images, or a ZIP file of them.
-        class_names (sequence of str): Of the model.
-        class_map (Mapping, optional): Classes by the name of a folder, of
-            :func:`read_class_map`. Default: None (the model's own names)
+        folder (str or Path): Folder with one folder per class, or a ZIP file of them.
+        class_names (sequence of str): Class names of the model.
+        class_map (Mapping, optional): Classes of the model by the name of a folder,
+            see :func:`read_class_map`. Default: None (the model's class names)
 
     Returns:
-        *Dataset*: With labels.
+        *Dataset*: Images with labels.
 
     Raises:
-        ValueError: If there is no such folder, or the class of a folder is not known.
-        OSError: If there is no image in a folder.
+        ValueError: If the path does not exist, or the class of a folder is unknown.
+        OSError: If a folder contains no image.
     """
     packed = Path(folder).suffix.lower() == ".zip"
-    source = existing(folder, "file" if packed else "folder")
-    found = images_of_archive(source) if packed else images_of_folders(source)
+    source = existing_path(folder, "file" if packed else "folder")
+    found = images_in_archive(source) if packed else images_in_folders(source)
     folders = sorted({image.folder for image in found})
     known = classes_by_name(class_names, class_map)
     unknown = [name for name in folders if name.lower() not in known]
@@ -81,8 +81,8 @@ def read_class_folders(
         known = {name.lower(): (i,) for i, name in enumerate(folders)}
     elif unknown:
         raise ValueError(
-            f"dataset must have folders named like the model's classes, or as many as "
-            f"it has, or a class map, got {unknown[0]!r} in {str(source)!r}."
+            f"dataset must have folders named like classes of the model or of a class "
+            f"map, or one per class, got {unknown[0]!r} in {str(source)!r}."
         )
     return Dataset(
         str(source),
@@ -94,31 +94,31 @@ def read_class_folders(
 
 
 def read_arrays(file: str | Path) -> Dataset:
-    """Images in the arrays of one file.
+    """Read images from the arrays of an ``.npz`` file.
 
     Args:
-        file (str or Path): What ``numpy.savez`` wrote: ``images`` (N, H, W, 3) of
-            bytes, ``labels`` (N,), and maybe ``boxes`` or ``roi`` (N, 4), one object
-            in each image: x0, y0, x1, y1 as edges in pixels.
+        file (str or Path): File of ``numpy.savez`` with ``images`` (N, H, W, 3) of
+            bytes, ``labels`` (N,), and optionally ``boxes`` or ``roi`` (N, 4), one
+            object per image: x0, y0, x1, y1 as edges in pixels.
 
     Returns:
-        *Dataset*: With labels, and boxes if there are some, in the order of the
-        arrays, whose places are the names.
+        *Dataset*: Images with labels, and boxes if the file has them, in the order of
+        the arrays; names are positions in the arrays.
 
     Raises:
-        ValueError: If there is no such file, or it holds something else.
+        ValueError: If the file does not exist, or has other content.
     """
-    file = existing(file, "file")
+    file = existing_path(file, "file")
     expected = (
         f"dataset must be an .npz file with images (N, H, W, 3) of bytes, labels (N,) "
-        f"of integers and maybe boxes (N, 4), got {str(file)!r}"
+        f"of integers and optional boxes (N, 4), got {str(file)!r}"
     )
     try:
         with np.load(file) as arrays:
             images, labels = arrays["images"], arrays["labels"]
             names = [name for name in ("boxes", "roi") if name in arrays]
             edges = arrays[names[0]] if names else None
-    except Exception as error:  # Bytes that are no arrays can raise anything.
+    except Exception as error:  # Broken files can raise anything.
         raise ValueError(f"{expected} ({error}).") from error
     if images.dtype != np.uint8 or images.shape[3:] != (3,):
         raise ValueError(f"{expected} with {images.dtype} of {images.shape}.")
@@ -144,23 +144,23 @@ def read_arrays(file: str | Path) -> Dataset:
 def _check_edges(edges: NDArray[Any], n: int, file: Path) -> None:
     if edges.shape != (n, 4) or not (edges[:, :2] < edges[:, 2:]).all():
         raise ValueError(
-            f"dataset must have a box x0 < x1, y0 < y1 for each image, ({n}, 4), got "
+            f"dataset must have one box x0 < x1, y0 < y1 per image, ({n}, 4), got "
             f"{edges.shape} in {str(file)!r}."
         )
 
 
 def read_signs(n: int = 100, seed: int = 0) -> Dataset:
-    """The built-in road-sign scenes, with the boxes of their signs.
+    """Generate the built-in road-sign scenes, with the boxes of their signs.
 
     Args:
         n (int, optional): Number of scenes. Default: 100
-        seed (int, optional): Of the first scene. Default: 0
+        seed (int, optional): Seed of the first scene. Default: 0
 
     Returns:
-        *Dataset*: With labels.
+        *Dataset*: Scenes with labels and boxes.
 
     Raises:
-        ValueError: If a seed is out of the range of
+        ValueError: If a seed is outside the range of
             :func:`~captum_ext.zoo.sign_scene`.
 
     Examples::
@@ -173,7 +173,7 @@ def read_signs(n: int = 100, seed: int = 0) -> Dataset:
     for number in range(seed, seed + n):
         scene = sign_scene(number)
         boxes = tuple(Box((item.label,), item.box) for item in scene.objects)
-        # Small, and what is known of it cannot be had without drawing it.
+        # Scenes are small, and their labels are known only once they are drawn.
         read = partial(Image.fromarray, np.asarray(to_pil_image(scene.image)))
         examples.append(Example(f"scene-{number}", read, (scene.label,), boxes))
     return Dataset("signs", tuple(examples))

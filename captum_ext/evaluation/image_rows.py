@@ -9,18 +9,19 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from captum_ext._evaluation_options import Target
 from captum_ext._files import save_image
 from captum_ext.datasets.dataset import Example
 from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.run_folder import Row, image_path, map_path
-from captum_ext.evaluation.specs import COMPARED, Choice
+from captum_ext.evaluation.specs import COMPARED, Spec
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import named_palette
 from captum_ext.methods import Method, Subject
@@ -29,10 +30,9 @@ from captum_ext.visualization.maps import read_image
 from captum_ext.visualization.painting import overlay
 from captum_ext.zoo import ZooModel
 
-__all__ = ["Bench", "Pair", "Target", "rows_of_image", "seed_of"]
+__all__ = ["Bench", "Pair", "rows_of_image", "seed_of"]
 
 Pair = tuple[str, str]
-Target = Literal["label", "top1"]
 
 _LOG = logging.getLogger(__name__)
 _SHOWN_PIXELS = 224
@@ -45,8 +45,8 @@ class Bench(NamedTuple):
     Attributes:
         model (ZooModel): What is explained.
         layer (nn.Module): Where layer methods look.
-        methods (Mapping[str, Choice]): By their names in the table.
-        metrics (Mapping[str, Choice]): By their names in the table.
+        methods (Mapping[str, Spec]): By their names in the table.
+        metrics (Mapping[str, Spec]): By their names in the table.
         target (str): Whether the "label" is explained, or the "top1" prediction.
         only_correct (bool): Whether images are left out that are classified wrong.
         seed (int): Of the run.
@@ -57,8 +57,8 @@ class Bench(NamedTuple):
 
     model: ZooModel
     layer: nn.Module
-    methods: Mapping[str, Choice]
-    metrics: Mapping[str, Choice]
+    methods: Mapping[str, Spec]
+    metrics: Mapping[str, Spec]
     target: Target
     only_correct: bool
     seed: int
@@ -205,18 +205,18 @@ class _Maps:
         self._bench, self._subject = bench, subject
         self._known: dict[str, tuple[Tensor, float]] = {}
 
-    def __call__(self, choice: Choice) -> tuple[Tensor, float]:
+    def __call__(self, choice: Spec) -> tuple[Tensor, float]:
         """A map (1, any, H, W) on the CPU, and the seconds that it took, as a whole."""
         key = json.dumps(choice.describe())
         if key not in self._known:
             self._known[key] = self._explain(choice)
         return self._known[key]
 
-    def _explain(self, choice: Choice) -> tuple[Tensor, float]:
+    def _explain(self, choice: Spec) -> tuple[Tensor, float]:
         method, before = COMPARED[choice.use], 0.0
         options = _with_defaults(self._bench, method.options(), choice)
         prior = options.get("prior")
-        if isinstance(prior, Choice):
+        if isinstance(prior, Spec):
             options["prior"], before = self(prior)
         start = time.perf_counter()
         maps = method.attribute(self._subject, **options).cpu()
@@ -234,14 +234,14 @@ def _judge(
             f"got none."
         )
     options = _with_defaults(bench, metric.options(), choice)
-    value, curve = metric.metric(sight.subject, maps, sight.boxes, **options)
+    value, curve = metric.evaluate(sight.subject, maps, sight.boxes, **options)
     if not math.isfinite(value):
         raise ValueError(f"metric must give a finite value, got {value}.")
     return value, curve
 
 
 def _with_defaults(
-    bench: Bench, known: Collection[str], choice: Choice
+    bench: Bench, known: Collection[str], choice: Spec
 ) -> dict[str, Any]:
     """A choice's arguments, and those of the bench that it takes and leaves open."""
     defaults = {

@@ -1,4 +1,4 @@
-"""Metrics by the names that the command line knows them by."""
+"""Registry of metrics by their names on the command line."""
 
 import inspect
 from collections.abc import Callable
@@ -19,19 +19,19 @@ from captum_ext.metrics import (
     saliency_metric,
 )
 
-__all__ = ["METRICS", "Metric", "Measured"]
+__all__ = ["METRICS", "Metric", "MetricResult"]
 
-# What the evaluation gives by itself.
-_GIVEN = {"boxes", "masks", "return_curve"}
+# Arguments that the evaluation sets itself.
+_SET_HERE = {"boxes", "masks", "return_curve"}
 
 
-class Measured(NamedTuple):
-    """The value of a metric, and its curve if it follows one.
+class MetricResult(NamedTuple):
+    """The value of a metric for one map, and its curve if it has one.
 
     Attributes:
-        value (float): Of the one map.
-        curve (list of float, optional): Scores over equal shares of the pixels, from
-            none to all.
+        value (float): Value of the metric.
+        curve (list of float, optional): Scores at equally spaced shares of the pixels,
+            from none to all. Default: None
     """
 
     value: float
@@ -39,17 +39,19 @@ class Measured(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A metric by name.
+    """A metric in the registry.
 
     Args:
-        title (str): As it stands above a column.
-        summary (str): What it asks, in a few words.
-        function (Callable): The function of :mod:`captum_ext.metrics`.
-        higher_is_better (bool): Which way it counts.
-        needs_boxes (bool): Whether it compares the map with boxes of the class.
-        has_curve (bool): Whether its value is the area under a curve.
-        takes_baselines (bool): Whether ``baselines`` says what hidden pixels are
-            replaced by.
+        title (str): Title in tables.
+        summary (str): What it measures, in a few words.
+        function (Callable): Function of :mod:`captum_ext.metrics`.
+        higher_is_better (bool): Whether higher values are better.
+        needs_boxes (bool, optional): Whether it compares the map with boxes of the
+            target. Default: False
+        has_curve (bool, optional): Whether its value is the area under a curve.
+            Default: False
+        takes_baselines (bool, optional): Whether it takes ``baselines``, the values of
+            hidden pixels. Default: False
     """
 
     title: str
@@ -61,52 +63,52 @@ class Metric(NamedTuple):
     takes_baselines: bool = False
 
     def options(self) -> frozenset[str]:
-        """Names of the arguments that :meth:`metric` passes on."""
+        """Names of the arguments that :meth:`evaluate` passes to the function."""
         parameters = inspect.signature(inspect.unwrap(self.function)).parameters
         own = {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
         baselines = {"baselines"} if self.takes_baselines else set()
-        return frozenset((own | baselines) - _GIVEN)
+        return frozenset((own | baselines) - _SET_HERE)
 
-    def metric(
+    def evaluate(
         self,
         subject: Subject,
         maps: Tensor,
         boxes: Tensor | None = None,
         **options: object,
-    ) -> Measured:
-        """How good a map of a subject is, by the probability of its target.
+    ) -> MetricResult:
+        """Evaluate a map by the probability of the target.
 
         Args:
-            subject (Subject): What is explained.
-            maps (Tensor): Its map, (1, any, H, W).
-            boxes (Tensor, optional): Of the target, (N, 4), if they are needed.
-                Default: None
-            **options: Further arguments of the function, of :meth:`options`.
+            subject (Subject): Model, image and target that the map explains.
+            maps (Tensor): Map (1, any, H, W).
+            boxes (Tensor, optional): Boxes (N, 4) of the target, in pixels, for a
+                metric that needs them. Default: None
+            **options: Other arguments of the function, see :meth:`options`.
 
         Returns:
-            *Measured*: ``(value, curve)``.
+            *MetricResult*: ``(value, curve)``.
         """
         if self.needs_boxes:
             options["boxes"] = [boxes]
         if self.has_curve:
             options["return_curve"] = True
-        measured = self.function(
+        result = self.function(
             subject.probabilities,
             subject.inputs,
             maps,
             target=subject.target,
             **options,
         )
-        if isinstance(measured, tuple):
-            value, curve = measured
-            return Measured(float(value), curve[0].tolist())
-        return Measured(float(measured))
+        if isinstance(result, tuple):
+            value, curve = result
+            return MetricResult(float(value), curve[0].tolist())
+        return MetricResult(float(result))
 
 
 METRICS = {
     "insertion": Metric(
         "Insertion",
-        "how fast the score rises as the highest pixels are shown",
+        "how fast the score rises as the highest pixels are inserted",
         insertion,
         higher_is_better=True,
         has_curve=True,
@@ -114,7 +116,7 @@ METRICS = {
     ),
     "deletion": Metric(
         "Deletion",
-        "how fast the score falls as the highest pixels are hidden",
+        "how fast the score falls as the highest pixels are deleted",
         deletion,
         higher_is_better=False,
         has_curve=True,
@@ -122,7 +124,7 @@ METRICS = {
     ),
     "f-measure": Metric(
         "F-measure",
-        "how well the highest pixels cover the object and nothing else",
+        "how well the highest pixels cover the object and only the object",
         f_measure,
         higher_is_better=True,
         needs_boxes=True,
@@ -136,7 +138,7 @@ METRICS = {
     ),
     "localization-error": Metric(
         "Localization error",
-        "whether the box round the map misses the object",
+        "whether the box around the map misses the object",
         localization_error,
         higher_is_better=False,
         needs_boxes=True,

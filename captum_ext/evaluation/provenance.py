@@ -1,4 +1,4 @@
-"""What results rest on: a model's weights, and where and by what they were made."""
+"""Provenance of results: digest of the weights, versions, hardware and command."""
 
 import hashlib
 import os
@@ -21,10 +21,10 @@ def weights_digest(model: nn.Module) -> str:
     """SHA-256 of all parameters and buffers, by name.
 
     Args:
-        model (nn.Module): On any device, in any memory format.
+        model (nn.Module): Model on any device, in any memory format.
 
     Returns:
-        *str*: Hexadecimal.
+        *str*: Hexadecimal digest.
 
     Examples::
 
@@ -44,13 +44,13 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Versions, hardware, command and time of this process.
+    """Versions, hardware, command and start time of this process.
 
     Args:
-        device (torch.device): Where the model is.
+        device (torch.device): Device of the model.
 
     Returns:
-        *dict*: Plain values by name.
+        *dict*: Strings by name.
     """
     processor = platform.processor() or platform.machine()
     return {

@@ -1,4 +1,4 @@
-"""What a map has to beat: maps that know nothing of the image or the model."""
+"""Reference maps, which depend on neither the image nor the model."""
 
 from collections.abc import Callable
 
@@ -16,10 +16,10 @@ __all__ = ["CenterBox", "MaxBox", "RandomMap"]
 
 
 class RandomMap(Attribution):
-    """A random grid, enlarged: as smooth as the maps that it is compared with.
+    """A random grid, upsampled to be as smooth as the maps that it is compared with.
 
-    Noise of single pixels would be no floor. It destroys an image faster than any map
-    of the object does, and so looks good by deletion.
+    Noise of single pixels would not be a lower bound: it destroys an image faster than
+    any map of the object, and so scores well by deletion.
 
     Args:
         forward_func (Callable): Not called.
@@ -40,18 +40,18 @@ class RandomMap(Attribution):
     ) -> Tensor:
         """
         Args:
-            inputs (Tensor): Images (B, C, H, W), for their shape.
+            inputs (Tensor): Images (B, C, H, W), used for their shape.
             target (int, tuple, Tensor, or list, optional): Not used. Default: None
-            grid_size (int, optional): Cells of the grid along each side. Default: 7
+            grid_size (int, optional): Cells of the grid per side. Default: 7
             seed (int, optional): Seed of the grid. Default: 0
 
         Returns:
-            *Tensor*: In the shape of ``inputs``, equal for all examples and channels,
-            in [0, 1].
+            *Tensor*: Maps in the shape of ``inputs``, equal for all examples and
+            channels, in [0, 1].
 
         Raises:
             ValueError: If an argument is out of its range.
-            TypeError: If an argument is of the wrong type.
+            TypeError: If an argument has the wrong type.
         """
         size = check_image(inputs).shape[2:]
         n_cells = check_integer("grid_size", grid_size, 1)
@@ -64,7 +64,7 @@ class RandomMap(Attribution):
 
 
 class _Box(Attribution):
-    """1 in a box, and 0 outside: what the subclass draws."""
+    """1 inside a box and 0 outside, drawn by a subclass."""
 
     _draw: Callable[[Tensor], Tensor]
 
@@ -72,17 +72,17 @@ class _Box(Attribution):
     def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
         """
         Args:
-            inputs (Tensor): Images (B, C, H, W), for their shape.
+            inputs (Tensor): Images (B, C, H, W), used for their shape.
             target (int, tuple, Tensor, or list, optional): Not used. Default: None
 
         Returns:
-            *Tensor*: In the shape of ``inputs``: the box in all channels.
+            *Tensor*: Maps in the shape of ``inputs``, equal for all channels.
         """
         return self._draw(check_image(inputs)).expand_as(inputs).contiguous()
 
 
 class CenterBox(_Box):
-    """1 in a centered box of half the image's area, and 0 outside.
+    """1 inside a centered box of half the image's area and 0 outside.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
     NeurIPS 2017, Section 5.1.
@@ -100,7 +100,7 @@ class CenterBox(_Box):
 
 
 class MaxBox(_Box):
-    """1 everywhere: the whole image is the box.
+    """1 everywhere: the box is the whole image.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
     NeurIPS 2017, Section 5.1.

@@ -1,100 +1,63 @@
-"""The folder of a run: what was asked, rows as they are computed, tables at the end.
+"""The folder of a run: settings, and rows that are written as they are computed.
 
 ==================  ==========================================================
 settings.json       ``settings`` determine the results, ``provenance`` does not
-parts/*.jsonl       one line for each image, method and metric; each process
-                    appends to a file of its own, so that none can harm another's
-images/, maps/    what the model saw, and the maps over it
-results.csv         the table, merged when all rows are there
-curves.csv          of metrics that follow a curve
-timings.csv         seconds that each map took
+parts/*.jsonl       one line per image, method and metric; each process appends
+                    to its own file, so that none can damage another's
+images/, maps/      images as the model sees them, and maps drawn over them
+results.csv         the table, merged once all rows are computed
+curves.csv          curves of the metrics that have one
+timings.csv         seconds per map
 ==================  ==========================================================
 
-Files other than the parts are written whole or not at all. A line that was torn by a
-kill has no end, and is passed over.
+Files other than the parts are written atomically. A line without an end, from a killed
+process, is ignored.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import count, groupby, product
+from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-
 from captum_ext._files import write_file
 
 __all__ = [
+    "CURVE_DIGITS",
     "Key",
-    "Results",
     "Row",
     "RowWriter",
-    "begin_run",
     "check_folder",
-    "map_path",
-    "merge",
     "image_path",
-    "read_results",
+    "map_path",
     "read_rows",
+    "read_settings",
+    "start_run",
 ]
 
 Key = tuple[str, str | None, str | None]
 
-_KEY = ["image", "method", "metric"]
-_COLUMNS = [
-    "image",
-    "label",
-    "target",
-    "probability",
-    "method",
-    "metric",
-    "value",
-    "error",
-]
-_TEXTS = {*_KEY, "error"}
-_CLASSES = {"label": "Int64", "target": "Int64"}
-# Curves are for drawing; six digits make them a third as long as all.
-_DIGITS = 6
-
-
-class Results(NamedTuple):
-    """What a run found.
-
-    Attributes:
-        table (pandas.DataFrame): One row for each image, method and metric, in the
-            order of the data set, the methods and the metrics: image, label, target
-            (the class that was explained), probability (of the target), method,
-            metric, value, error (why there is no value).
-        curves (pandas.DataFrame): Scores by image, method and metric (the index), one
-            column for each share of the pixels, a float in [0, 1].
-        timings (pandas.DataFrame): image, method and seconds.
-        settings (dict): All that determines the results.
-        provenance (dict): Versions, hardware, command and time.
-    """
-
-    table: pd.DataFrame
-    curves: pd.DataFrame
-    timings: pd.DataFrame
-    settings: dict[str, Any]
-    provenance: dict[str, Any]
+CURVE_DIGITS = 6
+"""Digits of curves, which are only plotted: a third of the length of all digits."""
 
 
 class Row(NamedTuple):
-    """One image, method and metric; or an image that is left out, without these two.
+    """Result for an image, method and metric, or an image that is left out.
 
     Attributes:
         image (str): Name of the image in its data set.
-        label (int, optional): Class that is right.
-        target (int, optional): Class that was explained.
-        probability (float, optional): Of the target.
-        method (str, optional): Name in the settings.
-        metric (str, optional): Name in the settings.
-        value (float, optional): None on an error.
-        error (str, optional): Why there is no value, in one line.
-        curve (list of float, optional): Scores over equal shares of the pixels.
-        seconds (float, optional): That the map took.
+        label (int, optional): Correct class.
+        target (int, optional): Explained class.
+        probability (float, optional): Probability of the target.
+        method (str, optional): Name in the settings; None for an image that is left
+            out.
+        metric (str, optional): Name in the settings; None for an image that is left
+            out.
+        value (float, optional): Value of the metric; None after an error.
+        error (str, optional): Message of the error, in one line.
+        curve (list of float, optional): Scores at equally spaced shares of the pixels.
+        seconds (float, optional): Time that the map took.
     """
 
     image: str
@@ -110,47 +73,47 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """What no two rows of a table share."""
+        """Image, method and metric, which identify a row."""
         return self.image, self.method, self.metric
 
 
 def image_path(folder: Path, image: str) -> Path:
-    """File of an image as the model saw it.
+    """Path of an image as the model sees it.
 
     Args:
-        folder (Path): Of the run.
+        folder (Path): Folder of the run.
         image (str): Name of the image in its data set.
 
     Returns:
-        *Path*: A JPEG.
+        *Path*: Path of a JPEG file.
     """
     return folder / "images" / f"{image}.jpg"
 
 
 def map_path(folder: Path, image: str, method: str) -> Path:
-    """File of a map drawn over its image.
+    """Path of a map drawn over its image.
 
     Args:
-        folder (Path): Of the run.
+        folder (Path): Folder of the run.
         image (str): Name of the image in its data set.
         method (str): Name of the method in the settings.
 
     Returns:
-        *Path*: A PNG.
+        *Path*: Path of a PNG file.
     """
     return folder / "maps" / image / f"{method}.png"
 
 
 def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds anything but results of the same settings.
+    """Raise an error if a folder holds anything but results of the same settings.
 
     Args:
-        folder (Path): Of the run; it need not exist.
-        settings (Mapping): All that determines the results.
+        folder (Path): Folder of the run; it need not exist.
+        settings (Mapping): Settings that determine the results.
 
     Raises:
-        ValueError: If it holds results of other settings, with what differs, or is no
-            folder of a run.
+        ValueError: If it holds results of other settings, which the message lists, or
+            other files.
     """
     file = folder / "settings.json"
     if not file.is_file():
@@ -161,10 +124,11 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
                 f"same settings, got {str(folder)!r}, which holds something else."
             )
         return
-    there = _flat(_read_settings(folder)["settings"])
+    there = _flat(read_settings(folder)["settings"])
     here = _flat(json.loads(json.dumps(settings)))
     differences = [
-        f"{name} is {_shown(there.get(name))} there and {_shown(here.get(name))} here"
+        f"{name} is {_abbreviated(there.get(name))} there and "
+        f"{_abbreviated(here.get(name))} here"
         for name in dict.fromkeys([*there, *here])
         if there.get(name) != here.get(name) or (name in there) != (name in here)
     ]
@@ -177,7 +141,7 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Values of nested dicts by their dotted names."""
+    """Flatten nested dicts to values by dotted names."""
     if not isinstance(value, dict) or not value:
         return {name: value}
     flat: dict[str, Any] = {}
@@ -186,33 +150,33 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return flat
 
 
-def _shown(value: object) -> str:
+def _abbreviated(value: object) -> str:
     text = str(value)
-    # The first digits of a hash tell enough.
+    # The first digits of a hash are enough.
     return text if len(text) <= 40 else f"{text[:12]}..."
 
 
-def begin_run(
+def start_run(
     folder: Path, settings: Mapping[str, Any], provenance: Mapping[str, Any]
 ) -> None:
-    """Write the settings of a run, or add to those that are there that it goes on.
+    """Write the settings of a run, or record in them that the run resumes.
 
     Args:
-        folder (Path): Of the run.
-        settings (Mapping): All that determines the results.
-        provenance (Mapping): What else there is to know about this start.
+        folder (Path): Folder of the run.
+        settings (Mapping): Settings that determine the results.
+        provenance (Mapping): Versions, hardware, command and time of this start.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     content: dict[str, Any] = {"settings": settings, "provenance": dict(provenance)}
     if (folder / "settings.json").is_file():
-        content = _read_settings(folder)
+        content = read_settings(folder)
         restarts = content["provenance"].setdefault("restarts", [])
         restarts.append(dict(provenance))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # First, since it is what tells a folder of a run from any other.
+        # Written first: this file marks the folder as that of a run.
         settings_file = json.dumps(content, indent=2).encode()
         write_file(settings_file, folder / "settings.json")
         (folder / "parts").mkdir(exist_ok=True)
@@ -222,7 +186,18 @@ def begin_run(
         ) from error
 
 
-def _read_settings(folder: Path) -> dict[str, Any]:
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read the settings and the provenance of a run.
+
+    Args:
+        folder (Path): Folder of the run.
+
+    Returns:
+        *dict*: Dicts ``settings`` and ``provenance``.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
     try:
         content = json.loads((folder / "settings.json").read_bytes())
         return {name: dict(content[name]) for name in ("settings", "provenance")}
@@ -233,14 +208,13 @@ def _read_settings(folder: Path) -> dict[str, Any]:
 
 
 class RowWriter:
-    """Appends rows to a part that no other process writes to.
+    """Appends rows to a file that no other process writes to.
 
-    A line is handed to the system at once, so that nothing but the line in hand is
-    lost when the process is killed.
+    Lines are written unbuffered, so that a killed process loses at most one.
 
     Args:
-        folder (Path): Of the run.
-        rank (int): Of the process; several starts of it get a part each.
+        folder (Path): Folder of the run.
+        rank (int): Rank of the process; each start of it gets its own file.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
@@ -254,10 +228,10 @@ class RowWriter:
                 continue
 
     def append(self, row: Row) -> None:
-        """Write a row."""
+        """Append a row."""
         content = row._asdict()
         if row.curve is not None:
-            content["curve"] = [round(score, _DIGITS) for score in row.curve]
+            content["curve"] = [round(score, CURVE_DIGITS) for score in row.curve]
         line = json.dumps(content, allow_nan=False).encode() + b"\n"
         if self._file.write(line) != len(line):
             raise OSError(f"{self._file.name} cannot be written: the disk is full.")
@@ -275,17 +249,17 @@ class RowWriter:
 
 
 def read_rows(folder: Path) -> dict[Key, Row]:
-    """All rows of a run, each once.
+    """Read all rows of a run, without duplicates.
 
     Args:
-        folder (Path): Of the run.
+        folder (Path): Folder of the run.
 
     Returns:
-        *dict[Key, Row]*: Rows by image, method and metric. Of several rows of one key
-        the first counts, and one with a value before one with an error.
+        *dict[Key, Row]*: Rows by image, method and metric. Of several rows with one
+        key, the first with a value counts, or else the first.
 
     Raises:
-        ValueError: If a line within a part is no row.
+        ValueError: If a line of a part is not a row.
     """
     rows: dict[Key, Row] = {}
     for part in sorted((folder / "parts").glob("*.jsonl")):
@@ -295,106 +269,10 @@ def read_rows(folder: Path) -> dict[Key, Row]:
                 row = Row(**json.loads(line))
             except (ValueError, TypeError) as error:
                 raise ValueError(
-                    f"line {number} of {str(part)!r} is damaged ({error}): remove it, "
-                    f"and the row is computed again."
+                    f"line {number} of {str(part)!r} is damaged ({error}): remove it "
+                    f"to compute the row again."
                 ) from error
             known = rows.get(row.key)
             if known is None or (known.error and not row.error):
                 rows[row.key] = row
     return rows
-
-
-def merge(folder: Path, images: Iterable[str]) -> None:
-    """Write the tables of a run all of whose rows are there.
-
-    Args:
-        folder (Path): Of the run.
-        images (iterable of str): Names of all images in the order of the data set.
-
-    Raises:
-        ValueError: If a row is missing.
-    """
-    settings = _read_settings(folder)["settings"]
-    found = read_rows(folder)
-    keys: list[Key] = [
-        (image, method, metric)
-        for image in images
-        if (image, None, None) not in found
-        for method, metric in product(settings["methods"], settings["metrics"])
-    ]
-    missing = [key for key in keys if key not in found]
-    if missing:
-        raise ValueError(
-            f"output {str(folder)!r} lacks {len(missing)} rows such as "
-            f"{', '.join(map(str, missing[0]))}: start the run again."
-        )
-    rows = [found[key] for key in keys]
-    table = pd.DataFrame(rows, columns=Row._fields)[_COLUMNS]
-    table = table.astype(_CLASSES)
-    timings = pd.DataFrame(rows, columns=Row._fields)[["image", "method", "seconds"]]
-    timings = timings.drop_duplicates(["image", "method"])
-    _write_table(folder / "curves.csv", _curve_table(rows))
-    _write_table(folder / "timings.csv", timings)
-    # Last, since it is what says that the run is complete.
-    _write_table(folder / "results.csv", table)
-
-
-def _curve_table(rows: Sequence[Row]) -> pd.DataFrame:
-    """Curves by image, method and metric; metrics may have taken other shares."""
-    curves = [row for row in rows if row.curve]
-    index = pd.MultiIndex.from_tuples([row.key for row in curves], names=_KEY)
-    if not curves:
-        return pd.DataFrame(index=pd.MultiIndex.from_arrays([[]] * 3, names=_KEY))
-    tables = []
-    by_length = sorted(curves, key=lambda row: len(row.curve or ()))
-    for n, group in groupby(by_length, lambda row: len(row.curve or ())):
-        same = list(group)
-        shares = np.linspace(0, 1, n).round(_DIGITS)
-        keys = pd.MultiIndex.from_tuples([row.key for row in same], names=_KEY)
-        tables.append(pd.DataFrame([r.curve for r in same], keys, shares))
-    joined = pd.concat(tables)
-    return joined[sorted(joined.columns)].reindex(index)
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    keyed = table.index.names != [None]
-    write_file(table.to_csv(index=keyed, lineterminator="\n").encode(), path)
-
-
-def read_results(folder: str | Path) -> Results:
-    """The results of a run that is complete.
-
-    Args:
-        folder (str or Path): What the run wrote.
-
-    Returns:
-        *Results*: ``(table, curves, timings, settings, provenance)``.
-
-    Raises:
-        ValueError: If there are no results in the folder, or the run is not complete.
-    """
-    folder = Path(folder)
-    if not (folder / "settings.json").is_file():
-        raise ValueError(
-            f"results must be a folder that an evaluation wrote, got {str(folder)!r}."
-        )
-    if not (folder / "results.csv").is_file():
-        raise ValueError(
-            f"results in {str(folder)!r} are not complete: start the evaluation again "
-            f"with the same settings, and it goes on."
-        )
-    curves = _read_table(folder / "curves.csv").set_index(_KEY)
-    return Results(
-        _read_table(folder / "results.csv"),
-        curves.set_axis(curves.columns.astype(float), axis="columns"),
-        _read_table(folder / "timings.csv"),
-        **_read_settings(folder),
-    )
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    # Read as text first: without this, an image called "NA" would be no image, and
-    # some releases of pandas round the last digit of numbers.
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-    numbers = {name: _CLASSES.get(name, "float64") for name in table}
-    return table.astype({name: numbers[name] for name in {*table} - _TEXTS})

@@ -1,4 +1,4 @@
-"""Methods compared on a data set: shared out, resumed where it was cut off."""
+"""Evaluation of methods on a data set: resumable, by one process or several."""
 
 from itertools import product
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from captum_ext._captum import progress
+from captum_ext._evaluation_options import EvaluationOptions, Target
 from captum_ext._processes import from_rank_zero, rank, wait_for_all, world_size
 from captum_ext._validation import (
     check_choice,
@@ -17,21 +18,19 @@ from captum_ext._validation import (
 )
 from captum_ext.attr import last_map_layer
 from captum_ext.datasets.dataset import Dataset
-from captum_ext.evaluation.image_rows import Bench, Pair, Target, rows_of_image
+from captum_ext.evaluation.image_rows import Bench, Pair, rows_of_image
 from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.provenance import provenance, weights_digest
+from captum_ext.evaluation.result_tables import Results, merge_tables, read_results
 from captum_ext.evaluation.run_folder import (
-    Results,
     RowWriter,
-    begin_run,
     check_folder,
-    merge,
-    read_results,
     read_rows,
+    start_run,
 )
 from captum_ext.evaluation.specs import (
-    Choices,
-    describe_choices,
+    Specs,
+    describe_specs,
     needed_parts,
     read_methods,
     read_metrics,
@@ -41,8 +40,8 @@ from captum_ext.zoo import ZooModel
 
 __all__ = ["evaluate"]
 
-# Fast for networks such as mobilenet_v2. Fixed numbers, since the number of images in
-# a call changes scores by rounding, and with them the table.
+# Fast for networks such as mobilenet_v2. Fixed numbers, since the number of images per
+# call changes the rounding of scores, and so the table.
 _CHUNKS = {"cpu": 4}
 _CHUNK_ELSEWHERE = 64
 
@@ -50,60 +49,57 @@ _CHUNK_ELSEWHERE = 64
 def evaluate(
     dataset: Dataset,
     model: ZooModel,
-    methods: Choices,
-    metrics: Choices,
+    methods: Specs,
+    metrics: Specs,
     output: str | Path,
     *,
-    target: Target | None = None,
-    only_correct: bool = False,
-    layer: str | None = None,
+    target: Target | None = EvaluationOptions.target,
+    only_correct: bool = EvaluationOptions.only_correct,
+    layer: str | None = EvaluationOptions.layer,
     masking_network: MaskingNetwork | None = None,
-    seed: int = 0,
-    perturbations_per_eval: int | None = None,
+    seed: int = EvaluationOptions.seed,
+    perturbations_per_eval: int | None = EvaluationOptions.perturbations_per_eval,
     show_progress: bool = False,
 ) -> Results:
     """Compare methods on a data set by metrics.
 
-    Each row is written as soon as it is computed. A run that was killed goes on when it
-    is started again with the same arguments. An image that cannot be read, or a
-    method or a metric that fails on it, gives rows with an error. In processes of one
-    ``torch.distributed`` group the images are shared out; the table is the same.
+    Each row is written as soon as it is computed. A run that was killed resumes when it
+    is started again with the same arguments. An image that cannot be read, and a
+    method or metric that fails on it, give rows with an error. The processes of a
+    ``torch.distributed`` group share the images; the table is the same.
 
     Args:
-        dataset (Dataset): Images, of the readers of this package.
-        model (ZooModel): Classifier, in eval mode, on the device to work on; for
-            metrics that need boxes its ``preprocess`` has a method ``boxes`` as
+        dataset (Dataset): Images, from a reader of :mod:`captum_ext.datasets`.
+        model (ZooModel): Classifier in eval mode, whose device is used. Metrics that
+            need boxes require a ``preprocess`` with a method ``boxes`` as in
             :class:`~captum_ext.zoo.Preprocessing`.
-        methods (str, iterable of str, or Mapping): Names and arguments: see
+        methods (str, iterable of str, or Mapping): Names and arguments of methods, see
             :func:`~captum_ext.evaluation.read_methods`.
-        metrics (str, iterable of str, or Mapping): Names and arguments: see
+        metrics (str, iterable of str, or Mapping): Names and arguments of metrics, see
             :func:`~captum_ext.evaluation.read_metrics`.
         output (str or Path): Folder for the results: new, empty, or with results of
             the same arguments.
-        target (str, optional): Which class is explained: the "label", of several the
-            most probable one, or "top1", the predicted one. Default: None (the label
-            where every image has one)
-        only_correct (bool, optional): Whether images whose predicted class is not
-            right are left out. Default: False
-        layer (str, optional): Name of the part of the model where layer methods look.
-            Default: None (the last that returns maps)
-        masking_network (MaskingNetwork, optional): Trained for the model and on its
-            device, for the method masking-model. Default: None
-        seed (int, optional): Of all that is drawn; every image gets one of its own.
+        target (str, optional): Class to explain: the "label", the most probable one if
+            there are several, or "top1", the predicted class. Default: None (the label
+            if every image has one)
+        only_correct (bool, optional): Whether to leave out misclassified images.
+            Default: False
+        layer (str, optional): Name of the module of the model that layer methods
+            explain. Default: None (the last one that returns maps)
+        masking_network (MaskingNetwork, optional): Network trained for the model, on
+            its device, for the method masking-model. Default: None
+        seed (int, optional): Seed of the run, from which every image gets its own.
             Default: 0
-        perturbations_per_eval (int, optional): Images in one call of the model, for
+        perturbations_per_eval (int, optional): Images per call of the model, for
             methods and metrics that take it. Default: None (4 on the CPU, 64 on GPUs)
-        show_progress (bool, optional): Whether a progress bar over the images is
-            shown. Default: False
+        show_progress (bool, optional): Whether to show a progress bar. Default: False
 
     Returns:
-        *Results*: What :func:`~captum_ext.evaluation.read_results` reads from the
-        folder.
+        *Results*: Results as :func:`~captum_ext.evaluation.read_results` reads them.
 
     Raises:
-        ValueError: If an argument is not what is expected, if the data set lacks
-            labels or boxes that are needed, or if the folder holds results of other
-            settings.
+        ValueError: If an argument is invalid, if the data set lacks labels or boxes
+            that are needed, or if the folder holds results of other settings.
         OSError: If the folder cannot be written.
 
     Examples::
@@ -148,7 +144,7 @@ def evaluate(
     check_folder(bench.folder, settings)
     if rank() == 0:
         start = provenance(device) | {"world_size": world_size()}
-        begin_run(bench.folder, settings, start)
+        start_run(bench.folder, settings, start)
     if layer is None and "layer" in parts:
         bench = _at_last_layer(bench, device)
     _run(dataset, bench, show_progress and rank() == 0)
@@ -163,25 +159,17 @@ def _at_last_layer(bench: Bench, device: torch.device) -> Bench:
 
 def _check_labels(dataset: Dataset, bench: Bench) -> None:
     check_choice("target", bench.target, ("label", "top1"))
-    if dataset.has_labels:
-        return
-    asked = "target 'label'" if bench.target == "label" else "only_correct"
-    if bench.target == "label" or bench.only_correct:
-        raise ValueError(
-            f"dataset must have a label for every image for {asked}, got none for "
-            f"some of {dataset.source}."
-        )
+    if bench.target == "label":
+        dataset.require("labels", "target 'label'")
+    if bench.only_correct:
+        dataset.require("labels", "only_correct")
 
 
 def _check_boxes(dataset: Dataset, bench: Bench) -> None:
-    needing = [n for n, c in bench.metrics.items() if METRICS[c.use].needs_boxes]
+    needing = [n for n, spec in bench.metrics.items() if METRICS[spec.use].needs_boxes]
     if not needing:
         return
-    if not dataset.has_boxes:
-        raise ValueError(
-            f"dataset must have boxes for {', '.join(needing)}, got none in "
-            f"{dataset.source}."
-        )
+    dataset.require("boxes", ", ".join(needing))
     if not hasattr(bench.model.preprocess, "boxes"):
         raise ValueError(
             f"model must have a preprocess with a method boxes for "
@@ -192,13 +180,13 @@ def _check_boxes(dataset: Dataset, bench: Bench) -> None:
 def _settings(
     dataset: Dataset, bench: Bench, layer: str | None, device: torch.device
 ) -> dict[str, Any]:
-    """All that determines the results."""
+    """Settings that determine the results."""
     model = bench.model.model
     settings = {
         "dataset": dataset.describe(),
         "model": {"name": type(model).__name__, "sha256": weights_digest(model)},
-        "methods": describe_choices(bench.methods),
-        "metrics": describe_choices(bench.metrics),
+        "methods": describe_specs(bench.methods),
+        "metrics": describe_specs(bench.metrics),
         "target": bench.target,
         "only_correct": bench.only_correct,
         "layer": layer,
@@ -213,10 +201,10 @@ def _settings(
 
 
 def _run(dataset: Dataset, bench: Bench, show_progress: bool) -> None:
-    """Compute what is missing, each process its share, and merge."""
-    todo = _missing(dataset, bench) if rank() == 0 else None
-    # Asked once, for shares must not depend on when a process looks.
-    share = from_rank_zero(todo)[rank() :: world_size()]
+    """Compute the missing rows, a share per process, and merge them."""
+    missing = _missing(dataset, bench) if rank() == 0 else None
+    # Found by one process: shares must not depend on when a process reads the rows.
+    share = from_rank_zero(missing)[rank() :: world_size()]
     if share:
         with RowWriter(bench.folder, rank()) as writer:
             bar = progress(share, desc="images", disable=not show_progress)
@@ -225,12 +213,12 @@ def _run(dataset: Dataset, bench: Bench, show_progress: bool) -> None:
                     writer.append(row)
     wait_for_all()
     if rank() == 0:
-        merge(bench.folder, [example.name for example in dataset.examples])
+        merge_tables(bench.folder, [example.name for example in dataset.examples])
     wait_for_all()
 
 
 def _missing(dataset: Dataset, bench: Bench) -> list[tuple[int, list[Pair]]]:
-    """Images that are not done, with the methods and metrics that they lack."""
+    """Indices of incomplete images, with their missing methods and metrics."""
     found = read_rows(bench.folder)
     pairs = list(product(bench.methods, bench.metrics))
     missing = [
@@ -238,4 +226,4 @@ def _missing(dataset: Dataset, bench: Bench) -> list[tuple[int, list[Pair]]]:
         for index, example in enumerate(dataset.examples)
         if (example.name, None, None) not in found
     ]
-    return [(index, lacking) for index, lacking in missing if lacking]
+    return [(index, pairs) for index, pairs in missing if pairs]

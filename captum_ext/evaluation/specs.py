@@ -1,4 +1,4 @@
-"""Which methods and metrics are compared, with which arguments: by name, checked."""
+"""Specs of methods and metrics: parsing and checking of their names and arguments."""
 
 import difflib
 import re
@@ -17,9 +17,9 @@ else:
 
 __all__ = [
     "COMPARED",
-    "Choice",
-    "Choices",
-    "describe_choices",
+    "Spec",
+    "Specs",
+    "describe_specs",
     "needed_parts",
     "read_metrics",
     "read_methods",
@@ -28,13 +28,13 @@ __all__ = [
 COMPARED = METHODS | {
     "random": Method(
         "Random map",
-        "a random grid, enlarged: the floor of every table",
+        "a random grid, upsampled: the lower bound of every table",
         RandomMap,
         lambda subject: {"seed": subject.seed},
     ),
     "center-box": Method(
         "Center box",
-        "a centered box of half the area, whatever the image shows",
+        "a centered box of half the area, whatever the image",
         CenterBox,
         lambda _: {},
     ),
@@ -45,12 +45,12 @@ COMPARED = METHODS | {
         lambda _: {},
     ),
 }
-"""The methods that can be compared: those of the command line, and reference maps."""
+"""Methods that can be evaluated: those of the command line and reference maps."""
 
-Choices = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
+Specs = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
 
-# What the evaluation sets by itself, or what cannot be written in a few words.
-_NOT_FREE = {
+# Arguments that the evaluation sets itself, or that have no text form.
+_EXCLUDED = {
     "additional_forward_args",
     "colors",
     "feature_mask",
@@ -64,8 +64,8 @@ _NOT_FREE = {
 }
 
 
-class Choice(NamedTuple):
-    """A method or a metric with arguments.
+class Spec(NamedTuple):
+    """A method or a metric with its arguments.
 
     Attributes:
         use (str): Name in the registry.
@@ -76,75 +76,74 @@ class Choice(NamedTuple):
     options: dict[str, Any]
 
     def describe(self) -> dict[str, Any]:
-        """Arguments by name with ``use`` first; choices in them are described too."""
+        """Arguments by name, preceded by ``use``; nested specs become dicts as well."""
         arguments = {
-            option: value.describe() if isinstance(value, Choice) else value
+            option: value.describe() if isinstance(value, Spec) else value
             for option, value in self.options.items()
         }
         return {"use": self.use} | arguments
 
 
-def read_methods(given: Choices) -> dict[str, Choice]:
-    """Methods and their arguments, by their names in the table.
+def read_methods(given: Specs) -> dict[str, Spec]:
+    """Parse the specs of methods.
 
-    A method that refines a map takes the ``prior`` "none", the name of a method, or
-    arguments of one: ``borex:prior=rise:prior.n_masks=200``, where arguments without a
-    name change those of its usual prior.
+    The ``prior`` of a method that refines a map is "none", the name of a method, or
+    arguments of one: ``borex:prior=rise:prior.n_masks=200``. Arguments without a name
+    change those of the default prior.
 
     Args:
         given (str, iterable of str, or Mapping): Entries ``[AS=]NAME[:ARG=VALUE]...``,
-            in one text separated by commas or one by one; or arguments by name, with
-            the argument ``use`` where the name in the table is another.
+            comma-separated or as an iterable; or a dict of arguments by name in the
+            table, with the key ``use`` if the method has another name.
 
     Returns:
-        *dict[str, Choice]*: In the order given. The option ``prior`` is None or a
-        :class:`Choice`.
+        *dict[str, Spec]*: Specs by name in the table, in the given order. The option
+        ``prior`` is None or a :class:`Spec`.
 
     Raises:
-        ValueError: If a name is unknown or given twice, a method does not take an
-            argument, or it gives one map a color.
+        ValueError: If a name is unknown or given twice, or a method does not take an
+            argument or returns one map per color.
 
     Examples::
 
         >>> read_methods("rise,quick=rise:n_masks=100:keep_probability=0.3")["quick"]
-        Choice(use='rise', options={'n_masks': 100, 'keep_probability': 0.3})
+        Spec(use='rise', options={'n_masks': 100, 'keep_probability': 0.3})
         >>> read_methods("borex:prior=grad-cam++")["borex"].options
-        {'prior': Choice(use='grad-cam++', options={})}
+        {'prior': Spec(use='grad-cam++', options={})}
     """
-    choices = _read("methods", given, COMPARED, _method_options)
-    for name, choice in choices.items():
-        if COMPARED[choice.use].colorwise and not choice.options.get("input_shaped"):
+    specs = _read("methods", given, COMPARED, _method_options)
+    for name, spec in specs.items():
+        if COMPARED[spec.use].colorwise and not spec.options.get("input_shaped"):
             raise ValueError(
-                f"methods must give one map of an image, got {name!r}, which gives "
-                f"one a color; {name}:input_shaped=true gives one."
+                f"methods must return one map per image, got {name!r}, which returns "
+                f"one per color; {name}:input_shaped=true returns one."
             )
-        usual = COMPARED[choice.use].prior
-        if usual is not None:
-            prior = choice.options.get("prior", usual)
-            choice.options["prior"] = _read_prior(prior, usual)
-    return choices
+        default = COMPARED[spec.use].prior
+        if default is not None:
+            prior = spec.options.get("prior", default)
+            spec.options["prior"] = _read_prior(prior, default)
+    return specs
 
 
-def _read_prior(given: Any, usual: Mapping[str, Any]) -> "Choice | None":
-    """The method whose map is refined."""
+def _read_prior(given: Any, default: Mapping[str, Any]) -> Spec | None:
+    """Spec of the method whose map is refined."""
     if given is None or given == "none":
         return None
-    table = (
-        {"use": given} if isinstance(given, str) else _table("prior", "prior", given)
-    )
-    return read_methods({"prior": table if "use" in table else {**usual, **table}})[
-        "prior"
-    ]
+    table = {"use": given} if isinstance(given, str) else given
+    table = _table("prior", "prior", table)
+    if "use" not in table:
+        table = {**default, **table}
+    return read_methods({"prior": table})["prior"]
 
 
-def read_metrics(given: Choices) -> dict[str, Choice]:
-    """Metrics and their arguments, by their names in the table.
+def read_metrics(given: Specs) -> dict[str, Spec]:
+    """Parse the specs of metrics.
 
     Args:
-        given (str, iterable of str, or Mapping): As in :func:`read_methods`.
+        given (str, iterable of str, or Mapping): Entries as in :func:`read_methods`.
 
     Returns:
-        *dict[str, Choice]*: In the order given.
+        *dict[str, Spec]*: Specs by name in the table, in the given order.
 
     Raises:
         ValueError: If a name is unknown or given twice, or a metric does not take an
@@ -153,31 +152,32 @@ def read_metrics(given: Choices) -> dict[str, Choice]:
     Examples::
 
         >>> read_metrics({"blurred": {"use": "insertion", "baselines": "blur"}})
-        {'blurred': Choice(use='insertion', options={'baselines': 'blur'})}
+        {'blurred': Spec(use='insertion', options={'baselines': 'blur'})}
     """
     return _read("metrics", given, METRICS, Metric.options)
 
 
-def describe_choices(choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:
-    """Choices as plain dicts, which :func:`read_methods` takes as well.
+def describe_specs(specs: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:
+    """Specs as plain dicts, which :func:`read_methods` parses as well.
 
     Args:
-        choices (Mapping[str, Choice]): Methods or metrics.
+        specs (Mapping[str, Spec]): Methods or metrics by name in the table.
 
     Returns:
-        *dict*: Arguments by name, the first one ``use``.
+        *dict*: Arguments by name in the table, preceded by ``use``.
     """
-    return {name: choice.describe() for name, choice in choices.items()}
+    return {name: spec.describe() for name, spec in specs.items()}
 
 
-def needed_parts(methods: Iterable[Choice]) -> frozenset[Part]:
-    """Parts of a subject that methods are built from, or those whose maps they refine.
+def needed_parts(methods: Iterable[Spec]) -> frozenset[Part]:
+    """Parts of a subject that methods and their priors are built from.
 
     Args:
-        methods (iterable of Choice): Of :func:`read_methods`.
+        methods (iterable of Spec): Specs of :func:`read_methods`.
 
     Returns:
-        *frozenset of str*: What :attr:`~captum_ext.methods.Method.built_from` may name.
+        *frozenset of str*: Parts that :attr:`~captum_ext.methods.Method.built_from`
+        names.
 
     Examples::
 
@@ -185,30 +185,30 @@ def needed_parts(methods: Iterable[Choice]) -> frozenset[Part]:
         ['layer', 'model', 'probabilities']
     """
     parts: set[Part] = set()
-    for choice in methods:
-        parts.update(COMPARED[choice.use].built_from)
-        prior = choice.options.get("prior")
-        if isinstance(prior, Choice):
+    for spec in methods:
+        parts.update(COMPARED[spec.use].built_from)
+        prior = spec.options.get("prior")
+        if isinstance(prior, Spec):
             parts |= needed_parts([prior])
     return frozenset(parts)
 
 
 def _method_options(method: Method) -> frozenset[str]:
-    return method.options() - _NOT_FREE
+    return method.options() - _EXCLUDED
 
 
 def _read(
     kind: str,
-    given: Choices,
+    given: Specs,
     registry: Mapping[str, Any],
     options_of: Callable[[Any], frozenset[str]],
-) -> dict[str, Choice]:
+) -> dict[str, Spec]:
     if isinstance(given, Mapping):
         entries = [(name, _table(kind, name, each)) for name, each in given.items()]
     else:
         texts = given.split(",") if isinstance(given, str) else given
         entries = [_parse(kind, text.strip()) for text in texts]
-    choices: dict[str, Choice] = {}
+    specs: dict[str, Spec] = {}
     for name, options in entries:
         use = options.pop("use", name)
         if use not in registry:
@@ -216,7 +216,7 @@ def _read(
                 f"{kind} must be among {', '.join(registry)}, got {use!r}"
                 f"{_similar(use, registry)}."
             )
-        if name in choices or not re.fullmatch(r"\w[\w.+-]*", name):
+        if name in specs or not re.fullmatch(r"\w[\w.+-]*", name):
             raise ValueError(
                 f"{kind} must have different names of letters, digits and . + - _, got "
                 f"{name!r}."
@@ -224,15 +224,14 @@ def _read(
         known = options_of(registry[use])
         for option in options:
             if option not in known:
-                takes = f"takes {', '.join(sorted(known))}" if known else "takes none"
                 raise ValueError(
                     f"{kind} must have arguments that they take, got {option!r} for "
-                    f"{use!r}, which {takes}."
+                    f"{use!r}, which takes {', '.join(sorted(known)) or 'none'}."
                 )
-        choices[name] = Choice(use, options)
-    if not choices:
+        specs[name] = Spec(use, options)
+    if not specs:
         raise ValueError(f"{kind} must be at least one, got none.")
-    return choices
+    return specs
 
 
 def _table(kind: str, name: str, options: object) -> dict[str, Any]:
@@ -242,7 +241,7 @@ def _table(kind: str, name: str, options: object) -> dict[str, Any]:
 
 
 def _parse(kind: str, text: str) -> tuple[str, dict[str, Any]]:
-    """Name and arguments of one entry."""
+    """Name and arguments of an entry."""
     head, *arguments = text.split(":")
     name, _, use = head.rpartition("=")
     options: dict[str, Any] = {"use": use}
@@ -257,19 +256,19 @@ def _parse(kind: str, text: str) -> tuple[str, dict[str, Any]]:
             options[option] = _value(value)
             continue
         outer = options.get(option, {})
-        # prior=rise:prior.n_masks=100 is one table.
+        # prior=rise:prior.n_masks=100 is a single table.
         table = outer if isinstance(outer, dict) else {"use": outer}
         options[option] = table | {inner: _value(value)}
     return name or use, options
 
 
 def _value(text: str) -> Any:
-    """A value as TOML has it; text needs no quotation marks."""
+    """Parse a value as TOML does; strings need no quotation marks."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-    # Not 2024-01-01, which TOML takes for a date.
+    # TOML reads 2024-01-01 as a date.
     return value if isinstance(value, (bool, int, float, str, list)) else text
 
 
