@@ -64,7 +64,7 @@ def test_layouts_of_one_data_set_give_one_network(capsys):
     printed = capsys.readouterr().out
     assert printed.count("mean mask on 12 images") == 3
     expected = weights("npz")
-    for folder in ("res", "zip"):
+    for folder in ("ges", "zip"):
         found = weights(folder)
         assert all(torch.equal(found[key], value) for key, value in expected.items())
     assert len(pd.read_csv("npz/log.csv")) == 6

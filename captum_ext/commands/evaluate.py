@@ -38,7 +38,7 @@ class EvaluateOptions(EvaluationOptions):
     The options of the networks have their help in :mod:`captum_ext.commands.networks`.
     """
 
-    dataset: str | None = option("data set, see below", metavar="KIND[:PATH]")
+    dataset: str = option("data set, see below", "", "KIND[:PATH]")
     images: str | None = option("images of boxes and coco", metavar="FOLDER")
     classes: str | None = option(
         "classes of the model that match the classes of the data set, for folders, voc "
@@ -57,10 +57,11 @@ class EvaluateOptions(EvaluationOptions):
     metrics: str | list[Any] | dict[str, Any] = option(
         "see below", "insertion,deletion", "LIST"
     )
-    output: str | None = option(
+    output: str = option(
         "folder for the results: new, empty, or with results of the same settings, "
         "which are completed",
-        metavar="FOLDER",
+        "",
+        "FOLDER",
     )
 
 
@@ -154,10 +155,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _add_option(parser: argparse.ArgumentParser, each: "Field[Any]") -> None:
     flags = ["-o"] * (each.name == "output") + [f"--{each.name.replace('_', '-')}"]
-    help = each.metadata["help"]
-    if each.default not in (None, False):
-        help = f"{help} (default: {each.default})"
     types, choices = _TYPES[each.name]
+    help = each.metadata["help"]
+    if types != (bool,) and each.default not in (None, ""):
+        help = f"{help} (default: {each.default})"
     if types == (bool,):
         parser.add_argument(*flags, action="store_true", help=help)
     else:
@@ -224,7 +225,7 @@ def _read_options(namespace: argparse.Namespace) -> EvaluateOptions:
     file = getattr(namespace, "settings", None)
     options = EvaluateOptions(**(_read_file(file) if file else {}) | given)
     for name in ("dataset", "output"):
-        if getattr(options, name) is None:
+        if not getattr(options, name):
             raise ValueError(f"--{name} must be given, got none.")
     return options
 

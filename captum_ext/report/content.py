@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from captum_ext.evaluation.run_folder import Results
+from captum_ext.evaluation.result_tables import Results
 from captum_ext.evaluation.statistics import compare_methods, summarize
-from captum_ext.report.curve_plot import curve_plot, marker
+from captum_ext.report.curve_plot import curve_plot, legend_key
 from captum_ext.report.gallery import Case, Exhibit, find_case
 from captum_ext.report.glossary import (
     MethodEntry,
@@ -193,25 +193,26 @@ def _comparison(run: _Run, metric: MetricEntry, tests: pd.DataFrame) -> dict[str
 
 
 def _plots(run: _Run, means: pd.Series) -> list[dict[str, Any]]:
-    """A drawing of mean curves for each metric that has some."""
+    """A plot of mean curves for each metric that has curves."""
     curves = run.results.curves
     plots = []
-    for metric in run.metrics:
+    for number, metric in enumerate(run.metrics, 1):
         rows = curves[curves.index.get_level_values("metric") == metric.name]
         if rows.empty:
             continue
+        id = f"plot-{number}"
         mean = rows.groupby(level="method").mean().dropna(axis="columns", how="all")
         legend = [
             {
                 "method": method.title,
-                "marker": marker(n, 22, 7),
+                "key": legend_key(n, f"{id}-key-{n}"),
                 "mean": means[method.name, metric.name],
             }
             for n, method in enumerate(run.methods)
         ]
-        # A method without curves keeps its place, so that others keep their colors.
-        drawing = curve_plot(mean.reindex([*run.titles]))
-        plots.append({"metric": metric, "drawing": drawing, "legend": legend})
+        # A method without curves keeps its index, so that others keep their lines.
+        drawing = curve_plot(mean.reindex([*run.titles]), id)
+        plots.append({"id": id, "metric": metric, "drawing": drawing, "legend": legend})
     return plots
 
 

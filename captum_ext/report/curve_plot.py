@@ -1,157 +1,177 @@
-"""Mean curves as coordinates of a drawing: all that a template has to write down."""
+"""Mean curves as SVG, drawn by matplotlib and colored by the style sheet of a page."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import re
+from io import BytesIO
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
+from matplotlib import style
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-__all__ = ["CurvePlot", "Line", "Tick", "curve_plot", "marker"]
+__all__ = ["curve_plot", "legend_key"]
 
-WIDTH, HEIGHT = 480, 320
-# Room for the labels of the axes.
-LEFT, RIGHT, TOP, BOTTOM = 56, 22, 12, 46
-MARKERS_PER_LINE = 7
-RADIUS = 4
+# In pixels of a page.
+_WIDTH, _HEIGHT = 480, 320
+_KEY_WIDTH, _KEY_HEIGHT = 44, 14
+_FONT_SIZE = 13
 
+# Eight dashes and colors and seven markers give 56 different lines.
+_DASHES: tuple[tuple[float, ...], ...] = (
+    (),
+    (4, 1.5),
+    (1, 1),
+    (4.5, 1.5, 1, 1.5),
+    (7, 2),
+    (2.5, 1, 0.5, 1, 0.5, 1),
+    (0.5, 1.5),
+    (2, 2),
+)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_MARKERS_PER_LINE = 7
 
-class Tick(NamedTuple):
-    """A labeled place on an axis.
-
-    Attributes:
-        at (float): Coordinate along the axis.
-        label (str): Text beside it.
-    """
-
-    at: float
-    label: str
-
-
-class Line(NamedTuple):
-    """One method's mean curve.
-
-    Attributes:
-        method (str): Name of the method.
-        points (str): The line, as SVG's ``points`` of a polyline.
-        markers (str): Its markers, as SVG's ``d`` of a path.
-    """
-
-    method: str
-    points: str
-    markers: str
+# Stand-ins for the CSS variables that they are replaced by in the SVG.
+_VARIABLES = ("quiet", "rule", "page", *(f"series-{n}" for n in range(len(_DASHES))))
+_COLORS = {name: f"#{number:06x}" for number, name in enumerate(_VARIABLES, 1)}
+_BY_COLOR = {color: f"var(--{name})" for name, color in _COLORS.items()}
 
 
-class CurvePlot(NamedTuple):
-    """A drawing of curves.
-
-    Attributes:
-        width, height (int): Size of the drawing.
-        left, right, top, bottom (int): Coordinates of the frame round the curves.
-        x_ticks, y_ticks (list of Tick): Labels of the axes.
-        lines (list of Line): The curves.
-    """
-
-    width: int
-    height: int
-    left: int
-    right: int
-    top: int
-    bottom: int
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    lines: list[Line]
-
-
-def curve_plot(curves: pd.DataFrame) -> CurvePlot:
-    """Draw the mean curve of each method over the share of pixels.
+def curve_plot(curves: pd.DataFrame, id: str) -> str:
+    """Plot the mean curve of each method over the share of pixels.
 
     Args:
-        curves (pandas.DataFrame): One row for each method, named by the index, one
-            column for each share of the pixels, floats in [0, 1].
+        curves (pandas.DataFrame): One row per method, one column per share of the
+            pixels, floats in [0, 1].
+        id (str): Id of the element of the page that labels the plot; ids within the
+            SVG start with it.
 
     Returns:
-        *CurvePlot*: Coordinates of a drawing. The n-th method has the n-th marker.
+        *str*: SVG element. The n-th method has the line of :func:`legend_key` n.
 
     Examples::
 
         >>> import pandas
         >>> curves = pandas.DataFrame([[0.0, 0.5]], ["rise"], [0.0, 1.0])
-        >>> curve_plot(curves).lines[0].points
-        '56,274 458,12'
+        >>> curve_plot(curves, "plot-1")[:36]
+        '<svg viewBox="0 0 480 320" role="img'
     """
-    heights = MaxNLocator(5).tick_values(
-        min(0.0, np.nanmin(curves.to_numpy())), np.nanmax(curves.to_numpy())
-    )
-    left, right, top, bottom = LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
-
-    def x(share: float) -> float:
-        return left + (right - left) * share
-
-    def y(score: float) -> float:
-        share = (score - heights[0]) / (heights[-1] - heights[0])
-        return bottom - (bottom - top) * share
-
-    lines = []
-    for n, (method, row) in enumerate(curves.iterrows()):
-        known = row.dropna()
-        points = [(x(share), y(score)) for share, score in known.items()]
-        lines.append(
-            Line(
-                str(method),
-                " ".join(f"{_short(px)},{_short(py)}" for px, py in points),
-                "".join(marker(n, *points[i]) for i in _spread(len(points), n)),
-            )
+    scores = curves.to_numpy()
+    ticks = MaxNLocator(5).tick_values(min(0.0, np.nanmin(scores)), np.nanmax(scores))
+    with _page_style():
+        figure = Figure((_WIDTH / 72, _HEIGHT / 72), layout="constrained")
+        axes = figure.add_subplot(
+            xlim=(0, 1),
+            ylim=(ticks[0], ticks[-1]),
+            xlabel="share of the pixels",
+            ylabel="score of the class",
         )
-    return CurvePlot(
-        WIDTH,
-        HEIGHT,
-        left,
-        right,
-        top,
-        bottom,
-        [Tick(x(share), f"{share:.0%}") for share in np.linspace(0, 1, 6)],
-        [Tick(y(height), f"{height:.3g}") for height in heights],
-        lines,
-    )
+        axes.set_xticks(np.linspace(0, 1, 6))
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_yticks(ticks, [f"{tick:.3g}" for tick in ticks])
+        axes.grid(axis="y", clip_on=False)
+        for n, (_, row) in enumerate(curves.iterrows()):
+            known = row.dropna()
+            if not known.empty:
+                line = _line(n, known.index.to_numpy(), known.to_numpy())
+                # Each line has its markers elsewhere, so that none hides another.
+                start = n % len(_MARKERS) / len(_MARKERS) / _MARKERS_PER_LINE
+                line.set_markevery((start, 1 / _MARKERS_PER_LINE))
+                axes.add_line(line)
+        return _svg(figure, id, {"role": "img", "aria-labelledby": id})
 
 
-def marker(n: int, x: float, y: float) -> str:
-    """The n-th marker as SVG's path, at a place.
+def legend_key(n: int, id: str) -> str:
+    """Draw a sample of the n-th line, for a legend.
 
     Args:
-        n (int): Which one; after seven they repeat.
-        x, y (float): Its center.
+        n (int): Index of the line.
+        id (str): Start of the ids within the SVG.
 
     Returns:
-        *str*: Commands of a path, to be filled.
-
-    Examples::
-
-        >>> marker(1, 10, 20)
-        'M10 20m-3.5 -3.5h7v7h-7z'
+        *str*: SVG element, hidden from screen readers.
     """
-    r = RADIUS
-    shapes = (
-        f"m{-r} 0a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0z",
-        "m-3.5 -3.5h7v7h-7z",
-        "m0 -5l5 9h-10z",
-        "m0 -5.5l5 5.5l-5 5.5l-5 -5.5z",
-        "m0 5l5 -9h-10z",
-        "m-1.5 -5h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5z",
-        "m-5 -2.5l10 0l0 5l-10 0z",
+    with _page_style():
+        figure = Figure((_KEY_WIDTH / 72, _KEY_HEIGHT / 72))
+        line = _line(n, np.array([0.0, 0.5, 1.0]), np.full(3, 0.5))
+        line.set(markevery=[1], transform=figure.transFigure)
+        figure.add_artist(line)
+        return _svg(figure, id, {"aria-hidden": "true"})
+
+
+def _line(n: int, x: np.ndarray, y: np.ndarray) -> Line2D:
+    color = _COLORS[f"series-{n % len(_DASHES)}"]
+    return Line2D(
+        x,
+        y,
+        color=color,
+        linestyle=(0, _DASHES[n % len(_DASHES)] or None),
+        marker=_MARKERS[n % len(_MARKERS)],
+        clip_on=False,
     )
-    return f"M{_short(x)} {_short(y)}{shapes[n % len(shapes)]}"
 
 
-def _spread(n_points: int, n: int) -> Sequence[int]:
-    """Where a line has its markers: each line elsewhere, so that none hides another."""
-    if n_points == 0:
-        return []
-    shift = (n % MARKERS_PER_LINE) / MARKERS_PER_LINE
-    places = (np.arange(MARKERS_PER_LINE) + shift) / MARKERS_PER_LINE
-    return np.unique((places * (n_points - 1)).round().astype(int)).tolist()
+def _page_style():
+    """Matplotlib's default style with the colors and sizes of the page."""
+    return style.context(
+        [
+            "default",
+            {
+                "axes.axisbelow": True,
+                "axes.edgecolor": _COLORS["quiet"],
+                "axes.labelcolor": _COLORS["quiet"],
+                "axes.spines.right": False,
+                "axes.spines.top": False,
+                "font.size": _FONT_SIZE,
+                "grid.color": _COLORS["rule"],
+                "lines.linewidth": 2,
+                "lines.markeredgecolor": _COLORS["page"],
+                "lines.markersize": 9,
+                "savefig.transparent": True,
+                "svg.fonttype": "none",
+                # Ids are hashes with a random salt by default.
+                "svg.hashsalt": "captum_ext",
+                "xtick.color": _COLORS["quiet"],
+                "ytick.color": _COLORS["quiet"],
+            },
+        ]
+    )
 
 
-def _short(coordinate: float) -> str:
-    return f"{coordinate:.1f}".removesuffix(".0")
+def _svg(figure: Figure, id: str, attributes: dict[str, str]) -> str:
+    """A figure as an SVG element that shares a page with others."""
+    content = BytesIO()
+    unset = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(content, format="svg", metadata=unset)
+    root = ElementTree.fromstring(content.getvalue())
+    referenced = set(re.findall(r"#(\w+)", content.getvalue().decode()))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            # Its rules would hold for the whole page.
+            if child.tag.endswith("}style"):
+                parent.remove(child)
+    for element in root.iter():
+        # In HTML, elements and attributes of SVG need no namespace.
+        element.tag = element.tag.partition("}")[2]
+        element.attrib = {
+            name.rpartition("}")[2]: _on_page(name, value, id)
+            for name, value in element.attrib.items()
+            if name != "id" or value in referenced
+        }
+        if not (element.text or "").strip():
+            element.text = None
+        element.tail = None
+    root.attrib = {"viewBox": root.attrib["viewBox"]} | attributes
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _on_page(name: str, value: str, id: str) -> str:
+    """The value of an attribute with the ids, colors and font of the page."""
+    if name == "id":
+        return f"{id}-{value}"
+    if name == "style":
+        value = re.sub(r"font-family: [^;]*; ?", "", value)
+        return re.sub("#[0-9a-f]{6}", lambda color: _BY_COLOR[color[0]], value)
+    value = re.sub(r"#(?=\w)", f"#{id}-", value)
+    return " ".join(value.split())

@@ -6,7 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from captum_ext._files import write_file
-from captum_ext.evaluation.run_folder import Results, read_results
+from captum_ext.evaluation.result_tables import Results, read_results
 from captum_ext.report.content import find_cases, report_content
 from captum_ext.report.gallery import Exhibit, by_importance, exhibits
 from captum_ext.report.text import number_text, p_text, stars
@@ -74,7 +74,6 @@ def render_report(results: Results, gallery: list[Exhibit]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "coordinate": lambda value: f"{value:.1f}",
         "number": _number,
         "p_value": p_text,
         "sentence": lambda text: text[:1].upper() + text[1:],

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from captum_ext.evaluation.run_folder import Results
+from captum_ext.evaluation.result_tables import Results
 from captum_ext.evaluation.statistics import compare_methods, summarize
 from captum_ext.report.glossary import (
     MetricEntry,
