@@ -1,8 +1,9 @@
-"""The report: what its page says, that it is sound HTML, and how it is used."""
+"""The report: content, well-formed HTML, and the command."""
 
 import re
 import shutil
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from captum_ext._files import save_image
 from captum_ext.cli import main
 from captum_ext.evaluation import image_path, map_path, read_results
 from captum_ext.evaluation.statistics import compare_methods, summarize
-from captum_ext.report.curve_plot import curve_plot, marker
-from captum_ext.report.gallery import Case, by_importance, exhibits, find_case
+from captum_ext.report.curve_plot import curve_plot, legend_key
+from captum_ext.report.gallery import Case, by_importance, find_case, gallery_images
 from captum_ext.report.page import render_report, write_report
 from captum_ext.report.text import text_report
 
@@ -40,7 +41,7 @@ class Element:
         self.children = []
 
     def find(self, *tags):
-        """Descendants with one of the tags, in the order of the page."""
+        """Descendants with one of the tags, in document order."""
         for child in self.children:
             if isinstance(child, Element):
                 if child.tag in tags:
@@ -57,7 +58,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """A page as a tree; what is not closed in order is an error."""
+    """A page as a tree; elements that are not closed in order are an error."""
 
     VOID = {"meta", "link", "img", "br"}
 
@@ -100,7 +101,7 @@ class Page(HTMLParser):
         return list(walk(self.root))
 
     def table(self, caption):
-        """Rows of cells, of the one table whose caption starts so."""
+        """Rows of cells of the only table whose caption starts with a text."""
         [table] = [
             t
             for t in self.find("table")
@@ -114,12 +115,12 @@ def numbers(cells):
 
 
 @pytest.mark.parametrize("text", ["<p><b>x</p></b>", "<p>", "<p id=a id=b></p>"])
-def test_the_parser_refuses_unsound_pages(text):
+def test_parser_rejects_malformed_pages(text):
     with pytest.raises(AssertionError):
         Page(text)
 
 
-def test_ids_are_unique_and_references_lead_somewhere(page):
+def test_ids_are_unique_and_references_are_resolved(page):
     ids = [e["id"] for e in page.all() if e["id"]]
     assert len(set(ids)) == len(ids)
     for element in page.all():
@@ -145,7 +146,7 @@ def test_nothing_is_loaded(page, path):
     assert "http://" not in path.read_text() and "https://" not in path.read_text()
 
 
-def test_page_says_what_it_is(page):
+def test_page_has_title_headings_and_facts(page):
     [html], [title], [heading] = (page.find(tag) for tag in ("html", "title", "h1"))
     assert html["lang"] == "en" and title.text == heading.text
     assert "4 attribution methods by 3 metrics" in title.text
@@ -157,7 +158,7 @@ def test_page_says_what_it_is(page):
     assert facts["Images"] == "12" and facts["Errors"] == "3 of 144 values"
 
 
-def test_every_image_has_a_text(page):
+def test_every_image_has_an_alternative_text(page):
     images = page.find("img")
     assert len(images) == 12 * (1 + len(METHODS))
     assert all(
@@ -238,7 +239,7 @@ def test_matrices_hold_the_corrected_p_values(folder, page):
         assert effects == tests["effect"].tolist()
 
 
-def test_victories_count_the_significant_tests(folder, page):
+def test_wins_are_counts_of_significant_tests(folder, page):
     tests = compare_methods(read_results(folder).table, "deletion", "lower")
     won = tests[tests["p_holm"] < 0.05]["method"].value_counts()
     rows = page.table("Number of other methods")[1:]
@@ -246,25 +247,41 @@ def test_victories_count_the_significant_tests(folder, page):
     assert won.sum() > 0
 
 
-def test_curves_are_drawn_with_axes_and_a_legend(page):
+def test_curves_have_axes_and_a_legend(page):
     plots = [f for f in page.find("figure") if f["class"] == "plot"]
     assert [next(p.find("figcaption")).text.split()[0] for p in plots] == [
         "Insertion",
         "Deletion",
     ]
     for plot in plots:
-        drawing, *samples = plot.find("svg")
-        assert len([*drawing.find("polyline")]) == len(samples) == len(METHODS)
+        drawing, *keys = plot.find("svg")
+        assert len(keys) == len(METHODS)
         labels = [text.text for text in drawing.find("text")]
         assert "share of the pixels" in labels and "100%" in labels
         assert "PN-RISE" in plot.text
 
 
-def test_lines_differ_by_dash_and_marker_not_only_by_color(page):
+def test_ids_within_plots_are_referenced(page):
+    for drawing in page.find("svg"):
+        ids = {e["id"] for e in drawing.find("path", "g", "clippath") if e["id"]}
+        assert {use["href"][1:] for use in drawing.find("use")} == ids
+
+
+def test_colors_of_plots_are_those_of_the_style_sheet(page, path):
+    """In light and in dark: no color but variables that the page defines."""
     style = page.find("style")[0].text
-    dashes = re.findall(r"\.series-\d \{[^}]*?(stroke-dasharray: [^;]*)?; \}", style)
-    assert len(set(dashes)) == len(dashes) == 8
-    assert len({marker(n, 0, 0) for n in range(7)}) == 7
+    drawn = "".join(re.findall("<svg.*?</svg>", path.read_text(), re.DOTALL))
+    assert not re.search("(?:fill|stroke): #", drawn)
+    for variable in set(re.findall(r"var\((--[\w-]+)\)", drawn)):
+        assert style.count(f"{variable}: #") == 2
+
+
+def test_lines_differ_by_dash_and_marker_not_only_by_color():
+    keys = [legend_key(n, "key") for n in range(8)]
+    markers = [re.search('<defs><path id="[^"]*" d="([^"]*)', key)[1] for key in keys]
+    dashes = [re.findall("stroke-dasharray: ([^;]*)", key) for key in keys]
+    assert len(set(markers)) == 7 and markers[7] == markers[0]
+    assert len(set(map(str, dashes))) == 8
 
 
 def test_hostile_names_stay_text(page):
@@ -275,7 +292,7 @@ def test_hostile_names_stay_text(page):
     assert all(SCRIPT in text.text for text in page.find("pre"))
 
 
-def test_errors_are_listed_once_a_text(page):
+def test_errors_are_grouped_by_message(page):
     [row] = page.table("Errors")[1:]
     assert [cell.text for cell in row] == [
         "RISE",
@@ -286,7 +303,7 @@ def test_errors_are_listed_once_a_text(page):
     ]
 
 
-def test_of_very_many_errors_the_first_are_listed(folder):
+def test_list_of_errors_is_limited(folder):
     results = read_results(folder)
     errors = [f"broken {i}" for i in range(len(results.table))]
     table = results.table.assign(value=float("nan"), error=errors)
@@ -299,7 +316,7 @@ def test_of_very_many_errors_the_first_are_listed(folder):
 
 def test_metrics_and_methods_are_explained_with_their_sources(page):
     text = page.find("main")[0].text
-    assert "How fast the score rises as the highest pixels are shown; higher is" in text
+    assert "How fast the score rises as the highest pixels are inserted; higher" in text
     assert "J. Zhang et al., Top-down Neural Attention" in text
     assert "n_masks=50" in text and "captum_ext 0.1.0" in text
 
@@ -332,7 +349,7 @@ def test_best_and_worst_images_are_by_the_mean_of_all_methods():
 def test_cases_link_to_their_maps(folder, page):
     table = read_results(folder).table
     case = find_case(table, "deletion", "lower")
-    row = page.table("Images and the mean")[2]
+    row = page.table("Images and their mean")[2]
     assert [row[1].text, row[3].text] == [case.best, case.worst]
     [link] = row[3].find("a")
     [place] = [e for e in page.find("article") if e["id"] == link["href"][1:]]
@@ -340,27 +357,31 @@ def test_cases_link_to_their_maps(folder, page):
     assert "worst case" in place.text
 
 
-def test_images_with_the_most_to_say_come_first():
+def test_best_and_worst_images_come_first():
     cases = [Case("f", "d", 1.0, "b", 0.0), Case("g", "b", 1.0, "c", 0.0)]
     assert by_importance(cases, ["a", "b", "c", "d"]) == ["d", "b", "c", "a"]
 
 
-def test_the_gallery_is_limited(tmp_path):
+def test_gallery_is_limited(tmp_path):
     rng = np.random.default_rng(0)
     for name in "abcd":
         save_image(noise(rng, 300), image_path(tmp_path, name))
         for method in ("m", "n"):
             save_image(noise(rng, 300), map_path(tmp_path, name, method))
-    every = exhibits(tmp_path, ["b", "missing", "a", "c", "d"], ["m", "n", "none"])
+    every = gallery_images(
+        tmp_path, ["b", "missing", "a", "c", "d"], ["m", "n", "none"]
+    )
     assert [each.name for each in every] == ["b", "a", "c", "d"]
     assert [*every[0].maps] == ["m", "n"]
     sizes = [len(e.image) + sum(map(len, e.maps.values())) for e in every]
     for n in range(5):
-        assert exhibits(tmp_path, [*"bacd"], ["m", "n"], sum(sizes[:n])) == every[:n]
+        assert (
+            gallery_images(tmp_path, [*"bacd"], ["m", "n"], sum(sizes[:n])) == every[:n]
+        )
 
 
 def test_many_noisy_maps_stay_below_ten_megabytes(tmp_path):
-    """Noise is what compresses worst."""
+    """Noise compresses worst."""
     methods = {f"m{i}": {"use": "random"} for i in range(12)}
     folder = write_run(tmp_path / "run", 30, methods, {"deletion": {"use": "deletion"}})
     rng = np.random.default_rng(0)
@@ -375,7 +396,7 @@ def test_many_noisy_maps_stay_below_ten_megabytes(tmp_path):
     [({"rise": {"use": "rise"}}, 3, True), (METHODS, 2, False), (METHODS, 1, True)],
     ids=["one method", "no images", "one image"],
 )
-def test_small_runs_have_sound_pages(methods, n, images, tmp_path):
+def test_small_runs_have_well_formed_pages(methods, n, images, tmp_path):
     metrics = {"pointing-game": {"use": "pointing-game"}}
     folder = write_run(tmp_path / "run", n, methods, metrics, images)
     page = Page(write_report(folder).read_text())
@@ -386,50 +407,53 @@ def test_small_runs_have_sound_pages(methods, n, images, tmp_path):
         assert link["href"][1:] in ids
 
 
-def test_an_unknown_metric_is_refused(folder):
+def test_unknown_metric_is_an_error(folder):
     results = read_results(folder)
     settings = {**results.settings, "metrics": {"x": {"use": "magic"}}}
     with pytest.raises(ValueError, match="got 'magic'"):
         render_report(results._replace(settings=settings), [])
 
 
-def test_a_curve_as_coordinates():
+def lines_of(plot: str) -> list[np.ndarray]:
+    """Coordinates of the frame of a plot, followed by those of each line."""
+    paths = [
+        (path.attrib["d"], path.attrib["style"])
+        for path in ElementTree.fromstring(plot).iter("path")
+        if "id" not in path.attrib
+    ]
+    frame = " ".join(d for d, style in paths if "--quiet" in style)
+    lines = [d for d, style in paths if "--series" in style]
+    return [
+        np.array(re.findall(r"[ML] (\S+) (\S+)", d), dtype=float)
+        for d in (frame, *lines)
+    ]
+
+
+def test_coordinates_of_curves():
     curves = pd.DataFrame([[0.0, 0.4, 0.8], [1.0, 0.5, 0.0]], ["a", "b"], [0, 0.5, 1])
-    plot = curve_plot(curves)
-    middle = (plot.left + plot.right) / 2
-    height = plot.bottom - plot.top
-    expected = [
-        (plot.left, plot.bottom),
-        (middle, plot.bottom - 0.4 * height),
-        (plot.right, plot.bottom - 0.8 * height),
-    ]
-    drawn = [tuple(map(float, p.split(","))) for p in plot.lines[0].points.split()]
-    np.testing.assert_allclose(drawn, expected, atol=0.05)
-    assert [tick.label for tick in plot.y_ticks] == [
-        "0",
-        "0.2",
-        "0.4",
-        "0.6",
-        "0.8",
-        "1",
-    ]
-    assert plot.lines[0].markers != plot.lines[1].markers
+    plot = curve_plot(curves, "plot")
+    frame, *lines = lines_of(plot)
+    (left, top), (right, bottom) = frame.min(0), frame.max(0)
+    for line, scores in zip(lines, curves.to_numpy()):
+        x = left + (right - left) * np.array([0, 0.5, 1])
+        y = bottom - (bottom - top) * scores
+        np.testing.assert_allclose(line, np.stack([x, y], 1), atol=0.01)
+    labels = [text.text for text in ElementTree.fromstring(plot).iter("text")]
+    assert {"0", "0.2", "0.4", "0.6", "0.8", "1"} <= {*labels}
 
 
 @pytest.mark.parametrize("scores", [[0.0, 0.0], [-1.0, -2.0], [1e-9, 0.0]])
 def test_curves_of_any_height_stay_within_the_frame(scores):
-    plot = curve_plot(pd.DataFrame([scores], ["a"], [0.0, 1.0]))
-    for point in plot.lines[0].points.split():
-        x, y = map(float, point.split(","))
-        assert plot.left <= x <= plot.right and plot.top <= y <= plot.bottom
-    assert len({tick.at for tick in plot.y_ticks}) == len(plot.y_ticks) > 1
+    curves = pd.DataFrame([scores], ["a"], [0.0, 1.0])
+    frame, line = lines_of(curve_plot(curves, "plot"))
+    assert (frame.min(0) <= line).all() and (line <= frame.max(0)).all()
 
 
-def test_a_method_without_curves_keeps_its_place():
+def test_a_method_without_curves_keeps_its_line():
     curves = pd.DataFrame([[np.nan, np.nan], [0.5, 1.0]], ["a", "b"], [0.0, 1.0])
-    plot = curve_plot(curves)
-    assert [line.method for line in plot.lines] == ["a", "b"]
-    assert plot.lines[0].points == "" and plot.lines[1].points
+    plot = curve_plot(curves, "plot")
+    assert len(lines_of(plot)) == 2
+    assert "--series-1" in plot and "--series-0" not in plot
 
 
 def test_text_has_the_tests_against_a_baseline(folder):

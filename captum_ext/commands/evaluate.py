@@ -255,9 +255,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     return options
 
 
-def _check_taken(
-    dataset_format: "DatasetFormat", options: EvaluateOptions
-) -> None:
+def _check_taken(dataset_format: "DatasetFormat", options: EvaluateOptions) -> None:
     from captum_ext.datasets.formats import DATASET_FORMATS
 
     for name in ("classes", "images"):

@@ -1,8 +1,8 @@
-"""What a table of values says: medians, intervals, and paired tests between methods.
+"""Statistics of a table of values: means, medians, intervals and paired tests.
 
-Tables have one row for each image, method and metric, with the columns ``image``,
-``method``, ``metric`` and ``value``. A value that is NaN, because it could not be
-computed, is counted and left out.
+Tables have one row per image, method and metric, with the columns ``image``,
+``method``, ``metric`` and ``value``. Values that could not be computed are NaN; they
+are counted and excluded.
 """
 
 from typing import Literal, NamedTuple
@@ -26,16 +26,16 @@ Better = Literal["higher", "lower"]
 COLUMNS = ("image", "method", "metric", "value")
 CONFIDENCE = 0.95
 N_RESAMPLES = 2000
-# Resampled values that are held at once.
+# Resampled values in memory at once.
 _CHUNK = 2**20
 
 
 class PairedTest(NamedTuple):
-    """What paired differences say.
+    """Result of a test of paired differences.
 
     Attributes:
-        effect (float): Matched-pairs rank-biserial correlation in [-1, 1]: the share of
-            the rank sum that is positive minus the share that is negative.
+        effect (float): Matched-pairs rank-biserial correlation in [-1, 1]: the
+            positive share of the rank sum minus the negative share.
         p (float): One-sided p-value.
     """
 
@@ -46,14 +46,13 @@ class PairedTest(NamedTuple):
 def signed_rank(differences: ArrayLike) -> PairedTest:
     """One-sided Wilcoxon signed-rank test of differences that should be positive.
 
-    Differences of zero speak for neither side and are dropped, as Wilcoxon did; if all
-    are zero, p is 1. SciPy computes p exactly for up to 50 differences without ties and
-    up to 13 with ties, and from the normal approximation otherwise. With n differences
-    that are not zero, p is at least 2 ** -n where it is exact: fewer than five cannot
-    reach 0.05.
+    Differences of zero are dropped, as by Wilcoxon; if all are zero, p is 1. SciPy
+    computes p exactly for up to 50 differences without ties and up to 13 with ties, and
+    from the normal approximation otherwise. With n nonzero differences an exact p is at
+    least 2 ** -n: fewer than five cannot reach 0.05.
 
-    Where all differences have one size, as those of a metric that is 0 or 1, all ranks
-    are equal and the test is the sign test of the pairs that differ (McNemar's).
+    If all differences have one size, as for a metric that is 0 or 1, all ranks are
+    equal and the test is the sign test of the pairs that differ (McNemar's).
 
     Source: F. Wilcoxon, Individual Comparisons by Ranking Methods, 1945; D. Kerby, The
     Simple Difference Formula, 2014 (effect).
@@ -62,7 +61,7 @@ def signed_rank(differences: ArrayLike) -> PairedTest:
         differences (array_like): Finite numbers (n,).
 
     Returns:
-        *PairedTest*: ``(effect, p)``; ``(0, 1)`` without a difference other than zero.
+        *PairedTest*: ``(effect, p)``; ``(0, 1)`` without nonzero differences.
 
     Examples::
 
@@ -80,11 +79,11 @@ def signed_rank(differences: ArrayLike) -> PairedTest:
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """P-values corrected for their number by Holm's step-down method.
+    """Correct p-values for multiple tests by Holm's step-down method.
 
-    The smallest is multiplied by their number, the next by one less, and so on; none
-    falls below a smaller one before it, none exceeds 1. Rejecting what stays below a
-    level keeps the probability of any false rejection below it.
+    The smallest is multiplied by their number, the next by one less, and so on; the
+    results are made monotonic and capped at 1. Rejecting hypotheses whose corrected
+    p-value is below a level keeps the probability of any false rejection below it.
 
     Source: S. Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979.
 
@@ -92,7 +91,7 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
         p (array_like): P-values (n,) in any order.
 
     Returns:
-        *numpy.ndarray*: (n,), in the same order.
+        *numpy.ndarray*: Corrected p-values (n,) in the same order.
 
     Examples::
 
@@ -115,37 +114,37 @@ def compare_methods(
 ) -> pd.DataFrame:
     """Test for each pair of methods whether the first is better by a metric.
 
-    Each test is the one-sided Wilcoxon signed-rank test (:func:`signed_rank`) over the
-    images where both methods have a value. The p-values of all rows that are returned
-    are corrected together.
+    Each test is the one-sided Wilcoxon signed-rank test over the images where both
+    methods have a value. The p-values of all returned rows are corrected together.
 
     Args:
-        table (pandas.DataFrame): Columns image, method, metric and value, one row for
-            each image, method and metric.
-        metric (str): The metric to compare by.
+        table (pandas.DataFrame): Table with the columns image, method, metric and
+            value, one row per image, method and metric.
+        metric (str): Metric to compare by.
         better (str, optional): Whether "higher" or "lower" values are better.
             Default: "higher"
-        baseline (str, optional): The method that all others are compared with.
+        baseline (str, optional): Method that all others are compared with.
             Default: None (every ordered pair)
 
     Returns:
-        *pandas.DataFrame*: One row for each pair with a common image, in the order in
-        which methods appear in the table:
+        *pandas.DataFrame*: One row per pair with a common image, in the order of the
+        methods in the table:
 
-        - **method**, **other**: The alternative is that ``method`` is better.
-        - **n**: Images where both have a value.
-        - **excluded**: Images of the metric where one of them has none.
-        - **median_difference**: Median of ``method`` minus ``other``, in the metric's
-          unit.
-        - **effect**: Rank-biserial correlation, 1 where ``method`` is better on every
-          image, -1 where it is worse.
-        - **p**, **p_holm**: P-value, and corrected by :func:`holm` for the number of
+        - **method**, **other**: The alternative hypothesis is that ``method`` is
+          better.
+        - **n**: Number of images where both have a value.
+        - **excluded**: Number of images where only one of them or neither has a value.
+        - **median_difference**: Median of ``method`` minus ``other``, in the unit of
+          the metric.
+        - **effect**: Rank-biserial correlation, 1 if ``method`` is better on every
+          image, -1 if it is worse on every image.
+        - **p**, **p_holm**: P-value, and corrected by Holm's method for the number of
           rows.
 
     Raises:
-        ValueError: If the table is empty, lacks a column or has two rows of one image,
-            method and metric, if a value is infinite, or if ``metric``, ``better`` or
-            ``baseline`` is unknown.
+        ValueError: If the table is empty, lacks a column or has several rows for one
+            image, method and metric, if a value is infinite, or if ``metric``,
+            ``better`` or ``baseline`` is unknown.
 
     Examples::
 
@@ -202,28 +201,27 @@ def summarize(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Mean and median of each method by each metric, with bootstrap intervals.
 
     Intervals are 95% percentile intervals over 2000 resamples of the images. Each row
-    draws from a generator of its own, so that it does not depend on the other rows.
+    has its own random generator, so that it does not depend on other rows.
 
     Args:
-        table (pandas.DataFrame): Columns image, method, metric and value, one row for
-            each image, method and metric.
+        table (pandas.DataFrame): Table with the columns image, method, metric and
+            value, one row per image, method and metric.
         seed (int, optional): Seed of the resamples. Default: 0
 
     Returns:
-        *pandas.DataFrame*: One row for each method and metric, in the order in which
-        they appear in the table:
+        *pandas.DataFrame*: One row per method and metric, in the order of the table:
 
-        - **method**, **metric**
-        - **n**: Images with a value.
-        - **errors**: Images without.
+        - **method**, **metric**: Names.
+        - **n**: Number of images with a value.
+        - **errors**: Number of images without a value.
         - **mean**, **mean_low**, **mean_high**: Mean and its interval.
         - **median**, **median_low**, **median_high**: Median and its interval.
 
-        Numbers are NaN without a value, intervals with fewer than two.
+        Numbers are NaN without a value, intervals with fewer than two values.
 
     Raises:
-        ValueError: If the table is empty, lacks a column or has two rows of one image,
-            method and metric, or if a value is infinite.
+        ValueError: If the table is empty, lacks a column or has several rows for one
+            image, method and metric, or if a value is infinite.
 
     Examples::
 
@@ -243,10 +241,10 @@ def summarize(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     for metric in table["metric"].unique():
         of_metric = table[table["metric"] == metric]
         for method in of_metric["method"].unique():
-            every = of_metric.loc[of_metric["method"] == method, "value"]
-            values = every.dropna().to_numpy(dtype=float)
+            column = of_metric.loc[of_metric["method"] == method, "value"]
+            values = column.dropna().to_numpy(dtype=float)
             row = {"method": method, "metric": metric, "n": len(values)}
-            row |= {"errors": len(every) - len(values)}
+            row |= {"errors": len(column) - len(values)}
             rows.append(row | _location(values, seed))
     return pd.DataFrame(rows)
 
@@ -281,7 +279,7 @@ def _mean_and_median(
 
 
 def _by_method(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Values of a metric with one row an image and one column a method."""
+    """Values of a metric with one row per image and one column per method."""
     _check_table(table)
     rows = table[table["metric"] == metric]
     if rows.empty:
@@ -304,7 +302,7 @@ def _check_table(table: pd.DataFrame) -> None:
     if twice.any():
         image, method, metric = table.loc[twice, list(COLUMNS[:3])].iloc[0]
         raise ValueError(
-            f"table must have one row for each image, method and metric, got several "
+            f"table must have one row per image, method and metric, got several "
             f"of {image!r}, {method!r}, {metric!r}."
         )
     if np.isinf(table["value"].astype(float)).any():

@@ -1,4 +1,4 @@
-"""What the page of a report says, as plain values for its template."""
+"""Content of the HTML report, as plain values for its template."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import pandas as pd
 from captum_ext.evaluation.result_tables import Results
 from captum_ext.evaluation.statistics import compare_methods, summarize
 from captum_ext.report.curve_plot import curve_plot, legend_key
-from captum_ext.report.gallery import Case, Exhibit, find_case
+from captum_ext.report.gallery import Case, GalleryImage, find_case
 from captum_ext.report.glossary import (
     MethodEntry,
     MetricEntry,
@@ -25,7 +25,7 @@ MAX_FAILURES = 50
 
 
 class _Run(NamedTuple):
-    """Results, and what their names stand for."""
+    """Results, with the metrics and methods that they compare."""
 
     results: Results
     metrics: list[MetricEntry]
@@ -37,18 +37,18 @@ class _Run(NamedTuple):
 
     @property
     def titles(self) -> dict[str, str]:
-        """Titles of the methods by name."""
+        """Titles of the methods by name in the table."""
         return {method.name: method.title for method in self.methods}
 
 
 def find_cases(results: Results) -> list[Case]:
-    """The best and worst images by each metric that has values.
+    """Find the best and worst images by each metric that has values.
 
     Args:
-        results (Results): Of the run.
+        results (Results): Results of the run.
 
     Returns:
-        *list[Case]*: In the order of the metrics.
+        *list[Case]*: Cases in the order of the metrics.
 
     Raises:
         ValueError: If a metric is unknown.
@@ -58,15 +58,15 @@ def find_cases(results: Results) -> list[Case]:
     return [case for case in cases if case is not None]
 
 
-def report_content(results: Results, gallery: list[Exhibit]) -> dict[str, Any]:
-    """All that the template writes down, by the names that it has there.
+def report_content(results: Results, gallery: list[GalleryImage]) -> dict[str, Any]:
+    """Collect the variables of the template.
 
     Args:
-        results (Results): Of the run.
-        gallery (list of Exhibit): Images to show with their maps.
+        results (Results): Results of the run.
+        gallery (list of GalleryImage): Images to show with their maps.
 
     Returns:
-        *dict*: Texts, numbers, and lists and dicts of them.
+        *dict*: Strings, numbers, and lists and dicts of them by variable name.
 
     Raises:
         ValueError: If a metric is unknown.
@@ -87,7 +87,7 @@ def report_content(results: Results, gallery: list[Exhibit]) -> dict[str, Any]:
         "methods": run.methods,
         "means": _locations(run, summary, "mean"),
         "medians": _locations(run, summary, "median"),
-        "victories": _victories(run, tests),
+        "wins": _win_counts(run, tests),
         "comparisons": [
             _comparison(run, metric, tests[metric.name])
             for metric in run.metrics
@@ -96,8 +96,8 @@ def report_content(results: Results, gallery: list[Exhibit]) -> dict[str, Any]:
         "plots": _plots(run, summary["mean"]),
         "cases": _linked(run, cases, gallery),
         "gallery": [
-            _exhibit(run, f"image-{n}", exhibit, cases)
-            for n, exhibit in enumerate(gallery, 1)
+            _gallery_entry(run, f"image-{n}", image, cases)
+            for n, image in enumerate(gallery, 1)
         ],
         "failures": failures[:MAX_FAILURES],
         "n_failures": len(failures),
@@ -134,7 +134,7 @@ def _readable(value: object) -> str:
 
 
 def _locations(run: _Run, summary: pd.DataFrame, center: str) -> list[dict[str, Any]]:
-    """Rows of a table of means or medians."""
+    """Rows of the table of means or medians."""
     best = {
         metric.name: _best(summary.xs(metric.name, level="metric")[center], metric)
         for metric in run.metrics
@@ -158,14 +158,14 @@ def _locations(run: _Run, summary: pd.DataFrame, center: str) -> list[dict[str, 
 
 
 def _best(values: pd.Series, metric: MetricEntry) -> float:
-    """The best of several values; NaN where all are equal, for then none is."""
+    """The best of several values, or NaN if all are equal."""
     if values.nunique() < 2:
         return math.nan
     return values.max() if metric.better == "higher" else values.min()
 
 
-def _victories(run: _Run, tests: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """For each method and metric how many others it beats."""
+def _win_counts(run: _Run, tests: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Number of other methods that each method beats, by each metric."""
     winners = {name: t.loc[t["p_holm"] < LEVEL, "method"] for name, t in tests.items()}
     return [
         {
@@ -177,7 +177,7 @@ def _victories(run: _Run, tests: dict[str, pd.DataFrame]) -> list[dict[str, Any]
 
 
 def _comparison(run: _Run, metric: MetricEntry, tests: pd.DataFrame) -> dict[str, Any]:
-    """The matrix of corrected p-values of a metric, and all tests in full."""
+    """Matrix of corrected p-values of a metric, and a list of all tests."""
     p = {(test.method, test.other): test.p_holm for test in tests.itertuples()}
     titled = tests.assign(
         method=tests["method"].map(run.titles), other=tests["other"].map(run.titles)
@@ -217,16 +217,16 @@ def _plots(run: _Run, means: pd.Series) -> list[dict[str, Any]]:
 
 
 def _linked(
-    run: _Run, cases: list[Case], gallery: list[Exhibit]
+    run: _Run, cases: list[Case], gallery: list[GalleryImage]
 ) -> list[dict[str, Any]]:
-    """The best and worst images with the places in the page that show them."""
-    places = {exhibit.name: f"image-{n}" for n, exhibit in enumerate(gallery, 1)}
+    """The best and worst images, with the ids of their gallery entries."""
+    ids = {image.name: f"image-{n}" for n, image in enumerate(gallery, 1)}
     metrics = {metric.name: metric for metric in run.metrics}
     return [
         {
             "metric": metrics[case.metric],
             "ends": [
-                {"image": image, "id": places.get(image), "mean": mean}
+                {"image": image, "id": ids.get(image), "mean": mean}
                 for image, mean in (
                     (case.best, case.best_mean),
                     (case.worst, case.worst_mean),
@@ -237,18 +237,18 @@ def _linked(
     ]
 
 
-def _exhibit(
-    run: _Run, place: str, exhibit: Exhibit, cases: list[Case]
+def _gallery_entry(
+    run: _Run, id: str, image: GalleryImage, cases: list[Case]
 ) -> dict[str, Any]:
     """An image with its maps and all their values."""
-    rows = run.table[run.table["image"] == exhibit.name]
+    rows = run.table[run.table["image"] == image.name]
     values = rows.pivot(index="metric", columns="method", values="value")
     facts = rows.iloc[0]
-    worst = {c.metric: "worst case" for c in cases if c.worst == exhibit.name}
-    best = {c.metric: "best case" for c in cases if c.best == exhibit.name}
+    worst = {c.metric: "worst case" for c in cases if c.worst == image.name}
+    best = {c.metric: "best case" for c in cases if c.best == image.name}
     return {
-        **exhibit._asdict(),
-        "id": place,
+        **image._asdict(),
+        "id": id,
         "facts": f"Explained class {facts['target']}, probability "
         f"{number_text(facts['probability'])}, label "
         f"{'unknown' if pd.isna(facts['label']) else facts['label']}",
@@ -264,7 +264,7 @@ def _exhibit(
 
 
 def _failures(run: _Run) -> list[dict[str, Any]]:
-    """Errors, those of one method and text together."""
+    """Errors, grouped by method and message."""
     failed = run.table[run.table["value"].isna()]
     groups = failed.groupby(["method", "error"], sort=False, dropna=False)
     return [
@@ -280,6 +280,6 @@ def _failures(run: _Run) -> list[dict[str, Any]]:
 
 
 def _seconds(run: _Run) -> dict[str, float]:
-    """Median time that a map of each method took."""
+    """Median time per map of each method."""
     medians = run.results.timings.groupby("method")["seconds"].median()
     return {name: medians.get(name, math.nan) for name in run.titles}

@@ -1,6 +1,7 @@
 """Mean curves as SVG, drawn by matplotlib and colored by the style sheet of a page."""
 
 import re
+from contextlib import AbstractContextManager
 from io import BytesIO
 from xml.etree import ElementTree
 
@@ -10,6 +11,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import ArrayLike
 
 __all__ = ["curve_plot", "legend_key"]
 
@@ -94,25 +96,25 @@ def legend_key(n: int, id: str) -> str:
     """
     with _page_style():
         figure = Figure((_KEY_WIDTH / 72, _KEY_HEIGHT / 72))
-        line = _line(n, np.array([0.0, 0.5, 1.0]), np.full(3, 0.5))
+        line = _line(n, [0.0, 0.5, 1.0], [0.5, 0.5, 0.5])
         line.set(markevery=[1], transform=figure.transFigure)
         figure.add_artist(line)
         return _svg(figure, id, {"aria-hidden": "true"})
 
 
-def _line(n: int, x: np.ndarray, y: np.ndarray) -> Line2D:
+def _line(n: int, x: ArrayLike, y: ArrayLike) -> Line2D:
     color = _COLORS[f"series-{n % len(_DASHES)}"]
     return Line2D(
         x,
         y,
         color=color,
-        linestyle=(0, _DASHES[n % len(_DASHES)] or None),
+        dashes=_DASHES[n % len(_DASHES)],
         marker=_MARKERS[n % len(_MARKERS)],
         clip_on=False,
     )
 
 
-def _page_style():
+def _page_style() -> AbstractContextManager[None]:
     """Matplotlib's default style with the colors and sizes of the page."""
     return style.context(
         [
@@ -123,6 +125,7 @@ def _page_style():
                 "axes.labelcolor": _COLORS["quiet"],
                 "axes.spines.right": False,
                 "axes.spines.top": False,
+                "figure.frameon": False,
                 "font.size": _FONT_SIZE,
                 "grid.color": _COLORS["rule"],
                 "lines.linewidth": 2,

@@ -1,4 +1,4 @@
-"""Which images a report shows, and how they get into its page."""
+"""Gallery of a report: choice of images, and embedding of them and their maps."""
 
 from base64 import b64encode
 from collections.abc import Iterable
@@ -12,22 +12,29 @@ from PIL import Image
 from captum_ext.evaluation.run_folder import image_path, map_path
 from captum_ext.evaluation.statistics import Better
 
-__all__ = ["Case", "Exhibit", "by_importance", "data_uri", "exhibits", "find_case"]
+__all__ = [
+    "Case",
+    "GalleryImage",
+    "by_importance",
+    "data_uri",
+    "find_case",
+    "gallery_images",
+]
 
-# Together they keep a page below 10 MB: an image and eight maps are about 150 kB.
-MAX_EXHIBITS = 24
+# Both keep a page below 10 MB: an image and eight maps are about 150 kB.
+MAX_IMAGES = 24
 MAX_BYTES = 8_000_000
-SIDE = 224
-QUALITY = 85
+MAX_SIDE = 224
+JPEG_QUALITY = 85
 
 
 class Case(NamedTuple):
-    """The images on which methods do best and worst by a metric.
+    """The images with the best and the worst mean over methods by a metric.
 
     Attributes:
         metric (str): Name of the metric.
         best, worst (str): Names of the images.
-        best_mean, worst_mean (float): Mean of the methods' values there.
+        best_mean, worst_mean (float): Mean values over methods.
     """
 
     metric: str
@@ -37,11 +44,11 @@ class Case(NamedTuple):
     worst_mean: float
 
 
-class Exhibit(NamedTuple):
-    """An image and its maps, as they stand in a page.
+class GalleryImage(NamedTuple):
+    """An image and its maps, embedded in a page.
 
     Attributes:
-        name (str): Of the image in its data set.
+        name (str): Name of the image in its data set.
         image (str): The image as a ``data:`` URI.
         maps (dict[str, str]): Maps over the image by method, as ``data:`` URIs.
     """
@@ -52,18 +59,17 @@ class Exhibit(NamedTuple):
 
 
 def find_case(table: pd.DataFrame, metric: str, better: Better) -> Case | None:
-    """The images on which methods do best and worst by a metric.
+    """Find the images with the best and the worst mean over methods by a metric.
 
-    The mean over methods is taken, so that a single one that fails everywhere does not
-    choose them; of equal images the first counts.
+    Of equal images, the first counts.
 
     Args:
-        table (pandas.DataFrame): Columns image, method, metric and value.
-        metric (str): The metric.
-        better (str): Whether its "higher" or "lower" values are good.
+        table (pandas.DataFrame): Table with the columns image, method, metric, value.
+        metric (str): Name of the metric.
+        better (str): Whether "higher" or "lower" values are better.
 
     Returns:
-        *Case, optional*: None without a value.
+        *Case, optional*: The images; None if the metric has no value.
 
     Examples::
 
@@ -81,7 +87,7 @@ def find_case(table: pd.DataFrame, metric: str, better: Better) -> Case | None:
     means = rows.groupby("image", sort=False)["value"].mean().dropna()
     if means.empty:
         return None
-    # Sums of the same values in another order are to be equal.
+    # Sums of the same values in another order must be equal.
     means = means.round(12)
     high, low = str(means.idxmax()), str(means.idxmin())
     best, worst = (high, low) if better == "higher" else (low, high)
@@ -89,14 +95,14 @@ def find_case(table: pd.DataFrame, metric: str, better: Better) -> Case | None:
 
 
 def by_importance(cases: list[Case], images: Iterable[str]) -> list[str]:
-    """Images in the order in which a page that cannot hold all takes them.
+    """Order images for the gallery: best and worst cases first.
 
     Args:
-        cases (list of Case): The best and worst ones, which come first.
-        images (iterable of str): All of them, also several times.
+        cases (list of Case): The best and worst images.
+        images (iterable of str): All images; duplicates are allowed.
 
     Returns:
-        *list[str]*: Each once.
+        *list[str]*: Names without duplicates.
 
     Examples::
 
@@ -107,25 +113,25 @@ def by_importance(cases: list[Case], images: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*first, *images]))
 
 
-def exhibits(
+def gallery_images(
     folder: Path, images: list[str], methods: list[str], max_bytes: int = MAX_BYTES
-) -> list[Exhibit]:
-    """Images with their maps, as many as a page can hold.
+) -> list[GalleryImage]:
+    """Embed images with their maps, as many as a page may hold.
 
     Args:
-        folder (Path): Of the run.
-        images (list of str): Names of images, the most important first. Those whose
-            files are missing are passed over.
-        methods (list of str): Names of the methods whose maps are shown, where there
-            are any.
-        max_bytes (int, optional): Characters of all URIs together. Default: 8,000,000
+        folder (Path): Folder of the run.
+        images (list of str): Names of images in order. Images without a file are
+            skipped.
+        methods (list of str): Names of the methods. Maps without a file are skipped.
+        max_bytes (int, optional): Largest number of characters of all URIs.
+            Default: 8,000,000
 
     Returns:
-        *list[Exhibit]*: At most 24, in the order of ``images``.
+        *list[GalleryImage]*: At most 24 images, in the order of ``images``.
     """
-    chosen: list[Exhibit] = []
+    chosen: list[GalleryImage] = []
     for name in images:
-        if len(chosen) == MAX_EXHIBITS:
+        if len(chosen) == MAX_IMAGES:
             break
         image = image_path(folder, name)
         if not image.is_file():
@@ -134,26 +140,26 @@ def exhibits(
         maps = {
             method: data_uri(file) for method, file in files.items() if file.is_file()
         }
-        exhibit = Exhibit(name, data_uri(image), maps)
-        max_bytes -= sum(map(len, [exhibit.image, *maps.values()]))
+        embedded = GalleryImage(name, data_uri(image), maps)
+        max_bytes -= sum(map(len, [embedded.image, *maps.values()]))
         if max_bytes < 0:
             break
-        chosen.append(exhibit)
+        chosen.append(embedded)
     return chosen
 
 
 def data_uri(file: Path) -> str:
-    """An image file as a small JPEG within a ``data:`` URI.
+    """Embed an image file as a JPEG of at most 224 x 224 pixels.
 
     Args:
-        file (Path): Any image that Pillow reads.
+        file (Path): Image file in any format that Pillow reads.
 
     Returns:
-        *str*: The image with no side longer than 224 pixels.
+        *str*: ``data:`` URI.
     """
     content = BytesIO()
     with Image.open(file) as image:
         small = image.convert("RGB")
-    small.thumbnail((SIDE, SIDE))
-    small.save(content, "JPEG", quality=QUALITY, optimize=True)
+    small.thumbnail((MAX_SIDE, MAX_SIDE))
+    small.save(content, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{b64encode(content.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""What the names in the table of a run stand for, as readers of it know them."""
+"""Titles, descriptions and sources of the methods and metrics of a run."""
 
 import inspect
 from typing import Any, Literal, NamedTuple
@@ -15,11 +15,11 @@ class MetricEntry(NamedTuple):
 
     Attributes:
         name (str): Name in the table.
-        title (str): As it stands above a column.
+        title (str): Title in tables.
         better (str): Whether "higher" or "lower" values are better.
-        summary (str): What it asks, in a few words.
-        options (str): Its arguments, where they are not the usual ones.
-        source (str): Where it was published.
+        summary (str): What it measures, in a few words.
+        options (str): Arguments other than the defaults.
+        source (str): Publication.
     """
 
     name: str
@@ -31,12 +31,12 @@ class MetricEntry(NamedTuple):
 
     @property
     def arrow(self) -> str:
-        """Which way is good."""
+        """Arrow in the direction of better values."""
         return "↑" if self.better == "higher" else "↓"
 
     @property
     def first(self) -> Literal["ascending", "descending"]:
-        """The order that begins with the best value."""
+        """Sort order that puts the best value first."""
         return "descending" if self.better == "higher" else "ascending"
 
 
@@ -45,10 +45,10 @@ class MethodEntry(NamedTuple):
 
     Attributes:
         name (str): Name in the table.
-        title (str): As it stands beside a row.
+        title (str): Title in tables.
         summary (str): What its maps show, in a few words.
-        options (str): Its arguments, where they are not the usual ones.
-        source (str): Where it was published.
+        options (str): Arguments other than the defaults.
+        source (str): Publication.
     """
 
     name: str
@@ -59,16 +59,16 @@ class MethodEntry(NamedTuple):
 
 
 def describe_metrics(settings: dict[str, Any]) -> list[MetricEntry]:
-    """The metrics of a run, in its order.
+    """Describe the metrics of a run.
 
     Args:
-        settings (dict): Of the run.
+        settings (dict): Settings of the run.
 
     Returns:
-        *list[MetricEntry]*: One for each metric.
+        *list[MetricEntry]*: One entry per metric, in the order of the settings.
 
     Raises:
-        ValueError: If one is unknown, for nobody can say what is good by it.
+        ValueError: If a metric is unknown, and with it the direction of better values.
 
     Examples::
 
@@ -91,7 +91,7 @@ def describe_metrics(settings: dict[str, Any]) -> list[MetricEntry]:
                 _title(name, options["use"], metric.title),
                 "higher" if metric.higher_is_better else "lower",
                 metric.summary,
-                _listed(options),
+                _options_text(options),
                 _source(metric.function),
             )
         )
@@ -99,13 +99,14 @@ def describe_metrics(settings: dict[str, Any]) -> list[MetricEntry]:
 
 
 def describe_methods(settings: dict[str, Any]) -> list[MethodEntry]:
-    """The methods of a run, in its order.
+    """Describe the methods of a run.
 
     Args:
-        settings (dict): Of the run.
+        settings (dict): Settings of the run.
 
     Returns:
-        *list[MethodEntry]*: One for each method, also an unknown one.
+        *list[MethodEntry]*: One entry per method, even an unknown one, in the order of
+        the settings.
 
     Examples::
 
@@ -122,7 +123,7 @@ def describe_methods(settings: dict[str, Any]) -> list[MethodEntry]:
                 name,
                 _title(name, options["use"], method.title if method else name),
                 method.summary if method else "",
-                _listed(options),
+                _options_text(options),
                 _source(method.attribution) if method else "",
             )
         )
@@ -130,25 +131,27 @@ def describe_methods(settings: dict[str, Any]) -> list[MethodEntry]:
 
 
 def _title(name: str, use: str, title: str) -> str:
-    """The title of what is used, and the name that it was given, if any."""
+    """Title of the registry, followed by a name that differs from the registry's."""
     return title if name == use else f"{title}, {name}"
 
 
-def _listed(options: dict[str, Any]) -> str:
+def _options_text(options: dict[str, Any]) -> str:
     return ", ".join(
-        f"{name}={_written(value)}" for name, value in options.items() if name != "use"
+        f"{name}={_value_text(value)}"
+        for name, value in options.items()
+        if name != "use"
     )
 
 
-def _written(value: Any) -> str:
-    """A value, or a method with its arguments."""
+def _value_text(value: Any) -> str:
+    """Text of a value, or of a method with its arguments."""
     if isinstance(value, dict):
-        return f"{value['use']}({_listed(value)})"
+        return f"{value['use']}({_options_text(value)})"
     return "none" if value is None else str(value)
 
 
 def _source(value: object) -> str:
-    """The paragraph of a docstring that says where something was published."""
+    """The publication that a docstring names."""
     for paragraph in (inspect.getdoc(value) or "").split("\n\n"):
         if paragraph.startswith("Source: "):
             return " ".join(paragraph.removeprefix("Source: ").split())

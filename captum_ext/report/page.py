@@ -1,37 +1,39 @@
-"""The report of a run: one HTML page that needs nothing beside it."""
+"""The report of a run as a self-contained HTML page."""
 
 import math
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from captum_ext._extras import extra
 from captum_ext._files import write_file
 from captum_ext.evaluation.result_tables import Results, read_results
 from captum_ext.report.content import find_cases, report_content
-from captum_ext.report.gallery import Exhibit, by_importance, exhibits
+from captum_ext.report.gallery import GalleryImage, by_importance, gallery_images
 from captum_ext.report.text import number_text, p_text, stars
+
+with extra("evaluation"):
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
 __all__ = ["render_report", "write_report"]
 
 
 def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
-    """Write the report of a run as one HTML page.
+    """Write the report of a run as a self-contained HTML page.
 
-    It has means and medians with bootstrap intervals, paired tests, mean curves, the
+    It shows means and medians with bootstrap intervals, paired tests, mean curves, the
     best and worst cases, a gallery of maps, errors, settings and provenance. The page
-    loads nothing, stays below about 10 MB, and is the same for the same results.
+    loads no other file, stays below about 10 MB, and is the same for the same results.
 
     Args:
-        folder (str or Path): What the run wrote, complete.
-        path (str or Path, optional): The page to write.
+        folder (str or Path): Folder of a complete run.
+        path (str or Path, optional): Page to write, atomically.
             Default: None (``report.html`` in ``folder``)
 
     Returns:
-        *Path*: The page, which is written whole or not at all.
+        *Path*: Path of the page.
 
     Raises:
-        ValueError: If there are no complete results in the folder, or ``path`` lies in
-            no folder.
+        ValueError: If the folder holds no complete results, or the folder of ``path``
+            does not exist.
         OSError: If the page cannot be written.
 
     Examples::
@@ -47,24 +49,24 @@ def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
         )
     results = read_results(folder)
     images = by_importance(find_cases(results), results.table["image"])
-    shown = exhibits(folder, images, [*results.settings["methods"]])
-    page = render_report(results, shown)
+    gallery = gallery_images(folder, images, [*results.settings["methods"]])
+    page = render_report(results, gallery)
     write_file(page.encode(), target)
     return target
 
 
-def render_report(results: Results, gallery: list[Exhibit]) -> str:
-    """The report of a run as HTML.
+def render_report(results: Results, gallery: list[GalleryImage]) -> str:
+    """Render the report of a run as HTML.
 
     Args:
-        results (Results): Of the run.
-        gallery (list of Exhibit): Images to show with their maps.
+        results (Results): Results of the run.
+        gallery (list of GalleryImage): Images to show with their maps.
 
     Returns:
-        *str*: A page that loads nothing.
+        *str*: HTML of the page.
 
     Raises:
-        ValueError: If the results hold an unknown metric.
+        ValueError: If a metric is unknown.
     """
     environment = Environment(
         loader=PackageLoader("captum_ext.report"),
@@ -84,5 +86,5 @@ def render_report(results: Results, gallery: list[Exhibit]) -> str:
 
 
 def _number(value: float) -> str:
-    """A number with a true minus sign, or a dash where there is none."""
+    """Text of a number with a typographic minus sign, or a dash for NaN."""
     return "–" if math.isnan(value) else number_text(value).replace("-", "−")

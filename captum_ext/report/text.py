@@ -1,4 +1,4 @@
-"""The tables of a run as text, each method against one: BOREx's Table 1."""
+"""Tables of a run as text, with tests against a baseline as in BOREx's Table 1."""
 
 import math
 
@@ -16,18 +16,18 @@ __all__ = ["number_text", "p_text", "stars", "text_report"]
 
 
 def text_report(results: Results, baseline: str | None = None) -> str:
-    """Means, medians and tests of a run, one table a metric.
+    """Means, medians and tests of a run, one table per metric.
 
     Args:
-        results (Results): Of the run.
+        results (Results): Results of the run.
         baseline (str, optional): Name of the method that all others are compared with.
-            Default: None (the first one)
+            Default: None (the first method)
 
     Returns:
-        *str*: Lines of text.
+        *str*: Tables and a note.
 
     Raises:
-        ValueError: If the baseline is none of the methods, or a metric is unknown.
+        ValueError: If the baseline is not one of the methods, or a metric is unknown.
     """
     titles = {m.name: m.title for m in describe_methods(results.settings)}
     baseline = next(iter(titles)) if baseline is None else baseline
@@ -44,13 +44,13 @@ def text_report(results: Results, baseline: str | None = None) -> str:
 
 
 def number_text(value: float) -> str:
-    """A number of a table: four digits, at most three decimals, a dash for NaN.
+    """Format a number: four digits, at most three decimals, a dash for NaN.
 
     Args:
-        value (float): Any number.
+        value (float): Number or NaN.
 
     Returns:
-        *str*: Its text.
+        *str*: Text of the number.
 
     Examples::
 
@@ -67,13 +67,13 @@ def number_text(value: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value of a table.
+    """Format a p-value.
 
     Args:
-        p (float): In [0, 1].
+        p (float): P-value in [0, 1].
 
     Returns:
-        *str*: Three decimals, or that it is smaller than 0.001.
+        *str*: Three decimals, or ``<0.001``.
 
     Examples::
 
@@ -87,10 +87,10 @@ def stars(p: float) -> str:
     """Asterisks of a p-value: one below 0.05, two below 0.001.
 
     Args:
-        p (float): In [0, 1].
+        p (float): P-value in [0, 1].
 
     Returns:
-        *str*: None, one or two.
+        *str*: No, one or two asterisks.
 
     Examples::
 
@@ -112,24 +112,24 @@ def _metric_table(
     rows = [["", "n", "mean", "", "median", "", "difference", "effect", "p  "]]
     for name, title in titles.items():
         row = summary.loc[name]
-        located = [*_located(row, "mean"), *_located(row, "median")]
-        tested = _tested(by_method[name]) if name in by_method else [""] * 3
-        rows.append([title, f"{row['n']:.0f}", *located, *tested])
+        centers = [*_center_cells(row, "mean"), *_center_cells(row, "median")]
+        tested = _test_cells(by_method[name]) if name in by_method else [""] * 3
+        rows.append([title, f"{row['n']:.0f}", *centers, *tested])
     return "\n".join([f"{metric.title}, {metric.better} is better", *_aligned(rows)])
 
 
-def _located(row: pd.Series, center: str) -> list[str]:
+def _center_cells(row: pd.Series, center: str) -> list[str]:
     low, high = (number_text(row[f"{center}_{end}"]) for end in ("low", "high"))
     return [number_text(row[center]), f"[{low}, {high}]"]
 
 
-def _tested(test: dict[str, float]) -> list[str]:
+def _test_cells(test: dict[str, float]) -> list[str]:
     numbers = [number_text(test[name]) for name in ("median_difference", "effect")]
     return [*numbers, f"{p_text(test['p_holm'])}{stars(test['p_holm']):2}"]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    """Lines of equally wide columns, the first to the left and all others right."""
+    """Lines with aligned columns, the first one left and all others right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [
         "  ".join(
@@ -141,9 +141,9 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 def _note(baseline: str) -> str:
     return f"""\
-In brackets: 95% bootstrap intervals of the value before them.
+In brackets: 95% bootstrap interval of the value before.
 Difference: median of method minus {baseline} on the same images.
-Effect: rank-biserial correlation, 1 where the method is better than {baseline} on every
-image, -1 where it is worse.
+Effect: rank-biserial correlation, 1 if the method is better than {baseline} on every
+image, -1 if it is worse on every image.
 p: one-sided Wilcoxon signed-rank test that the method is better than {baseline},
 corrected by Holm's method for the methods in the table. * p < 0.05, ** p < 0.001."""

@@ -1,5 +1,5 @@
 "use strict";
-// Sorting is all that a script does here: everything else works without.
+// The script only sorts tables; the page works without it.
 document.documentElement.classList.add("scripted");
 
 function key(row, column) {
@@ -21,7 +21,7 @@ function sort(heading) {
 
   const body = heading.closest("table").tBodies[0];
   const rows = [...body.rows].map((row) => ({ row, value: key(row, column) }));
-  // A cell without a number stays at the end in either order.
+  // Cells without a number stay at the end in either order.
   const missing = (entry) => entry.value === "–";
   rows.sort((a, b) => {
     if (missing(a) || missing(b)) return missing(a) - missing(b);
