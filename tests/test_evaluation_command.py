@@ -1,14 +1,19 @@
-"""The command captum-ext evaluate: what is asked by words, by a file, and of files."""
+"""The command captum-ext evaluate: options, settings file, and missing packages."""
 
+import importlib
+import sys
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from captum_ext._evaluation_options import EvaluationOptions
 from captum_ext.cli import main
 from captum_ext.datasets import read_signs
-from captum_ext.evaluation import read_results
+from captum_ext.evaluation import evaluate, read_results
 from captum_ext.masking import MaskingNetwork
 
 QUICK = ["--model", "signs", "--metrics", "localization-error", "-o", "out"]
@@ -32,7 +37,7 @@ def write_arrays(path: str, n: int = 2) -> None:
     )
 
 
-def test_a_masking_network_is_named_in_the_settings_file_and_counts(capsys):
+def test_masking_network_of_the_settings_file_is_a_setting(capsys):
     settings = 'dataset = "signs"\nlimit = 1\nmethods = "masking-model"\n'
     settings += 'masking_network = "network-0.pt"\n'
     Path("run.toml").write_text(settings)
@@ -46,7 +51,7 @@ def test_a_masking_network_is_named_in_the_settings_file_and_counts(capsys):
     assert "masking_network.sha256" in capsys.readouterr().err
 
 
-def test_masks_of_the_signs_are_built_in():
+def test_signs_have_a_built_in_masking_network():
     asked = ["--dataset", "signs", "--limit", "1", "--methods", "masking-model"]
     assert main(["evaluate", *asked, *QUICK]) == 0
     assert read_results("out").table["value"].notna().all()
@@ -61,6 +66,109 @@ def test_arrays_are_evaluated_with_their_boxes():
     arrays, signs = (read_results(folder).table for folder in ("out", "signs"))
     assert arrays["value"].tolist() == signs["value"].tolist()
     assert arrays["probability"].tolist() == signs["probability"].tolist()
+
+
+def test_function_and_command_share_options_and_defaults():
+    parameters = signature(evaluate).parameters
+    for field in fields(EvaluationOptions):
+        assert parameters[field.name].default == field.default
+
+
+def test_options_override_the_settings_file():
+    Path("run.toml").write_text(
+        'dataset = "signs"\nlimit = 1\nmethods = "random"\nmetrics = "insertion"\n'
+        'model = "signs"\nseed = 3\nonly-correct = true\noutput = "other"\n'
+    )
+    assert main(["evaluate", "--settings", "run.toml", "--seed", "4", *QUICK]) == 0
+    settings = read_results("out").settings
+    assert settings["seed"] == 4 and settings["only_correct"]
+    assert [*settings["metrics"]] == ["localization-error"]
+    assert settings["dataset"]["images"] == 1 and not Path("other").exists()
+
+
+def test_help_lists_options_formats_methods_and_metrics(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["evaluate", "--help"])
+    assert exit.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "--perturbations-per-eval N images per call of the model (default: 4",
+        "--target {label,top1} explain",
+        "--seed SEED seed of all random numbers (default: 0)",
+        "--only-correct leave out misclassified images --",
+        "--model NAME|FILE.py:FUNCTION",
+        "voc:FOLDER Pascal VOC's XML",
+        "pn-rise what each part adds",
+        "deletion how fast the score falls",
+    ):
+        assert words in text
+
+
+@pytest.fixture
+def without_package(monkeypatch):
+    """Hides packages; modules of this one are imported anew, for the test only."""
+
+    def ours() -> dict[str, object]:
+        return {n: m for n, m in sys.modules.items() if n.split(".")[0] == "captum_ext"}
+
+    def hide(*names: str) -> None:
+        for name in ours():
+            del sys.modules[name]
+        for name in names:
+            monkeypatch.setitem(sys.modules, name, None)
+
+    before = ours()
+    yield hide
+    for name in ours():
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+@pytest.mark.parametrize(
+    "module, package",
+    [
+        ("captum_ext.evaluation", "pandas"),
+        ("captum_ext.report", "pandas"),
+        ("captum_ext.report", "jinja2"),
+    ],
+)
+def test_missing_package_names_the_extra(module, package, without_package):
+    without_package(package)
+    message = rf"^{package} is not installed.*'captum-ext\[evaluation\]'$"
+    with pytest.raises(ModuleNotFoundError, match=message):
+        importlib.import_module(module)
+
+
+@pytest.mark.parametrize(
+    "read, package", [("read_boxes", "pandas"), ("read_coco", "pycocotools")]
+)
+def test_reader_without_its_package_names_the_extra(read, package, without_package):
+    """The others work without it."""
+    Path("images").mkdir()
+    Path("boxes").write_text("")
+    without_package(package, f"{package}.coco")
+    datasets = importlib.import_module("captum_ext.datasets")
+    assert len(datasets.read_signs(2).examples) == 2
+    arguments = ["boxes", *([["cat"]] if read == "read_coco" else [])]
+    with pytest.raises(ModuleNotFoundError, match=r"captum-ext\[evaluation\]"):
+        getattr(datasets, read)(*arguments)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "--dataset", "signs", *QUICK],
+        ["evaluate", "--help"],
+        ["report", "out"],
+    ],
+    ids=" ".join,
+)
+def test_command_without_pandas_is_one_line(command, without_package, capsys):
+    without_package("pandas")
+    assert importlib.import_module("captum_ext.cli").main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("captum-ext: error: pandas is not installed")
+    assert "captum-ext[evaluation]" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
