@@ -23,11 +23,13 @@ PAGES = sorted(
 )
 ROOMS = (
     "attr",
+    "datasets",
     "evaluation",
     "masking",
     "masks",
     "methods",
     "metrics",
+    "report",
     "surrogate",
     "visualization",
     "zoo",
