@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from captum_ext import __version__
 from captum_ext._allocator import keep_freed_memory
-from captum_ext._extras import MissingExtraError
 from captum_ext._validation import check_integer
 from captum_ext.commands import demo, evaluate, explain, refine, report, train
 
@@ -47,14 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         >>> main(["explain", "missing.jpg"])
         2
     """
+    options = _parser().parse_args(arguments)
     if arguments is None:
         # Who calls this function has a process of their own.
         keep_freed_memory()
     try:
-        options = _parser().parse_args(arguments)
         check_integer("--seed", vars(options).get("seed", 0), 0, 2**64 - 1)
         return options.run(options) or 0
-    except (ValueError, OSError, MissingExtraError) as error:
+    except (ValueError, OSError) as error:
         message = " ".join(str(error).split())
         print(f"captum-ext: error: {message}", file=sys.stderr)
         return 2

@@ -23,9 +23,7 @@ FORBIDDEN = {
     "zoo": _USERS,
     "attr": (*_USERS[1:], "zoo", "visualization", "metrics"),
     "methods": _USERS[2:],
-    "datasets": (*_USERS, "report", "masking"),
-    "evaluation": (*_USERS[3:], "report"),
-    "report": _USERS[3:],
+    "evaluation": _USERS[3:],
 }
 PRIVATE_CAPTUM = "captum_ext._captum"
 
