@@ -1,4 +1,4 @@
-"""What came out: the results of an evaluation as text and as one HTML page."""
+"""Results of an evaluation as text and as a single HTML page."""
 
 from captum_ext.report.page import write_report
 
