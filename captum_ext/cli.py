@@ -56,18 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         2
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser(words).parse_args(words)
-    # Imported after --help has been answered: the checks need PyTorch.
-    from captum_ext._allocator import keep_freed_memory
-    from captum_ext._validation import check_integer
-
-    if arguments is None:
-        # A caller of this function decides about the memory of its own process.
-        keep_freed_memory()
     try:
+        options = _parser(words).parse_args(words)
+        # Imported once --help has been answered: the checks import PyTorch.
+        from captum_ext._allocator import keep_freed_memory
+        from captum_ext._validation import check_integer
+
+        if arguments is None:
+            # A caller of this function decides about the memory of its own process.
+            keep_freed_memory()
         check_integer("--seed", vars(options).get("seed", 0), 0, 2**64 - 1)
         return options.run(options) or 0
-    except (ValueError, OSError) as error:
+    # A command whose packages come with an extra says which one is missing.
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         message = " ".join(str(error).split())
         print(f"captum-ext: error: {message}", file=sys.stderr)
         return 2
