@@ -1,6 +1,6 @@
-"""Prints the oldest supported versions of what the package needs, for pip.
+"""Print the oldest supported versions of the package's requirements, for pip.
 
-    pip install --constraint <(python tests/oldest.py) -e . pytest
+    pip install --constraint <(python tests/oldest.py) -e ".[evaluation]" pytest
 
 They are the lower bounds of setup.cfg.
 """
@@ -12,10 +12,12 @@ SETUP = Path(__file__).parent.parent / "setup.cfg"
 
 
 def constraints(settings: str) -> list[str]:
-    """Each requirement of a setup.cfg, pinned to its lower bound."""
+    """Requirements of a setup.cfg and its evaluation extra, at their lower bounds."""
     parser = RawConfigParser()
     parser.read_string(settings)
-    requirements = parser["options"]["install_requires"].strip().splitlines()
+    required = parser["options"]["install_requires"]
+    extra = parser["options.extras_require"]["evaluation"]
+    requirements = f"{required}{extra}".strip().splitlines()
     return [requirement.replace(">=", "==", 1) for requirement in requirements]
 
 

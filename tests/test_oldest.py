@@ -1,21 +1,27 @@
-"""Everything that the package needs has an oldest version that it is tested with."""
+"""Every requirement has a lower bound, and tests/oldest.py prints them."""
 
 import re
 
 from oldest import SETUP, constraints
 
 
-def test_constraints_are_the_lower_bounds():
+def test_constraints_are_lower_bounds():
     settings = """
 [options]
 install_requires =
     captum>=0.8
     tomli>=2; python_version < "3.11"
 [options.extras_require]
+evaluation =
+    pandas>=2.2
 test =
     pytest>=7
 """
-    assert constraints(settings) == ["captum==0.8", 'tomli==2; python_version < "3.11"']
+    assert constraints(settings) == [
+        "captum==0.8",
+        'tomli==2; python_version < "3.11"',
+        "pandas==2.2",
+    ]
 
 
 def test_every_requirement_has_a_lower_bound():

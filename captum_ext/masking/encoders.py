@@ -11,11 +11,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import get_model, list_models
-from torchvision.models.feature_extraction import (
-    create_feature_extractor,
-    get_graph_node_names,
-)
 
 from captum_ext.masking.normalization import SharedBatchNorm
 
@@ -118,6 +113,9 @@ class TorchvisionEncoder(nn.Module):
     frozen = True
 
     def __init__(self, name: str, weights: Mapping[str, Tensor] | None = None) -> None:
+        from torchvision.models import get_model, list_models
+        from torchvision.models.feature_extraction import create_feature_extractor
+
         super().__init__()
         known = list_models()
         if name not in known:
@@ -167,6 +165,11 @@ class TorchvisionEncoder(nn.Module):
 
 def _map_nodes(model: nn.Module, name: str) -> dict[int, tuple[str, int]]:
     """The operation that gives the maps of each stride, and their channels."""
+    from torchvision.models.feature_extraction import (
+        create_feature_extractor,
+        get_graph_node_names,
+    )
+
     nodes = get_graph_node_names(model, suppress_diff_warning=True)[1]
     everything = create_feature_extractor(model, nodes, suppress_diff_warning=True)
     with torch.no_grad():

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from captum_ext._validation import check_not_negative, check_positive
 
@@ -59,6 +58,8 @@ def blurred(inputs: Tensor, sigma: float) -> Tensor:
 
 def _blur_matrix(n: int, sigma: float, like: Tensor) -> Tensor:
     """Matrix (n, n) that blurs n values."""
+    from torchvision.transforms.v2.functional import gaussian_blur
+
     # The image is mirrored at its border, and can be only once.
     reach = min(math.ceil(3 * sigma), n - 1)
     one_each = torch.eye(n, dtype=like.dtype, device=like.device)

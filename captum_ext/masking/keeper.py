@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.functional import to_pil_image
 
 from captum_ext._files import save_image
 from captum_ext._processes import from_rank_zero, rank
@@ -81,6 +80,8 @@ class Keeper:
         save_checkpoint(trainer.state(), self.folder)
 
     def _judge(self, network: MaskingNetwork, step: int) -> None:
+        from torchvision.transforms.functional import to_pil_image
+
         assert self.folder is not None and isinstance(self._validation, Sized)
         limits = self._objective.evidence_removal.limits
         n = len(self._validation)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.utils import make_grid
 
 from captum_ext._files import write_file
 from captum_ext.masking.network import MaskingNetwork
@@ -152,6 +151,8 @@ def mask_grid(
     Returns:
         *Tensor*: An image (3, H', W') in [0, 1].
     """
+    from torchvision.utils import make_grid
+
     device = next(network.parameters()).device
     images, labels = _examples(dataset, range(n))
     right, absent = (

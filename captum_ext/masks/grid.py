@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import signal
 from torch import Tensor
 
 from captum_ext.masks.layout import MaskLayout
@@ -57,6 +56,8 @@ class _Axis:
     """
 
     def __init__(self, size: int, n_cells: int) -> None:
+        from scipy import signal
+
         self.n_shifts = math.ceil(size / n_cells)
         self._size, self._enlarged = size, enlarged_cells(size, n_cells)
         # As many windows as an enlarged grid shows cells; finer ones gain nothing.

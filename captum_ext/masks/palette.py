@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 __all__ = ["Palette", "named_palette", "image_palette"]
@@ -118,6 +117,8 @@ def image_palette(inputs: Tensor, n_colors: int = 5, seed: int = 0) -> Tensor:
         >>> image_palette(torch.rand(2, 3, 16, 16), n_colors=4).shape
         torch.Size([2, 4, 3])
     """
+    from scipy.cluster.vq import kmeans2
+
     n_pixels = inputs[0, 0].numel()
     if not 1 <= n_colors <= n_pixels:
         raise ValueError(

@@ -4,7 +4,6 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from captum_ext._captum import BaselineType, TargetType
 from captum_ext._scores import PerturbationsPerEval
@@ -207,6 +206,8 @@ def starting_image(baselines: Start, inputs: Tensor) -> Tensor:
 
 
 def _blurred(inputs: Tensor) -> Tensor:
+    from torchvision.transforms.functional import gaussian_blur
+
     if inputs.dim() < 4:
         raise ValueError(
             f"baselines must not be 'blur' for inputs without height and width, got "

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from captum.log import log_usage
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from captum_ext._captum import BaselineType, TargetType
 from captum_ext._validation import check_boxes, check_metric_input
@@ -75,6 +74,8 @@ def localization_error(
         >>> localization_error(None, x, center_box(x), boxes=boxes)
         tensor([0., 1.], dtype=torch.float64)
     """
+    from torchvision.ops import box_iou
+
     x = check_metric_input(inputs, axes=(4,))
     truth = check_boxes(boxes, len(x))
     found = salient_boxes(spatial_maps(attributions, x), threshold, thresholding)

@@ -5,7 +5,6 @@ from copy import deepcopy
 
 import torch
 from captum.log import log_usage
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from captum_ext._captum import BaselineType, TargetType
@@ -40,6 +39,8 @@ def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
         >>> rank_correlation(maps, torch.tensor([[0.1, 0.2, 0.3], [5.0, 5.0, 5.0]]))
         tensor([1., 0.], dtype=torch.float64)
     """
+    from scipy.stats import spearmanr
+
     pairs = zip(maps.flatten(1), others.flatten(1))
     correlations = [
         spearmanr(a, b)[0] if a.min() < a.max() and b.min() < b.max() else 0.0

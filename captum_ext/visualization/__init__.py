@@ -1,8 +1,9 @@
-"""How it looks: attributions as figures, on top of ``captum.attr.visualization``.
+"""Figures of attributions, on top of ``captum.attr.visualization``.
 
-Captum's functions draw one map, scaled by itself. The ones here draw several on one
-scale: methods side by side, the colors of MC-RISE, the frames of a video. They return
-figures and never touch pyplot; :func:`to_numpy_image` leads back to Captum's.
+Captum's functions draw one map on a scale of its own. The functions here draw several
+maps on a shared scale: methods side by side, the colors of MC-RISE, the frames of a
+video. They return figures and never use pyplot; :func:`to_numpy_image` prepares images
+for Captum's functions.
 """
 
 from captum_ext.visualization.figures import color_saliency_figure, overlay_figure
