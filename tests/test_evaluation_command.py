@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from captum_ext._evaluation_options import EvaluationOptions
 from captum_ext.cli import main
 from captum_ext.datasets import read_signs
 from captum_ext.evaluation import evaluate, read_results
+from captum_ext.evaluation.options import EvaluationOptions
 from captum_ext.masking import MaskingNetwork
 
 QUICK = ["--model", "signs", "--metrics", "localization-error", "-o", "out"]

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from captum_ext._evaluation_options import EvaluationOptions, option
+import torch
+
+from captum_ext import zoo
 from captum_ext._processes import local_device, process_group, rank
 from captum_ext._validation import check_integer
 from captum_ext.commands.networks import (
@@ -17,11 +19,24 @@ from captum_ext.commands.networks import (
     add_masking_network_option,
     read_masking_network,
 )
-
-if TYPE_CHECKING:
-    from captum_ext.datasets import Dataset
-    from captum_ext.datasets.formats import DatasetFormat
-    from captum_ext.evaluation import Results
+from captum_ext.datasets import Dataset, read_class_map
+from captum_ext.datasets.formats import (
+    DATASET_FORMATS,
+    DatasetFormat,
+    DatasetSource,
+    describe_formats,
+    find_format,
+)
+from captum_ext.evaluation import (
+    COMPARED,
+    METRICS,
+    Results,
+    evaluate,
+    read_methods,
+    read_metrics,
+)
+from captum_ext.evaluation.options import EvaluationOptions, option
+from captum_ext.evaluation.specs import needed_parts
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,15 +80,15 @@ class EvaluateOptions(EvaluationOptions):
     )
 
 
-_EPILOG = """\
+_EPILOG = f"""\
 data sets:
-{formats}
+{describe_formats()}
 
 methods:
-{methods}
+{chr(10).join(f"  {name:22}{m.summary}" for name, m in COMPARED.items())}
 
 metrics:
-{metrics}
+{chr(10).join(f"  {name:22}{m.summary}" for name, m in METRICS.items())}
 
 Methods and metrics are separated by commas, their arguments by colons, and "=" gives
 one another name: pn-rise,quick=pn-rise:n_masks=100:grid_size=10. The arguments are
@@ -100,24 +115,6 @@ exit status:
 """
 
 
-class _Help(argparse.Action):
-    """Prints the help with lists that are loaded only for it."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from captum_ext.datasets.formats import describe_formats
-        from captum_ext.evaluation import COMPARED, METRICS
-
-        methods, metrics = (
-            "\n".join(f"  {name:22}{entry.summary}" for name, entry in registry.items())
-            for registry in (COMPARED, METRICS)
-        )
-        parser.epilog = _EPILOG.format(
-            formats=describe_formats(), methods=methods, metrics=metrics
-        )
-        parser.print_help()
-        parser.exit()
-
-
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of captum-ext.
 
@@ -130,11 +127,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Compare methods on a data set by metrics. Writes a folder with "
         "the table (results.csv), curves, timings, images and maps.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
+        epilog=_EPILOG,
         # An option that is not given must not override the settings file.
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help")
     parser.add_argument(
         "--settings",
         type=Path,
@@ -186,13 +182,6 @@ _TYPES = {name: _types(hint) for name, hint in get_type_hints(EvaluateOptions).i
 
 
 def _run(namespace: argparse.Namespace) -> int:
-    import torch
-
-    from captum_ext import zoo
-    from captum_ext.datasets.formats import find_format
-    from captum_ext.evaluation import evaluate, read_methods, read_metrics
-    from captum_ext.evaluation.specs import needed_parts
-
     options = _read_options(namespace)
     # Names are checked before weights are read, or even downloaded.
     specs = read_methods(options.methods)
@@ -255,9 +244,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     return options
 
 
-def _check_taken(dataset_format: "DatasetFormat", options: EvaluateOptions) -> None:
-    from captum_ext.datasets.formats import DATASET_FORMATS
-
+def _check_taken(dataset_format: DatasetFormat, options: EvaluateOptions) -> None:
     for name in ("classes", "images"):
         if getattr(options, name) is not None and name not in dataset_format.takes:
             takers = [kind for kind, f in DATASET_FORMATS.items() if name in f.takes]
@@ -268,14 +255,11 @@ def _check_taken(dataset_format: "DatasetFormat", options: EvaluateOptions) -> N
 
 
 def _read_dataset(
-    dataset_format: "DatasetFormat",
+    dataset_format: DatasetFormat,
     path: str,
     options: EvaluateOptions,
     class_names: Sequence[str],
-) -> "Dataset":
-    from captum_ext.datasets import read_class_map
-    from captum_ext.datasets.formats import DatasetSource
-
+) -> Dataset:
     source = DatasetSource(
         path,
         class_names,
@@ -286,7 +270,7 @@ def _read_dataset(
     return dataset_format.read(source).first(options.limit)
 
 
-def _print_results(results: "Results", output: str) -> int:
+def _print_results(results: Results, output: str) -> int:
     """Print mean values, and return the exit status."""
     table = results.table
     values = table.groupby(["method", "metric"], sort=False)["value"]

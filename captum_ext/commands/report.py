@@ -3,6 +3,10 @@
 import argparse
 from pathlib import Path
 
+from captum_ext.evaluation import read_results
+from captum_ext.report import write_report
+from captum_ext.report.text import text_report
+
 __all__ = ["add_parser"]
 
 
@@ -42,10 +46,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(options: argparse.Namespace) -> None:
-    from captum_ext.evaluation import read_results
-    from captum_ext.report import write_report
-    from captum_ext.report.text import text_report
-
     text = text_report(read_results(options.results), options.baseline)
     page = write_report(options.results, options.output)
     print(f"{text}\n\nwritten to {page}")

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_ext._evaluation_options import Target
 from captum_ext._files import save_image
 from captum_ext.datasets.dataset import Example
 from captum_ext.evaluation.named_metrics import METRICS
+from captum_ext.evaluation.options import Target
 from captum_ext.evaluation.run_folder import Row, image_path, map_path
 from captum_ext.evaluation.specs import COMPARED, Spec
 from captum_ext.masking import MaskingNetwork

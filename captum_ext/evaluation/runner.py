@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from captum_ext._captum import progress
-from captum_ext._evaluation_options import EvaluationOptions, Target
 from captum_ext._processes import from_rank_zero, rank, wait_for_all, world_size
 from captum_ext._validation import (
     check_choice,
@@ -20,6 +19,7 @@ from captum_ext.attr import last_map_layer
 from captum_ext.datasets.dataset import Dataset
 from captum_ext.evaluation.image_rows import Bench, Pair, rows_of_image
 from captum_ext.evaluation.named_metrics import METRICS
+from captum_ext.evaluation.options import EvaluationOptions, Target
 from captum_ext.evaluation.provenance import provenance, weights_digest
 from captum_ext.evaluation.result_tables import Results, merge_tables, read_results
 from captum_ext.evaluation.run_folder import (
