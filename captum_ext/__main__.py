@@ -1,4 +1,4 @@
-"""Lets ``python -m captum_ext`` stand for the command captum-ext."""
+"""Run captum-ext as ``python -m captum_ext``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command captum-ext: its options, and errors in one line."""
+"""Entry point of captum-ext: parses options and reports errors in one line."""
 
 import argparse
 import sys
@@ -14,32 +14,33 @@ __all__ = ["main"]
 _EPILOG = """\
 examples:
   captum-ext demo
-      explain a built-in road-sign scene with every method; needs no network
+      explain a built-in road-sign scene with every method
   captum-ext explain photo.jpg --model resnet50
-      what speaks for the most probable class, and what against it
+      which parts of the image raise or lower the score of the most probable class
   captum-ext explain photo.jpg --model mobilenet_v2 --weights FILE.pt --target tabby
-      another class, and weights from a file in place of a download
+      another class, and weights from a file instead of a download
   captum-ext explain photo.jpg --model own.py:load --weights FILE.pt
-      a classifier of your own: a function in a Python file that returns a ZooModel
+      your own classifier: a function in a Python file that returns a ZooModel
   captum-ext refine photo.jpg --model resnet50 --prior grad-cam++
-      a map made better by windows that a Gaussian process chooses
+      a map refined with a Gaussian process
   captum-ext train --model resnet50 --encoder resnet50 --dataset folders:train -o masks
+      a network that predicts masks for a classifier, trained once
   captum-ext explain photo.jpg --model resnet50 --method masking-model \\
       --masking-network masks/network.pt
-      a network that draws masks, trained once; then a map takes one forward pass
+      a map of this network, in one forward pass
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run captum-ext.
 
     Args:
-        arguments (sequence of str, optional): The words behind ``captum-ext``.
-            Default: None (those of the command line)
+        arguments (sequence of str, optional): Command-line arguments.
+            Default: None (those of the process)
 
     Returns:
-        *int*: Exit status, 0 for success and 2 for input that cannot be used, which is
-        described in one line on standard error.
+        *int*: Exit status: 0 for success, 2 for an invalid argument or an unusable
+        file, described in one line on standard error; captum-ext evaluate documents 1.
 
     Examples::
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     if arguments is None:
-        # Who calls this function has a process of their own.
+        # The process belongs to the command line, not to a program that calls main.
         keep_freed_memory()
     try:
         check_integer("--seed", vars(options).get("seed", 0), 0, 2**64 - 1)
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="captum-ext",
-        description="Explain what a vision model looks at.",
+        description="Explain the predictions of vision models.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

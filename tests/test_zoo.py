@@ -28,7 +28,7 @@ from captum_ext.zoo import (
 from captum_ext.zoo.signs import COLOR_PAIRS
 from captum_ext.zoo.signs_classifier import WEIGHTS_FILE
 from captum_ext.zoo.signs_classifier import __main__ as command
-from captum_ext.zoo.signs_classifier.training import confusion, draw_scenes
+from captum_ext.zoo.signs_classifier.recipe import confusion, draw_scenes
 
 TINY: dict[str, Any] = {"n_scenes": 64, "n_epochs": 1, "batch_size": 32}
 

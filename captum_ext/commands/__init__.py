@@ -1,3 +1,3 @@
-"""The commands of captum-ext, one a file: what is asked, and what is written."""
+"""Commands of captum-ext, one module per command."""
 
 __all__: list[str] = []

@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from captum_ext import zoo
-from captum_ext._processes import local_device, process_group, rank
+from captum_ext._processes import process_group, rank
 from captum_ext._validation import check_integer
-from captum_ext.commands.networks import (
+from captum_ext.commands.model_options import (
     DEFAULT_MODEL,
     add_classifier_options,
     add_masking_network_option,
-    read_masking_network,
+    load_classifier,
 )
 from captum_ext.datasets.class_map import read_class_map
 from captum_ext.datasets.dataset import Dataset
@@ -202,19 +199,16 @@ def _run(options: argparse.Namespace) -> int:
     _check_options_of(layout, asked)
     if asked.get("limit") is not None:
         check_integer("--limit", asked["limit"], 1)
-    network = read_masking_network(asked, needed_parts(methods.values()))
-    entry = zoo.load(asked["model"], asked.get("weights"))
-    dataset = _dataset(layout, path, asked, entry.class_names)
-    model = entry.model.to(local_device()).to(memory_format=torch.channels_last)
+    classifier = load_classifier(asked, needed_parts(methods.values()))
+    dataset = _dataset(layout, path, asked, classifier.class_names)
     with process_group():
         results = evaluate(
             dataset,
-            entry._replace(model=model),
+            classifier,
             asked["methods"],
             asked["metrics"],
             asked["output"],
             **{name: asked[name] for name in _PASSED_ON if name in asked},
-            masking_network=network and network.to(local_device()),
             show_progress=sys.stderr.isatty(),
         )
         return _report(results, asked["output"]) if rank() == 0 else 0

@@ -1,5 +1,6 @@
 """Methods compared on a data set: shared out, resumed where it was cut off."""
 
+from collections.abc import Collection
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from captum_ext._processes import from_rank_zero, rank, wait_for_all, world_size
 from captum_ext._validation import (
     check_choice,
     check_integer,
-    check_layer_name,
-    check_masking_network,
 )
 from captum_ext.attr import last_map_layer
 from captum_ext.datasets.dataset import Dataset
-from captum_ext.evaluation.image_rows import Bench, Pair, Target, rows_of_image
+from captum_ext.evaluation.image_rows import (
+    EvaluationConfig,
+    Pair,
+    Target,
+    rows_of_image,
+)
 from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.provenance import provenance, weights_digest
 from captum_ext.evaluation.run_folder import (
@@ -36,8 +40,8 @@ from captum_ext.evaluation.specs import (
     read_methods,
     read_metrics,
 )
-from captum_ext.masking import MaskingNetwork
-from captum_ext.zoo import ZooModel
+from captum_ext.subject import Part, check_parts
+from captum_ext.zoo import BoxPreprocessing, ZooModel
 
 __all__ = ["evaluate"]
 
@@ -57,7 +61,6 @@ def evaluate(
     target: Target | None = None,
     only_correct: bool = False,
     layer: str | None = None,
-    masking_network: MaskingNetwork | None = None,
     seed: int = 0,
     perturbations_per_eval: int | None = None,
     show_progress: bool = False,
@@ -71,9 +74,10 @@ def evaluate(
 
     Args:
         dataset (Dataset): Images, of the readers of this package.
-        model (ZooModel): Classifier, in eval mode, on the device to work on; for
-            metrics that need boxes its ``preprocess`` has a method ``boxes`` as
-            :class:`~captum_ext.zoo.Preprocessing`.
+        model (ZooModel): Classifier in eval mode, on the device to use. Metrics that
+            need boxes need a ``preprocess`` of the protocol
+            :class:`~captum_ext.zoo.BoxPreprocessing`; masking-model needs
+            :meth:`~captum_ext.zoo.ZooModel.with_masking_network`.
         methods (str, iterable of str, or Mapping): Names and arguments: see
             :func:`~captum_ext.evaluation.read_methods`.
         metrics (str, iterable of str, or Mapping): Names and arguments: see
@@ -87,8 +91,6 @@ def evaluate(
             right are left out. Default: False
         layer (str, optional): Name of the part of the model where layer methods look.
             Default: None (the last that returns maps)
-        masking_network (MaskingNetwork, optional): Trained for the model and on its
-            device, for the method masking-model. Default: None
         seed (int, optional): Of all that is drawn; every image gets one of its own.
             Default: 0
         perturbations_per_eval (int, optional): Images in one call of the model, for
@@ -123,11 +125,10 @@ def evaluate(
     device = next(model.model.parameters()).device
     chosen = read_methods(methods)
     parts = needed_parts(chosen.values())
-    needed = "masking_network" in parts
-    check_masking_network(masking_network, len(model.class_names), needed)
-    bench = Bench(
+    check_parts(model, parts, layer)
+    config = EvaluationConfig(
         model,
-        check_layer_name("layer", layer or "", model.model),
+        layer or "",
         chosen,
         read_metrics(metrics),
         target or ("label" if dataset.has_labels else "top1"),
@@ -139,42 +140,43 @@ def evaluate(
             1,
         ),
         Path(output),
-        masking_network if needed else None,
     )
     dataset.check(len(model.class_names))
-    _check_labels(dataset, bench)
-    _check_boxes(dataset, bench)
-    settings = _settings(dataset, bench, layer, device)
-    check_folder(bench.folder, settings)
+    _check_labels(dataset, config)
+    _check_boxes(dataset, config)
+    settings = _settings(dataset, config, parts, layer, device)
+    check_folder(config.folder, settings)
     if rank() == 0:
         start = provenance(device) | {"world_size": world_size()}
-        begin_run(bench.folder, settings, start)
+        begin_run(config.folder, settings, start)
     if layer is None and "layer" in parts:
-        bench = _at_last_layer(bench, device)
-    _run(dataset, bench, show_progress and rank() == 0)
+        config = _with_last_layer(config, device)
+    _run(dataset, config, show_progress and rank() == 0)
     return read_results(output)
 
 
-def _at_last_layer(bench: Bench, device: torch.device) -> Bench:
-    """With the layer where methods look by default: the same for all images."""
-    inputs = bench.model.preprocess(Image.new("RGB", (256, 256)))[None].to(device)
-    return bench._replace(layer=last_map_layer(bench.model.model, inputs)[1])
+def _with_last_layer(
+    config: EvaluationConfig, device: torch.device
+) -> EvaluationConfig:
+    """Use the last layer that returns maps, the same for all images."""
+    inputs = config.model.preprocess(Image.new("RGB", (256, 256)))[None].to(device)
+    return config._replace(layer=last_map_layer(config.model.model, inputs)[0])
 
 
-def _check_labels(dataset: Dataset, bench: Bench) -> None:
-    check_choice("target", bench.target, ("label", "top1"))
+def _check_labels(dataset: Dataset, config: EvaluationConfig) -> None:
+    check_choice("target", config.target, ("label", "top1"))
     if dataset.has_labels:
         return
-    asked = "target 'label'" if bench.target == "label" else "only_correct"
-    if bench.target == "label" or bench.only_correct:
+    asked = "target 'label'" if config.target == "label" else "only_correct"
+    if config.target == "label" or config.only_correct:
         raise ValueError(
             f"dataset must have a label for every image for {asked}, got none for "
             f"some of {dataset.source}."
         )
 
 
-def _check_boxes(dataset: Dataset, bench: Bench) -> None:
-    needing = [n for n, c in bench.metrics.items() if METRICS[c.use].needs_boxes]
+def _check_boxes(dataset: Dataset, config: EvaluationConfig) -> None:
+    needing = [n for n, c in config.metrics.items() if METRICS[c.use].needs_boxes]
     if not needing:
         return
     if not dataset.has_boxes:
@@ -182,57 +184,63 @@ def _check_boxes(dataset: Dataset, bench: Bench) -> None:
             f"dataset must have boxes for {', '.join(needing)}, got none in "
             f"{dataset.source}."
         )
-    if not hasattr(bench.model.preprocess, "boxes"):
+    if not isinstance(config.model.preprocess, BoxPreprocessing):
         raise ValueError(
             f"model must have a preprocess with a method boxes for "
-            f"{', '.join(needing)}, got {type(bench.model.preprocess).__name__}."
+            f"{', '.join(needing)}, got {type(config.model.preprocess).__name__}."
         )
 
 
 def _settings(
-    dataset: Dataset, bench: Bench, layer: str | None, device: torch.device
+    dataset: Dataset,
+    config: EvaluationConfig,
+    parts: Collection[Part],
+    layer: str | None,
+    device: torch.device,
 ) -> dict[str, Any]:
     """All that determines the results."""
-    model = bench.model.model
+    model = config.model.model
     settings = {
         "dataset": dataset.describe(),
         "model": {"name": type(model).__name__, "sha256": weights_digest(model)},
-        "methods": describe_choices(bench.methods),
-        "metrics": describe_choices(bench.metrics),
-        "target": bench.target,
-        "only_correct": bench.only_correct,
+        "methods": describe_choices(config.methods),
+        "metrics": describe_choices(config.metrics),
+        "target": config.target,
+        "only_correct": config.only_correct,
         "layer": layer,
-        "seed": bench.seed,
-        "perturbations_per_eval": bench.perturbations_per_eval,
+        "seed": config.seed,
+        "perturbations_per_eval": config.perturbations_per_eval,
         "device": device.type,
     }
-    network = bench.masking_network
-    if network is not None:
+    network = config.model.masking_network
+    if network is not None and "masking_network" in parts:
         settings["masking_network"] = {"sha256": weights_digest(network)}
     return settings
 
 
-def _run(dataset: Dataset, bench: Bench, show_progress: bool) -> None:
+def _run(dataset: Dataset, config: EvaluationConfig, show_progress: bool) -> None:
     """Compute what is missing, each process its share, and merge."""
-    todo = _missing(dataset, bench) if rank() == 0 else None
+    todo = _missing(dataset, config) if rank() == 0 else None
     # Asked once, for shares must not depend on when a process looks.
     share = from_rank_zero(todo)[rank() :: world_size()]
     if share:
-        with RowWriter(bench.folder, rank()) as writer:
+        with RowWriter(config.folder, rank()) as writer:
             bar = progress(share, desc="images", disable=not show_progress)
             for index, pairs in bar:
-                for row in rows_of_image(bench, dataset.examples[index], pairs):
+                for row in rows_of_image(config, dataset.examples[index], pairs):
                     writer.append(row)
     wait_for_all()
     if rank() == 0:
-        merge(bench.folder, [example.name for example in dataset.examples])
+        merge(config.folder, [example.name for example in dataset.examples])
     wait_for_all()
 
 
-def _missing(dataset: Dataset, bench: Bench) -> list[tuple[int, list[Pair]]]:
+def _missing(
+    dataset: Dataset, config: EvaluationConfig
+) -> list[tuple[int, list[Pair]]]:
     """Images that are not done, with the methods and metrics that they lack."""
-    found = read_rows(bench.folder)
-    pairs = list(product(bench.methods, bench.metrics))
+    found = read_rows(config.folder)
+    pairs = list(product(config.methods, config.metrics))
     missing = [
         (index, [pair for pair in pairs if (example.name, *pair) not in found])
         for index, example in enumerate(dataset.examples)
