@@ -1,74 +1,94 @@
-"""Entry point of captum-ext: parses options and reports errors in one line."""
+"""The command ``captum-ext``: overview of its commands, and errors in one line."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from captum_ext import __version__
-from captum_ext._allocator import keep_freed_memory
-from captum_ext._validation import check_integer
-from captum_ext.commands import demo, evaluate, explain, refine, report, train
 
 __all__ = ["main"]
+
+# Modules of captum_ext.commands and their lines in the overview, which are written
+# here because importing a command imports PyTorch.
+_COMMANDS = {
+    "demo": "explain a built-in scene with every method",
+    "explain": "explain the classification of an image",
+    "refine": "refine a map of an image",
+    "train": "train a masking network for a classifier",
+    "evaluate": "compare methods on a data set",
+    "report": "compare the methods of an evaluation: tables, tests and a page",
+}
 
 _EPILOG = """\
 examples:
   captum-ext demo
-      explain a built-in road-sign scene with every method
+      explain a built-in road-sign scene with every method; needs no network
   captum-ext explain photo.jpg --model resnet50
-      which parts of the image raise or lower the score of the most probable class
+      evidence for and against the most probable class
   captum-ext explain photo.jpg --model mobilenet_v2 --weights FILE.pt --target tabby
-      another class, and weights from a file instead of a download
+      another class, with weights from a file instead of a download
   captum-ext explain photo.jpg --model own.py:load --weights FILE.pt
       your own classifier: a function in a Python file that returns a ZooModel
   captum-ext refine photo.jpg --model resnet50 --prior grad-cam++
-      a map refined with a Gaussian process
+      another method's map, refined with windows chosen by a Gaussian process
   captum-ext train --model resnet50 --encoder resnet50 --dataset folders:train -o masks
-      a network that predicts masks for a classifier, trained once
   captum-ext explain photo.jpg --model resnet50 --method masking-model \\
       --masking-network masks/network.pt
-      a map of this network, in one forward pass
+      a masking network: trained once, it explains an image in one forward pass
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run captum-ext.
+    """Run the command.
 
     Args:
-        arguments (sequence of str, optional): Command-line arguments.
-            Default: None (those of the process)
+        arguments (sequence of str, optional): Words after ``captum-ext``.
+            Default: None (those of the command line)
 
     Returns:
-        *int*: Exit status: 0 for success, 2 for an invalid argument or an unusable
-        file, described in one line on standard error; captum-ext evaluate documents 1.
+        *int*: Exit status: 0 for success, 2 for unusable input, which is reported in
+        one line on standard error.
 
     Examples::
 
         >>> main(["explain", "missing.jpg"])
         2
     """
-    options = _parser().parse_args(arguments)
-    if arguments is None:
-        # The process belongs to the command line, not to a program that calls main.
-        keep_freed_memory()
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        options = _parser(words).parse_args(words)
+        # Imported once --help has been answered: the checks import PyTorch.
+        from captum_ext._allocator import keep_freed_memory
+        from captum_ext._validation import check_integer
+
+        if arguments is None:
+            # A caller of this function decides about the memory of its own process.
+            keep_freed_memory()
         check_integer("--seed", vars(options).get("seed", 0), 0, 2**64 - 1)
         return options.run(options) or 0
-    except (ValueError, OSError) as error:
+    # A command whose packages come with an extra says which one is missing.
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         message = " ".join(str(error).split())
         print(f"captum-ext: error: {message}", file=sys.stderr)
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Parser of the command line; of the commands, only the chosen one is imported."""
     parser = argparse.ArgumentParser(
         prog="captum-ext",
-        description="Explain the predictions of vision models.",
+        description="Explain what a vision model looks at.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (demo, explain, refine, train, evaluate, report):
-        command.add_parser(commands)
+    # No option of captum-ext itself takes a value, so this is the command.
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for name, summary in _COMMANDS.items():
+        if name == chosen:
+            import_module(f"captum_ext.commands.{name}").add_parser(commands)
+        else:
+            commands.add_parser(name, help=summary)
     return parser

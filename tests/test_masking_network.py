@@ -252,7 +252,7 @@ def test_weights_of_another_architecture_change_nothing():
     network = MaskingNetwork(3, width=8)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     for other in (MaskingNetwork(4, width=8), MaskingNetwork(3, width=16)):
-        with pytest.raises(ValueError, match="path must hold .* got .*shape .* instead of"):
+        with pytest.raises(ValueError, match="path must hold .* shape .* instead"):
             network.fill(other.state_dict(), "path")
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key])

@@ -1,3 +1,3 @@
-"""Commands of captum-ext, one module per command."""
+"""Commands of captum-ext, one file per command."""
 
 __all__: list[str] = []
