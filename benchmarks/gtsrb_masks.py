@@ -132,11 +132,10 @@ def table(
     }
     return evaluate(
         dataset.draw(arguments.signs, arguments.seed),
-        entry,
+        entry.with_masking_network(network),
         METHODS,
         metrics,
         arguments.output / "test",
-        masking_network=network,
         seed=arguments.seed,
     ).table
 

@@ -1,36 +1,53 @@
-"""Files that are written whole or not at all.
+"""Atomic file writing: a file is replaced as a whole or not at all.
 
-Whatever happens meanwhile, a full disk and a killed process included, a reader finds
-what was there before or all of what was to be written.
+After a full disk or a killed process, a reader finds either the old content or all of
+the new one.
 """
+
+from __future__ import annotations
 
 import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-__all__ = ["save_figure", "save_image", "save_tensors", "write_file"]
+__all__ = ["replacing", "save_figure", "save_image", "save_tensors", "write_file"]
 
 
-def write_file(content: bytes, path: Path) -> None:
-    """Write a file under another name first.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Collect content in memory and replace a file by it when the block succeeds.
 
     Args:
-        content (bytes): All of the file.
-        path (Path): The file.
+        path (Path): File to create or replace.
+
+    Yields:
+        BinaryIO: Buffer to write to.
 
     Raises:
-        OSError: If it cannot be written, on a full disk for example; a file of that
-            name stays as it was.
+        OSError: If the file cannot be written, for example on a full disk; an existing
+            file is then unchanged.
+
+    Examples::
+
+        >>> with replacing(Path("numbers.bin")) as file:
+        ...     _ = file.write(bytes(3))
+        >>> Path("numbers.bin").read_bytes()
+        b'\\x00\\x00\\x00'
     """
+    # In memory first: on a full disk, torch.save raises errors of other types.
+    buffer = io.BytesIO()
+    yield buffer
     partial = path.with_name(f".{path.name}.partial")
     try:
         with open(partial, "wb") as file:
-            file.write(content)
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -38,54 +55,52 @@ def write_file(content: bytes, path: Path) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise OSError(
-            f"{str(path)!r} could not be written ({error.strerror or error}); what was "
-            f"there is unchanged."
+            f"{str(path)!r} could not be written ({error.strerror or error}); an "
+            f"existing file is unchanged."
         ) from error
 
 
-def save_tensors(content: object, path: Path) -> None:
-    """Write tensors and plain values.
+def write_file(content: bytes, path: Path) -> None:
+    """Write bytes; see :func:`replacing` for errors.
 
     Args:
-        content (Any): What ``torch.load(..., weights_only=True)`` can read.
-        path (Path): The file.
-
-    Raises:
-        OSError: If it cannot be written; a file of that name stays as it was.
+        content (bytes): New content of the file.
+        path (Path): File to create or replace.
     """
-    # By way of memory: torch.save itself ends a full disk with an error of its own.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_file(buffer.getvalue(), path)
+    with replacing(path) as file:
+        file.write(content)
+
+
+def save_tensors(content: object, path: Path) -> None:
+    """Write tensors and plain values; see :func:`replacing` for errors.
+
+    Args:
+        content (Any): Content that ``torch.load(..., weights_only=True)`` can read.
+        path (Path): File to create or replace.
+    """
+    with replacing(path) as file:
+        torch.save(content, file)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the file's suffix.
+    """Write a figure; see :func:`replacing` for errors.
 
     Args:
-        figure (Figure): What to draw.
-        path (Path): The file.
-
-    Raises:
-        OSError: If it cannot be written; a file of that name stays as it was.
+        figure (Figure): Figure to write.
+        path (Path): File to create or replace; its suffix is the format.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:].lower())
-    write_file(buffer.getvalue(), path)
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower())
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Write an image in the format of the file's suffix, and the folders round it.
+    """Write an image, creating missing folders; see :func:`replacing` for errors.
 
     Args:
-        image (PIL.Image.Image): What to write.
-        path (Path): The file.
-
-    Raises:
-        OSError: If it cannot be written; a file of that name stays as it was.
+        image (PIL.Image.Image): Image to write.
+        path (Path): File to create or replace; its suffix is the format.
     """
-    buffer = io.BytesIO()
-    kind = Image.registered_extensions()[path.suffix.lower()]
-    image.save(buffer, format=kind, optimize=True, quality=85)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(buffer.getvalue(), path)
+    with replacing(path) as file:
+        format_ = Image.registered_extensions()[path.suffix.lower()]
+        image.save(file, format=format_, optimize=True, quality=85)

@@ -3,19 +3,15 @@
 Every message names the argument, says what came and what was expected.
 """
 
-import difflib
 import math
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
-
-if TYPE_CHECKING:
-    from captum_ext.masking import MaskingNetwork
 
 __all__ = [
     "check_attributions",
@@ -34,10 +30,8 @@ __all__ = [
     "check_inputs",
     "check_integer",
     "check_layer_maps",
-    "check_layer_name",
     "check_layer_was_reached",
     "check_mask_probabilities",
-    "check_masking_network",
     "check_metric_input",
     "check_metric_scores",
     "check_not_negative",
@@ -700,19 +694,6 @@ def check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
     return masks.cpu()
 
 
-def check_layer_name(argument: str, name: str, model: nn.Module) -> nn.Module:
-    """The part of the model that has the name."""
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        known = [path for path, _ in model.named_modules() if path]
-        similar = difflib.get_close_matches(name, known, 3) or known[-3:]
-        raise ValueError(
-            f"{argument} must be a part of the model such as {', '.join(similar)}, got "
-            f"{name!r}."
-        ) from None
-
-
 def check_decoder_channels(channels: Sequence[int], n_blocks: int) -> tuple[int, ...]:
     """A number of channels for each upsampling block of a masking network."""
     if not isinstance(channels, Sequence) or len(channels) != n_blocks:
@@ -721,16 +702,3 @@ def check_decoder_channels(channels: Sequence[int], n_blocks: int) -> tuple[int,
             f"each upsampling block, got {channels!r}."
         )
     return tuple(check_integer("decoder_channels", n, 1) for n in channels)
-
-
-def check_masking_network(
-    network: "MaskingNetwork | None", n_classes: int, needed: bool
-) -> None:
-    """A network that has learned the classes of the model, if it is needed."""
-    if network is None and needed:
-        raise ValueError("masking_network must be given for masking-model, got none.")
-    if network is not None and network.n_classes != n_classes:
-        raise ValueError(
-            f"masking_network must have as many classes as the model, {n_classes}, "
-            f"got {network.n_classes}."
-        )

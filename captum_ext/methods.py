@@ -1,8 +1,8 @@
-"""Attributions by the names that the command line knows them by."""
+"""Attribution methods by their names on the command line."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from captum.attr import (
     Attribution,
@@ -12,7 +12,7 @@ from captum.attr import (
     Occlusion,
     Saliency,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_ext.attr import (
     MCRISE,
@@ -24,62 +24,33 @@ from captum_ext.attr import (
     LayerGradCamPlusPlus,
     MaskingModel,
 )
-from captum_ext.masking import MaskingNetwork
-from captum_ext.masks import Palette
+from captum_ext.subject import Part, Subject
 
-__all__ = ["METHODS", "Method", "Part", "Subject"]
-
-Part = Literal["probabilities", "model", "layer", "masking_network"]
-
-
-class Subject(NamedTuple):
-    """What is explained, and the settings that methods share.
-
-    Args:
-        model (nn.Module): Logits (B, classes) of inputs (B, C, H, W).
-        layer (nn.Module): The part of the model where layer methods look.
-        inputs (Tensor): The image as the model takes it, (1, C, H, W).
-        target (int): The class to explain.
-        palette (Palette): Colors for color-wise methods.
-        seed (int): Seed of what a method draws.
-        show_progress (bool): Whether a progress bar is shown.
-        masking_network (MaskingNetwork, optional): Trained for the model, for methods
-            that ask it.
-    """
-
-    model: nn.Module
-    layer: nn.Module
-    inputs: Tensor
-    target: int
-    palette: Palette
-    seed: int = 0
-    show_progress: bool = False
-    masking_network: MaskingNetwork | None = None
-
-    def probabilities(self, inputs: Tensor) -> Tensor:
-        """Softmax probabilities (B, classes), which black-box methods explain."""
-        return self.model(inputs).softmax(1)
+__all__ = ["METHODS", "Method"]
 
 
 class Method(NamedTuple):
-    """An attribution by name.
+    """An attribution method with its arguments.
 
     Args:
-        title (str): As it stands above a map.
-        summary (str): What it does, in a few words.
-        attribution (type): The attribution class.
-        arguments (Callable): The arguments that ``attribute`` gets for a subject
-            beside inputs and target.
-        built_from (tuple of str): The parts of a subject that the attribution is made
-            of: its probabilities; the model, whose logits are explained then; the
-            model and its layer; or the masking network.
-        colorwise (bool): Whether it returns one map a color of the palette.
-        relief (bool): Whether only differences between pixels have a meaning, so that
-            a figure starts at the smallest value.
-        reference (bool): Whether it is Captum's own, here for comparison.
-        prior (Mapping, optional): The method whose map it refines unless it is given a
-            ``prior``: arguments by name, and the method's own name as ``use``.
-            None for a method that refines nothing.
+        title (str): Title of its maps in figures and tables.
+        summary (str): Description in a few words.
+        attribution (type): Attribution class.
+        arguments (Callable): Function from a subject to the arguments of ``attribute``
+            other than inputs and target.
+        built_from (tuple of str, optional): Parts of the subject that are passed to the
+            attribution class: its probabilities; the model, whose logits are then
+            explained; the model and its layer; or the masking network.
+            Default: ("probabilities",)
+        colorwise (bool, optional): Whether it returns one map per color of the palette.
+            Default: False
+        relative (bool, optional): Whether only differences between pixels are
+            meaningful, so that figures start at the smallest value. Default: False
+        reference (bool, optional): Whether it is one of Captum's own methods, included
+            for comparison. Default: False
+        prior (Mapping, optional): Method whose map is refined if no ``prior`` is given:
+            its name as ``use``, and its arguments by name. Default: None (the method
+            refines no map)
     """
 
     title: str
@@ -88,37 +59,38 @@ class Method(NamedTuple):
     arguments: Callable[[Subject], dict[str, Any]]
     built_from: tuple[Part, ...] = ("probabilities",)
     colorwise: bool = False
-    relief: bool = False
+    relative: bool = False
     reference: bool = False
     prior: Mapping[str, Any] | None = None
 
     def options(self) -> frozenset[str]:
-        """Names of the arguments of ``attribute`` that :meth:`attribute` passes on."""
+        """Names of the options that :meth:`attribute` accepts."""
         attribute = inspect.unwrap(self.attribution.attribute)
         names = inspect.signature(attribute).parameters
         return frozenset(names) - {"self", "inputs", "target"}
 
     def attribute(self, subject: Subject, **options: object) -> Tensor:
-        """The map of a subject.
+        """Compute the attribution map of a subject.
 
         Args:
-            subject (Subject): What is explained.
-            **options: Further arguments of the attribution, of :meth:`options`.
-                Without ``prior``, a method that refines a map is given one.
+            subject (Subject): Image, target and settings.
+            **options: Further arguments of the attribution; see :meth:`options`. A
+                method that refines a map computes its own prior if ``prior`` is
+                missing.
 
         Returns:
-            *Tensor*: (1, K, H, W) of K colors if it is colorwise, (1, C, H, W) or
-            (1, 1, H, W) at the size of the image otherwise.
+            *Tensor*: Map at the size of the image: (1, K, H, W) for K colors if the
+            method is color-wise, otherwise (1, C, H, W) or (1, 1, H, W).
         """
         if self.prior is not None and "prior" not in options:
             use, arguments = self.prior["use"], {**self.prior}
             del arguments["use"]
             options["prior"] = METHODS[use].attribute(subject, **arguments)
         explained = [getattr(subject, part) for part in self.built_from]
-        # Without a gradient of the inputs Captum warns that it has to ask for one.
-        asks_gradient = issubclass(self.attribution, GradientAttribution)
+        # Captum warns if inputs of gradient methods do not require a gradient.
+        needs_gradient = issubclass(self.attribution, GradientAttribution)
         maps = self.attribution(*explained).attribute(
-            subject.inputs.detach().requires_grad_(asks_gradient),
+            subject.inputs.detach().requires_grad_(needs_gradient),
             target=subject.target,
             **{**self.arguments(subject), **options},
         )
@@ -127,13 +99,27 @@ class Method(NamedTuple):
             maps = LayerGradCam.interpolate(maps, tuple(size), "bilinear")
         return maps.detach()
 
+    def displayed(self, maps: Tensor) -> Tensor:
+        """Map as figures show it.
 
-def _drawn(subject: Subject) -> dict[str, Any]:
+        Args:
+            maps (Tensor): Map of :meth:`attribute`, (1, any, H, W), not color-wise.
+
+        Returns:
+            *Tensor*: Mean over channels, (1, H, W), shifted to a minimum of 0 if the
+            method is relative.
+        """
+        # Unlike a sum, the mean keeps the unit of maps that are equal in all channels.
+        values = maps[0].mean(0, keepdim=True)
+        return values - values.min() if self.relative else values
+
+
+def _seeded(subject: Subject) -> dict[str, Any]:
     return {"seed": subject.seed, "show_progress": subject.show_progress}
 
 
 def _windows(subject: Subject) -> dict[str, Any]:
-    """Windows of a seventh of the image, moved by half their size."""
+    """Windows of a seventh of the image's side, moved by half their size."""
     channels, *size = subject.inputs.shape[1:]
     window = [max(1, n // 7) for n in size]
     stride = [max(1, n // 2) for n in window]
@@ -147,54 +133,54 @@ def _windows(subject: Subject) -> dict[str, Any]:
 METHODS = {
     "pn-rise": Method(
         "PN-RISE",
-        "what each part adds to the score, or takes away",
+        "how much each part raises or lowers the score",
         PNRISE,
-        _drawn,
+        _seeded,
     ),
     "rise": Method(
         "RISE",
-        "how high the score is while a part is kept",
+        "mean score of the images in which a part is kept",
         RISE,
-        _drawn,
-        relief=True,
+        _seeded,
+        relative=True,
     ),
     "borex": Method(
         "BOREx",
-        "another method's map, refined by windows that a Gaussian process chooses",
+        "map of another method, refined with a Gaussian process",
         BOREx,
-        _drawn,
+        _seeded,
         prior={"use": "rise", "n_masks": 100, "grid_size": 8, "keep_probability": 0.3},
     ),
     "cameras": Method(
         "CAMERAS",
-        "where the last layer finds the class, sharp: several sizes fused",
+        "regions of the class in the last layer, sharpened by several image sizes",
         LayerCAMERAS,
         lambda _: {},
         built_from=("model", "layer"),
     ),
     "grad-cam++": Method(
         "Grad-CAM++",
-        "where the last layer finds the class, all its places",
+        "regions of the class in the last layer, covering all instances",
         LayerGradCamPlusPlus,
         lambda _: {"relu_attributions": True},
         built_from=("model", "layer"),
     ),
     "masking-model": Method(
         "Masking model",
-        "the part that a network trained for it finds, in one forward pass",
+        "mask predicted by a trained network in one forward pass",
         MaskingModel,
         lambda _: {},
         built_from=("masking_network",),
     ),
     "iterative-mask": Method(
         "Iterative mask",
-        "the part that suffices and is missed, found step by step",
+        "smallest part that keeps the class, optimized step by step",
         IterativeMask,
-        _drawn,
+        _seeded,
     ),
     "grad-cam": Method(
         "Grad-CAM",
-        "where the last layer finds the class (Captum's)",
+        "regions of the class in the last layer (Captum's)",
         LayerGradCam,
         lambda _: {"relu_attributions": True},
         built_from=("model", "layer"),
@@ -202,14 +188,14 @@ METHODS = {
     ),
     "occlusion": Method(
         "Occlusion",
-        "how far the score falls where a window is hidden (Captum's)",
+        "drop of the score when a window is hidden (Captum's)",
         Occlusion,
         lambda subject: _windows(subject) | {"show_progress": subject.show_progress},
         reference=True,
     ),
     "gradient": Method(
         "Gradient",
-        "how much the logit changes with each pixel (Captum's Saliency)",
+        "sensitivity of the logit to each pixel (Captum's Saliency)",
         Saliency,
         lambda _: {},
         built_from=("model",),
@@ -217,16 +203,16 @@ METHODS = {
     ),
     "integrated-gradients": Method(
         "Integrated gradients",
-        "gradients along the way from a gray image (Captum's)",
+        "gradients along the path from a gray image (Captum's)",
         IntegratedGradients,
         lambda _: {"internal_batch_size": 8},
         reference=True,
     ),
     "mc-rise": Method(
         "MC-RISE",
-        "what painting each part in a color does to the score",
+        "effect on the score of painting each part in a color",
         MCRISE,
-        lambda subject: _drawn(subject) | {"colors": subject.palette},
+        lambda subject: _seeded(subject) | {"colors": subject.palette},
         colorwise=True,
     ),
 }

@@ -32,12 +32,11 @@ from captum_ext.attr import (
     RISE,
     BOREx,
     IterativeMask,
-    last_map_layer,
 )
 from captum_ext.cli import main as captum_ext
-from captum_ext.commands.image import shown_values
 from captum_ext.masks import named_palette
-from captum_ext.methods import METHODS, Subject
+from captum_ext.methods import METHODS
+from captum_ext.subject import Subject, build_subject
 from captum_ext.visualization import (
     color_saliency_figure,
     overlay_figure,
@@ -80,11 +79,8 @@ def mobilenet() -> ZooModel:
 
 
 def subject_of(entry: ZooModel, image: Tensor, target: int) -> Subject:
-    """An image (3, H, W) in [0, 1] and a class of it, as methods take them."""
-    inputs = entry.normalize(image)[None].to(memory_format=torch.channels_last)
-    _, layer = last_map_layer(entry.model, inputs)
-    palette = named_palette(5, entry.mean, entry.std)
-    return Subject(entry.model, layer, inputs, target, palette)
+    """Subject of an image (3, H, W) in [0, 1] and one of its classes."""
+    return build_subject(entry, entry.normalize(image), target, parts={"layer"})
 
 
 def photograph() -> tuple[Subject, Tensor]:
@@ -109,7 +105,7 @@ def scene() -> tuple[Subject, Tensor]:
 def shown(subject: Subject, *names: str) -> dict[str, Tensor]:
     """Maps of methods by their titles, as figures show them."""
     methods = [METHODS[name] for name in names]
-    return {each.title: shown_values(each, each.attribute(subject)) for each in methods}
+    return {each.title: each.displayed(each.attribute(subject)) for each in methods}
 
 
 def draw_methods() -> Figure:
@@ -130,7 +126,7 @@ def draw_methods() -> Figure:
         print(f"{method.title}: {seconds}", flush=True)
         # One map a color has a figure of its own.
         if not method.colorwise:
-            maps[f"{method.title}, {seconds}"] = shown_values(method, found)
+            maps[f"{method.title}, {seconds}"] = method.displayed(found)
     return overlay_figure(image, maps)
 
 
@@ -223,7 +219,8 @@ def draw_grad_cam_plus_plus() -> Figure:
 def draw_masking_model() -> Figure:
     """The mask of one forward pass beside maps of hundreds."""
     subject, image = scene()
-    subject = subject._replace(masking_network=load_signs_masks())
+    classifier = signs().with_masking_network(load_signs_masks())
+    subject = subject._replace(classifier=classifier)
     maps = shown(subject, "masking-model", "iterative-mask", "pn-rise")
     return overlay_figure(image, maps)
 

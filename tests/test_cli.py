@@ -1,4 +1,4 @@
-"""The command line: what it writes, and one line for what it cannot use."""
+"""Command line: output files, printed lines and one-line errors."""
 
 import os
 from pathlib import Path
@@ -51,12 +51,12 @@ def test_explain_writes_figure_and_map(method, suffix, scene_file, tmp_path, cap
 
 @pytest.mark.parametrize("method", ["cameras", "grad-cam", "grad-cam++"])
 def test_layer_methods(method, scene_file, tmp_path, capsys):
-    """The last convolutional layer is found and printed; naming it changes nothing."""
+    """The last layer with maps is found and printed; naming it changes nothing."""
     saved = [tmp_path / f"{i}.pt" for i in range(3)]
     arguments = ["explain", str(scene_file), "--model", "signs", "--method", method]
     arguments += ["-o", str(tmp_path / "out.png"), "--save-map"]
     assert main([*arguments, str(saved[0])]) == 0
-    assert "layer of layer methods: features\n" in capsys.readouterr().out
+    assert "layer for layer methods: features\n" in capsys.readouterr().out
     assert main([*arguments, str(saved[1]), "--layer", "features.6"]) == 0
     assert main([*arguments, str(saved[2]), "--layer", "features.2"]) == 0
     found, named, other = (torch.load(path, weights_only=True) for path in saved)
@@ -84,7 +84,7 @@ def masks_of(network: MaskingNetwork, scene_file: Path, target: int) -> torch.Te
 
 @pytest.mark.parametrize("command", ["explain --method", "refine --prior"])
 def test_masking_network_from_a_file(command, scene_file, tmp_path, monkeypatch):
-    """The mask is the library's, and a prior like any other."""
+    """The command's mask equals the library's and can be a prior."""
     monkeypatch.chdir(tmp_path)
     network = MaskingNetwork(16, width=8).eval()
     network.save("network.pt")
@@ -100,7 +100,7 @@ def test_masking_network_from_a_file(command, scene_file, tmp_path, monkeypatch)
     assert maps.shape == expected.shape and Path("out.png").is_file()
 
 
-def test_masking_network_of_the_signs_is_built_in(scene_file, tmp_path):
+def test_signs_has_a_built_in_masking_network(scene_file, tmp_path):
     saved = tmp_path / "map.pt"
     arguments = ["explain", str(scene_file), "--model", "signs", "-o"]
     arguments += [str(tmp_path / "out.png"), "--method", "masking-model"]
@@ -115,39 +115,41 @@ import torch
 from colors import MEAN, STD
 from captum_ext.zoo import Preprocessing, ZooModel
 
-def lit(weights):
+def bright(weights):
     model = torch.nn.Sequential(
         torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2)
     )
     model.load_state_dict(torch.load(weights, weights_only=True))
-    names = ("dark", "lit")
+    names = ("dark", "bright")
     return ZooModel(model, Preprocessing.square(16, MEAN, STD), names, MEAN, STD)
 """
 
 
-def test_classifier_of_one_s_own(scene_file, tmp_path, monkeypatch, capsys):
+def test_own_classifier(scene_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    Path("below").mkdir()
-    Path("below/colors.py").write_text("MEAN, STD = (0.5,) * 3, (0.25,) * 3")
-    Path("below/own.py").write_text(OWN)
+    Path("folder").mkdir()
+    Path("folder/colors.py").write_text("MEAN, STD = (0.5,) * 3, (0.25,) * 3")
+    Path("folder/own.py").write_text(OWN)
     weight = torch.tensor([[-9.0] * 3, [9.0] * 3])
     torch.save({"2.weight": weight, "2.bias": torch.zeros(2)}, "own.pt")
-    arguments = ["explain", str(scene_file), "--model", "below/own.py:lit"]
+    arguments = ["explain", str(scene_file), "--model", "folder/own.py:bright"]
     arguments += ["--weights", "own.pt", "--method", "gradient", "-o", "out.png"]
-    assert main([*arguments, "--save-map", "map.npy", "--target", "lit"]) == 0
-    assert "class 1, lit: probability" in capsys.readouterr().out
+    assert main([*arguments, "--save-map", "map.npy", "--target", "bright"]) == 0
+    assert "class 1, bright: probability" in capsys.readouterr().out
     np.testing.assert_allclose(np.load("map.npy"), 9 / 16**2, rtol=1e-5)
 
 
-def test_figure_lies_beside_the_caller_by_default(scene_file, tmp_path, monkeypatch):
+def test_figure_is_written_to_the_current_folder_by_default(
+    scene_file, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     arguments = ["explain", str(scene_file), "--model", "signs", "--n-masks", "16"]
     assert main(arguments) == 0
     assert (tmp_path / "scene-pn-rise.png").is_file()
 
 
-def test_map_is_the_library_s(scene_file, tmp_path):
-    """The command explains the softmax probability of what the model sees."""
+def test_map_equals_that_of_the_library(scene_file, tmp_path):
+    """The command explains the softmax probability of the preprocessed image."""
     from captum_ext.attr import PNRISE
 
     saved = tmp_path / "map.pt"
@@ -214,7 +216,7 @@ def test_map_is_the_library_s(scene_file, tmp_path):
 )
 def test_errors_are_one_line(change, words, scene_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    Path("text.png").write_text("no image")
+    Path("text.png").write_text("not an image")
     torch.save({"weight": torch.zeros(3)}, "misfit.pt")
     MaskingNetwork(3, width=8).save("network.pt")
     options = {"image": str(scene_file), "--model": "signs", **change}
@@ -249,18 +251,18 @@ def test_refine_writes_figure_and_map(prior, scene_file, tmp_path, monkeypatch, 
     [
         ({"--prior": "mc-rise"}, "grad-cam++"),
         ({"--prior": "missing.npy"}, "missing.npy"),
-        ({"--prior": "text.npy"}, "cannot be read as a map"),
+        ({"--prior": "text.npy"}, "must be a file with a map"),
         ({"--prior": "flat.npy"}, "(C, h, w)"),
         ({"--prior": "nan.npy"}, "prior"),
         ({"--n-iterations": "0"}, "--n-iterations"),
         ({"--prior": "rise", "--layer": "features.6"}, "--layer"),
     ],
 )
-def test_refine_says_what_it_cannot_use(
+def test_errors_of_refine_are_one_line(
     change, words, scene_file, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    Path("text.npy").write_text("no map")
+    Path("text.npy").write_text("not a map")
     np.save("flat.npy", np.zeros(3))
     np.save("nan.npy", np.full((7, 7), np.nan))
     arguments = ["refine", str(scene_file), *REFINE, "out.png"]
@@ -292,7 +294,7 @@ def test_help_of_each_command(command, words, capsys):
     assert ("FILE.py:FUNCTION" in printed) == takes_model
 
 
-# Iterative masks take hundreds of backward passes: signs stand for it.
+# Iterative masks take hundreds of backward passes and are tested with signs only.
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "iterative-mask"])
 def test_real_image_and_network(method, tmp_path):
     if "CAPTUM_EXT_DATA" not in os.environ:

@@ -250,10 +250,9 @@ def test_every_method_has_a_map(method, signs, tmp_path):
     }
     results = run(
         read_signs(1),
-        signs,
+        signs.with_masking_network(new_network()),
         tmp_path,
         methods={method: asked},
-        masking_network=new_network(),
     )
     assert results.table["error"].isna().all(), results.table["error"].tolist()
     with Image.open(map_path(tmp_path, "scene-0", method)) as drawn:
@@ -267,9 +266,8 @@ def test_the_mask_of_a_network_is_a_map_and_a_prior(signs, tmp_path):
     with torch.no_grad():
         mask = network(x, torch.tensor([target]))
     masks = "masking-model,borex:prior=masking-model:n_iterations=2"
-    results = run(
-        read_signs(1), signs, tmp_path, methods=masks, masking_network=network
-    )
+    model = signs.with_masking_network(network)
+    results = run(read_signs(1), model, tmp_path, methods=masks)
     assert results.table["error"].isna().all()
 
     def f(inputs):
@@ -544,16 +542,19 @@ def test_results_of_other_weights_are_refused(tmp_path):
 def test_results_of_another_masking_network_are_refused(signs, tmp_path):
     """What is in a file counts, not what it is called."""
     asked = {"methods": "masking-model,random"}
-    one, same, other = new_network(), new_network(), new_network(seed=1)
-    first = run(read_signs(1), signs, tmp_path, **asked, masking_network=one)
-    again = run(read_signs(1), signs, tmp_path, **asked, masking_network=same)
+    one, same, other = (
+        signs.with_masking_network(network)
+        for network in (new_network(), new_network(), new_network(seed=1))
+    )
+    first = run(read_signs(1), one, tmp_path, **asked)
+    again = run(read_signs(1), same, tmp_path, **asked)
     pd.testing.assert_frame_equal(first.table, again.table)
     with pytest.raises(ValueError, match="masking_network.sha256"):
-        run(read_signs(1), signs, tmp_path, **asked, masking_network=other)
+        run(read_signs(1), other, tmp_path, **asked)
 
 
 def test_a_masking_network_that_no_method_asks_is_no_setting(signs, tmp_path):
-    first = run(read_signs(1), signs, tmp_path, masking_network=new_network())
+    first = run(read_signs(1), signs.with_masking_network(new_network()), tmp_path)
     again = run(read_signs(1), signs, tmp_path)
     pd.testing.assert_frame_equal(first.table, again.table)
 
@@ -594,7 +595,6 @@ class Untouchable(nn.Module):
         ({"methods": "iterative-mask:objective=x"}, "'objective'"),
         ({"methods": "masking-model"}, "masking_network must be given"),
         ({"methods": "borex:prior=masking-model"}, "masking_network must be given"),
-        ({"masking_network": new_network(3)}, "classes as the model, 16, got 3"),
         ({"metrics": "insertions"}, "perhaps 'insertion'"),
         ({"metrics": "insertion:steps=4"}, "n_steps"),
         ({"metrics": "insertion:return_curve=true"}, "return_curve"),

@@ -12,7 +12,7 @@ import torch
 
 from captum_ext.cli import main
 from captum_ext.datasets import read_signs
-from captum_ext.evaluation import evaluate, read_results
+from captum_ext.evaluation import COMPARED, evaluate, read_results
 from captum_ext.evaluation.options import EvaluationOptions
 from captum_ext.masking import MaskingNetwork
 
@@ -98,7 +98,7 @@ def test_help_lists_options_formats_methods_and_metrics(capsys):
         "--only-correct leave out misclassified images --",
         "--model NAME|FILE.py:FUNCTION",
         "voc:FOLDER Pascal VOC's XML",
-        "pn-rise what each part adds",
+        f"pn-rise {COMPARED['pn-rise'].summary}",
         "deletion how fast the score falls",
     ):
         assert words in text
@@ -182,7 +182,7 @@ def test_command_without_pandas_is_one_line(command, without_package, capsys):
         ({"--images": "."}, "--images must go with data sets among boxes, coco"),
         ({"--limit": "0"}, "--limit"),
         ({"--settings": "run.toml"}, "masking_network as str"),
-        ({"--model": "own.py:load"}, "of an existing file"),
+        ({"--model": "own.py:load"}, "with an existing file"),
         (
             {"--methods": "masking-model", "--model": "resnet5000"},
             "--masking-network must be a file that captum-ext train wrote",

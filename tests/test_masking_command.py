@@ -1,4 +1,4 @@
-"""The command captum-ext train: from images of every layout to a network."""
+"""Command captum-ext train: data sets of every format, resuming, errors."""
 
 import zipfile
 from pathlib import Path
@@ -27,13 +27,13 @@ def gray(weights):
         model, Preprocessing.square(16, mean, std), ("dark", "light"), mean, std
     )
 """
-ASKED = ["train", "--model", "own.py:gray", "--weights", "own.pt", "--width", "8"]
-ASKED += ["--epochs", "2", "--batch-size", "4", "-o"]
+TRAIN = ["train", "--model", "own.py:gray", "--weights", "own.pt", "--width", "8"]
+TRAIN += ["--epochs", "2", "--batch-size", "4", "-o"]
 
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch) -> None:
-    """Twelve images, dark and light, as arrays, as folders, and packed."""
+    """Twelve images, dark and light, as arrays, as folders and as a ZIP file."""
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(OWN)
     weight = torch.tensor([[-9.0] * 3, [9.0] * 3])
@@ -50,19 +50,26 @@ def workplace(tmp_path, monkeypatch) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path)
             archive.write(path, name)
-    Path("text.zip").write_text("no archive")
+    Path("text.zip").write_text("not an archive")
 
 
 def weights(folder: str) -> dict[str, torch.Tensor]:
     return load_file(Path(folder, "network.pt"))["network"]
 
 
-def test_layouts_of_one_data_set_give_one_network(capsys):
-    for words in ("arrays:images.npz", "folders:images", "folders:images.zip"):
-        asked = [*ASKED, words[-3:], "--dataset", words, "--validation", words]
-        assert main(asked) == 0
+def test_formats_of_one_data_set_give_the_same_network(capsys):
+    for dataset in ("arrays:images.npz", "folders:images", "folders:images.zip"):
+        arguments = [
+            *TRAIN,
+            dataset[-3:],
+            "--dataset",
+            dataset,
+            "--validation",
+            dataset,
+        ]
+        assert main(arguments) == 0
     printed = capsys.readouterr().out
-    assert printed.count("mean mask on 12 images") == 3
+    assert printed.count("mean mask over 12 images") == 3
     expected = weights("npz")
     for folder in ("ges", "zip"):
         found = weights(folder)
@@ -71,48 +78,48 @@ def test_layouts_of_one_data_set_give_one_network(capsys):
     assert len(pd.read_csv("npz/validation.csv")) == 1
 
 
-def test_a_training_goes_on_and_its_network_is_rounded_if_asked(capsys):
-    asked = ["--dataset", "arrays:images.npz", "--limit", "8"]
-    assert main([*ASKED, "out", *asked]) == 0
+def test_training_resumes_and_half_rounds_the_weights(capsys):
+    arguments = ["--dataset", "arrays:images.npz", "--limit", "8"]
+    assert main([*TRAIN, "out", *arguments]) == 0
     full = Path("out/network.pt").stat().st_size
-    assert main([*ASKED, "out", *asked, "--half"]) == 0
+    assert main([*TRAIN, "out", *arguments, "--half"]) == 0
     assert Path("out/network.pt").stat().st_size < 0.6 * full
     assert len(pd.read_csv("out/log.csv")) == 4
     assert MaskingNetwork.load("out/network.pt").n_classes == 2
-    assert main([*ASKED, "out", *asked, "--seed", "1"]) == 2
+    assert main([*TRAIN, "out", *arguments, "--seed", "1"]) == 2
     assert (
         "seed = 1 of the training, got a checkpoint with 0" in capsys.readouterr().err
     )
 
 
-def test_a_network_to_begin_with(capsys):
-    """After steps of no length it is what was given, whatever the seed."""
+def test_training_starts_from_a_masking_network(capsys):
+    """With a negligible learning rate, the weights stay those of the file."""
     start = MaskingNetwork(2, width=8, seed=7)
     start.save("start.pt")
-    asked = ["train", *ASKED[1:5], *ASKED[7:], "out"]
-    asked += ["--dataset", "arrays:images.npz", "--masking-network", "start.pt"]
-    assert main([*asked, "--learning-rate", "1e-12"]) == 0
+    arguments = ["train", *TRAIN[1:5], *TRAIN[7:], "out"]
+    arguments += ["--dataset", "arrays:images.npz", "--masking-network", "start.pt"]
+    assert main([*arguments, "--learning-rate", "1e-12"]) == 0
     for key, value in start.state_dict().items():
         if "running" not in key and "tracked" not in key:
             torch.testing.assert_close(weights("out")[key], value)
-    assert main([*asked, "--width", "8"]) == 2
+    assert main([*arguments, "--width", "8"]) == 2
     assert "--width must be left out" in capsys.readouterr().err
     MaskingNetwork(3, width=8).save("start.pt")
-    assert main(asked) == 2
+    assert main(arguments) == 2
     assert "as many classes as the model, 2, got 3" in capsys.readouterr().err
     for wrong, words in (("none.pt", "existing file"), ("text.zip", "something else")):
-        assert main([*asked[:-1], wrong]) == 2
+        assert main([*arguments[:-1], wrong]) == 2
         error = capsys.readouterr().err
         assert "--masking-network must" in error and words in error
 
 
-def test_signs_are_looked_at_on_the_way(monkeypatch, capsys):
-    """Other scenes than those that it learns from."""
+def test_signs_are_validated_on_held_out_scenes(monkeypatch, capsys):
+    """Validation uses scenes that training does not use."""
     monkeypatch.setattr("captum_ext.commands.train._VALIDATION_IMAGES", 3)
-    asked = ["train", "--model", "signs", "--dataset", "signs", "--limit", "4"]
-    asked += ["--width", "8", "--epochs", "1", "--batch-size", "4", "-o", "out"]
-    assert main(asked) == 0
-    assert "mean mask on 3 images" in capsys.readouterr().out
+    arguments = ["train", "--model", "signs", "--dataset", "signs", "--limit", "4"]
+    arguments += ["--width", "8", "--epochs", "1", "--batch-size", "4", "-o", "out"]
+    assert main(arguments) == 0
+    assert "mean mask over 3 images" in capsys.readouterr().out
     assert [path.name for path in Path("out/masks").iterdir()] == ["step-000001.png"]
 
 
@@ -130,17 +137,17 @@ def test_signs_are_looked_at_on_the_way(monkeypatch, capsys):
         ({"--lambdas": "1,2"}, "--lambdas must be four numbers"),
         ({"--selection-weight": "-1"}, "selection_weight must be a number of at least"),
         ({"--encoder": "nothing"}, "nothing"),
-        ({"--encoder-weights": "own.pt"}, "--encoder-weights must go with"),
+        ({"--encoder-weights": "own.pt"}, "--encoder-weights must be used with"),
         ({"--masking-network": "own.pt", "--encoder": "small"}, "--encoder must be"),
         ({"--batch-size": "13"}, "at least one batch of 13 images, got 12"),
-        ({"--model": "own.py:nothing"}, "a function that is in own.py"),
+        ({"--model": "own.py:nothing"}, "a function of own.py"),
     ],
     ids=str,
 )
 def test_errors_are_one_line(change, words, capsys):
     options = {"--dataset": "arrays:images.npz", **change}
     pairs = [word for pair in options.items() for word in pair]
-    assert main([*ASKED, "out", *pairs]) == 2
+    assert main([*TRAIN, "out", *pairs]) == 2
     error = capsys.readouterr().err
     assert error.startswith("captum-ext: error: ") and error.count("\n") == 1
     assert words in error and not Path("out/network.pt").exists()

@@ -252,7 +252,7 @@ def test_weights_of_another_architecture_change_nothing():
     network = MaskingNetwork(3, width=8)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     for other in (MaskingNetwork(4, width=8), MaskingNetwork(3, width=16)):
-        with pytest.raises(ValueError, match="with .* of shape .*, got"):
+        with pytest.raises(ValueError, match="path must hold .* shape .* instead"):
             network.fill(other.state_dict(), "path")
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key])
@@ -265,7 +265,7 @@ def test_arguments_that_make_no_network():
         MaskingNetwork(3, "resnet5000")
     with pytest.raises(ValueError, match="n_classes must be at least 2"):
         MaskingNetwork(1)
-    with pytest.raises(ValueError, match="encoder_weights must have .* got none"):
+    with pytest.raises(ValueError, match="encoder_weights must hold .* got none"):
         MaskingNetwork(3, "squeezenet1_0", {})
     for wrong in (16, (16, 8, 4), ()):
         with pytest.raises(ValueError, match="decoder_channels must be 2 integers"):

@@ -1,6 +1,9 @@
+"""Scenes, the built-in classifier and classifiers by name."""
+
 import csv
 import os
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.models import WeightsEnum, densenet121, googlenet, squeezenet1_1
 
+from captum_ext.masking import MaskingNetwork
 from captum_ext.zoo import (
     SIGN_CLASSES,
+    BoxPreprocessing,
     SignDataset,
     SignsClassifier,
     find_class,
@@ -28,7 +33,7 @@ from captum_ext.zoo import (
 from captum_ext.zoo.signs import COLOR_PAIRS
 from captum_ext.zoo.signs_classifier import WEIGHTS_FILE
 from captum_ext.zoo.signs_classifier import __main__ as command
-from captum_ext.zoo.signs_classifier.training import confusion, draw_scenes
+from captum_ext.zoo.signs_classifier.recipe import confusion, draw_scenes
 
 TINY: dict[str, Any] = {"n_scenes": 64, "n_epochs": 1, "batch_size": 32}
 
@@ -60,19 +65,19 @@ def assert_tight(mask: Tensor, box: tuple[int, int, int, int]) -> None:
 
 
 @pytest.mark.parametrize("draw", [sign_scene, sign_video])
-def test_a_scene_is_a_function_of_its_seed(draw: Callable[..., Any]) -> None:
+def test_a_scene_depends_only_on_its_seed(draw: Callable[..., Any]) -> None:
     assert same(draw(5), draw(5))
     assert not torch.equal(draw(5).image, draw(6).image)
 
 
-def test_an_item_does_not_depend_on_the_length() -> None:
+def test_an_item_does_not_depend_on_the_length_of_the_dataset() -> None:
     scene = sign_scene(10)
     for n in (4, 50):
         image, label = SignDataset(n, seed=7)[3]
         assert torch.equal(image, scene.image) and label == scene.label
 
 
-def test_a_data_set_feeds_a_loader() -> None:
+def test_a_dataset_works_with_a_loader() -> None:
     batches = list(DataLoader(SignDataset(3, seed=1, size=32), batch_size=2))
     assert [list(images.shape) for images, _ in batches] == [
         [2, 3, 32, 32],
@@ -81,7 +86,7 @@ def test_a_data_set_feeds_a_loader() -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_masks_boxes_and_the_largest_sign(seed: int) -> None:
+def test_boxes_are_tight_and_the_main_sign_is_the_largest(seed: int) -> None:
     scene = sign_scene(seed, n_signs=1 + seed % 4)
     assert scene.image.shape == (3, 96, 96) and scene.image.dtype == torch.float32
     assert 0 <= scene.image.min() and scene.image.max() <= 1
@@ -94,7 +99,7 @@ def test_masks_boxes_and_the_largest_sign(seed: int) -> None:
     assert torch.stack([item.mask for item in scene.objects]).sum(0).max() == 1
 
 
-def test_every_class_can_be_asked_for_and_comes_by_itself() -> None:
+def test_every_class_can_be_set_and_is_drawn_at_random() -> None:
     labels = range(len(SIGN_CLASSES))
     assert [sign_scene(0, label=label).label for label in labels] == list(labels)
     assert {sign_scene(seed, size=32).label for seed in range(150)} == set(labels)
@@ -112,7 +117,7 @@ def test_color_pairs_differ_in_the_fill_of_the_main_sign(pair: tuple[int, int]) 
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_occlusion_hides_a_part_of_the_main_sign_and_nothing_else(seed: int) -> None:
+def test_occlusion_hides_only_a_part_of_the_main_sign(seed: int) -> None:
     free, hidden = (sign_scene(seed, n_signs=3, occluded=o) for o in (False, True))
     shares = [
         float((b.mask & a.mask).sum() / a.mask.sum())
@@ -141,7 +146,7 @@ def test_the_sign_of_a_video_moves(occluded: bool) -> None:
     assert video.masks[0].sum() != video.masks[-1].sum()
 
 
-def test_the_scenery_of_a_video_stands_still() -> None:
+def test_the_background_of_a_video_is_static() -> None:
     video = sign_video(2, n_frames=4)
     image = video.image[:, :, :, video.masks.any(0).any(0).logical_not()]
     assert (image[:, 1:] - image[:, :-1]).abs().mean() < 0.03
@@ -184,16 +189,16 @@ def test_bad_arguments_of_scenes(
 # The classifier
 
 
-def test_the_shipped_classifier_is_right_on_fresh_scenes() -> None:
+def test_the_built_in_classifier_is_accurate_on_held_out_scenes() -> None:
     counts = confusion(load("signs").model, *draw_scenes(500, 10_000_000, False))
     assert counts.diagonal().sum() / counts.sum() >= 0.97
 
 
-def test_the_shipped_file_is_small() -> None:
+def test_the_weights_of_the_built_in_classifier_are_small() -> None:
     assert WEIGHTS_FILE.stat().st_size <= 1_000_000
 
 
-def test_the_shipped_masks_lie_on_the_signs_of_their_class() -> None:
+def test_built_in_masks_cover_the_signs_of_the_target_class() -> None:
     network = load_signs_masks()
     assert not network.training and network.n_classes == len(SIGN_CLASSES)
     scenes = [sign_scene(seed) for seed in range(20_000_000, 20_000_064)]
@@ -207,13 +212,13 @@ def test_the_shipped_masks_lie_on_the_signs_of_their_class() -> None:
     assert absent.mean() < right.mean() / 3
 
 
-def test_the_shipped_masking_network_is_small() -> None:
+def test_the_built_in_masking_network_is_small() -> None:
     file = Path(signs_masks.__file__).with_suffix(".pt")
     assert file.stat().st_size <= 2_000_000
 
 
 @pytest.mark.parametrize("height, width", [(96, 96), (64, 128), (224, 224)])
-def test_the_classifier_takes_any_size(height: int, width: int) -> None:
+def test_the_classifier_accepts_any_size(height: int, width: int) -> None:
     model = load("signs").model
     assert isinstance(model, SignsClassifier)
     x = torch.zeros(2, 3, height, width)
@@ -221,7 +226,7 @@ def test_the_classifier_takes_any_size(height: int, width: int) -> None:
     assert model.features(x).shape == (2, 96, height // 8, width // 8)
 
 
-def test_training_is_a_function_of_its_seed() -> None:
+def test_training_depends_only_on_its_seed() -> None:
     states = []
     for seed in (3, 3, 4):
         torch.rand(1)
@@ -238,7 +243,7 @@ def test_bad_arguments_of_training() -> None:
         train_signs_classifier(n_epochs=0)
 
 
-def test_the_command_writes_a_loadable_file_and_prints_its_accuracy(
+def test_the_training_command_writes_weights_and_prints_the_accuracy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "new.pt"
@@ -255,7 +260,7 @@ def test_the_command_writes_a_loadable_file_and_prints_its_accuracy(
     assert "on 40 scenes of seeds 0 to 39" in capsys.readouterr().out
 
 
-def test_the_global_random_numbers_are_untouched(tmp_path: Path) -> None:
+def test_the_global_random_state_is_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "weights.pt"
     torch.save(squeezenet1_1().state_dict(), file)
     state = torch.get_rng_state()
@@ -267,24 +272,38 @@ def test_the_global_random_numbers_are_untouched(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_masking_network_needs_the_classes_of_its_model() -> None:
+    signs = load("signs")
+    assert signs.masking_network is None
+    network = load_signs_masks()
+    assert signs.with_masking_network(network).masking_network is network
+    with pytest.raises(ValueError, match="classes as the model, 16, got 3"):
+        signs.with_masking_network(MaskingNetwork(3, width=8))
+
+
 # Models by name
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
-def test_preprocessing_takes_every_kind_of_image(mode: str) -> None:
+def test_preprocessing_accepts_images_of_every_mode(mode: str) -> None:
     image = pil(sign_scene(0, size=150).image).convert(mode)
     assert load("signs").preprocess(image).shape == (3, 96, 96)
 
 
-def test_mean_and_std_give_the_image_back() -> None:
+def test_preprocessing_of_boxes_is_a_protocol() -> None:
+    assert isinstance(load("signs").preprocess, BoxPreprocessing)
+    assert not isinstance(len, BoxPreprocessing)
+
+
+def test_denormalize_undoes_preprocessing() -> None:
     signs, image = load("signs"), sign_scene(1).image
     seen = signs.preprocess(pil(image))
     assert (signs.denormalize(seen) - image).abs().max() <= 0.5 / 255 + 1e-6
     assert (signs.normalize(image) - seen).abs().max() <= 2.1 / 255 + 1e-6
 
 
-def test_normalizing_images_videos_and_colors() -> None:
-    """Channels are the first axis; what no image can have is clamped."""
+def test_normalize_accepts_images_videos_and_colors() -> None:
+    """Channels are the first axis; values outside of [0, 1] are clamped."""
     signs, image = load("signs"), sign_scene(1).image
     for like in (image, image[:, None].expand(-1, 2, -1, -1), image[:, 0, 0]):
         inputs = signs.normalize(like)
@@ -308,7 +327,7 @@ def test_normalizing_images_videos_and_colors() -> None:
         lambda state: {f"module.{key}": value for key, value in state.items()},
     ],
 )
-def test_a_state_dict_file_gives_its_model(
+def test_a_state_dict_file_is_loaded(
     tmp_path: Path, n_classes: int, packed: Callable[[dict[str, Tensor]], Any]
 ) -> None:
     saved, file = squeezenet1_1(num_classes=n_classes).eval(), tmp_path / "weights.pt"
@@ -321,7 +340,7 @@ def test_a_state_dict_file_gives_its_model(
     assert loaded.class_names[0] == {10: "class 0", 1000: "tench"}[n_classes]
 
 
-def test_files_of_old_densenets_and_of_googlenets_without_auxiliaries_load(
+def test_old_densenets_and_googlenets_without_auxiliary_classifiers_load(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "weights.pt"
@@ -340,7 +359,7 @@ def test_files_of_old_densenets_and_of_googlenets_without_auxiliaries_load(
 
 
 @pytest.mark.parametrize("weights", [None, "DEFAULT", "IMAGENET1K_V1"])
-def test_weights_by_torchvision_name(
+def test_weights_by_their_torchvision_name(
     weights: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = squeezenet1_1().state_dict()
@@ -351,7 +370,7 @@ def test_weights_by_torchvision_name(
     assert loaded.mean == (0.485, 0.456, 0.406) and not loaded.model.training
 
 
-def test_a_download_that_fails_says_what_to_do(
+def test_a_failed_download_suggests_a_local_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def urlopen(*_: Any, **__: Any) -> None:
@@ -365,14 +384,14 @@ def test_a_download_that_fails_says_what_to_do(
 
 OWN_FILE = """
 from pathlib import Path
-import beside
+import neighbor
 from captum_ext.zoo import load, ZooModel
 
 answer = 42
 
 def with_weights(weights):
     entry = load("signs", weights)
-    assert __name__ != "__main__" and beside.loaded
+    assert __name__ != "__main__" and neighbor.loaded
     return entry._replace(model=entry.model.train(), class_names=("own",) * 16)
 
 def nothing(weights):
@@ -388,17 +407,17 @@ def failing(weights):
 
 @pytest.fixture
 def own_file(tmp_path: Path) -> Path:
-    (tmp_path / "beside.py").write_text("loaded = True")
+    (tmp_path / "neighbor.py").write_text("loaded = True")
     file = tmp_path / "own.py"
     file.write_text(OWN_FILE)
     return file
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS_FILE])
-def test_a_function_of_one_s_own_file_is_a_model(
+def test_an_own_function_in_a_file_returns_a_model(
     own_file: Path, weights: Path | None
 ) -> None:
-    """It may import what lies beside it; nothing is left of that."""
+    """The file may import its neighbors; the import state is restored."""
     before, modules = list(sys.path), {"own", "__main__"} & {*sys.modules}
     entry = load(f"{own_file}:with_weights", weights)
     assert sys.path == before and {"own", "__main__"} & {*sys.modules} == modules
@@ -409,21 +428,33 @@ def test_a_function_of_one_s_own_file_is_a_model(
 @pytest.mark.parametrize(
     "function, said",
     [
-        ("missing", "must end in a function that is in .*own.py"),
-        ("answer", "must end in a function that is in .*own.py"),
-        ("", "must end in a function that is in .*own.py"),
-        ("two", "must be a function of one argument, the weights.*'more'"),
+        ("missing", "must end in a function of .*own.py, got"),
+        ("answer", "must end in a function of .*own.py, got"),
+        ("", "must end in a function of .*own.py, got"),
+        ("two", "must be a function of one argument, weights.*'more'"),
         ("nothing", "must be a function that returns .* returns SignsClassifier"),
     ],
 )
-def test_functions_that_give_no_model(own_file: Path, function: str, said: str) -> None:
+def test_own_functions_that_are_rejected(
+    own_file: Path, function: str, said: str
+) -> None:
     with pytest.raises(ValueError, match=f"^name {said}[^\n]*\\.$"):
         load(f"{own_file}:{function}")
-    with pytest.raises(ValueError, match="of an existing file, got"):
+    with pytest.raises(ValueError, match="with an existing file, got"):
         load(f"{own_file.parent}/none.py:load")
 
 
-def test_errors_of_one_s_own_file_are_its_own(own_file: Path) -> None:
+def test_an_own_function_in_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("own_models")
+    monkeypatch.setitem(sys.modules, "own_models", module)
+    monkeypatch.setattr(module, "signs", lambda weights: load("signs"), raising=False)
+    assert load("own_models:signs").class_names == SIGN_CLASSES
+    for name in ("own_models:missing", "own_modls:signs", "own_models:", "a b:c"):
+        with pytest.raises(ValueError, match=f"^name must .* got '{name}'.*\\.$"):
+            load(name)
+
+
+def test_errors_of_an_own_file_propagate(own_file: Path) -> None:
     with pytest.raises(KeyError, match="w.pt"):
         load(f"{own_file}:failing", "w.pt")
     own_file.write_text("import nowhere_at_all")
@@ -433,7 +464,7 @@ def test_errors_of_one_s_own_file_are_its_own(own_file: Path) -> None:
     assert sys.path == before
 
 
-def test_an_unknown_model_names_those_like_it() -> None:
+def test_an_unknown_model_suggests_similar_names() -> None:
     with pytest.raises(
         ValueError, match="name must be .* got 'resnet5', perhaps 'resnet"
     ):
@@ -445,7 +476,7 @@ def test_an_unknown_model_names_those_like_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["signs", "resnet18"])
-def test_weights_that_are_no_file(name: str) -> None:
+def test_weights_that_are_not_a_file(name: str) -> None:
     with pytest.raises(
         ValueError, match="weights must be an existing .* got 'none.pt'"
     ):
@@ -456,13 +487,15 @@ def test_weights_of_another_model(tmp_path: Path) -> None:
     file = tmp_path / "weights.pt"
     state = SignsClassifier().state_dict()
     torch.save(state, file)
-    with pytest.raises(ValueError, match="do not fit resnet18: conv1.weight is miss"):
+    with pytest.raises(
+        ValueError, match="weights of resnet18, got none for conv1.weight"
+    ):
         load("resnet18", weights=file)
     torch.save({**state, "classifier.bias": torch.zeros(3)}, file)
-    with pytest.raises(ValueError, match=r"classifier.bias is \(3,\) instead of \(16,"):
+    with pytest.raises(ValueError, match=r"shape \(3,\) instead of \(16,\) for class"):
         load("signs", weights=file)
     torch.save({**state, "more": torch.zeros(1)}, file)
-    with pytest.raises(ValueError, match="more is not in the model"):
+    with pytest.raises(ValueError, match="an unexpected more"):
         load("signs", weights=file)
 
 
@@ -478,7 +511,7 @@ def test_weights_of_another_model(tmp_path: Path) -> None:
         lambda file: torch.save(SignsClassifier(), file),
     ],
 )
-def test_files_that_hold_no_state_dict(
+def test_files_without_a_state_dict(
     write: Callable[[Path], Any], tmp_path: Path
 ) -> None:
     file = tmp_path / "weights.pt"
@@ -499,13 +532,13 @@ def test_find_class(query: int | str, index: int) -> None:
 @pytest.mark.parametrize(
     "query, said",
     [
-        ("red circle", "class must be one of .* 0 'red circle, bar'"),
+        ("red circle", "class must match a single .* 0 'red circle, bar'"),
         ("red circel, bar", "got .* perhaps 'red circle, bar'"),
         (16, "class must be a name or an index from 0 to 15, got '16'"),
         (-1, "class must be a name .* got '-1'"),
     ],
 )
-def test_find_class_says_what_there_is(query: int | str, said: str) -> None:
+def test_errors_of_find_class_suggest_names(query: int | str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         find_class(SIGN_CLASSES, query)
 
@@ -514,7 +547,7 @@ def test_find_class_says_what_there_is(query: int | str, said: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_0"])
-def test_real_networks_name_real_images(name: str) -> None:
+def test_real_networks_classify_real_images(name: str) -> None:
     folder = os.environ.get("CAPTUM_EXT_DATA")
     if folder is None:
         pytest.skip("CAPTUM_EXT_DATA does not name the folder with the real data")

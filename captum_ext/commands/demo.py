@@ -1,37 +1,40 @@
-"""The command captum-ext demo: every method on a built-in scene."""
+"""Command captum-ext demo: explain a built-in scene with every method."""
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
 from captum_ext import zoo
 from captum_ext._files import save_image
-from captum_ext.commands.image import (
-    captioned,
+from captum_ext.commands.image_outputs import (
+    add_caption,
     check_writable,
-    map_figure,
-    shown_values,
-    subject_of,
+    draw_map,
+    print_subject,
+    target_caption,
 )
 from captum_ext.methods import METHODS
+from captum_ext.subject import build_subject
 from captum_ext.visualization import overlay_figure, stack_figures
 
 __all__ = ["add_parser"]
 
 _OTHER_CLASS = "blue circle, bar"
+_COLORS = ("red", "blue", "yellow", "black", "white")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to those of captum-ext.
+    """Add the command to captum-ext.
 
     Args:
-        commands (argparse action): What ``add_subparsers`` returned.
+        commands (argparse action): Result of ``add_subparsers``.
     """
     parser = commands.add_parser(
         "demo",
         help="explain a built-in scene with every method",
         description="Explain a built-in road-sign scene with every method and write "
-        "one figure. Needs no network and takes half a minute.",
+        "one figure. Takes half a minute and needs no internet connection.",
     )
     parser.add_argument(
         "-o",
@@ -42,44 +45,40 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="figure to write (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of all that is drawn (default: 0)"
+        "--seed", type=int, default=0, help="seed of random numbers (default: 0)"
     )
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
     check_writable(options.output, (".png", ".jpg"), "--output")
-    entry = zoo.load("signs")
+    signs = zoo.load("signs").with_masking_network(zoo.load_signs_masks())
     scene = zoo.sign_scene(0)
-    shown = [method for method in METHODS.values() if not method.reference]
-    asked = subject_of(
-        entry,
-        entry.normalize(scene.image),
+    methods = [method for method in METHODS.values() if not method.reference]
+    subject = build_subject(
+        signs,
+        signs.normalize(scene.image),
         scene.label,
-        {part for method in shown for part in method.built_from},
-        masking_network=zoo.load_signs_masks(),
-        colors="red,blue,yellow,black,white",
+        parts={part for method in methods for part in method.built_from},
+        colors=_COLORS,
         seed=options.seed,
+        show_progress=sys.stderr.isatty(),
     )
-    # Colors are asked for another class: its own color is there already.
-    other = zoo.find_class(entry.class_names, _OTHER_CLASS)
-    painting = asked._replace(
-        subject=asked.subject._replace(target=other),
-        words=f"what would make it {_OTHER_CLASS}",
-    )
+    print_subject(subject)
+    # Color-wise methods explain another class: the sign has the target's color already.
+    other = subject._replace(target=zoo.find_class(signs.class_names, _OTHER_CLASS))
+    question = f"what would make it {_OTHER_CLASS}"
     overlays, figures = {}, []
-    for method in shown:
-        if method.colorwise:
-            print(f"{method.title} asks {painting.words}")
-        about = painting if method.colorwise else asked
+    for method in methods:
         start = time.perf_counter()
-        maps = method.attribute(about.subject)
-        print(f"{method.title}: {time.perf_counter() - start:.1f} s")
+        maps = method.attribute(other if method.colorwise else subject)
+        about = f" ({question})" if method.colorwise else ""
+        print(f"{method.title}: {time.perf_counter() - start:.1f} s{about}")
         if method.colorwise:
-            figures.append(map_figure(method, about, maps))
+            figures.append(draw_map(method, other, maps, question))
         else:
-            overlays[method.title] = shown_values(method, maps)
-    overview = captioned(overlay_figure(asked.image, overlays), asked.words)
-    figure = stack_figures([overview, *figures])
-    save_image(figure, options.output)
+            overlays[method.title] = method.displayed(maps)
+    overview = overlay_figure(subject.image, overlays)
+    add_caption(overview, target_caption(subject))
+    save_image(stack_figures([overview, *figures]), options.output)
     print(f"written to {options.output}")

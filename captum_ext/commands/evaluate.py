@@ -8,16 +8,13 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import torch
-
-from captum_ext import zoo
-from captum_ext._processes import local_device, process_group, rank
+from captum_ext._processes import process_group, rank
 from captum_ext._validation import check_integer
-from captum_ext.commands.networks import (
+from captum_ext.commands.model_options import (
     DEFAULT_MODEL,
     add_classifier_options,
     add_masking_network_option,
-    read_masking_network,
+    load_classifier,
 )
 from captum_ext.datasets import Dataset, read_class_map
 from captum_ext.datasets.formats import (
@@ -50,7 +47,7 @@ __all__ = ["EvaluateOptions", "add_parser"]
 class EvaluateOptions(EvaluationOptions):
     """Options of the command: fields are options, and keys of a settings file.
 
-    The options of the networks have their help in :mod:`captum_ext.commands.networks`.
+    :mod:`captum_ext.commands.model_options` adds model, weights and masking_network.
     """
 
     dataset: str = option("data set, see below", "", "KIND[:PATH]")
@@ -190,19 +187,16 @@ def _run(namespace: argparse.Namespace) -> int:
     _check_taken(dataset_format, options)
     if options.limit is not None:
         check_integer("--limit", options.limit, 1)
-    network = read_masking_network(asdict(options), needed_parts(specs.values()))
-    entry = zoo.load(options.model, options.weights)
-    dataset = _read_dataset(dataset_format, path, options, entry.class_names)
-    model = entry.model.to(local_device()).to(memory_format=torch.channels_last)
+    classifier = load_classifier(asdict(options), needed_parts(specs.values()))
+    dataset = _read_dataset(dataset_format, path, options, classifier.class_names)
     with process_group():
         results = evaluate(
             dataset,
-            entry._replace(model=model),
+            classifier,
             options.methods,
             options.metrics,
             options.output,
             **{f.name: getattr(options, f.name) for f in fields(EvaluationOptions)},
-            masking_network=network and network.to(local_device()),
             show_progress=sys.stderr.isatty(),
         )
         return _print_results(results, options.output) if rank() == 0 else 0

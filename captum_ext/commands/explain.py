@@ -1,44 +1,42 @@
-"""The command captum-ext explain: one image, one method, one figure."""
+"""Command captum-ext explain: explain one image with one method."""
 
 import argparse
 import time
 
 from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
-from captum_ext.commands.image import (
+from captum_ext.commands.image_options import (
     COLORS,
     add_image_options,
-    asked_subject,
     check_outputs,
-    check_parts,
-    map_figure,
-    save_map,
+    check_part_options,
+    read_subject,
 )
+from captum_ext.commands.image_outputs import draw_map, save_map
 from captum_ext.methods import METHODS, Method
 
 __all__ = ["add_parser"]
 
-_INSIDE = ", ".join(name for name, m in METHODS.items() if "model" in m.built_from)
-
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to those of captum-ext.
+    """Add the command to captum-ext.
 
     Args:
-        commands (argparse action): What ``add_subparsers`` returned.
+        commands (argparse action): Result of ``add_subparsers``.
     """
+    white_box = [name for name, m in METHODS.items() if "model" in m.built_from]
     parser = commands.add_parser(
         "explain",
         help="explain the classification of an image",
         description="Explain the classification of an image and draw the map over "
-        f"it. Methods that look into the model ({_INSIDE}) explain the logit of the "
-        "class, all others its softmax probability.",
+        f"it. Methods that look inside the model ({', '.join(white_box)}) explain the "
+        "logit of the class, all others its softmax probability.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="methods:\n"
         + "\n".join(f"  {name:22}{m.summary}" for name, m in METHODS.items()),
     )
     add_image_options(
-        parser, "(3, H, W), (1, H, W) of layer methods, or one per color (K, H, W)"
+        parser, "(3, H, W), (1, H, W) for layer methods, or (K, H, W) for K colors"
     )
     parser.add_argument(
         "--method",
@@ -50,8 +48,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--n-masks",
         type=int,
         metavar="N",
-        help="forward passes that methods with random masks spend (default: the "
-        "method's own)",
+        help="number of forward passes of methods with random masks (default: the "
+        "method's default)",
     )
     parser.add_argument(
         "--colors",
@@ -69,24 +67,25 @@ def _run(options: argparse.Namespace) -> None:
         )
     method = METHODS[options.method]
     output = check_outputs(options, options.method)
-    chosen = _chosen_options(method, options)
-    asked = asked_subject(options, method.built_from, options.colors)
+    method_options = _method_options(method, options)
+    subject = read_subject(options, method.built_from, options.colors)
     start = time.perf_counter()
-    maps = method.attribute(asked.subject, **chosen)
+    maps = method.attribute(subject, **method_options)
     seconds = time.perf_counter() - start
-    save_figure(map_figure(method, asked, maps), output)
+    save_figure(draw_map(method, subject, maps), output)
     if options.save_map:
         save_map(maps[0].cpu(), options.save_map)
     print(f"{method.title}: {seconds:.1f} s, {output}")
 
 
-def _chosen_options(method: Method, options: argparse.Namespace) -> dict[str, object]:
-    """Arguments that the command line adds to the method's own."""
-    check_parts(method.built_from, options, options.method)
+def _method_options(method: Method, options: argparse.Namespace) -> dict[str, object]:
+    """Options of the method that the command line sets."""
+    check_part_options(method.built_from, options, options.method)
     if options.n_masks is None:
         return {}
     if "n_masks" not in method.options():
         raise ValueError(
-            f"--n-masks is for methods with random masks, got {options.method!r}."
+            f"--n-masks must be used with a method that has random masks, got "
+            f"{options.method!r}."
         )
     return {"n_masks": check_integer("--n-masks", options.n_masks, 2)}

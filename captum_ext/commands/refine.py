@@ -1,4 +1,4 @@
-"""The command captum-ext refine: a poor map, made better by BOREx."""
+"""Command captum-ext refine: refine a map of one image with BOREx."""
 
 import argparse
 import time
@@ -11,57 +11,50 @@ from torch import Tensor
 from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
 from captum_ext.attr import BOREx
-from captum_ext.commands.image import (
+from captum_ext.commands.image_options import (
     add_image_options,
-    asked_subject,
-    captioned,
     check_outputs,
-    check_parts,
-    save_map,
+    check_part_options,
+    read_subject,
 )
+from captum_ext.commands.image_outputs import add_caption, save_map, target_caption
 from captum_ext.methods import METHODS
 from captum_ext.visualization import refinement_figure
 
 __all__ = ["add_parser"]
 
-_PRIORS = [
-    name
-    for name, method in METHODS.items()
-    if not method.colorwise and method.prior is None
-]
-
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to those of captum-ext.
+    """Add the command to captum-ext.
 
     Args:
-        commands (argparse action): What ``add_subparsers`` returned.
+        commands (argparse action): Result of ``add_subparsers``.
     """
     parser = commands.add_parser(
         "refine",
         help="refine a map of an image",
-        description="Refine the map of another method, or one from a file, by windows "
-        "that a Gaussian process chooses (BOREx). Draws the prior, the windows that "
-        "were tried, the refined map and its standard deviation.",
+        description="Refine the map of another method, or a map from a file, with a "
+        "Gaussian process (BOREx). Draws the prior, the evaluated windows, the refined "
+        "map and its standard deviation.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="priors:\n"
-        + "\n".join(f"  {name:22}{METHODS[name].summary}" for name in _PRIORS)
-        + "\n  MAP.npy|.pt           what --save-map of explain writes, or any map "
-        "(C, h, w)\n  none                  nothing is known beforehand",
+        + "\n".join(f"  {name:22}{METHODS[name].summary}" for name in _priors())
+        + "\n  MAP.npy|.pt           map (C, h, w), such as --save-map of explain "
+        "writes\n  none                  no prior map",
     )
     add_image_options(parser, "(3, H, W)")
     parser.add_argument(
         "--prior",
         default="grad-cam++",
         metavar="METHOD|FILE|none",
-        help="the map to refine, see below (default: %(default)s)",
+        help="map to refine, see below (default: %(default)s)",
     )
     parser.add_argument(
         "--n-iterations",
         type=int,
         default=50,
         metavar="N",
-        help="windows to try, two forward passes each (default: %(default)s)",
+        help="number of windows, two forward passes each (default: %(default)s)",
     )
     parser.set_defaults(run=_run)
 
@@ -69,15 +62,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _run(options: argparse.Namespace) -> None:
     output = check_outputs(options, "refined")
     check_integer("--n-iterations", options.n_iterations, 1)
-    named = options.prior in _PRIORS
-    known = named or options.prior == "none"
-    prior = None if known else _read_map(Path(options.prior))
-    built_from = METHODS[options.prior].built_from if named else ()
-    check_parts(built_from, options, options.prior)
-    subject, image, words = asked_subject(options, built_from)
+    method = METHODS[options.prior] if options.prior in _priors() else None
+    prior = None
+    if method is None and options.prior != "none":
+        prior = _read_map(Path(options.prior))
+    parts = () if method is None else method.built_from
+    check_part_options(parts, options, options.prior)
+    subject = read_subject(options, parts)
     start = time.perf_counter()
-    if named:
-        prior = METHODS[options.prior].attribute(subject)
+    if method is not None:
+        prior = method.attribute(subject)
     after_prior = time.perf_counter()
     refinement = BOREx(subject.probabilities).attribute(
         subject.inputs,
@@ -90,26 +84,31 @@ def _run(options: argparse.Namespace) -> None:
     )
     seconds = time.perf_counter() - after_prior
     figure = refinement_figure(
-        image,
+        subject.image,
         None if prior is None else prior[0].mean(0),
         refinement.attributions[0].mean(0),
         refinement.std[0].mean(0),
         refinement.windows[0],
         refinement.scores[0],
     )
-    save_figure(captioned(figure, words), output)
+    save_figure(add_caption(figure, target_caption(subject)), output)
     if options.save_map:
         save_map(refinement.attributions[0].cpu(), options.save_map)
-    before = f" after {after_prior - start:.1f} s for the prior" if named else ""
+    before = f" after {after_prior - start:.1f} s for the prior" if method else ""
     print(f"BOREx: {seconds:.1f} s{before}, {output}")
 
 
+def _priors() -> list[str]:
+    """Names of the methods whose maps can be refined."""
+    return [n for n, m in METHODS.items() if not m.colorwise and m.prior is None]
+
+
 def _read_map(path: Path) -> Tensor:
-    """A map from a file, (1, C, h, w)."""
+    """Read a map (1, C, h, w) from a file."""
     if not path.is_file() or path.suffix.lower() not in (".npy", ".pt"):
         raise ValueError(
-            f"--prior must be one of {', '.join(_PRIORS)}, none, or a file .npy or "
-            f".pt, got {str(path)!r}."
+            f"--prior must be one of {', '.join(_priors())}, none, or an existing file "
+            f".npy or .pt, got {str(path)!r}."
         )
     try:
         if path.suffix.lower() == ".npy":
@@ -118,7 +117,7 @@ def _read_map(path: Path) -> Tensor:
             value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"--prior {str(path)!r} cannot be read as a map ({error})."
+            f"--prior must be a file with a map, got {str(path)!r} ({error})."
         ) from error
     if not isinstance(value, Tensor) or value.dim() not in (2, 3):
         shape = (

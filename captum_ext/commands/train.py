@@ -1,19 +1,18 @@
-"""The command captum-ext train: a masking network for a classifier, from images."""
+"""Command captum-ext train: train a masking network for a classifier."""
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from captum_ext import zoo
 from captum_ext._processes import local_device, process_group, rank
-from captum_ext._validation import check_integer, check_masking_network
-from captum_ext.commands.networks import (
+from captum_ext._validation import check_integer
+from captum_ext.commands.model_options import (
     add_classifier_options,
-    read_masking_network,
+    load_classifier,
+    load_masking_network,
 )
 from captum_ext.datasets.formats import (
     DatasetFormat,
@@ -33,7 +32,7 @@ from captum_ext.masking import (
     train_masking_network,
 )
 from captum_ext.masking.record import mean_masks
-from captum_ext.zoo.signs_classifier.training import FIRST_TRAINING_SEED
+from captum_ext.zoo.signs_classifier.recipe import FIRST_TRAINING_SEED
 
 __all__ = ["add_parser"]
 
@@ -43,14 +42,14 @@ _ENCODER, _WIDTH = "small", 32
 _EPILOG = f"""\
 data sets:
 {describe_formats()}
-Images need labels; of an image's classes the first is asked for. Without --limit
-there are {_TRAINING_SCENES} scenes of signs.
+Images need labels; of several classes of an image, the first is used. Without --limit,
+signs provides {_TRAINING_SCENES} scenes.
 
-The folder gets network.pt, for `captum-ext explain --method masking-model
---masking-network`, checkpoints, log.csv with every step, and masks/ and validation.csv
-with what the network does to images of --validation. A training that was stopped
-goes on when it is started again with the same options, also in another number of
-processes:
+The output folder contains network.pt, for `captum-ext explain --method masking-model
+--masking-network`, checkpoints, log.csv with one row per step, and masks/ and
+validation.csv with the masks of the --validation images and their means. An
+interrupted training resumes when it is started again with the same options, also with
+another number of processes:
   torchrun --nproc-per-node 2 -m captum_ext train ...
 
 examples:
@@ -61,52 +60,57 @@ examples:
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to those of captum-ext.
+    """Add the command to captum-ext.
 
     Args:
-        commands (argparse action): What ``add_subparsers`` returned.
+        commands (argparse action): Result of ``add_subparsers``.
     """
     parser = commands.add_parser(
         "train",
         help="train a masking network for a classifier",
-        description="Train a masking network for a classifier: afterwards a map takes "
-        "one forward pass of it, and none of the classifier.",
+        description="Train a masking network for a classifier. The trained network "
+        "computes a map in one forward pass, without calling the classifier.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EPILOG,
     )
     add = parser.add_argument
-    add("--dataset", required=True, metavar="KIND[:PATH]", help="see below")
+    add(
+        "--dataset",
+        required=True,
+        metavar="KIND[:PATH]",
+        help="training images, see below",
+    )
     add(
         "--validation",
         metavar="KIND[:PATH]",
-        help=f"images to look at on the way, the first {_VALIDATION_IMAGES} "
-        f"(default: none; other scenes for signs)",
+        help=f"validation images, of which the first {_VALIDATION_IMAGES} are used "
+        f"(default: none; held-out scenes for signs)",
     )
-    add("--limit", type=int, metavar="N", help="N images, drawn by --seed")
+    add("--limit", type=int, metavar="N", help="train on N images sampled with --seed")
     add_classifier_options(parser, required=True)
     add(
         "--encoder",
         metavar="NAME",
-        help="small, trained along, for small images; or a classifier of "
-        f"torchvision, frozen (default: {_ENCODER})",
+        help="small, for small images, trained with the network; or a torchvision "
+        f"classifier, frozen (default: {_ENCODER})",
     )
     add(
         "--encoder-weights",
         metavar="FILE|NAME",
-        help="of the encoder (default: those of --model where it is the same, "
-        "otherwise torchvision's best, downloaded)",
+        help="weights of a torchvision encoder (default: those of --model if it is the "
+        "same classifier, otherwise torchvision's best weights, downloaded)",
     )
     add(
         "--width",
         type=int,
         metavar="N",
-        help=f"channels of the small encoder's first block (default: {_WIDTH})",
+        help=f"channels of the first block of the small encoder (default: {_WIDTH})",
     )
     add(
         "--masking-network",
         metavar="FILE",
-        help="one to begin with, such as one trained with other --lambdas, in place of "
-        "a new one; a training that goes on has its own",
+        help="network to start from, such as one trained with other --lambdas "
+        "(default: a new network); a resumed training continues with its own",
     )
     add(
         "--lambdas",
@@ -116,21 +120,28 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "(default: %(default)s, as in the paper)",
     )
     for option, kind, default, meaning in (
-        ("--selection-weight", float, 3.0, "of the auxiliary loss on the embedding"),
-        ("--epochs", int, 10, "how often each image is used"),
-        ("--batch-size", int, 64, "images in a step, all processes together"),
-        ("--learning-rate", float, 3e-3, "largest of the schedule"),
+        ("--selection-weight", float, 3.0, "weight of the loss on the class embedding"),
+        ("--epochs", int, 10, "passes over the images"),
+        ("--batch-size", int, 64, "images per step, over all processes"),
+        ("--learning-rate", float, 3e-3, "maximum learning rate of the schedule"),
         ("--checkpoint-every", int, 200, "steps between checkpoints"),
-        ("--workers", int, 0, "processes that read images"),
-        ("--seed", int, 0, "of all that is drawn"),
+        ("--workers", int, 0, "processes that load images"),
+        ("--seed", int, 0, "seed of random numbers"),
     ):
         add(option, type=kind, default=default, help=f"{meaning} (default: {default})")
     add(
         "--half",
         action="store_true",
-        help="round the weights of network.pt to 16 bits, for half the size",
+        help="store the weights of network.pt in 16 bits, half the size",
     )
-    add("-o", "--output", required=True, type=Path, metavar="FOLDER")
+    add(
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="folder for the network, checkpoints and logs",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -138,30 +149,33 @@ def _run(options: argparse.Namespace) -> None:
     if options.limit is not None:
         check_integer("--limit", options.limit, 1)
     lambdas = _lambdas(options.lambdas)
-    _check_new(options)
+    _check_network_options(options)
     if options.validation is None and options.dataset == "signs":
         options.validation = "signs"
-    # Words are checked before weights are read, or even downloaded.
+    # Checked before weights are loaded, or even downloaded.
     formats = {"dataset": find_format(options.dataset, "dataset")}
     if options.validation is not None:
         formats["validation"] = find_format(options.validation, "validation")
-    entry = zoo.load(options.model, options.weights)
+    classifier = load_classifier(vars(options), ())
     device = local_device()
-    network = _network(options, entry).to(device)
+    network = _initial_network(options, classifier).to(device)
     with process_group(device):
         main_process = rank() == 0
         quiet = not (sys.stderr.isatty() and main_process)
-        dataset = _images("dataset", *formats["dataset"], options, entry, not quiet)
+        dataset = _images(
+            "dataset", *formats["dataset"], options, classifier, not quiet
+        )
         validation = None
         if "validation" in formats:
-            asked = formats["validation"]
-            validation = _images("validation", *asked, options, entry, False)
+            validation = _images(
+                "validation", *formats["validation"], options, classifier, False
+            )
         train_masking_network(
             network,
-            entry.model.to(device).to(memory_format=torch.channels_last),
+            classifier.model,
             dataset,
             options.output,
-            objective=_objective(lambdas, options.selection_weight, entry),
+            objective=_objective(lambdas, options.selection_weight, classifier),
             validation=validation,
             n_epochs=options.epochs,
             batch_size=options.batch_size,
@@ -173,7 +187,7 @@ def _run(options: argparse.Namespace) -> None:
         )
         if main_process:
             network.save(options.output / "network.pt", options.half)
-            _report(network, validation, options.output)
+            _print_results(network, validation, options.output)
 
 
 def _lambdas(text: str) -> tuple[float, float, float, float]:
@@ -189,61 +203,61 @@ def _lambdas(text: str) -> tuple[float, float, float, float]:
 def _objective(
     lambdas: tuple[float, float, float, float],
     selection_weight: float,
-    entry: zoo.ZooModel,
+    classifier: zoo.ZooModel,
 ) -> SaliencyObjective:
-    """Eq. 4, with colors that a normalized image can have."""
-    removal = EvidenceRemoval.of_normalized(entry.mean, entry.std)
+    """Eq. 4, with alternative images in the range of normalized images."""
+    removal = EvidenceRemoval.of_normalized(classifier.mean, classifier.std)
     return SaliencyObjective(
         lambdas, selection_weight=selection_weight, evidence_removal=removal
     )
 
 
-def _network(options: argparse.Namespace, entry: zoo.ZooModel) -> MaskingNetwork:
-    """The network before its training."""
-    n_classes = len(entry.class_names)
+def _initial_network(
+    options: argparse.Namespace, classifier: zoo.ZooModel
+) -> MaskingNetwork:
+    """The masking network that training starts from."""
     if options.masking_network is None:
         return MaskingNetwork(
-            n_classes,
+            len(classifier.class_names),
             options.encoder or _ENCODER,
-            _encoder_weights(options, entry),
+            _encoder_weights(options, classifier),
             width=_WIDTH if options.width is None else options.width,
             seed=options.seed,
         )
-    network = read_masking_network(vars(options), {"masking_network"})
-    check_masking_network(network, n_classes, True)
-    assert network is not None
+    network = load_masking_network(vars(options))
+    classifier.with_masking_network(network)  # Checks the number of classes.
     return network
 
 
-def _check_new(options: argparse.Namespace) -> None:
-    """Refuse what describes a new network where there is one to begin with."""
+def _check_network_options(options: argparse.Namespace) -> None:
+    """Refuse the architecture of a new network if training starts from another."""
     if options.masking_network is None:
         return
-    described = {
+    architecture = {
         "--encoder": options.encoder,
         "--encoder-weights": options.encoder_weights,
         "--width": options.width,
     }
-    for option, value in described.items():
+    for option, value in architecture.items():
         if value is not None:
             raise ValueError(
-                f"{option} must be left out with --masking-network, whose encoder is "
-                f"there already, got {value!r}."
+                f"{option} must be left out with --masking-network, which determines "
+                f"the encoder, got {value!r}."
             )
 
 
 def _encoder_weights(
-    options: argparse.Namespace, entry: zoo.ZooModel
+    options: argparse.Namespace, classifier: zoo.ZooModel
 ) -> dict[str, Tensor] | None:
     if options.encoder in (None, _ENCODER):
         if options.encoder_weights is not None:
             raise ValueError(
-                f"--encoder-weights must go with an encoder of torchvision, got "
-                f"{options.encoder_weights!r} for the encoder small."
+                f"--encoder-weights must be used with a torchvision encoder, got "
+                f"{options.encoder_weights!r} for the small encoder."
             )
         return None
     if options.encoder == options.model and options.encoder_weights is None:
-        return entry.model.state_dict()
+        return classifier.model.state_dict()
     return zoo.load(options.encoder, options.encoder_weights).model.state_dict()
 
 
@@ -252,29 +266,33 @@ def _images(
     dataset_format: DatasetFormat,
     path: str,
     options: argparse.Namespace,
-    entry: zoo.ZooModel,
+    classifier: zoo.ZooModel,
     show_progress: bool,
 ) -> InMemoryImages | LabeledImages:
-    """Images of --dataset or --validation as the classifier takes them."""
+    """Read the images of --dataset or --validation, preprocessed for the classifier."""
     if argument == "dataset":
         limit = options.limit
         first, n = FIRST_TRAINING_SEED, limit or _TRAINING_SCENES
     else:
         limit = n = _VALIDATION_IMAGES
         first = 0
-    source = DatasetSource(path, entry.class_names, scenes=range(first, first + n))
+    source = DatasetSource(path, classifier.class_names, scenes=range(first, first + n))
     found = dataset_format.read(source)
-    found.check(len(entry.class_names))
+    found.check(len(classifier.class_names))
     found.require("labels", "training", f"--{argument}")
-    return training_images(found.sample(limit, options.seed), entry, show_progress)
+    return training_images(found.sample(limit, options.seed), classifier, show_progress)
 
 
-def _report(network: MaskingNetwork, validation: Any, output: Path) -> None:
+def _print_results(
+    network: MaskingNetwork,
+    validation: InMemoryImages | LabeledImages | None,
+    output: Path,
+) -> None:
     if validation is not None:
         right, absent = mean_masks(network, validation, len(validation))
-        share = absent / max(right, 1e-12)
+        ratio = absent / max(right, 1e-12)
         print(
-            f"mean mask on {len(validation)} images: {right:.4f} for their own "
-            f"class, {absent:.4f} for absent ones, {share:.3f} of it"
+            f"mean mask over {len(validation)} images: {right:.4f} for their own "
+            f"class, {absent:.4f} for absent classes (ratio {ratio:.3f})"
         )
     print(f"written to {output}")

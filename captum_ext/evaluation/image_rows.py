@@ -1,4 +1,4 @@
-"""One image: explained by every method, judged by every metric."""
+"""Evaluate one image: maps of all methods and values of all metrics."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_ext._files import save_image
 from captum_ext.datasets.dataset import Example
@@ -22,41 +22,39 @@ from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.options import Target
 from captum_ext.evaluation.run_folder import Row, image_path, map_path
 from captum_ext.evaluation.specs import COMPARED, Spec
-from captum_ext.masking import MaskingNetwork
-from captum_ext.masks import named_palette
-from captum_ext.methods import Method, Subject
+from captum_ext.methods import Method
+from captum_ext.subject import Subject, build_subject
 from captum_ext.visualization import shown_map
-from captum_ext.visualization.maps import read_image
+from captum_ext.visualization.maps import ArrayLike, read_image
 from captum_ext.visualization.painting import overlay
-from captum_ext.zoo import ZooModel
+from captum_ext.zoo import BoxPreprocessing, ZooModel
 
-__all__ = ["Bench", "Pair", "rows_of_image", "seed_of"]
+__all__ = ["EvaluationConfig", "Pair", "rows_of_image", "seed_of"]
 
 Pair = tuple[str, str]
 
 _LOG = logging.getLogger(__name__)
 _SHOWN_PIXELS = 224
-_COLORS = ["red", "green", "blue", "black", "white"]
 
 
-class Bench(NamedTuple):
-    """What is the same for all images.
+class EvaluationConfig(NamedTuple):
+    """Settings that all images of a run share.
 
     Attributes:
-        model (ZooModel): What is explained.
-        layer (nn.Module): Where layer methods look.
-        methods (Mapping[str, Spec]): By their names in the table.
-        metrics (Mapping[str, Spec]): By their names in the table.
-        target (str): Whether the "label" is explained, or the "top1" prediction.
-        only_correct (bool): Whether images are left out that are classified wrong.
-        seed (int): Of the run.
-        perturbations_per_eval (int): Images in one call of the model.
-        folder (Path): Where images and maps are written.
-        masking_network (MaskingNetwork, optional): For methods that ask one.
+        model (ZooModel): Classifier to explain, with its masking network if a method
+            needs one.
+        layer (str): Name of the layer that layer methods use, within the model.
+        methods (Mapping[str, Spec]): Methods by their names in the table.
+        metrics (Mapping[str, Spec]): Metrics by their names in the table.
+        target (str): Class to explain: the "label" or the "top1" prediction.
+        only_correct (bool): Whether misclassified images are left out.
+        seed (int): Seed of the run.
+        perturbations_per_eval (int): Number of images per call of the model.
+        folder (Path): Folder of the run, for images and maps.
     """
 
     model: ZooModel
-    layer: nn.Module
+    layer: str
     methods: Mapping[str, Spec]
     metrics: Mapping[str, Spec]
     target: Target
@@ -64,28 +62,31 @@ class Bench(NamedTuple):
     seed: int
     perturbations_per_eval: int
     folder: Path
-    masking_network: MaskingNetwork | None = None
 
 
-class _Sight(NamedTuple):
-    """An image as the model sees it, and what it says."""
+class ImageContext(NamedTuple):
+    """An image with everything that its rows share.
+
+    Attributes:
+        subject (Subject): Image, target and settings of methods.
+        boxes (Tensor): Boxes of the target in pixels of the model's input, (N, 4).
+        row (Row): Row without method and metric.
+    """
 
     subject: Subject
-    pixels: Tensor
     boxes: Tensor
     row: Row
-    predicted: int
 
 
 def seed_of(seed: int, name: str) -> int:
-    """The seed of an image, whatever comes before it and wherever it is computed.
+    """Seed of an image, independent of other images and of the process.
 
     Args:
-        seed (int): Of the run.
-        name (str): Of the image.
+        seed (int): Seed of the run.
+        name (str): Name of the image.
 
     Returns:
-        *int*: 0 to 2**32 - 1.
+        *int*: Seed from 0 to 2**32 - 1.
 
     Examples::
 
@@ -97,20 +98,21 @@ def seed_of(seed: int, name: str) -> int:
 
 
 def rows_of_image(
-    bench: Bench, example: Example, missing: Collection[Pair]
+    config: EvaluationConfig, example: Example, missing: Collection[Pair]
 ) -> Iterator[Row]:
-    """Rows of an image, each as soon as it is known.
+    """Compute the rows of an image, each yielded as soon as it is available.
 
-    What cannot be computed is a row with its error, and a warning in the log. The
-    image and its maps are written before the rows that need them.
+    A failure gives a row with its error and a warning in the log. The image and its
+    maps are written before the rows that refer to them.
 
     Args:
-        bench (Bench): What is the same for all images.
-        example (Example): The image.
-        missing (collection of pairs): Names of methods and metrics to compute.
+        config (EvaluationConfig): Settings of the run.
+        example (Example): Image with its labels and boxes.
+        missing (collection of pairs): Names of the methods and metrics to compute.
 
     Yields:
-        *Row*: One for each pair, or one that says that the image is left out.
+        *Row*: One row per pair, or a single row without method and metric if the image
+        is left out.
 
     Raises:
         OSError: If the image or a map cannot be written.
@@ -119,28 +121,30 @@ def rows_of_image(
     for method, metric in missing:
         by_method[method].append(metric)
     try:
-        sight = _look(bench, example)
+        context = _image_context(config, example)
     except Exception as error:
         for method, metrics in by_method.items():
             yield from _failed(Row(example.name), method, metrics, error)
         return
-    if bench.only_correct and sight.predicted not in example.labels:
-        yield sight.row
+    subject = context.subject
+    predicted = int(subject.class_probabilities.argmax())
+    if config.only_correct and predicted not in example.labels:
+        yield context.row
         return
-    save_image(_image(sight.pixels), image_path(bench.folder, example.name))
-    explain = _Maps(bench, sight.subject)
+    save_image(_thumbnail(subject.image), image_path(config.folder, example.name))
+    cached_maps = _Maps(config, subject)
     for method, metrics in by_method.items():
         try:
-            maps, seconds = explain(bench.methods[method])
-            drawn = _draw(COMPARED[bench.methods[method].use], sight.pixels, maps)
+            maps, seconds = cached_maps(config.methods[method])
+            drawn = _draw(COMPARED[config.methods[method].use], subject.image, maps)
         except Exception as error:
-            yield from _failed(sight.row, method, metrics, error)
+            yield from _failed(context.row, method, metrics, error)
             continue
-        save_image(drawn, map_path(bench.folder, example.name, method))
-        row = sight.row._replace(seconds=seconds)
+        save_image(drawn, map_path(config.folder, example.name, method))
+        row = context.row._replace(seconds=seconds)
         for metric in metrics:
             try:
-                value, curve = _judge(bench, metric, sight, maps)
+                value, curve = _measure(config, metric, context, maps)
             except Exception as error:
                 yield from _failed(row, method, [metric], error)
                 continue
@@ -156,114 +160,99 @@ def _failed(
         yield row._replace(method=method, metric=metric, error=text)
 
 
-def _look(bench: Bench, example: Example) -> _Sight:
-    entry = bench.model
-    image = example.read()
-    parameter = next(entry.model.parameters())
-    normalized = entry.preprocess(image)
-    inputs = normalized[None].to(parameter.device, memory_format=torch.channels_last)
-    with torch.no_grad():
-        probabilities = entry.model(inputs).softmax(1)[0]
-    predicted = int(probabilities.argmax())
-    # Several classes may be right: the one that the model finds most probable counts.
-    label = max(example.labels, key=lambda i: float(probabilities[i]), default=None)
-    target = predicted if bench.target == "top1" or label is None else label
-    subject = Subject(
-        entry.model,
-        bench.layer,
-        inputs,
-        target,
-        named_palette(_COLORS, entry.mean, entry.std),
-        seed_of(bench.seed, example.name),
-        masking_network=bench.masking_network,
+def _image_context(config: EvaluationConfig, example: Example) -> ImageContext:
+    model, image = config.model, example.read()
+    subject = build_subject(
+        model,
+        model.preprocess(image),
+        (example.labels or None) if config.target == "label" else None,
+        layer=config.layer,
+        seed=seed_of(config.seed, example.name),
     )
-    return _Sight(
+    probabilities, target = subject.class_probabilities.tolist(), subject.target
+    label = max(example.labels, key=lambda i: probabilities[i], default=None)
+    return ImageContext(
         subject,
-        entry.denormalize(normalized),
-        _boxes_of(bench, example, target, image),
-        Row(example.name, label, target, float(probabilities[target])),
-        predicted,
+        _target_boxes(model, example, target, image),
+        Row(example.name, label, target, probabilities[target]),
     )
 
 
-def _boxes_of(
-    bench: Bench, example: Example, target: int, image: Image.Image
+def _target_boxes(
+    model: ZooModel, example: Example, target: int, image: Image.Image
 ) -> Tensor:
-    """Boxes (N, 4) of the target, in pixels of what the model sees."""
+    """Boxes (N, 4) of the target, in pixels of the model's input."""
     edges = [box.edges for box in example.boxes if target in box.classes]
-    if not edges:
+    if not edges or not isinstance(model.preprocess, BoxPreprocessing):
         return torch.empty(0, 4)
-    size = (image.height, image.width)
-    preprocess: Any = bench.model.preprocess
-    return preprocess.boxes(torch.tensor(edges), size)
+    return model.preprocess.boxes(torch.tensor(edges), (image.height, image.width))
 
 
 class _Maps:
-    """Maps of an image, each computed once: some are the priors of others."""
+    """Maps of an image, each computed once, since some are priors of others."""
 
-    def __init__(self, bench: Bench, subject: Subject) -> None:
-        self._bench, self._subject = bench, subject
-        self._known: dict[str, tuple[Tensor, float]] = {}
+    def __init__(self, config: EvaluationConfig, subject: Subject) -> None:
+        self._config, self._subject = config, subject
+        self._cache: dict[str, tuple[Tensor, float]] = {}
 
-    def __call__(self, choice: Spec) -> tuple[Tensor, float]:
-        """A map (1, any, H, W) on the CPU, and the seconds that it took, as a whole."""
-        key = json.dumps(choice.describe())
-        if key not in self._known:
-            self._known[key] = self._explain(choice)
-        return self._known[key]
+    def __call__(self, spec: Spec) -> tuple[Tensor, float]:
+        """Map (1, any, H, W) on the CPU, and seconds of it and of its prior."""
+        key = json.dumps(spec.describe())
+        if key not in self._cache:
+            self._cache[key] = self._compute(spec)
+        return self._cache[key]
 
-    def _explain(self, choice: Spec) -> tuple[Tensor, float]:
-        method, before = COMPARED[choice.use], 0.0
-        options = _with_defaults(self._bench, method.options(), choice)
+    def _compute(self, spec: Spec) -> tuple[Tensor, float]:
+        method, prior_seconds = COMPARED[spec.use], 0.0
+        options = _with_defaults(self._config, method.options(), spec)
         prior = options.get("prior")
         if isinstance(prior, Spec):
-            options["prior"], before = self(prior)
+            options["prior"], prior_seconds = self(prior)
         start = time.perf_counter()
         maps = method.attribute(self._subject, **options).cpu()
-        return maps, before + time.perf_counter() - start
+        return maps, prior_seconds + time.perf_counter() - start
 
 
-def _judge(
-    bench: Bench, name: str, sight: _Sight, maps: Tensor
+def _measure(
+    config: EvaluationConfig, name: str, context: ImageContext, maps: Tensor
 ) -> tuple[float, list[float] | None]:
-    choice = bench.metrics[name]
-    metric = METRICS[choice.use]
-    if metric.needs_boxes and not len(sight.boxes):
+    spec = config.metrics[name]
+    metric = METRICS[spec.use]
+    if metric.needs_boxes and not len(context.boxes):
         raise ValueError(
-            f"image must show a box of class {sight.subject.target} to the model, "
+            f"image must show a box of class {context.subject.target} to the model, "
             f"got none."
         )
-    options = _with_defaults(bench, metric.options(), choice)
-    value, curve = metric.evaluate(sight.subject, maps, sight.boxes, **options)
+    options = _with_defaults(config, metric.options(), spec)
+    value, curve = metric.evaluate(context.subject, maps, context.boxes, **options)
     if not math.isfinite(value):
         raise ValueError(f"metric must give a finite value, got {value}.")
     return value, curve
 
 
 def _with_defaults(
-    bench: Bench, known: Collection[str], choice: Spec
+    config: EvaluationConfig, accepted: Collection[str], spec: Spec
 ) -> dict[str, Any]:
-    """A choice's arguments, and those of the bench that it takes and leaves open."""
+    """Options of a spec, completed by the accepted defaults of the run."""
     defaults = {
-        "perturbations_per_eval": bench.perturbations_per_eval,
-        # Of attacks: the paper's for pixels in [0, 1], in units of the inputs.
-        "radius": 12 / 255 / fmean(bench.model.std),
+        "perturbations_per_eval": config.perturbations_per_eval,
+        # Radius of attacks: the paper's for pixels in [0, 1], in units of the inputs.
+        "radius": 12 / 255 / fmean(config.model.std),
     }
-    return {name: defaults[name] for name in defaults if name in known} | choice.options
+    return {n: defaults[n] for n in defaults if n in accepted} | spec.options
 
 
 def _draw(method: Method, pixels: Tensor, maps: Tensor) -> Image.Image:
-    """The map over a gray version of the image."""
-    shown = maps[0].mean(0)
-    values = shown_map(shown - shown.min() if method.relief else shown)
+    """Draw the map over a gray version of the image."""
+    values = shown_map(method.displayed(maps))
     signed = bool(values.min() < 0)
-    drawn = _image(overlay(read_image(pixels, "image"), values, signed))
-    # 256 colors look the same and take half the space.
+    drawn = _thumbnail(overlay(read_image(pixels, "image"), values, signed))
+    # 256 colors look the same and need half the space.
     return drawn.quantize(256, dither=Image.Dither.NONE)
 
 
-def _image(pixels: Any) -> Image.Image:
-    """A small image of pixels in [0, 1]."""
+def _thumbnail(pixels: ArrayLike) -> Image.Image:
+    """Small image of pixels in [0, 1]."""
     array = read_image(pixels, "image")
     image = Image.fromarray((array * 255).round().astype(np.uint8))
     image.thumbnail((_SHOWN_PIXELS, _SHOWN_PIXELS))

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from captum_ext.methods import Subject
 from captum_ext.metrics import (
     adversarial_sanity,
     deletion,
@@ -18,6 +17,7 @@ from captum_ext.metrics import (
     positive_map_density,
     saliency_metric,
 )
+from captum_ext.subject import Subject
 
 __all__ = ["METRICS", "Metric", "MetricResult"]
 

@@ -1,5 +1,6 @@
 """Evaluation of methods on a data set: resumable, by one process or several."""
 
+from collections.abc import Collection
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,10 @@ from captum_ext._processes import from_rank_zero, rank, wait_for_all, world_size
 from captum_ext._validation import (
     check_choice,
     check_integer,
-    check_layer_name,
-    check_masking_network,
 )
 from captum_ext.attr import last_map_layer
 from captum_ext.datasets.dataset import Dataset
-from captum_ext.evaluation.image_rows import Bench, Pair, rows_of_image
+from captum_ext.evaluation.image_rows import EvaluationConfig, Pair, rows_of_image
 from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.options import EvaluationOptions, Target
 from captum_ext.evaluation.provenance import provenance, weights_digest
@@ -35,8 +34,8 @@ from captum_ext.evaluation.specs import (
     read_methods,
     read_metrics,
 )
-from captum_ext.masking import MaskingNetwork
-from captum_ext.zoo import ZooModel
+from captum_ext.subject import Part, check_parts
+from captum_ext.zoo import BoxPreprocessing, ZooModel
 
 __all__ = ["evaluate"]
 
@@ -56,7 +55,6 @@ def evaluate(
     target: Target | None = EvaluationOptions.target,
     only_correct: bool = EvaluationOptions.only_correct,
     layer: str | None = EvaluationOptions.layer,
-    masking_network: MaskingNetwork | None = None,
     seed: int = EvaluationOptions.seed,
     perturbations_per_eval: int | None = EvaluationOptions.perturbations_per_eval,
     show_progress: bool = False,
@@ -71,8 +69,9 @@ def evaluate(
     Args:
         dataset (Dataset): Images, from a reader of :mod:`captum_ext.datasets`.
         model (ZooModel): Classifier in eval mode, whose device is used. Metrics that
-            need boxes require a ``preprocess`` with a method ``boxes`` as in
-            :class:`~captum_ext.zoo.Preprocessing`.
+            need boxes require a ``preprocess`` of the protocol
+            :class:`~captum_ext.zoo.BoxPreprocessing`; masking-model requires
+            :meth:`~captum_ext.zoo.ZooModel.with_masking_network`.
         methods (str, iterable of str, or Mapping): Names and arguments of methods, see
             :func:`~captum_ext.evaluation.read_methods`.
         metrics (str, iterable of str, or Mapping): Names and arguments of metrics, see
@@ -86,8 +85,6 @@ def evaluate(
             Default: False
         layer (str, optional): Name of the module of the model that layer methods
             explain. Default: None (the last one that returns maps)
-        masking_network (MaskingNetwork, optional): Network trained for the model, on
-            its device, for the method masking-model. Default: None
         seed (int, optional): Seed of the run, from which every image gets its own.
             Default: 0
         perturbations_per_eval (int, optional): Images per call of the model, for
@@ -119,11 +116,10 @@ def evaluate(
     device = next(model.model.parameters()).device
     chosen = read_methods(methods)
     parts = needed_parts(chosen.values())
-    needed = "masking_network" in parts
-    check_masking_network(masking_network, len(model.class_names), needed)
-    bench = Bench(
+    check_parts(model, parts, layer)
+    config = EvaluationConfig(
         model,
-        check_layer_name("layer", layer or "", model.model),
+        layer or "",
         chosen,
         read_metrics(metrics),
         target or ("label" if dataset.has_labels else "top1"),
@@ -135,92 +131,99 @@ def evaluate(
             1,
         ),
         Path(output),
-        masking_network if needed else None,
     )
     dataset.check(len(model.class_names))
-    _check_labels(dataset, bench)
-    _check_boxes(dataset, bench)
-    settings = _settings(dataset, bench, layer, device)
-    check_folder(bench.folder, settings)
+    _check_labels(dataset, config)
+    _check_boxes(dataset, config)
+    settings = _settings(dataset, config, parts, layer, device)
+    check_folder(config.folder, settings)
     if rank() == 0:
         start = provenance(device) | {"world_size": world_size()}
-        start_run(bench.folder, settings, start)
+        start_run(config.folder, settings, start)
     if layer is None and "layer" in parts:
-        bench = _at_last_layer(bench, device)
-    _run(dataset, bench, show_progress and rank() == 0)
+        config = _with_last_layer(config, device)
+    _run(dataset, config, show_progress and rank() == 0)
     return read_results(output)
 
 
-def _at_last_layer(bench: Bench, device: torch.device) -> Bench:
-    """With the layer where methods look by default: the same for all images."""
-    inputs = bench.model.preprocess(Image.new("RGB", (256, 256)))[None].to(device)
-    return bench._replace(layer=last_map_layer(bench.model.model, inputs)[1])
+def _with_last_layer(
+    config: EvaluationConfig, device: torch.device
+) -> EvaluationConfig:
+    """Use the last layer that returns maps, the same for all images."""
+    inputs = config.model.preprocess(Image.new("RGB", (256, 256)))[None].to(device)
+    return config._replace(layer=last_map_layer(config.model.model, inputs)[0])
 
 
-def _check_labels(dataset: Dataset, bench: Bench) -> None:
-    check_choice("target", bench.target, ("label", "top1"))
-    if bench.target == "label":
+def _check_labels(dataset: Dataset, config: EvaluationConfig) -> None:
+    check_choice("target", config.target, ("label", "top1"))
+    if config.target == "label":
         dataset.require("labels", "target 'label'")
-    if bench.only_correct:
+    if config.only_correct:
         dataset.require("labels", "only_correct")
 
 
-def _check_boxes(dataset: Dataset, bench: Bench) -> None:
-    needing = [n for n, spec in bench.metrics.items() if METRICS[spec.use].needs_boxes]
+def _check_boxes(dataset: Dataset, config: EvaluationConfig) -> None:
+    needing = [n for n, spec in config.metrics.items() if METRICS[spec.use].needs_boxes]
     if not needing:
         return
     dataset.require("boxes", ", ".join(needing))
-    if not hasattr(bench.model.preprocess, "boxes"):
+    if not isinstance(config.model.preprocess, BoxPreprocessing):
         raise ValueError(
             f"model must have a preprocess with a method boxes for "
-            f"{', '.join(needing)}, got {type(bench.model.preprocess).__name__}."
+            f"{', '.join(needing)}, got {type(config.model.preprocess).__name__}."
         )
 
 
 def _settings(
-    dataset: Dataset, bench: Bench, layer: str | None, device: torch.device
+    dataset: Dataset,
+    config: EvaluationConfig,
+    parts: Collection[Part],
+    layer: str | None,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Settings that determine the results."""
-    model = bench.model.model
+    model = config.model.model
     settings = {
         "dataset": dataset.describe(),
         "model": {"name": type(model).__name__, "sha256": weights_digest(model)},
-        "methods": describe_specs(bench.methods),
-        "metrics": describe_specs(bench.metrics),
-        "target": bench.target,
-        "only_correct": bench.only_correct,
+        "methods": describe_specs(config.methods),
+        "metrics": describe_specs(config.metrics),
+        "target": config.target,
+        "only_correct": config.only_correct,
         "layer": layer,
-        "seed": bench.seed,
-        "perturbations_per_eval": bench.perturbations_per_eval,
+        "seed": config.seed,
+        "perturbations_per_eval": config.perturbations_per_eval,
         "device": device.type,
     }
-    network = bench.masking_network
-    if network is not None:
+    network = config.model.masking_network
+    if network is not None and "masking_network" in parts:
         settings["masking_network"] = {"sha256": weights_digest(network)}
     return settings
 
 
-def _run(dataset: Dataset, bench: Bench, show_progress: bool) -> None:
+def _run(dataset: Dataset, config: EvaluationConfig, show_progress: bool) -> None:
     """Compute the missing rows, a share per process, and merge them."""
-    missing = _missing(dataset, bench) if rank() == 0 else None
+    missing = _missing(dataset, config) if rank() == 0 else None
     # Found by one process: shares must not depend on when a process reads the rows.
     share = from_rank_zero(missing)[rank() :: world_size()]
     if share:
-        with RowWriter(bench.folder, rank()) as writer:
+        with RowWriter(config.folder, rank()) as writer:
             bar = progress(share, desc="images", disable=not show_progress)
             for index, pairs in bar:
-                for row in rows_of_image(bench, dataset.examples[index], pairs):
+                for row in rows_of_image(config, dataset.examples[index], pairs):
                     writer.append(row)
     wait_for_all()
     if rank() == 0:
-        merge_tables(bench.folder, [example.name for example in dataset.examples])
+        merge_tables(config.folder, [example.name for example in dataset.examples])
     wait_for_all()
 
 
-def _missing(dataset: Dataset, bench: Bench) -> list[tuple[int, list[Pair]]]:
+def _missing(
+    dataset: Dataset, config: EvaluationConfig
+) -> list[tuple[int, list[Pair]]]:
     """Indices of incomplete images, with their missing methods and metrics."""
-    found = read_rows(bench.folder)
-    pairs = list(product(bench.methods, bench.metrics))
+    found = read_rows(config.folder)
+    pairs = list(product(config.methods, config.metrics))
     missing = [
         (index, [pair for pair in pairs if (example.name, *pair) not in found])
         for index, example in enumerate(dataset.examples)

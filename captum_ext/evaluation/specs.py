@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from captum_ext.evaluation.named_metrics import METRICS, Metric
 from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
-from captum_ext.methods import METHODS, Method, Part
+from captum_ext.methods import METHODS, Method
+from captum_ext.subject import Part
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captum_ext._state_dicts import load_state
 from captum_ext.masking.normalization import SharedBatchNorm
 
 __all__ = ["SmallEncoder", "TorchvisionEncoder"]
@@ -133,19 +134,14 @@ class TorchvisionEncoder(nn.Module):
         )
         self.extractor.requires_grad_(False)
         if weights is not None:
-            self._fill(weights, name)
+            load_state(
+                self.extractor,
+                weights,
+                "encoder_weights",
+                name,
+                allow_extra=True,
+            )
         self.train(False)
-
-    def _fill(self, weights: Mapping[str, Tensor], name: str) -> None:
-        expected = self.extractor.state_dict()
-        for key, value in expected.items():
-            if key not in weights or weights[key].shape != value.shape:
-                got = tuple(weights[key].shape) if key in weights else "none"
-                raise ValueError(
-                    f"encoder_weights must have {key} of shape {tuple(value.shape)} "
-                    f"for {name}, got {got}."
-                )
-        self.extractor.load_state_dict({key: weights[key] for key in expected})
 
     def train(self, mode: bool = True) -> "TorchvisionEncoder":
         """Stay in eval mode, whatever the network around it does."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captum_ext._files import save_tensors
+from captum_ext._state_dicts import load_state
 from captum_ext._validation import check_decoder_channels, check_integer
 from captum_ext.masking.checkpoints import load_file
 from captum_ext.masking.encoders import SmallEncoder, TorchvisionEncoder
@@ -450,15 +451,5 @@ class MaskingNetwork(nn.Module):
         Raises:
             ValueError: If it is not of this architecture; nothing is taken over then.
         """
-        expected = self.state_dict()
-        given = weights if isinstance(weights, dict) else {}
-        for key in [*expected, *(key for key in given if key not in expected)]:
-            shapes = [
-                tuple(w[key].shape) if key in w else "none" for w in (expected, given)
-            ]
-            if shapes[0] != shapes[1]:
-                raise ValueError(
-                    f"{source} must hold weights of this architecture, with {key} of "
-                    f"shape {shapes[0]}, got {shapes[1]}."
-                )
-        self.load_state_dict(given)
+        state = weights if isinstance(weights, dict) else {}
+        load_state(self, state, source, "this architecture")

@@ -1,12 +1,12 @@
-"""What is explained: models by name, and the small embedded default.
+"""Classifiers by name, and a small built-in one with scenes to explain.
 
-The default is a world of road-sign scenes whose right explanation is known
-(:func:`sign_scene`, :func:`sign_video`) and a classifier of them that comes with the
-package (``load("signs")``), with a masking network for it (:func:`load_signs_masks`).
+The built-in classifier (``load("signs")``) recognizes drawn road-sign scenes whose
+correct explanation is known (:func:`sign_scene`, :func:`sign_video`). A masking network
+for it comes with the package too (:func:`load_signs_masks`).
 """
 
 from captum_ext.zoo.models import ZooModel, find_class, load
-from captum_ext.zoo.preprocessing import Preprocessing
+from captum_ext.zoo.preprocessing import BoxPreprocessing, Preprocessing
 from captum_ext.zoo.signs import (
     SIGN_CLASSES,
     SignDataset,
@@ -23,6 +23,7 @@ __all__ = [
     "find_class",
     "load",
     "load_signs_masks",
+    "BoxPreprocessing",
     "Preprocessing",
     "SIGN_CLASSES",
     "sign_scene",

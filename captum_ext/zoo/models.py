@@ -4,7 +4,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torchvision
@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
+from captum_ext._state_dicts import load_state, read_state
 from captum_ext._validation import check_channels_first
 from captum_ext.zoo.preprocessing import Preprocessing
-from captum_ext.zoo.python_file import function_in_file
+from captum_ext.zoo.python_function import find_function
 from captum_ext.zoo.resnet20 import ResNet20
 from captum_ext.zoo.signs import SIGN_CLASSES
 from captum_ext.zoo.signs_classifier import (
@@ -23,26 +24,26 @@ from captum_ext.zoo.signs_classifier import (
     WEIGHTS_FILE,
     SignsClassifier,
 )
-from captum_ext.zoo.state_dicts import fill, read_state
 
-__all__ = [
-    "ZooModel",
-    "find_class",
-    "load",
-]
+if TYPE_CHECKING:
+    from captum_ext.masking import MaskingNetwork
+
+__all__ = ["ZooModel", "find_class", "load"]
 
 
 class ZooModel(NamedTuple):
-    """A classifier and what is needed to feed it and to read it.
+    """A classifier with its preprocessing and class names.
 
     Attributes:
-        model (nn.Module): The classifier in eval mode: (B, 3, H, W) to logits.
-        preprocess (Callable): A PIL image of any mode to the normalized (3, H, W)
-            tensor the model expects, resized and cropped around its center; see
-            :class:`Preprocessing`, which does the same to boxes.
-        class_names (tuple of str): Name of each logit.
+        model (nn.Module): Classifier in eval mode, from (B, 3, H, W) to logits.
+        preprocess (Callable): Function from a PIL image of any mode to the normalized
+            tensor (3, H, W) that the model expects. Metrics that compare maps with
+            boxes need a :class:`BoxPreprocessing`, such as :class:`Preprocessing`.
+        class_names (tuple of str): Class names, one per logit.
         mean (tuple of float): Mean of the normalization, RGB in [0, 1].
-        std (tuple of float): Standard deviation of the normalization, RGB.
+        std (tuple of float): Standard deviation of the normalization, RGB in [0, 1].
+        masking_network (MaskingNetwork, optional): Masking network trained for the
+            model; see :meth:`with_masking_network`. Default: None
     """
 
     model: nn.Module
@@ -50,75 +51,105 @@ class ZooModel(NamedTuple):
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    masking_network: "MaskingNetwork | None" = None
+
+    def with_masking_network(self, network: "MaskingNetwork") -> "ZooModel":
+        """Return the classifier together with a masking network trained for it.
+
+        Args:
+            network (MaskingNetwork): Masking network on the classifier's device.
+
+        Returns:
+            ZooModel: Copy of this tuple with ``masking_network``.
+
+        Raises:
+            ValueError: If the network was trained for another number of classes.
+
+        Examples::
+
+            >>> from captum_ext.zoo import load, load_signs_masks
+            >>> signs = load("signs").with_masking_network(load_signs_masks())
+            >>> signs.masking_network.n_classes
+            16
+        """
+        if network.n_classes != len(self.class_names):
+            raise ValueError(
+                f"masking_network must have as many classes as the model, "
+                f"{len(self.class_names)}, got {network.n_classes}."
+            )
+        return self._replace(masking_network=network)
 
     def normalize(self, image: Tensor) -> Tensor:
-        """An image as the model takes it.
+        """Normalize an image for the model.
 
         Args:
             image (Tensor): RGB in [0, 1], channels first: an image (3, H, W), a
-                video (3, T, H, W), or colors (3,).
+                video (3, T, H, W), or a color (3,).
 
         Returns:
-            Tensor: Less ``mean`` and divided by ``std``, in the same shape.
+            Tensor: ``(image - mean) / std``, in the same shape.
 
         Raises:
-            ValueError: If it is not floating point, or its first axis not the channels.
+            ValueError: If ``image`` is not floating point or its first axis does not
+                hold the channels.
 
         Examples::
 
             >>> load("signs").normalize(torch.tensor([0.5, 0.75, 1.0]))
             tensor([0., 1., 2.])
         """
-        mean, std = self._beside("image", image)
+        mean, std = self._channel_statistics("image", image)
         return (image - mean) / std
 
     def denormalize(self, inputs: Tensor) -> Tensor:
-        """What :meth:`normalize` was given, to look at.
+        """Undo :meth:`normalize`, for display.
 
         Args:
-            inputs (Tensor): Normalized, channels first: (3, ...).
+            inputs (Tensor): Normalized image, channels first: (3, ...).
 
         Returns:
-            Tensor: RGB in [0, 1], in the same shape; what lies outside is clamped.
+            Tensor: RGB clamped to [0, 1], in the same shape.
 
         Raises:
-            ValueError: If it is not floating point, or its first axis not the channels.
+            ValueError: If ``inputs`` is not floating point or its first axis does not
+                hold the channels.
         """
-        mean, std = self._beside("inputs", inputs)
+        mean, std = self._channel_statistics("inputs", inputs)
         return (inputs * std + mean).clamp(0, 1)
 
-    def _beside(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, to be combined with channels first."""
+    def _channel_statistics(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, broadcastable to channels-first ``x``."""
         check_channels_first(name, x, len(self.mean))
         shape = (-1, *(1,) * (x.dim() - 1))
         return x.new_tensor(self.mean).view(shape), x.new_tensor(self.std).view(shape)
 
 
 def load(name: str, weights: str | Path | None = None) -> ZooModel:
-    r"""Load a classifier: of the package, of torchvision, or of one's own.
+    r"""Load a classifier: a built-in one, one of torchvision, or your own.
 
     Args:
-        name (str): ``"signs"``, which is part of the package; any classification model
+        name (str): ``"signs"``, which comes with the package; any classification model
             of torchvision, such as ``"resnet50"``; ``"resnet20"``, for images of
-            32 x 32 pixels such as CIFAR-10's, whose weights come from a file; or
-            ``"FILE.py:FUNCTION"``, a function of a Python file that is called with
-            ``weights`` and returns a :class:`ZooModel`.
-        weights (str or Path, optional): What torchvision calls the weights, such as
-            ``"IMAGENET1K_V1"``, to download them; or a state-dict file, also one with
-            the key ``"state_dict"``, or of a model fine-tuned to other classes.
-            A function of one's own makes of it what it likes.
-            Default: those of the package for ``"signs"``, torchvision's ``"DEFAULT"``
-            for its models, None for a function of one's own.
+            32 x 32 pixels such as CIFAR-10's, whose weights come from a file; or your
+            own function, which is called with ``weights`` and returns a
+            :class:`ZooModel`: ``"FILE.py:FUNCTION"``, or ``"MODULE:FUNCTION"`` of an
+            importable module.
+        weights (str or Path, optional): Name of torchvision's weights, such as
+            ``"IMAGENET1K_V1"``, to download; or a state-dict file, optionally with
+            the state dict under the key ``"state_dict"`` or of a model fine-tuned to
+            other classes. Your own function may accept anything else.
+            Default: None (the package's weights for ``"signs"``, torchvision's
+            ``"DEFAULT"`` for its models)
 
     Returns:
-        ZooModel: ``(model, preprocess, class_names, mean, std)``. The preprocessing of
-        a file's weights is that of torchvision's default weights; so are its class
-        names if there are as many.
+        ZooModel: Classifier in eval mode. Weights from a file use the preprocessing of
+        torchvision's default weights, and their class names if the number of classes
+        is the same.
 
     Raises:
-        ValueError: If there is no such model, or no such file or weights, if the
-            file holds no state dict that fits the model, or if a function of one's own
-            returns something else.
+        ValueError: If the model, the file or the weights do not exist, if the file
+            does not hold a state dict that fits the model, or if your own function
+            does not return a :class:`ZooModel`.
         OSError: If the weights cannot be downloaded.
 
     Examples::
@@ -133,17 +164,19 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
         return _load_signs(WEIGHTS_FILE if weights is None else weights)
     if name == "resnet20":
         return _load_resnet20(weights)
-    if ".py:" in name:
+    if ":" in name:
         return _load_own(name, weights)
+    return _load_torchvision(name, "DEFAULT" if weights is None else weights)
+
+
+def _load_torchvision(name: str, weights: str | Path) -> ZooModel:
     known = list_models(module=torchvision.models)
     if name not in known:
         raise ValueError(
             f"name must be 'signs', 'resnet20', a classification model of torchvision "
-            f"or FILE.py:FUNCTION, got {name!r}"
-            f"{_similar(name, known)}."
+            f"or FILE.py:FUNCTION, got {name!r}{_similar(name, known)}."
         )
     choices = get_model_weights(name)
-    weights = "DEFAULT" if weights is None else weights
     if weights in choices.__members__:
         entry = choices[str(weights)]
         model = _download(name, entry)
@@ -163,18 +196,18 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
 
 
 def find_class(class_names: Sequence[str], query: int | str) -> int:
-    r"""Index of the class that is meant.
+    r"""Find a class by its index, its name or a part of its name.
 
     Args:
         class_names (Sequence of str): Name of each class.
-        query (int or str): An index, as a number or as text; a name; or a part of just
-            one name. Upper and lower case count only where two names differ in them.
+        query (int or str): Index, as a number or as text; name; or part of exactly one
+            name. Case matters only where two names differ in nothing else.
 
     Returns:
         int: Index into ``class_names``.
 
     Raises:
-        ValueError: If no class is meant, or more than one.
+        ValueError: If the query matches no class, or more than one.
 
     Examples::
 
@@ -197,8 +230,8 @@ def find_class(class_names: Sequence[str], query: int | str) -> int:
         if hits:
             several = ", ".join(f"{i} {class_names[i]!r}" for i in hits[:5])
             raise ValueError(
-                f"class must be one of {len(hits)} classes such as {several}, got "
-                f"{text!r}, which all of them contain."
+                f"class must match a single name, got {text!r}, which matches "
+                f"{len(hits)} classes such as {several}."
             )
     raise ValueError(
         f"class must be a name or an index from 0 to {len(class_names) - 1}, got "
@@ -208,7 +241,7 @@ def find_class(class_names: Sequence[str], query: int | str) -> int:
 
 def _load_signs(weights: str | Path) -> ZooModel:
     model = _build(SignsClassifier)
-    fill(model, read_state(weights, []), f"weights {str(weights)!r}", "signs")
+    load_state(model, read_state(weights, []), f"weights {str(weights)!r}", "signs")
     preprocess = Preprocessing.square(96, SIGNS_MEAN, SIGNS_STD)
     return ZooModel(model.eval(), preprocess, SIGN_CLASSES, SIGNS_MEAN, SIGNS_STD)
 
@@ -220,7 +253,7 @@ def _load_resnet20(weights: str | Path | None) -> ZooModel:
     last = state.get("linear.weight")
     n_classes = 10 if last is None else len(last)
     model = _build(ResNet20, num_classes=n_classes)
-    fill(model, state, f"weights {str(weights)!r}", "resnet20")
+    load_state(model, state, f"weights {str(weights)!r}", "resnet20")
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     preprocess = Preprocessing.square(32, mean, std)
     class_names = tuple(f"class {i}" for i in range(n_classes))
@@ -228,13 +261,12 @@ def _load_resnet20(weights: str | Path | None) -> ZooModel:
 
 
 def _load_own(name: str, weights: str | Path | None) -> ZooModel:
-    function = function_in_file(name)
+    function = find_function(name)
     try:
         inspect.signature(function).bind(weights)
     except TypeError as error:
         raise ValueError(
-            f"name must be a function of one argument, the weights, got {name!r} "
-            f"({error})."
+            f"name must be a function of one argument, weights, got {name!r} ({error})."
         ) from error
     entry = function(weights)
     if not isinstance(entry, ZooModel):
@@ -252,34 +284,34 @@ def _download(name: str, entry: WeightsEnum) -> nn.Module:
         raise OSError(
             f"weights {entry.name!r} of {name} could not be downloaded from "
             f"{entry.url} ({error}): download the file elsewhere and pass it as "
-            f"weights=FILE, --weights FILE on the command line."
+            f"weights=FILE, or as --weights FILE on the command line."
         ) from error
 
 
 def _from_file(name: str, weights: str | Path, choices: list[str]) -> nn.Module:
-    """The model with a file's weights and, like these, with its number of classes."""
+    """Build a model with a file's weights and their number of classes."""
     state = read_state(weights, choices)
     options: dict[str, Any] = {"name": name, "weights": None}
     if name in ("googlenet", "inception_v3"):
-        # Their auxiliary classifiers are for training: many files come without.
+        # Auxiliary classifiers are for training: many files do not contain them.
         options["aux_logits"] = any(key.lower().startswith("aux") for key in state)
         options["init_weights"] = False
     model = _build(get_model, **options)
     key, layer = _last_layer(model)
     if key in state and state[key].shape[:1] != layer.weight.shape[:1]:
         model = _build(get_model, **options, num_classes=len(state[key]))
-    fill(model, state, f"weights {str(weights)!r}", name)
+    load_state(model, state, f"weights {str(weights)!r}", name)
     return model
 
 
 def _build(constructor: Callable[..., nn.Module], **options: Any) -> nn.Module:
-    """Construct a model; its initial weights use up no global random numbers."""
+    """Construct a model without advancing the global random number generator."""
     with torch.random.fork_rng(devices=[]):
         return constructor(**options)
 
 
 def _last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
-    """The layer that gives the logits, and the key of its weight."""
+    """The layer that computes the logits, with the key of its weight."""
     return [
         (f"{path}.weight", layer)
         for path, layer in model.named_modules()
@@ -288,9 +320,9 @@ def _last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
 
 
 def _similar(text: str, names: Sequence[str]) -> str:
-    """A hint at the names that are much like a text, or at what names there are."""
+    """A hint at similar names, or at some of the names if none is similar."""
     folded = {name.lower(): name for name in names}
     close = difflib.get_close_matches(str(text).lower(), folded, n=3, cutoff=0.5)
     if not close:
-        return f", which is none of {', '.join(map(repr, names[:3]))} ..."
+        return f", which is not among {', '.join(map(repr, names[:3]))}, ..."
     return f", perhaps {' or '.join(repr(folded[key]) for key in close)}"

@@ -1,6 +1,7 @@
-"""From an image to what the model takes, and boxes along with it."""
+"""Preprocessing of images, and of boxes in them, for a classifier."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 from torch import Tensor
@@ -8,17 +9,28 @@ from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes
 
-__all__ = ["Preprocessing"]
+__all__ = ["BoxPreprocessing", "Preprocessing"]
+
+
+@runtime_checkable
+class BoxPreprocessing(Protocol):
+    """Preprocessing of images that also maps boxes from an image to its tensor."""
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Preprocess an image to a tensor (3, H, W)."""
+
+    def boxes(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """Map boxes to the tensor; see :meth:`Preprocessing.boxes`."""
 
 
 class Preprocessing:
-    """Resizes and crops an image around its center, and normalizes it.
+    """Resize an image, crop its center and normalize it.
 
     Args:
-        transform (Callable): An RGB image to the tensor (3, H, W) that the model
-            expects.
-        resize (int): To how many pixels it resizes the shorter side.
-        crop (int): Height and width in pixels of what it cuts out of the middle.
+        transform (Callable): Function from an RGB image to the tensor (3, H, W) that
+            the model expects.
+        resize (int): Length in pixels to which ``transform`` resizes the shorter side.
+        crop (int): Height and width in pixels of the center that it crops.
 
     Examples::
 
@@ -44,15 +56,15 @@ class Preprocessing:
     def square(
         cls, side: int, mean: Sequence[float], std: Sequence[float]
     ) -> "Preprocessing":
-        """The middle of an image whose shorter side becomes so many pixels.
+        """Preprocessing to a square, the center of the resized image.
 
         Args:
-            side (int): Height and width of the tensor.
-            mean (sequence of float): Of the normalization, RGB in [0, 1].
-            std (sequence of float): Of the normalization, RGB.
+            side (int): Height and width of the tensor in pixels.
+            mean (sequence of float): Mean of the normalization, RGB in [0, 1].
+            std (sequence of float): Standard deviation of the normalization, RGB.
 
         Returns:
-            Preprocessing: Bilinear, as torchvision resizes.
+            Preprocessing: Preprocessing with torchvision's bilinear resizing.
 
         Examples::
 
@@ -70,21 +82,21 @@ class Preprocessing:
         return cls(transforms.Compose(steps), side, side)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """The tensor (3, H, W) of an image of any mode."""
+        """Preprocess an image of any mode to a tensor (3, H, W)."""
         return self._transform(image.convert("RGB"))
 
     def boxes(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """Boxes of an image, where they lie in its tensor.
+        """Map boxes in an image to boxes in its tensor.
 
         Args:
-            boxes (Tensor): x0, y0, x1, y1 as edges in pixels, (N, 4).
-            size (tuple of int): Height and width of the image.
+            boxes (Tensor): Edges x0, y0, x1, y1 in pixels of the image, (N, 4).
+            size (tuple of int): Height and width of the image in pixels.
 
         Returns:
-            Tensor: In pixels of the tensor, (M, 4) float32, cut at its edges. What is
-            cut away wholly is left out, so M may be less than N.
+            Tensor: Edges in pixels of the tensor, (M, 4) float32, clipped to it. Boxes
+            outside the crop are left out, so M may be less than N.
         """
         table = boxes.float().reshape(-1, 4)
-        there = BoundingBoxes(table, format="XYXY", canvas_size=size)
-        seen = self._geometry(there).as_subclass(Tensor).clamp(0, self._crop)
-        return seen[(seen[:, :2] < seen[:, 2:]).all(1)]
+        in_image = BoundingBoxes(table, format="XYXY", canvas_size=size)
+        cropped = self._geometry(in_image).as_subclass(Tensor).clamp(0, self._crop)
+        return cropped[(cropped[:, :2] < cropped[:, 2:]).all(1)]

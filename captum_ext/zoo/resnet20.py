@@ -1,4 +1,4 @@
-"""ResNet-20 for images of 32 x 32 pixels, which torchvision does not have."""
+"""ResNet-20 for images of 32 x 32 pixels, which torchvision does not provide."""
 
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -7,10 +7,10 @@ __all__ = ["ResNet20"]
 
 
 class ResNet20(nn.Module):
-    """Three stages of three blocks with 16, 32 and 64 channels.
+    """ResNet-20: three stages of three blocks with 16, 32 and 64 channels.
 
-    Shortcuts have no weights: where a block has more channels, zeros are put beside
-    them. The names of parameters are those of the weights that are in wide use.
+    Shortcuts have no weights: where the number of channels grows, they are padded with
+    zeros. Parameter names are those of the widely used CIFAR-10 weights.
 
     Source: K. He, X. Zhang, S. Ren, J. Sun, Deep Residual Learning for Image
     Recognition, CVPR 2016; Section 4.2, option A.
@@ -37,13 +37,13 @@ class ResNet20(nn.Module):
         self.linear = nn.Linear(64, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores of the classes.
+        """Compute the logits of the classes.
 
         Args:
-            x (Tensor): (B, 3, H, W), normalized images.
+            x (Tensor): Normalized images, (B, 3, H, W).
 
         Returns:
-            Tensor: (B, classes), the logits.
+            Tensor: Logits, (B, classes).
         """
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
@@ -58,7 +58,7 @@ def _stage(n_in: int, n_out: int) -> nn.Sequential:
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a shortcut; it halves maps where channels double."""
+    """Two convolutions and a shortcut; halves the maps where channels double."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()

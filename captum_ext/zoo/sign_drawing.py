@@ -1,9 +1,9 @@
-"""Anti-aliased drawing from signed distances: road signs, and what stands around them.
+"""Anti-aliased drawing of road signs, poles and boxes from signed distances.
 
-Every figure is a function of the distance to its outline (negative inside), so one
-line turns it into the share of each pixel that it covers. Positions and lengths are
-fractions of the image's side, x to the right and y down: the same figure can be
-drawn at any resolution.
+A shape is a function from points to signed distances to its outline (negative inside),
+from which its coverage of each pixel follows. Positions and lengths are fractions of
+the image's side, with x to the right and y down, so a shape can be drawn at any
+resolution.
 """
 
 import math
@@ -41,7 +41,7 @@ RIM = 0.12
 
 
 class Style(NamedTuple):
-    """What a class looks like: keys of ``COLORS``, ``SHAPES`` and ``GLYPHS``."""
+    """Appearance of a class: keys of ``COLORS``, ``SHAPES`` and ``GLYPHS``."""
 
     color: str
     shape: str
@@ -49,11 +49,11 @@ class Style(NamedTuple):
 
 
 class Sign(NamedTuple):
-    """One sign: its class and how it stands in the image.
+    """One sign: its class and its position and appearance in the image.
 
     ``center`` (x, y) and ``radius`` are fractions of the image's side, ``angle`` is
-    in radians, ``width`` is the foreshortening of its horizontal axis, ``tint`` is
-    added to its color, ``pole`` is the gray of what it stands on.
+    in radians, ``width`` is the foreshortening of the horizontal axis, ``tint`` is
+    added to the sign's color, ``pole`` is the gray value of its pole.
     """
 
     label: int
@@ -68,8 +68,8 @@ class Sign(NamedTuple):
 class Box(NamedTuple):
     """A rounded box: building, pole or bush.
 
-    ``center`` (x, y) and ``half`` (half its width and height) are fractions of the
-    image's side, ``angle`` is in radians, ``corner`` goes from 0 (sharp) to 1
+    ``center`` (x, y) and ``half`` (half the width and height) are fractions of the
+    image's side, ``angle`` is in radians, ``corner`` ranges from 0 (sharp) to 1
     (round), ``color`` is RGB in [0, 1].
     """
 
@@ -81,14 +81,14 @@ class Box(NamedTuple):
 
 
 def pixel_centers(size: int) -> Tensor:
-    """Coordinates (2, H, W) of the pixels' centers, x first, fractions of the side."""
+    """Coordinates (2, H, W) of pixel centers, x first, as fractions of the side."""
     axis = (torch.arange(size) + 0.5) / size
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return torch.stack([x, y])
 
 
 def coverage(distance: Tensor) -> Tensor:
-    """Share (..., H, W) of each pixel that a figure covers, from its distances."""
+    """Share (..., H, W) of each pixel that a shape covers, from signed distances."""
     return (0.5 - distance * distance.shape[-1]).clamp_(0, 1)
 
 
@@ -106,7 +106,7 @@ def paint_box(image: Tensor, box: Box, points: Tensor) -> Tensor:
 
 
 def paint_pole(image: Tensor, sign: Sign, points: Tensor) -> None:
-    """Draw a sign's pole, down to the lower edge of the image (3, H, W)."""
+    """Draw a sign's pole down to the lower edge of the image (3, H, W)."""
     x, y = sign.center
     half = (0.09 * sign.radius, (1.05 - y) / 2)
     gray = (sign.pole, sign.pole, sign.pole)
@@ -131,14 +131,14 @@ def paint_sign(image: Tensor, sign: Sign, style: Style, points: Tensor) -> Tenso
 def _local(
     points: Tensor, center: tuple[float, float], angle: float
 ) -> tuple[Tensor, Tensor]:
-    """Coordinates x and y, (H, W) each, of points (2, H, W) along a figure's axes."""
+    """Coordinates x and y, (H, W) each, of points (2, H, W) along a shape's axes."""
     x, y = points[0] - center[0], points[1] - center[1]
     cos, sin = math.cos(angle), math.sin(angle)
     return cos * x + sin * y, cos * y - sin * x
 
 
 def _polygon(points: Tensor, n_sides: int, apothem: float, turn: float) -> Tensor:
-    """Regular polygon whose first side faces ``turn`` radians from the x axis."""
+    """Regular polygon whose first side faces the angle ``turn`` from the x axis."""
     angles = turn + torch.arange(n_sides) * (2 * math.pi / n_sides)
     normals = torch.stack([angles.cos(), angles.sin()], 1)
     sides = normals @ points.flatten(1)
@@ -165,8 +165,8 @@ def _cross(points: Tensor) -> Tensor:
     return torch.minimum(_box(turned, 0.66, 0.17), _box(turned, 0.17, 0.66))
 
 
-# Apothems chosen so that all shapes have about the area of the unit circle's sign:
-# the largest sign is then the largest whatever its shape.
+# With these apothems all shapes have about the area of the unit circle, so that the
+# main sign is the largest one whatever its shape.
 _TRIANGLE, _SQUARE, _DIAMOND, _OCTAGON = 0.68, 0.84, 0.82, 0.94
 
 Distance = Callable[[Tensor], Tensor]

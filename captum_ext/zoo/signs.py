@@ -1,9 +1,9 @@
-"""Road-sign-like scenes: images and videos whose right explanation is known.
+"""Drawn road-sign scenes: images and videos whose correct explanation is known.
 
-A scene shows a main sign, smaller signs, clutter and sometimes something in front of
-the main sign. Its class is the main sign's color, shape and glyph; some classes differ
-in only one of the three, so a map of what matters, in place and in color, has a right
-answer. A scene is a function of its seed alone.
+A scene shows a main sign, smaller signs, clutter and sometimes an occluder in front of
+the main sign. Its class is the main sign's color, shape and glyph. Some classes differ
+in only one of the three, so it is known where, and in which color, an attribution
+should be high. A scene depends only on its seed.
 """
 
 import math
@@ -13,6 +13,13 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
+from captum_ext.zoo.scene_layout import (
+    MAX_SIGNS,
+    draw_backdrop,
+    draw_lighting,
+    draw_scene_layout,
+    uniform,
+)
 from captum_ext.zoo.sign_drawing import (
     Style,
     paint_box,
@@ -20,7 +27,6 @@ from captum_ext.zoo.sign_drawing import (
     paint_sign,
     pixel_centers,
 )
-from captum_ext.zoo.sign_layout import MAX_SIGNS, backdrop, draw_layout, light, uniform
 
 __all__ = [
     "COLOR_PAIRS",
@@ -53,7 +59,7 @@ _STYLES = (
 )
 
 SIGN_CLASSES = tuple(f"{color} {shape}, {glyph}" for color, shape, glyph in _STYLES)
-"""Names of the classes, by label: ``"red circle, bar"`` and so on."""
+"""Class names by label, such as ``"red circle, bar"``."""
 
 COLOR_PAIRS = tuple(
     (i, j)
@@ -61,17 +67,17 @@ COLOR_PAIRS = tuple(
     for i in range(j)
     if _STYLES[i][1:] == _STYLES[j][1:]
 )
-"""Pairs of labels whose classes differ by color alone."""
+"""Pairs of labels whose classes differ only in color."""
 
 
 class SignObject(NamedTuple):
     """One sign of a scene.
 
     Attributes:
-        label (int): Its class, an index into :data:`SIGN_CLASSES`.
-        mask (Tensor): (H, W) bool, the pixels where it is visible.
-        box (tuple): (x0, y0, x1, y1) in pixels, the smallest box around the mask;
-            x1 and y1 are one past it: ``mask[y0:y1, x0:x1]`` holds all of it.
+        label (int): Class of the sign, an index into :data:`SIGN_CLASSES`.
+        mask (Tensor): Pixels where the sign is visible, (H, W) bool.
+        box (tuple): Bounding box (x0, y0, x1, y1) of the mask in pixels; x1 and y1 are
+            exclusive, so ``mask[y0:y1, x0:x1]`` contains the whole mask.
     """
 
     label: int
@@ -83,9 +89,9 @@ class SignScene(NamedTuple):
     """An image with its class and its signs.
 
     Attributes:
-        image (Tensor): (3, H, W) float32, RGB in [0, 1].
+        image (Tensor): RGB image in [0, 1], (3, H, W) float32.
         label (int): Class of the main sign, an index into :data:`SIGN_CLASSES`.
-        objects (tuple of SignObject): Every sign, the main one (the largest) first.
+        objects (tuple of SignObject): All signs, the main one (the largest) first.
     """
 
     image: Tensor
@@ -97,11 +103,11 @@ class SignVideo(NamedTuple):
     """A video in which the main sign moves.
 
     Attributes:
-        image (Tensor): (3, T, H, W) float32, RGB in [0, 1].
+        image (Tensor): RGB video in [0, 1], (3, T, H, W) float32.
         label (int): Class of the main sign, an index into :data:`SIGN_CLASSES`.
-        masks (Tensor): (T, H, W) bool, the main sign's visible pixels in each frame.
-        boxes (Tensor): (T, 4) int64, x0, y0, x1, y1 of each frame's mask in pixels,
-            x1 and y1 one past it.
+        masks (Tensor): Visible pixels of the main sign in each frame, (T, H, W) bool.
+        boxes (Tensor): Bounding boxes x0, y0, x1, y1 of the masks in pixels, x1 and y1
+            exclusive, (T, 4) int64.
     """
 
     image: Tensor
@@ -117,29 +123,29 @@ def sign_scene(
     label: int | None = None,
     occluded: bool | None = None,
 ) -> SignScene:
-    r"""Draw the scene of a seed.
+    r"""Draw a road-sign scene.
 
-    Whatever is not given is drawn from the seed, and giving it changes nothing else:
-    the same seed with the two labels of a color pair gives two images that differ
-    in the color of the main sign only.
+    Arguments that are None are drawn at random. Setting one of them changes nothing
+    else: the same seed with the two labels of a color pair gives two images that differ
+    only in the color of the main sign.
 
     Args:
-        seed (int): Which scene, 0 to 2**32 - 1. Seeds below 2**31 are not used to
-            train the shipped classifier.
-        size (int): Height and width in pixels, at least 32. The same scene is drawn at
-            every size, but for the pixels' noise.
-        n_signs (int, optional): Number of signs, 1 to 4.
+        seed (int): Seed of the scene, 0 to 2**32 - 1. The built-in classifier was not
+            trained on seeds below 2**31.
+        size (int, optional): Height and width in pixels, at least 32. Except for pixel
+            noise, the scene is the same at every size. Default: 96
+        n_signs (int, optional): Number of signs, 1 to 4. Default: None (random)
         label (int, optional): Class of the main sign, an index into
-            :data:`SIGN_CLASSES`.
-        occluded (bool, optional): Whether something hides a part of the main sign.
+            :data:`SIGN_CLASSES`. Default: None (random)
+        occluded (bool, optional): Whether an occluder hides part of the main sign.
+            Default: None (random)
 
     Returns:
-        SignScene: ``image`` (3, H, W) in [0, 1], ``label`` and ``objects``, the main
-        sign first.
+        SignScene: Image, class and signs of the scene.
 
     Raises:
-        TypeError: If ``seed``, ``size``, ``n_signs`` or ``label`` is no int.
-        ValueError: If one of them is out of its range.
+        TypeError: If ``seed``, ``size``, ``n_signs`` or ``label`` is not an int.
+        ValueError: If one of them is out of range.
 
     Examples::
 
@@ -152,11 +158,11 @@ def sign_scene(
     generator = _generator(seed, size, n_signs, label)
     radius = uniform(generator, 0.19, 0.31)
     x, y = (uniform(generator, radius, 1 - radius) for _ in range(2))
-    layout = draw_layout(
+    layout = draw_scene_layout(
         generator, (x, y), radius, len(_STYLES), label, n_signs, occluded
     )
     points = pixel_centers(size)
-    image = backdrop(generator, size)
+    image = draw_backdrop(generator, size)
     for box in layout.clutter:
         paint_box(image, box, points)
     signs = (layout.main, *layout.others)
@@ -165,7 +171,7 @@ def sign_scene(
     alphas = [paint_sign(image, s, _STYLES[s.label], points) for s in signs]
     if layout.occluder is not None:
         alphas[0] *= 1 - paint_box(image, layout.occluder, points)
-    image *= light(generator, size)
+    image *= draw_lighting(generator, size)
     masks = [alpha > 0.5 for alpha in alphas]
     return SignScene(
         _exposed(image, generator),
@@ -182,24 +188,24 @@ def sign_video(
     label: int | None = None,
     occluded: bool | None = None,
 ) -> SignVideo:
-    r"""Draw the video of a seed: the main sign moves and changes in size.
+    r"""Draw a video in which the main sign moves and changes its size.
 
     Args:
-        seed (int): Which video, 0 to 2**32 - 1.
-        n_frames (int): Number of frames T, at least 2.
-        size (int): Height and width in pixels, at least 32.
-        n_signs (int, optional): Number of signs, 1 to 4.
+        seed (int): Seed of the video, 0 to 2**32 - 1.
+        n_frames (int, optional): Number of frames T, at least 2. Default: 16
+        size (int, optional): Height and width in pixels, at least 32. Default: 96
+        n_signs (int, optional): Number of signs, 1 to 4. Default: None (random)
         label (int, optional): Class of the main sign, an index into
-            :data:`SIGN_CLASSES`.
-        occluded (bool, optional): Whether the main sign passes behind something.
+            :data:`SIGN_CLASSES`. Default: None (random)
+        occluded (bool, optional): Whether the main sign passes behind an occluder.
+            Default: None (random)
 
     Returns:
-        SignVideo: ``image`` (3, T, H, W) in [0, 1], ``label``, the main sign's
-        ``masks`` (T, H, W) and ``boxes`` (T, 4).
+        SignVideo: Video, class, masks and boxes of the main sign.
 
     Raises:
-        TypeError: If one of the numbers is no int.
-        ValueError: If one of them is out of its range.
+        TypeError: If a number is not an int.
+        ValueError: If a number is out of range.
 
     Examples::
 
@@ -213,17 +219,17 @@ def sign_video(
     radius = uniform(generator, 0.19, 0.25)
     x, y = (uniform(generator, 0.45, 0.55) for _ in range(2))
     heading, growth = uniform(generator, 0, 2 * math.pi), uniform(generator, -0.3, 0.3)
-    layout = draw_layout(
+    layout = draw_scene_layout(
         generator, (x, y), radius, len(_STYLES), label, n_signs, occluded
     )
     points = pixel_centers(size)
-    scenery = backdrop(generator, size)
+    scenery = draw_backdrop(generator, size)
     for box in layout.clutter:
         paint_box(scenery, box, points)
     for sign in layout.others:
         paint_pole(scenery, sign, points)
         paint_sign(scenery, sign, _STYLES[sign.label], points)
-    lit = light(generator, size)
+    lighting = draw_lighting(generator, size)
     images, masks = [], []
     for time in torch.linspace(-0.5, 0.5, n_frames).tolist():
         center = (
@@ -236,7 +242,7 @@ def sign_video(
         alpha = paint_sign(frame, main, _STYLES[main.label], points)
         if layout.occluder is not None:
             alpha *= 1 - paint_box(frame, layout.occluder, points)
-        images.append(_exposed(frame * lit, generator))
+        images.append(_exposed(frame * lighting, generator))
         masks.append(alpha > 0.5)
     boxes = torch.tensor([_box(mask) for mask in masks])
     return SignVideo(
@@ -245,19 +251,19 @@ def sign_video(
 
 
 class SignDataset(Dataset[tuple[Tensor, int]]):
-    r"""The scenes of ``n`` consecutive seeds, drawn when asked for.
+    r"""Dataset of the scenes of ``n`` consecutive seeds, drawn on access.
 
-    Item i is the image and label of ``sign_scene(seed + i)``, however long the data
-    set is.
+    Item i holds the image and label of ``sign_scene(seed + i)``, independent of ``n``.
 
     Args:
         n (int): Number of scenes, at least 1.
-        seed (int): Seed of the first scene; the last one's is below 2**32.
-        size (int): Height and width in pixels, at least 32.
+        seed (int, optional): Seed of the first scene; that of the last one must be
+            below 2**32. Default: 0
+        size (int, optional): Height and width in pixels, at least 32. Default: 96
 
     Raises:
-        TypeError: If one of the numbers is no int.
-        ValueError: If one of them is out of its range.
+        TypeError: If a number is not an int.
+        ValueError: If a number is out of range.
 
     Examples::
 
@@ -286,8 +292,8 @@ class SignDataset(Dataset[tuple[Tensor, int]]):
 def _generator(
     seed: int, size: int, n_signs: int | None, label: int | None
 ) -> Generator:
-    """The scene's source of random numbers, once its arguments are checked."""
-    # torch's CPU generator uses 32 bits of its seed: beyond them, scenes would repeat.
+    """Check the arguments of a scene and return its random number generator."""
+    # torch's CPU generator uses 32 bits of its seed; with larger ones, scenes repeat.
     _check("seed", seed, 0, 2**32 - 1)
     _check("size", size, 32, 10_000)
     if n_signs is not None:
@@ -305,13 +311,13 @@ def _check(name: str, value: int, low: int, high: int) -> None:
 
 
 def _exposed(image: Tensor, generator: Generator) -> Tensor:
-    """The image as a camera takes it: with noise, clipped to [0, 1]."""
+    """Add camera noise in place and clip to [0, 1]."""
     noise = torch.randn(image.shape, generator=generator)
     return image.add_(noise, alpha=0.02).clamp_(0, 1)
 
 
 def _box(mask: Tensor) -> tuple[int, int, int, int]:
-    """Smallest box (x0, y0, x1, y1) around a mask (H, W), x1 and y1 one past it."""
+    """Bounding box (x0, y0, x1, y1) of a mask (H, W), x1 and y1 exclusive."""
     columns, rows = mask.any(0).nonzero(), mask.any(1).nonzero()
     x0, x1 = int(columns[0]), int(columns[-1]) + 1
     y0, y1 = int(rows[0]), int(rows[-1]) + 1

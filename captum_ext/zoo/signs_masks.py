@@ -1,4 +1,4 @@
-"""The masking network of the embedded classifier, which comes with the package."""
+"""The built-in masking network of the signs classifier."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ _FILE = Path(__file__).with_name("signs_masks.pt")
 
 
 def load_signs_masks() -> MaskingNetwork:
-    """The network that draws masks for ``load("signs")``.
+    """Load the masking network trained for ``load("signs")``.
 
     Returns:
-        MaskingNetwork: In eval mode, on the CPU.
+        MaskingNetwork: Masking network in eval mode, on the CPU.
 
     Examples::
 

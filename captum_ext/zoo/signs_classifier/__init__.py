@@ -1,12 +1,12 @@
-"""The embedded classifier of road-sign scenes: network, training and its command."""
+"""The built-in classifier of road-sign scenes: architecture and training."""
 
-from captum_ext.zoo.signs_classifier.network import (
+from captum_ext.zoo.signs_classifier.architecture import (
     SIGNS_MEAN,
     SIGNS_STD,
     WEIGHTS_FILE,
     SignsClassifier,
 )
-from captum_ext.zoo.signs_classifier.training import train_signs_classifier
+from captum_ext.zoo.signs_classifier.recipe import train_signs_classifier
 
 __all__ = [
     "SIGNS_MEAN",

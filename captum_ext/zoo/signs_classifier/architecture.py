@@ -1,4 +1,4 @@
-"""The compact network that names the main sign of a scene."""
+"""Architecture and normalization of the signs classifier."""
 
 from pathlib import Path
 
@@ -7,26 +7,22 @@ from torch import Tensor, nn
 
 from captum_ext.zoo.signs import SIGN_CLASSES
 
-__all__ = [
-    "SignsClassifier",
-    "WEIGHTS_FILE",
-    "normalized",
-]
+__all__ = ["SIGNS_MEAN", "SIGNS_STD", "SignsClassifier", "WEIGHTS_FILE", "normalized"]
 
 WEIGHTS_FILE = Path(__file__).parents[1] / "signs_classifier.pt"
-"""The trained state dict that comes with the package."""
+"""State-dict file of the trained classifier."""
 
 SIGNS_MEAN, SIGNS_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-"""Mean and standard deviation (per RGB channel) of the normalized input."""
+"""Mean and standard deviation of the input normalization, RGB in [0, 1]."""
 
 
 class SignsClassifier(nn.Module):
-    r"""A small convolutional network for the classes of :data:`SIGN_CLASSES`.
+    r"""Small convolutional network for the classes of :data:`SIGN_CLASSES`.
 
-    Seven blocks of convolution, batch norm and ReLU end in a feature map of an eighth
-    of the image's side, whose mean feeds one linear layer. For CAM methods, the last
-    block is ``features[-1]``: (B, 96, 12, 12) for images of 96 x 96 pixels. It takes
-    images of any size, normalized by ``SIGNS_MEAN`` and ``SIGNS_STD``.
+    Seven blocks of convolution, batch norm and ReLU lead to feature maps of an eighth
+    of the image's side, whose spatial mean feeds one linear layer. For CAM methods, the
+    last block is ``features[-1]``: (B, 96, 12, 12) for images of 96 x 96 pixels. Images
+    may have any size and are normalized by ``SIGNS_MEAN`` and ``SIGNS_STD``.
 
     Examples::
 
@@ -50,20 +46,20 @@ class SignsClassifier(nn.Module):
         self.classifier = nn.Linear(96, len(SIGN_CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
-        r"""Scores of the classes.
+        r"""Compute the logits of the classes.
 
         Args:
-            x (Tensor): (B, 3, H, W), normalized images.
+            x (Tensor): Normalized images, (B, 3, H, W).
 
         Returns:
-            Tensor: (B, 16), the logits.
+            Tensor: Logits, (B, 16).
         """
         logits: Tensor = self.classifier(self.features(x).mean((2, 3)))
         return logits
 
 
 def normalized(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1] as the network wants them."""
+    """Normalize images (B, 3, H, W) in [0, 1] for the network."""
     mean, std = torch.tensor(SIGNS_MEAN), torch.tensor(SIGNS_STD)
     return (images - mean[:, None, None]) / std[:, None, None]
 

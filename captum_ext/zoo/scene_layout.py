@@ -1,7 +1,7 @@
-"""What stands where in a scene of road signs, and behind it and in which light.
+"""Random layout, backdrop and lighting of a road-sign scene.
 
-Everything is drawn in fractions of the image's side and on grids of fixed size, so
-the random numbers used do not depend on the resolution.
+Lengths are fractions of the image's side and noise is drawn on grids of fixed size, so
+the random numbers do not depend on the resolution.
 """
 
 import math
@@ -14,21 +14,21 @@ from torch.nn.functional import interpolate
 from captum_ext.zoo.sign_drawing import Box, Sign
 
 __all__ = [
-    "Layout",
     "MAX_SIGNS",
-    "backdrop",
-    "draw_layout",
-    "light",
+    "SceneLayout",
+    "draw_backdrop",
+    "draw_lighting",
+    "draw_scene_layout",
     "uniform",
 ]
 
 MAX_SIGNS = 4
-# Corners reach further than a radius; and two signs should not touch.
+# Corners extend beyond the radius, and signs should not touch.
 _REACH = 1.35
 
 
-class Layout(NamedTuple):
-    """The figures of a scene, from back to front."""
+class SceneLayout(NamedTuple):
+    """Shapes of a scene, from back to front."""
 
     clutter: list[Box]
     others: list[Sign]
@@ -37,11 +37,11 @@ class Layout(NamedTuple):
 
 
 def uniform(generator: Generator, low: float, high: float) -> float:
-    """A random number from low to high."""
+    """Draw a random number between low and high."""
     return low + (high - low) * torch.rand(1, generator=generator).item()
 
 
-def draw_layout(
+def draw_scene_layout(
     generator: Generator,
     center: tuple[float, float],
     radius: float,
@@ -49,11 +49,11 @@ def draw_layout(
     label: int | None,
     n_signs: int | None,
     occluded: bool | None,
-) -> Layout:
-    """Arrange a scene around a main sign; what is None is drawn.
+) -> SceneLayout:
+    """Draw a layout around a main sign; arguments that are None are random.
 
-    A random number is drawn whether or not it is used: so what is given changes
-    nothing else.
+    Every random number is drawn whether or not it is used, so that setting an argument
+    changes nothing else.
     """
     labels = torch.randint(n_classes, (MAX_SIGNS,), generator=generator).tolist()
     drawn_n_signs = int(torch.randint(1, MAX_SIGNS + 1, (1,), generator=generator))
@@ -69,11 +69,11 @@ def draw_layout(
     n_others = (drawn_n_signs if n_signs is None else n_signs) - 1
     hidden = drawn_occluded if occluded is None else occluded
     clutter = _clutter(generator)
-    return Layout(clutter, others[:n_others], main, occluder if hidden else None)
+    return SceneLayout(clutter, others[:n_others], main, occluder if hidden else None)
 
 
-def backdrop(generator: Generator, size: int) -> Tensor:
-    """A sky over a ground, blotched and textured: (3, H, W)."""
+def draw_backdrop(generator: Generator, size: int) -> Tensor:
+    """Draw a sky above a ground, both with noise and texture: (3, H, W)."""
     usual = torch.tensor([[0.62, 0.74, 0.88], [0.36, 0.40, 0.26]])
     sky, ground = usual.lerp(torch.rand(2, 3, generator=generator), 0.4)
     horizon, blur = uniform(generator, 0.45, 0.85), uniform(generator, 0.01, 0.15)
@@ -87,19 +87,19 @@ def backdrop(generator: Generator, size: int) -> Tensor:
     return image.clamp_(0, 1).expand(3, size, size).contiguous()
 
 
-def light(generator: Generator, size: int) -> Tensor:
-    """How bright each place is lit, around 1: (1, H, W)."""
+def draw_lighting(generator: Generator, size: int) -> Tensor:
+    """Draw a smooth brightness factor around 1 for each pixel: (1, H, W)."""
     return uniform(generator, 0.75, 1.1) + 0.4 * _noise(generator, 1, 3, size)
 
 
 def _noise(generator: Generator, channels: int, cells: int, size: int) -> Tensor:
-    """Smooth noise (C, H, W) between -0.5 and 0.5 with cells x cells patches."""
+    """Draw smooth noise (C, H, W) between -0.5 and 0.5 with cells x cells patches."""
     grid = torch.rand(1, channels, cells, cells, generator=generator) - 0.5
     return interpolate(grid, (size, size), mode="bilinear", align_corners=True)[0]
 
 
 def _color(generator: Generator, vividness: float) -> tuple[float, float, float]:
-    """A color: any at vividness 1, a gray at 0."""
+    """Draw a color: any at vividness 1, a gray at 0."""
     color = torch.rand(3, generator=generator)
     red, green, blue = color.mean().lerp(color, vividness).tolist()
     return red, green, blue
@@ -115,7 +115,7 @@ def _sign(
 
 
 def _occluder(generator: Generator, sign: Sign) -> Box:
-    """A box that would hide a part of the sign's rim, but never its middle."""
+    """Draw a box that hides part of the sign's rim but not its center."""
     around, (x, y) = uniform(generator, 0, 2 * math.pi), sign.center
     reach = 0.8 * sign.radius
     width, height = (sign.radius * uniform(generator, 0.3, 0.6) for _ in range(2))
@@ -131,7 +131,7 @@ def _occluder(generator: Generator, sign: Sign) -> Box:
 def _free_spot(
     generator: Generator, taken: list[tuple[float, float, float]], radius: float
 ) -> tuple[float, float, float]:
-    """Place (x, y, radius) of a sign clearly smaller than ``radius``, off the discs."""
+    """Draw (x, y, radius) of a sign smaller than ``radius`` outside of the discs."""
     wanted = radius * uniform(generator, 0.38, 0.58)
     spots = torch.rand(256, 2, generator=generator)
     discs = torch.tensor(taken)
@@ -144,7 +144,7 @@ def _free_spot(
 
 
 def _clutter(generator: Generator) -> list[Box]:
-    """Buildings, posts and bushes: 5 to 9 boxes of all sizes."""
+    """Draw 5 to 9 boxes of all sizes: buildings, posts and bushes."""
     boxes = []
     for i in range(int(torch.randint(5, 10, (1,), generator=generator))):
         x, y, angle = (uniform(generator, 0, 1) for _ in range(3))

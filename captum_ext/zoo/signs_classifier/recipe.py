@@ -1,4 +1,4 @@
-"""How the signs classifier is trained and judged."""
+"""Training and evaluation of the signs classifier."""
 
 import torch
 from torch import Generator, Tensor, nn
@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
 from captum_ext.zoo.signs import SIGN_CLASSES, SignDataset
-from captum_ext.zoo.signs_classifier.network import SignsClassifier, normalized
+from captum_ext.zoo.signs_classifier.architecture import SignsClassifier, normalized
 
 __all__ = [
     "FIRST_TRAINING_SEED",
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 FIRST_TRAINING_SEED = 2**31
-"""Scenes of this seed and above are for training, those below never seen."""
+"""First seed of training scenes; scenes with smaller seeds are held out."""
 
 
 def train_signs_classifier(
@@ -28,25 +28,26 @@ def train_signs_classifier(
     batch_size: int = 64,
     show_progress: bool = False,
 ) -> SignsClassifier:
-    r"""Train a new classifier on scenes drawn for the purpose.
+    r"""Train a classifier on newly drawn scenes.
 
-    The scenes' seeds are ``2**31 + seed * n_scenes`` and those that follow, so no
-    scene of a seed below 2**31 is ever seen. Half the images are partly covered by
-    patches of random colors, so that masked images are nothing new to the network.
+    The seeds of the scenes start at ``2**31 + seed * n_scenes``, so scenes with seeds
+    below 2**31 are held out. Half of the images are partly covered by patches of random
+    colors, so that the network is trained on masked images too.
 
     Args:
-        seed (int): Seeds the scenes, the initial weights and the order of the batches.
-        n_scenes (int): Number of scenes.
-        n_epochs (int): How often each scene is used.
-        batch_size (int): Number of scenes B of one step.
-        show_progress (bool): Whether to show progress bars.
+        seed (int, optional): Seed of the scenes, the initial weights and the order of
+            the batches. Default: 0
+        n_scenes (int, optional): Number of scenes. Default: 12000
+        n_epochs (int, optional): Number of passes over the scenes. Default: 8
+        batch_size (int, optional): Number of scenes per step. Default: 64
+        show_progress (bool, optional): Whether to show progress bars. Default: False
 
     Returns:
-        SignsClassifier: The trained network, in eval mode.
+        SignsClassifier: Trained network in eval mode.
 
     Raises:
-        ValueError: If ``n_scenes`` is below ``batch_size``, ``n_epochs`` below 1 or
-            the scenes' seeds beyond 2**32.
+        ValueError: If ``n_scenes`` is below ``batch_size``, ``n_epochs`` is below 1 or
+            a seed of the scenes exceeds 2**32 - 1.
 
     Examples::
 
@@ -81,7 +82,7 @@ def train_signs_classifier(
 
 
 def draw_scenes(n: int, seed: int, show_progress: bool) -> tuple[Tensor, Tensor]:
-    """Draw ``n`` scenes: images (n, 3, 96, 96) as bytes, labels (n,)."""
+    """Draw ``n`` scenes: images (n, 3, 96, 96) as uint8 and labels (n,)."""
     scenes = SignDataset(n, seed)
     images = torch.empty(n, 3, 96, 96, dtype=torch.uint8)
     labels = torch.empty(n, dtype=torch.long)
@@ -93,7 +94,7 @@ def draw_scenes(n: int, seed: int, show_progress: bool) -> tuple[Tensor, Tensor]
 
 @torch.no_grad()
 def confusion(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """How many scenes of each class (rows) are called what (columns): (16, 16)."""
+    """Confusion matrix (16, 16): counts by true class (rows) and predicted class."""
     predicted = torch.cat(
         [model(normalized(chunk / 255)).argmax(1) for chunk in images.split(64)]
     )
@@ -103,7 +104,7 @@ def confusion(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def _initialized(generator: Generator) -> SignsClassifier:
-    """A network whose weights come from the generator alone."""
+    """Build a network whose weights depend only on the generator."""
     with torch.random.fork_rng(devices=[]):
         model = SignsClassifier()
     for parameter in model.parameters():
@@ -114,7 +115,7 @@ def _initialized(generator: Generator) -> SignsClassifier:
 
 
 def _augmented(images: Tensor, generator: Generator) -> Tensor:
-    """Images (B, 3, H, W), mirrored, relit and partly covered by colored patches."""
+    """Randomly mirror, relight and partly cover images (B, 3, H, W)."""
 
     def random(*shape: int) -> Tensor:
         return torch.rand(len(images), *shape, generator=generator)
@@ -122,7 +123,7 @@ def _augmented(images: Tensor, generator: Generator) -> Tensor:
     size = images.shape[2:]
     images = torch.where(random(1, 1, 1) < 0.5, images.flip(3), images)
     images = (images * (0.75 + 0.5 * random(1, 1, 1))).clamp_(0, 1)
-    # Beyond [0, 1] and clipped: black, white and pure colors are as likely as others.
+    # Clipping a wider range makes black, white and pure colors as likely as others.
     colors = (random(3, 7, 7) * 2 - 0.5).clamp_(0, 1)
     colors = torch.where(random(1, 1, 1) < 0.5, colors, colors[:, :, :1, :1])
     colors = torch.where(random(1, 1, 1) < 0.3, colors, colors[:, :1])

@@ -1,0 +1,169 @@
+"""Options of commands that explain one image, and the subject they describe."""
+
+import argparse
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from captum_ext import zoo
+from captum_ext.commands.image_outputs import check_writable, print_subject
+from captum_ext.commands.model_options import (
+    DEFAULT_MODEL,
+    add_classifier_options,
+    add_masking_network_option,
+    load_classifier,
+)
+from captum_ext.methods import METHODS
+from captum_ext.subject import Part, Subject, build_subject
+
+__all__ = [
+    "COLORS",
+    "add_image_options",
+    "check_outputs",
+    "check_part_options",
+    "open_image",
+    "read_subject",
+]
+
+COLORS = "red,green,blue,black,white"
+"""Colors of MC-RISE by default."""
+
+
+def add_image_options(command: argparse.ArgumentParser, map_shape: str) -> None:
+    """Add the options that commands for one image share.
+
+    Args:
+        command (argparse.ArgumentParser): Parser of the command.
+        map_shape (str): Shape of the map in the file of --save-map.
+    """
+    add = command.add_argument
+    add("image", type=Path, help="image file (JPEG, PNG, ...)")
+    add_classifier_options(command, default=DEFAULT_MODEL)
+    add_masking_network_option(command)
+    add(
+        "--target",
+        default="top1",
+        metavar="INDEX|NAME|top1",
+        help="class to explain: its index, its name or a part of it, or top1 for the "
+        "most probable class (default: %(default)s)",
+    )
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT.png",
+        help="figure to write (default: name of the image with -METHOD.png)",
+    )
+    add(
+        "--save-map",
+        type=Path,
+        metavar="MAP.npy|.pt",
+        help=f"also write the map, {map_shape}",
+    )
+    add(
+        "--layer",
+        metavar="NAME",
+        help="layer for layer methods, by its name within the model, such as layer4 "
+        "or features.18 (default: the last convolutional layer)",
+    )
+    add("--seed", type=int, default=0, help="seed of random numbers (default: 0)")
+
+
+def check_outputs(options: argparse.Namespace, suffix: str) -> Path:
+    """Check that the output files can be written, before any work.
+
+    Args:
+        options (argparse.Namespace): Options of :func:`add_image_options`.
+        suffix (str): End of the figure's default name.
+
+    Returns:
+        *Path*: File of the figure.
+
+    Raises:
+        ValueError: If a file has an unknown suffix or its folder does not exist.
+    """
+    output = options.output or Path(f"{options.image.stem}-{suffix}.png")
+    check_writable(output, (".png", ".jpg", ".pdf", ".svg"), "--output")
+    if options.save_map:
+        check_writable(options.save_map, (".npy", ".pt"), "--save-map")
+    return output
+
+
+def check_part_options(
+    parts: Collection[Part], options: argparse.Namespace, name: str
+) -> None:
+    """Check that a method uses the layer and the masking network, if they are given.
+
+    Args:
+        parts (collection of str): Parts that the method needs.
+        options (argparse.Namespace): Options of :func:`add_image_options`.
+        name (str): Name of the method, for the error.
+
+    Raises:
+        ValueError: If an option is given for a part that the method does not use.
+    """
+    for part in ("layer", "masking_network"):
+        if getattr(options, part) is not None and part not in parts:
+            users = [n for n, m in METHODS.items() if part in m.built_from]
+            raise ValueError(
+                f"--{part.replace('_', '-')} must be used with one of "
+                f"{', '.join(users)}, got {name!r}."
+            )
+
+
+def read_subject(
+    options: argparse.Namespace, parts: Collection[Part], colors: str = COLORS
+) -> Subject:
+    """Load the image and the classifier, build the subject and print its target.
+
+    Args:
+        options (argparse.Namespace): Options of :func:`add_image_options`.
+        parts (collection of str): Parts that methods need.
+        colors (str, optional): Names of colors, separated by commas.
+
+    Returns:
+        *Subject*: Subject on the device of this process.
+
+    Raises:
+        ValueError: If a file cannot be read, or a class, a layer or a color does not
+            exist.
+    """
+    image = open_image(options.image)
+    classifier = load_classifier(vars(options), parts)
+    target = options.target
+    subject = build_subject(
+        classifier,
+        classifier.preprocess(image),
+        None if target == "top1" else zoo.find_class(classifier.class_names, target),
+        parts=parts,
+        layer=options.layer,
+        colors=colors.split(","),
+        seed=options.seed,
+        show_progress=sys.stderr.isatty(),
+    )
+    print_subject(subject)
+    return subject
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open an image file and rotate it as its EXIF orientation says.
+
+    Args:
+        path (Path): Image file.
+
+    Returns:
+        *PIL.Image.Image*: RGB image.
+
+    Raises:
+        ValueError: If the file does not exist or is not an image.
+    """
+    if not path.is_file():
+        raise ValueError(f"image must be an existing file, got {str(path)!r}.")
+    try:
+        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(
+            f"image must be an image file, got {str(path)!r} ({error})."
+        ) from error

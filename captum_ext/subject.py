@@ -1,0 +1,172 @@
+"""Subject of an explanation: an image, its target class and settings of methods."""
+
+import difflib
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from captum_ext.attr import last_map_layer
+from captum_ext.masks import Palette, named_palette
+from captum_ext.zoo import ZooModel
+
+if TYPE_CHECKING:
+    from captum_ext.masking import MaskingNetwork
+
+__all__ = ["Part", "Subject", "build_subject", "check_parts"]
+
+Part = Literal["probabilities", "model", "layer", "masking_network"]
+"""Part of a subject that an attribution is built from."""
+
+
+class Subject(NamedTuple):
+    """An image, the class to explain, and the settings that methods share.
+
+    Args:
+        classifier (ZooModel): Classifier to explain, with its masking network if a
+            method needs one.
+        inputs (Tensor): Normalized image, (1, C, H, W), on the classifier's device.
+        target (int): Class to explain.
+        class_probabilities (Tensor): Softmax probabilities of the image's classes,
+            (classes,), on the CPU.
+        palette (Palette): Colors for color-wise methods.
+        layer_name (str, optional): Name of the layer that layer methods use, within the
+            model. Default: "" (the model itself)
+        seed (int, optional): Seed of random methods. Default: 0
+        show_progress (bool, optional): Whether methods show progress bars.
+            Default: False
+    """
+
+    classifier: ZooModel
+    inputs: Tensor
+    target: int
+    class_probabilities: Tensor
+    palette: Palette
+    layer_name: str = ""
+    seed: int = 0
+    show_progress: bool = False
+
+    @property
+    def model(self) -> nn.Module:
+        """Model that maps inputs (B, C, H, W) to logits (B, classes)."""
+        return self.classifier.model
+
+    @property
+    def layer(self) -> nn.Module:
+        """Layer of the model that layer methods use."""
+        return self.model.get_submodule(self.layer_name)
+
+    @property
+    def masking_network(self) -> "MaskingNetwork | None":
+        """Masking network trained for the model, if there is one."""
+        return self.classifier.masking_network
+
+    @property
+    def image(self) -> Tensor:
+        """Image as the model sees it, (C, H, W), RGB in [0, 1]."""
+        return self.classifier.denormalize(self.inputs[0])
+
+    def probabilities(self, inputs: Tensor) -> Tensor:
+        """Softmax probabilities (B, classes), which black-box methods explain."""
+        return self.model(inputs).softmax(1)
+
+
+def build_subject(
+    classifier: ZooModel,
+    inputs: Tensor,
+    target: int | Collection[int] | None = None,
+    *,
+    parts: Collection[Part] = (),
+    layer: str | None = None,
+    colors: int | Sequence[str] = 5,
+    seed: int = 0,
+    show_progress: bool = False,
+) -> Subject:
+    """Build the subject of an explanation. One forward pass computes the probabilities.
+
+    Args:
+        classifier (ZooModel): Classifier to explain, with its masking network if a
+            method needs one.
+        inputs (Tensor): Image as ``classifier.preprocess`` returns it, (C, H, W).
+        target (int or collection of int, optional): Class to explain; of several, the
+            most probable one. Default: None (the most probable class)
+        parts (collection of str, optional): Parts that methods need; see
+            :attr:`~captum_ext.methods.Method.built_from`. Default: ()
+        layer (str, optional): Name of the layer that layer methods use. Default: None
+            (the last one that returns maps, if a method needs a layer)
+        colors (int or sequence of str, optional): Colors for color-wise methods; see
+            :func:`~captum_ext.masks.named_palette`. Default: 5
+        seed (int, optional): Seed of random methods. Default: 0
+        show_progress (bool, optional): Whether methods show progress bars.
+            Default: False
+
+    Returns:
+        *Subject*: Subject on the classifier's device.
+
+    Raises:
+        ValueError: If the classifier lacks a part, the layer does not exist, or a color
+            is unknown.
+
+    Examples::
+
+        >>> from captum_ext.methods import METHODS
+        >>> from captum_ext.zoo import load, sign_scene
+        >>> signs, scene = load("signs"), sign_scene(0)
+        >>> method = METHODS["grad-cam++"]
+        >>> inputs = signs.normalize(scene.image)
+        >>> subject = build_subject(signs, inputs, parts=method.built_from)
+        >>> subject.layer_name, subject.target == scene.label
+        ('features', True)
+        >>> method.attribute(subject).shape
+        torch.Size([1, 1, 96, 96])
+    """
+    check_parts(classifier, parts, layer)
+    palette = named_palette(colors, classifier.mean, classifier.std)
+    device = next(classifier.model.parameters(), inputs).device
+    batch = inputs[None].to(device, memory_format=torch.channels_last)
+    with torch.no_grad():
+        probabilities = classifier.model(batch).softmax(1)[0].cpu()
+    candidates = torch.arange(len(probabilities))
+    if target is not None:
+        candidates = candidates[[target] if isinstance(target, int) else [*target]]
+    if layer is None:
+        layer = last_map_layer(classifier.model, batch)[0] if "layer" in parts else ""
+    return Subject(
+        classifier,
+        batch,
+        int(candidates[probabilities[candidates].argmax()]),
+        probabilities,
+        palette,
+        layer,
+        seed,
+        show_progress,
+    )
+
+
+def check_parts(
+    classifier: ZooModel, parts: Collection[Part], layer: str | None = None
+) -> None:
+    """Check that a classifier has the parts that methods need.
+
+    Args:
+        classifier (ZooModel): Classifier to explain.
+        parts (collection of str): Parts that methods need.
+        layer (str, optional): Name of the layer that layer methods use.
+            Default: None (not checked)
+
+    Raises:
+        ValueError: If the masking network is missing or the layer does not exist.
+    """
+    if "masking_network" in parts and classifier.masking_network is None:
+        raise ValueError(
+            "masking_network must be given for masking-model by "
+            "ZooModel.with_masking_network, got none."
+        )
+    names = [name for name, _ in classifier.model.named_modules() if name]
+    if layer and layer not in names:
+        similar = difflib.get_close_matches(layer, names, 3) or names[-3:]
+        raise ValueError(
+            f"layer must be a part of the model such as {', '.join(similar)}, got "
+            f"{layer!r}."
+        )
