@@ -131,7 +131,7 @@ def table(
         for share in shares
     }
     return evaluate(
-        dataset.draw(arguments.signs, arguments.seed),
+        dataset.sample(arguments.signs, arguments.seed),
         entry.with_masking_network(network),
         METHODS,
         metrics,

@@ -1,4 +1,4 @@
-"""An evaluation that kills itself at a chosen place, with nothing left to clean up."""
+"""An evaluation that kills its own process at a chosen place."""
 
 import os
 import signal
@@ -17,12 +17,12 @@ __all__ = ["Place", "evaluate_and_die", "main", "small_evaluation"]
 
 
 class Place(NamedTuple):
-    """Where a process ends: within its rows, or within the files it replaces.
+    """Where a process is killed: within its rows, or within the files it replaces.
 
     Attributes:
-        n_bytes (int): Bytes of rows that are still written, up to the middle of one.
-        n_files (int): Files that are still replaced; the next one is written and lies
-            there under its other name.
+        n_bytes (int): Bytes of rows to write before, up to the middle of a row.
+        n_files (int): Files to replace before; the next one is written under its
+            temporary name.
     """
 
     n_bytes: int
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 
 class _Part:
-    """A part that takes so many bytes."""
+    """A file of rows that kills the process after a number of bytes."""
 
     def __init__(self, file: BinaryIO, n_bytes: int) -> None:
         self.file, self.left, self.name = file, n_bytes, file.name
@@ -47,7 +47,7 @@ class _Part:
 
 
 def arm(place: Place) -> None:
-    """From now on this process ends there."""
+    """Make this process kill itself at a place."""
     replace, left = os.replace, place.n_files
 
     def replace_or_die(*paths: Any) -> None:
@@ -65,7 +65,7 @@ def arm(place: Place) -> None:
 
 
 def small_evaluation(folder: Path) -> None:
-    """Rows of some length, with curves and without, fast."""
+    """A fast evaluation, with and without curves."""
     evaluate(
         read_signs(16),
         load("signs"),
@@ -78,7 +78,7 @@ def small_evaluation(folder: Path) -> None:
 def evaluate_and_die(
     folder: Path, place: Place | None, rank: int, world_size: int, meeting: Path
 ) -> None:
-    """The evaluation in one of several processes, up to a place if one is given."""
+    """Run the evaluation as one of several processes, up to a place if given."""
     torch.set_num_threads(1)
     if place is not None:
         arm(place)
@@ -92,7 +92,7 @@ def evaluate_and_die(
 
 
 def main(arguments: list[str]) -> int:
-    """The command, in which the last rank that torchrun starts ends at a place."""
+    """Run the command, killing all ranks but the first at a place."""
     from captum_ext.cli import main as command
 
     if os.environ["RANK"] != "0":

@@ -1,4 +1,4 @@
-"""Processes of one run, as torchrun treats them."""
+"""Running several processes as torchrun does."""
 
 from collections.abc import Sequence
 from multiprocessing.connection import wait
@@ -6,7 +6,7 @@ from multiprocessing.process import BaseProcess
 
 
 def exit_codes(started: Sequence[BaseProcess]) -> list[int | None]:
-    """Run processes to their end; whoever is left is killed when one has failed."""
+    """Run processes to their end; when one fails, kill the others."""
     for process in started:
         process.start()
     running = list(started)

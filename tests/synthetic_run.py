@@ -1,4 +1,4 @@
-"""Results of a run that nobody computed, in the format of those that somebody did."""
+"""Synthetic results in the format of a run."""
 
 import itertools
 
@@ -19,7 +19,7 @@ SCRIPT = "<script>alert('error')</script>"
 
 
 def write_run(folder, n=12, methods=METHODS, metrics=METRICS, images=True):
-    """Results as a run writes them, in which each method is better than the next."""
+    """Write results in which each method is better than the next."""
     rng = np.random.default_rng(0)
     names = [HOSTILE, *(f"image {i}.jpg" for i in range(1, n))]
     settings = {

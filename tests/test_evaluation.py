@@ -1,4 +1,4 @@
-"""Evaluation: the table is what the library gives by hand, whatever comes between."""
+"""Evaluation: values against the library's functions, resuming, errors and checks."""
 
 import itertools
 import json
@@ -60,14 +60,14 @@ def signs() -> ZooModel:
 
 
 def run(dataset, model, folder, **options):
-    """An evaluation that takes no time, but for what is asked."""
+    """A fast evaluation with the given options."""
     arguments = {**QUICK, **options}
     methods, metrics = arguments.pop("methods"), arguments.pop("metrics")
     return evaluate(dataset, model, methods, metrics, folder, **arguments)
 
 
 def new_network(n_classes: int = 16, seed: int = 0) -> MaskingNetwork:
-    """A masking network that has learned nothing."""
+    """An untrained masking network."""
     return MaskingNetwork(n_classes, width=8, seed=seed).eval()
 
 
@@ -83,7 +83,7 @@ def values(results, method, metric) -> list[float]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All that must not depend on how a run went."""
+    """Files that must not depend on how a run proceeded."""
     files = [folder / "results.csv", folder / "curves.csv"]
     files += [p for p in (folder / "images").rglob("*.jpg")]
     files += [p for p in (folder / "maps").rglob("*.png")]
@@ -104,7 +104,7 @@ class Calls:
 # The table
 
 
-def test_the_table_is_what_the_library_gives_by_hand(signs, tmp_path):
+def test_table_equals_direct_calls_of_the_library(signs, tmp_path):
     dataset = read_signs(2)
     metrics = "insertion:n_steps=6,deletion:n_steps=5:baselines=blur,pointing-game"
     metrics += ",positive-map-density"
@@ -158,7 +158,7 @@ def test_the_table_is_what_the_library_gives_by_hand(signs, tmp_path):
 
 
 def test_curves_and_timings(signs, tmp_path):
-    """Metrics of other shares leave holes; the area is that of the curve."""
+    """Curves with fewer points have gaps; the value is the area under the curve."""
     metrics = "insertion:n_steps=4,deletion:n_steps=2,pointing-game"
     results = run(read_signs(2), signs, tmp_path, metrics=metrics)
     curves = results.curves
@@ -179,8 +179,8 @@ def test_curves_and_timings(signs, tmp_path):
     assert (results.timings["seconds"] > 0).all()
 
 
-def test_an_image_s_rows_depend_on_nothing_but_the_image(signs, tmp_path):
-    """Not on the other images, nor on the order, also where maps are drawn."""
+def test_rows_depend_only_on_the_image(signs, tmp_path):
+    """Neither other images nor their order matter, even for random methods."""
     dataset = read_signs(3)
     turned = dataset._replace(examples=dataset.examples[::-1])
     asked = {"methods": "random,pn-rise:n_masks=16"}
@@ -196,7 +196,7 @@ def test_an_image_s_rows_depend_on_nothing_but_the_image(signs, tmp_path):
     assert other["image"].tolist() == other["image"].sort_values().tolist()[::-1]
 
 
-def test_another_seed_is_another_random_map(signs, tmp_path):
+def test_random_maps_depend_on_the_seed(signs, tmp_path):
     found = [
         values(run(read_signs(1), signs, tmp_path / str(s), seed=s), *pair)
         for s in (0, 1)
@@ -205,7 +205,7 @@ def test_another_seed_is_another_random_map(signs, tmp_path):
     assert found[0] != found[1]
 
 
-def test_two_settings_of_one_method_and_one_metric(signs, tmp_path):
+def test_several_specs_of_one_method_and_metric(signs, tmp_path):
     results = run(
         read_signs(1),
         signs,
@@ -223,7 +223,7 @@ def test_two_settings_of_one_method_and_one_metric(signs, tmp_path):
     assert results.settings["methods"]["coarse"] == {"use": "random", "grid_size": 2}
 
 
-def test_mc_rise_gives_one_map_if_it_is_asked_to(signs, tmp_path):
+def test_mc_rise_with_one_map_per_image(signs, tmp_path):
     methods = "mc-rise:input_shaped=true:n_masks=32"
     results = run(read_signs(1), signs, tmp_path, methods=methods)
     assert results.table["value"].notna().all()
@@ -231,7 +231,7 @@ def test_mc_rise_gives_one_map_if_it_is_asked_to(signs, tmp_path):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_has_a_value(metric, signs, tmp_path):
-    # Of other scenes the classifier is too sure to be attacked.
+    # On other scenes the classifier is too confident to be attacked.
     unsure = read_signs(1, seed=5)
     methods = "pn-rise:n_masks=32"
     results = run(unsure, signs, tmp_path, methods=methods, metrics=metric)
@@ -259,8 +259,8 @@ def test_every_method_has_a_map(method, signs, tmp_path):
         assert drawn.size == (96, 96)
 
 
-def test_the_mask_of_a_network_is_a_map_and_a_prior(signs, tmp_path):
-    """On the image as the model sees it, and for the class that is explained."""
+def test_mask_of_a_network_is_a_map_and_a_prior(signs, tmp_path):
+    """For the preprocessed image and the target."""
     network, example = new_network(), read_signs(1).examples[0]
     x, target = inputs_of(signs, example), example.labels[0]
     with torch.no_grad():
@@ -278,7 +278,7 @@ def test_the_mask_of_a_network_is_a_map_and_a_prior(signs, tmp_path):
     assert found == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-# What a map has to beat
+# Reference maps
 
 REFERENCES = {
     "center-box": (CenterBox, center_box, [14, 14, 82, 82]),
@@ -289,7 +289,7 @@ REFERENCES = {
 @pytest.mark.parametrize("thresholding", ["value", "mean"])
 @pytest.mark.parametrize("threshold", [1e-6, 0.5, 1.0])
 @pytest.mark.parametrize("name", REFERENCES)
-def test_a_reference_box_is_the_box_by_any_threshold(name, threshold, thresholding):
+def test_reference_box_is_found_with_any_threshold(name, threshold, thresholding):
     reference, _, box = REFERENCES[name]
     x = torch.rand(2, 3, 96, 96)
     maps = spatial_maps(reference(None).attribute(x), x)
@@ -297,7 +297,7 @@ def test_a_reference_box_is_the_box_by_any_threshold(name, threshold, thresholdi
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_reference_boxes_are_measured_as_the_library_does(name, signs, tmp_path):
+def test_values_of_reference_boxes_equal_direct_calls(name, signs, tmp_path):
     metrics = "localization-error:thresholding=mean,saliency-metric"
     metrics += ",positive-map-density"
     results = run(read_signs(3), signs, tmp_path, methods=name, metrics=metrics)
@@ -318,12 +318,12 @@ def test_reference_boxes_are_measured_as_the_library_does(name, signs, tmp_path)
             assert found == pytest.approx(float(expected), abs=1e-6)
 
 
-# What is explained
+# Targets
 
 
 @pytest.fixture
-def sorted_scenes(signs) -> Dataset:
-    """Right, wrong and twofold labels."""
+def labeled_scenes(signs) -> Dataset:
+    """Scenes with a correct, a wrong and several labels."""
     scenes = [sign_scene(i) for i in range(3)]
     assert len({scene.label for scene in scenes}) > 1
     dataset = read_signs(3)
@@ -336,36 +336,34 @@ def sorted_scenes(signs) -> Dataset:
     return dataset._replace(examples=examples)
 
 
-def test_the_label_is_explained_and_of_several_the_most_probable(
-    sorted_scenes, signs, tmp_path
-):
-    table = run(sorted_scenes, signs, tmp_path).table
+def test_target_is_the_most_probable_label(labeled_scenes, signs, tmp_path):
+    table = run(labeled_scenes, signs, tmp_path).table
     scenes = [sign_scene(i).label for i in range(3)]
     assert table["target"].tolist() == table["label"].tolist()
     assert table["label"].tolist() == [scenes[0], (scenes[1] + 1) % 16, scenes[2]]
     assert (table["probability"] > 0.5).tolist() == [True, False, True]
 
 
-def test_the_prediction_is_explained_if_it_is_asked_for(sorted_scenes, signs, tmp_path):
-    table = run(sorted_scenes, signs, tmp_path, target="top1").table
+def test_target_is_the_prediction_with_top1(labeled_scenes, signs, tmp_path):
+    table = run(labeled_scenes, signs, tmp_path, target="top1").table
     assert table["target"].tolist() == [sign_scene(i).label for i in range(3)]
     assert table["label"][1] != table["target"][1]
     assert (table["probability"] > 0.5).all()
 
 
-def test_images_that_are_classified_wrong_are_left_out(sorted_scenes, signs, tmp_path):
-    results = run(sorted_scenes, signs, tmp_path, only_correct=True)
+def test_misclassified_images_are_left_out(labeled_scenes, signs, tmp_path):
+    results = run(labeled_scenes, signs, tmp_path, only_correct=True)
     assert results.table["image"].tolist() == ["scene-0", "scene-2"]
     left_out = read_rows(tmp_path)["scene-1", None, None]
     assert left_out.target == (sign_scene(1).label + 1) % 16 and left_out.value is None
     calls = Calls(signs.model)
-    again = run(sorted_scenes, signs, tmp_path, only_correct=True)
+    again = run(labeled_scenes, signs, tmp_path, only_correct=True)
     calls.handle.remove()
     assert calls.n == 0
     pd.testing.assert_frame_equal(again.table, results.table)
 
 
-def test_without_labels_the_prediction_is_explained(signs, tmp_path):
+def test_target_is_the_prediction_without_labels(signs, tmp_path):
     dataset = read_signs(1)
     bare = dataset.examples[0]._replace(labels=(), boxes=())
     results = run(dataset._replace(examples=(bare,)), signs, tmp_path)
@@ -374,8 +372,8 @@ def test_without_labels_the_prediction_is_explained(signs, tmp_path):
     assert results.table["target"][0] == sign_scene(0).label
 
 
-def test_boxes_of_the_explained_class_are_those_that_the_model_sees(signs, tmp_path):
-    """A wide image: the sign in its middle is seen, those at its ends are not."""
+def test_boxes_are_those_of_the_target_within_the_crop(signs, tmp_path):
+    """Of a wide image, the model sees the middle, but not the ends."""
     scene = read_signs(1).examples[0]
     (label,) = scene.labels
     x0, y0, x1, y1 = scene.boxes[0].edges
@@ -399,7 +397,7 @@ def test_boxes_of_the_explained_class_are_those_that_the_model_sees(signs, tmp_p
     table = run(Dataset("here", examples), signs, tmp_path, metrics=metrics).table
     by_image = {key: rows for key, rows in table.groupby("image")}
     plain, moved = (by_image[n]["value"].tolist() for n in ("plain", "wide"))
-    # Other names, other random maps; the regions are the same.
+    # Names determine the random maps; the boxes are the same.
     x = inputs_of(signs, examples[0])
     for name, found in (("plain", plain), ("wide", moved)):
         maps = RandomMap(None).attribute(x, seed=seed_of(0, name))
@@ -412,10 +410,10 @@ def test_boxes_of_the_explained_class_are_those_that_the_model_sees(signs, tmp_p
         assert "box" in rows["error"].iloc[0]
 
 
-# Errors are rows
+# Errors
 
 
-def test_an_image_that_cannot_be_read_is_rows_with_its_error(signs, tmp_path, caplog):
+def test_unreadable_image_gives_rows_with_the_error(signs, tmp_path, caplog):
     def broken() -> Image.Image:
         raise OSError("no\nsuch image")
 
@@ -434,8 +432,8 @@ def test_an_image_that_cannot_be_read_is_rows_with_its_error(signs, tmp_path, ca
     assert not image_path(tmp_path / "a", "scene-1").exists()
 
 
-def test_a_method_that_fails_is_rows_with_its_error(signs, tmp_path):
-    """Its other rows, and those of other methods, are not touched."""
+def test_failing_method_gives_rows_with_the_error(signs, tmp_path):
+    """Rows of other methods are not affected."""
     methods = "pn-rise:n_masks=1,random"
     metrics = "insertion:n_steps=4,pointing-game"
     table = run(read_signs(2), signs, tmp_path, methods=methods, metrics=metrics).table
@@ -445,14 +443,14 @@ def test_a_method_that_fails_is_rows_with_its_error(signs, tmp_path):
     assert table["probability"].notna().all()
 
 
-def test_a_metric_that_fails_is_a_row_with_its_error(signs, tmp_path):
+def test_failing_metric_gives_a_row_with_the_error(signs, tmp_path):
     metrics = "insertion:n_steps=99999999,pointing-game"
     table = run(read_signs(1), signs, tmp_path, metrics=metrics).table
     assert table["value"].isna().tolist() == [True, False]
     assert "n_steps" in table["error"][0]
 
 
-def test_an_interrupted_run_is_no_error(signs, tmp_path):
+def test_interruption_is_not_recorded_as_an_error(signs, tmp_path):
     def interrupted() -> Image.Image:
         raise KeyboardInterrupt
 
@@ -468,10 +466,10 @@ def test_an_interrupted_run_is_no_error(signs, tmp_path):
     assert len(results.table) == 2
 
 
-# Going on
+# Resuming
 
 
-def test_a_run_that_is_complete_is_not_computed_again(signs, tmp_path):
+def test_complete_run_is_not_computed_again(signs, tmp_path):
     first = run(read_signs(2), signs, tmp_path)
     before = content(tmp_path)
     calls = Calls(signs.model)
@@ -483,7 +481,7 @@ def test_a_run_that_is_complete_is_not_computed_again(signs, tmp_path):
 
 
 @pytest.mark.parametrize("torn", ["", '{"image": "scene-2", "met', '{"image": "sc'])
-def test_rows_that_are_there_are_kept_and_a_torn_one_is_computed(torn, signs, tmp_path):
+def test_whole_rows_are_kept_and_incomplete_ones_computed(torn, signs, tmp_path):
     asked = {
         "methods": "random,grad-cam",
         "metrics": "insertion:n_steps=4,deletion:n_steps=4",
@@ -492,7 +490,7 @@ def test_rows_that_are_there_are_kept_and_a_torn_one_is_computed(torn, signs, tm
     before = content(tmp_path)
     part = tmp_path / "parts" / "rank-0.jsonl"
     lines = part.read_text().splitlines(keepends=True)
-    # Image 0 whole, of image 1 one method and a half.
+    # All rows of image 0, and of image 1 those of one method and a half.
     part.write_text("".join(lines[:7]) + torn)
     for name in ("results.csv", "curves.csv", "timings.csv"):
         (tmp_path / name).unlink()
@@ -520,7 +518,7 @@ def test_rows_that_are_there_are_kept_and_a_torn_one_is_computed(torn, signs, tm
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_results_of_other_settings_are_refused(change, words, signs, tmp_path):
+def test_results_of_other_settings_are_an_error(change, words, signs, tmp_path):
     run(read_signs(1), signs, tmp_path)
     before = content(tmp_path)
     asked = {"dataset": read_signs(1), **change}
@@ -530,7 +528,7 @@ def test_results_of_other_settings_are_refused(change, words, signs, tmp_path):
     assert content(tmp_path) == before
 
 
-def test_results_of_other_weights_are_refused(tmp_path):
+def test_results_of_other_weights_are_an_error(tmp_path):
     one, other = load("signs"), load("signs")
     run(read_signs(1), one, tmp_path)
     with torch.no_grad():
@@ -539,8 +537,8 @@ def test_results_of_other_weights_are_refused(tmp_path):
         run(read_signs(1), other, tmp_path)
 
 
-def test_results_of_another_masking_network_are_refused(signs, tmp_path):
-    """What is in a file counts, not what it is called."""
+def test_results_of_another_masking_network_are_an_error(signs, tmp_path):
+    """Equal weights make equal networks."""
     asked = {"methods": "masking-model,random"}
     one, same, other = (
         signs.with_masking_network(network)
@@ -553,20 +551,20 @@ def test_results_of_another_masking_network_are_refused(signs, tmp_path):
         run(read_signs(1), other, tmp_path, **asked)
 
 
-def test_a_masking_network_that_no_method_asks_is_no_setting(signs, tmp_path):
+def test_unused_masking_network_is_not_a_setting(signs, tmp_path):
     first = run(read_signs(1), signs.with_masking_network(new_network()), tmp_path)
     again = run(read_signs(1), signs, tmp_path)
     pd.testing.assert_frame_equal(first.table, again.table)
 
 
-def test_the_order_of_methods_is_no_setting(signs, tmp_path):
+def test_order_of_methods_is_not_a_setting(signs, tmp_path):
     """The table keeps the order of the first start."""
     first = run(read_signs(1), signs, tmp_path, methods="random,grad-cam")
     again = run(read_signs(1), signs, tmp_path, methods="grad-cam,random")
     pd.testing.assert_frame_equal(first.table, again.table)
 
 
-# Before any work
+# Checks before any computation
 
 
 class Untouchable(nn.Module):
@@ -615,7 +613,7 @@ class Untouchable(nn.Module):
     ],
     ids=str,
 )
-def test_refused_in_one_sentence_before_the_model_is_called(
+def test_errors_are_one_sentence_before_the_model_is_called(
     change, words, signs, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -634,7 +632,7 @@ def test_refused_in_one_sentence_before_the_model_is_called(
     assert not Path("out").exists()
 
 
-def test_a_damaged_folder_is_said_to_be(signs, tmp_path):
+def test_damaged_folder_is_an_error(signs, tmp_path):
     run(read_signs(1), signs, tmp_path)
     part = tmp_path / "parts" / "rank-0.jsonl"
     line = part.read_text()
@@ -652,7 +650,7 @@ def test_a_damaged_folder_is_said_to_be(signs, tmp_path):
 # Names and arguments
 
 
-def test_entries_are_read():
+def test_specs_are_parsed():
     text = (
         "rise , a=rise:n_masks=4:keep_probability=0.5,b=pn-rise:estimator=monte_carlo"
     )
@@ -684,14 +682,14 @@ USUAL = {"n_masks": 100, "grid_size": 8, "keep_probability": 0.3}
         ),
     ],
 )
-def test_priors_are_methods_with_arguments(text, prior):
+def test_priors_are_specs(text, prior):
     specs = read_methods(text)
     assert specs["borex"].options["prior"] == prior
     assert read_methods(describe_specs(specs)) == specs
 
 
-def test_a_prior_is_computed_once_and_is_the_map_that_is_refined(tmp_path):
-    """Refining RISE's map is refining the row above it."""
+def test_prior_is_computed_once_and_refined(tmp_path):
+    """The prior has the arguments of the row above, and so the same map."""
     methods = "rise:n_masks=16,borex:prior=rise:prior.n_masks=16:n_iterations=3"
     signs = load("signs")
     table = evaluate(read_signs(2), signs, methods, "insertion:n_steps=8", tmp_path)
@@ -715,7 +713,7 @@ def test_a_prior_is_computed_once_and_is_the_map_that_is_refined(tmp_path):
     assert seconds["scene-1", "borex"] > seconds["scene-1", "rise"]
 
 
-def test_the_layer_of_a_prior_is_found(tmp_path):
+def test_prior_uses_the_default_layer(tmp_path):
     results = evaluate(
         read_signs(1),
         load("signs"),
@@ -731,13 +729,13 @@ def test_the_layer_of_a_prior_is_found(tmp_path):
     [("3", 3), ("0.5", 0.5), ("true", True), ("blur", "blur"), ("'3'", "3")]
     + [("[3, 4]", [3, 4]), ("2024-01-01", "2024-01-01"), ("", "")],
 )
-def test_values_are_those_of_toml(text, value):
+def test_argument_values_are_parsed_as_toml(text, value):
     entries = [f"insertion:baselines={text}"]
     found = read_metrics(entries)["insertion"].options["baselines"]
     assert found == value and type(found) is type(value)
 
 
-def test_a_random_map_is_a_function_of_its_seed_and_smooth():
+def test_random_map_is_smooth_and_determined_by_its_seed():
     x = torch.rand(2, 3, 64, 64)
     state = torch.get_rng_state()
     maps = RandomMap(None).attribute(x, seed=3)
@@ -754,8 +752,8 @@ def test_a_random_map_is_a_function_of_its_seed_and_smooth():
 # The folder
 
 
-def test_tables_are_read_as_they_were_written(tmp_path):
-    """Also names that look like no name, and numbers to the last digit."""
+def test_tables_are_read_as_written(tmp_path):
+    """Including names that look like missing values, and all digits of numbers."""
     images = ["NA", "null", "1", "a,b\"c'", "d/e.png"]
     settings = {
         "methods": {"m": {"use": "random"}},
@@ -781,7 +779,7 @@ def test_tables_are_read_as_they_were_written(tmp_path):
     assert read == settings and provenance == {"command": "by hand"}
 
 
-def test_of_two_rows_one_counts_and_rather_the_one_with_a_value(tmp_path):
+def test_a_row_with_a_value_precedes_one_with_an_error(tmp_path):
     start_run(tmp_path, {}, {})
     row = Row("a", method="m", metric="x")
     with RowWriter(tmp_path, 0) as first, RowWriter(tmp_path, 0) as second:
@@ -795,7 +793,7 @@ def test_of_two_rows_one_counts_and_rather_the_one_with_a_value(tmp_path):
     assert read_rows(tmp_path) == {row.key: row._replace(value=1.0)}
 
 
-def test_nothing_is_merged_before_all_rows_are_there(tmp_path):
+def test_merging_requires_all_rows(tmp_path):
     settings = {"methods": {"m": {}}, "metrics": {"x": {}}}
     start_run(tmp_path, settings, {})
     with RowWriter(tmp_path, 0) as writer:
@@ -805,7 +803,7 @@ def test_nothing_is_merged_before_all_rows_are_there(tmp_path):
     assert not (tmp_path / "results.csv").exists()
 
 
-def test_a_folder_without_settings_is_new_if_nothing_is_seen_in_it(tmp_path):
+def test_folder_with_only_hidden_files_counts_as_empty(tmp_path):
     (tmp_path / ".settings.json.partial").write_text("{")
     check_folder(tmp_path, {})
     (tmp_path / "thesis.tex").write_text("mine")
@@ -813,10 +811,10 @@ def test_a_folder_without_settings_is_new_if_nothing_is_seen_in_it(tmp_path):
         check_folder(tmp_path, {})
 
 
-# Nothing else changes
+# Side effects and custom models
 
 
-def test_nothing_global_changes(signs, tmp_path):
+def test_run_has_no_side_effects(signs, tmp_path):
     state = torch.get_rng_state()
     requires = [p.requires_grad for p in signs.model.parameters()]
     methods = "pn-rise:n_masks=16,grad-cam,integrated-gradients,random"
@@ -829,15 +827,15 @@ def test_nothing_global_changes(signs, tmp_path):
     assert not hooks and not list(tmp_path.rglob("*.partial"))
 
 
-def test_the_digest_of_weights_is_that_of_their_numbers(signs):
+def test_digest_ignores_the_memory_format(signs):
     plain = load("signs").model
     assert weights_digest(plain) == weights_digest(signs.model)
     half = nn.Linear(2, 2).to(torch.bfloat16)
     assert weights_digest(half) != weights_digest(nn.Linear(2, 2))
 
 
-def test_a_model_of_one_s_own(tmp_path):
-    """An image whose right half decides: a map of it is the best there is."""
+def test_custom_model(tmp_path):
+    """A model that only uses the right half of an image, and its ideal map."""
 
     class RightHalf(nn.Module):
         def __init__(self) -> None:
@@ -862,7 +860,7 @@ def test_a_model_of_one_s_own(tmp_path):
     metrics = "pointing-game:tolerance=0,insertion:n_steps=2,localization-error"
     methods = "integrated-gradients"
     table = run(dataset, entry, tmp_path, methods=methods, metrics=metrics).table
-    # Half the pixels are inserted: the right ones, after which nothing changes.
+    # The right half is inserted first; the left half changes nothing.
     certain = 1 / (1 + torch.tensor(-8.0).exp().item())
     expected = [1.0, (0.5 + certain) / 2 / 2 + certain / 2, 0.0]
     assert table["value"].tolist() == pytest.approx(expected, abs=1e-5)

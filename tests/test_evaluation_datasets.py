@@ -1,4 +1,4 @@
-"""Each layout of data sets, in files that the tests write and in real ones."""
+"""Readers of each data set format, on generated and on real files."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def contents(dataset: Dataset) -> list[tuple[str, tuple, tuple]]:
     return [(e.name, e.labels, e.boxes) for e in dataset.examples]
 
 
-def test_a_folder_of_images(tmp_path):
+def test_folder_of_images(tmp_path):
     paint(tmp_path / "b.png")
     paint(tmp_path / "a.JPG")
     (tmp_path / "notes.txt").write_text("no image")
@@ -99,8 +99,8 @@ def test_a_folder_of_images(tmp_path):
     assert dataset.examples[0].read().size == (40, 30)
 
 
-def test_images_of_a_camera_are_turned_upright_and_annotated_ones_are_not(tmp_path):
-    """Boxes count in the pixels of the file."""
+def test_only_images_without_boxes_are_rotated_by_exif(tmp_path):
+    """Boxes refer to the pixels of the file."""
     exif = Image.Exif()
     exif[0x0112] = 6
     paint(tmp_path / "images" / "turned.jpg", exif=exif)
@@ -111,7 +111,7 @@ def test_images_of_a_camera_are_turned_upright_and_annotated_ones_are_not(tmp_pa
     assert upright.size == (30, 40) and annotated.size == (40, 30)
 
 
-def test_class_folders_are_the_classes_that_they_are_named_like(tmp_path):
+def test_class_folders_are_matched_by_name(tmp_path):
     paint(tmp_path / "Dog" / "1.png")
     paint(tmp_path / "crane" / "2.png")
     dataset = read_class_folders(tmp_path, NAMES)
@@ -119,7 +119,7 @@ def test_class_folders_are_the_classes_that_they_are_named_like(tmp_path):
     assert dataset.has_labels and dataset.examples[1].read().mode == "RGB"
 
 
-def test_class_folders_named_like_nothing_are_the_classes_in_order(tmp_path):
+def test_class_folders_with_other_names_are_matched_in_order(tmp_path):
     for i in range(4):
         paint(tmp_path / f"n0{i}" / "1.png")
     dataset = read_class_folders(tmp_path, NAMES)
@@ -136,7 +136,7 @@ def test_class_folders_with_a_class_map(tmp_path):
 
 
 def write_archive(folder: Path, *names: str) -> Path:
-    """Each image in a gray of its own; and what a Mac packs beside them."""
+    """Images in different grays, and the files that macOS adds."""
     with zipfile.ZipFile(folder / "packed.zip", "w") as archive:
         for i, name in enumerate(names):
             path = paint(folder / "unpacked" / name, color=(9 * i,) * 3)
@@ -147,7 +147,7 @@ def write_archive(folder: Path, *names: str) -> Path:
 
 
 @pytest.mark.parametrize("below", ["", "all/train/"])
-def test_packed_class_folders_are_read_where_they_are(below, tmp_path):
+def test_zipped_class_folders(below, tmp_path):
     names = [f"{below}{name}" for name in ("Dog/2.png", "Dog/1.png", "crane/1.png")]
     packed = read_class_folders(write_archive(tmp_path, *names), NAMES)
     unpacked = read_class_folders(tmp_path / "unpacked" / below, NAMES)
@@ -159,7 +159,7 @@ def test_packed_class_folders_are_read_where_they_are(below, tmp_path):
     assert packed.examples[0].read().mode == "RGB"
 
 
-def test_processes_that_read_one_archive_do_not_disturb_each_other(tmp_path):
+def test_processes_can_read_one_archive_at_the_same_time(tmp_path):
     names = [f"cat/{i}.png" for i in range(24)]
     examples = read_class_folders(write_archive(tmp_path, *names), NAMES).examples
     images = LabeledImages(examples, lambda image: torch.tensor(image.getpixel((0, 0))))
@@ -220,7 +220,7 @@ def test_boxes_in_a_table(tmp_path):
     ],
 )
 def test_pascal_voc(below, images, annotations, tmp_path):
-    """Pixels count from 1 and include the last; unknown classes are passed over."""
+    """VOC counts pixels from 1 and includes the last; unknown classes are ignored."""
     write_voc(tmp_path / below, images, annotations)
     dataset = read_voc(tmp_path, NAMES)
     assert contents(dataset) == [
@@ -239,7 +239,7 @@ def test_pascal_voc_with_a_class_map(tmp_path):
 
 
 def test_coco(tmp_path, capsys):
-    """Neither crowds, nor boxes without an area, nor unknown categories."""
+    """Crowds, boxes without an area and unknown categories are ignored."""
     dataset = read_coco(write_coco(tmp_path), NAMES)
     assert contents(dataset) == [("x.jpg", (1,), (Box((1,), (1, 2, 11.5, 22)),))]
     assert dataset.examples[0].read().size == (40, 30)
@@ -263,7 +263,7 @@ def test_signs_are_the_scenes_and_their_boxes():
     dataset.check(len(SIGN_CLASSES))
 
 
-def test_the_description_tells_classes_and_boxes_apart():
+def test_description_depends_on_names_labels_and_boxes():
     one = read_signs(3)
     box = Box((1,), (0.0, 0.0, 1.0, 1.0))
     changed = [
@@ -291,7 +291,7 @@ def test_the_description_tells_classes_and_boxes_apart():
         (["a"], (-1,)),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(names, labels):
+def test_data_sets_that_do_not_fit_the_model_are_an_error(names, labels):
     examples = tuple(Example(name, lambda: Image.new("L", (1, 1))) for name in names)
     examples = tuple(example._replace(labels=labels) for example in examples)
     with pytest.raises(ValueError, match=r"^dataset must [^\n]*\.$"):
@@ -309,7 +309,7 @@ ARRAYS = {
 }
 
 
-def test_what_is_missing_or_broken_is_one_sentence(tmp_path):
+def test_errors_are_one_sentence(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "file.txt").write_text("no such thing")
     paint(tmp_path / "folders" / "zebra" / "1.png")
@@ -369,10 +369,10 @@ def test_what_is_missing_or_broken_is_one_sentence(tmp_path):
         assert text.endswith("."), (name, text)
 
 
-# By words, and prepared for training
+# Formats, and images for training
 
 
-def test_a_layout_in_words_is_its_reader(tmp_path):
+def test_every_format_is_read(tmp_path):
     paint(tmp_path / "images" / "1.png")
     paint(tmp_path / "folders" / "cat" / "1.png")
     (tmp_path / "boxes.csv").write_text("image,class_index,x0,y0,x1,y1\na,1,1,2,3,4\n")
@@ -388,37 +388,40 @@ def test_a_layout_in_words_is_its_reader(tmp_path):
     }
     assert paths.keys() == DATASET_FORMATS.keys()
     for kind, path in paths.items():
-        layout, found = find_format(f"{kind}:{path}" if path else kind)
-        dataset = layout.read(DatasetSource(found, NAMES, scenes=range(5, 7)))
+        dataset_format, found = find_format(f"{kind}:{path}" if path else kind)
+        dataset = dataset_format.read(DatasetSource(found, NAMES, scenes=range(5, 7)))
         assert found == str(path) and dataset.source.endswith(str(path) or "signs")
         if kind == "signs":
             assert [e.name for e in dataset.examples] == ["scene-5", "scene-6"]
 
 
 @pytest.mark.parametrize("words", ["", "magic:x", "signs:x", "voc", "voc:", "Voc:x"])
-def test_words_that_mean_no_layout(words):
+def test_unknown_formats_are_an_error(words):
     with pytest.raises(ValueError, match=r"^--validation must be one of signs, .*\.$"):
         find_format(words, "validation")
 
 
-def test_images_are_drawn_at_random_without_repetition():
+def test_images_are_sampled_without_replacement():
     dataset = read_signs(8)
-    drawn = dataset.sample(5, seed=0)
-    names = [example.name for example in drawn.examples]
+    sample = dataset.sample(5, seed=0)
+    names = [example.name for example in sample.examples]
     assert len({*names}) == 5 and names != [e.name for e in dataset.examples[:5]]
-    assert drawn == dataset.sample(5, seed=0) != dataset.sample(5, seed=1)
+    assert sample == dataset.sample(5, seed=0) != dataset.sample(5, seed=1)
     assert dataset.sample(8, seed=0) == dataset.sample(None, seed=0) == dataset
 
 
-def test_images_are_held_where_they_are_few(monkeypatch):
+def test_few_images_are_kept_in_memory(monkeypatch):
     entry, dataset = load("signs"), read_signs(3)
-    held = training_images(dataset, entry)
+    in_memory = training_images(dataset, entry)
     monkeypatch.setattr(
         "captum_ext.datasets.training_images._MAX_BYTES", 3 * 3 * 96**2 - 1
     )
-    read = training_images(dataset, entry)
-    assert isinstance(held, InMemoryImages) and isinstance(read, LabeledImages)
-    for (one, label), (other, same), example in zip(held, read, dataset.examples):
+    on_access = training_images(dataset, entry)
+    assert isinstance(in_memory, InMemoryImages)
+    assert isinstance(on_access, LabeledImages)
+    for (one, label), (other, same), example in zip(
+        in_memory, on_access, dataset.examples
+    ):
         assert label == same == example.labels[0]
         torch.testing.assert_close(one, other, atol=0.01, rtol=0)
 
@@ -427,8 +430,8 @@ def test_images_are_held_where_they_are_few(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(60, 90), (90, 60), (33, 33), (20, 100), (200, 50)])
-def test_boxes_lie_where_their_pixels_lie(size):
-    """A bright box on black, preprocessed, is bright within the preprocessed box."""
+def test_boxes_follow_their_pixels(size):
+    """The pixels of a bright box stay within it when both are preprocessed."""
     preprocess = load("signs").preprocess
     height, width = size
     generator = torch.Generator().manual_seed(height)
@@ -451,8 +454,8 @@ def test_boxes_lie_where_their_pixels_lie(size):
         assert (found[0] - torch.stack(edges)).abs().max() <= 1
 
 
-def test_boxes_that_are_cut_away_are_dropped():
-    """200 x 100 pixels, of which the middle 100 x 100 are seen, at half the size."""
+def test_boxes_outside_the_crop_are_dropped():
+    """Of 200 x 100 pixels, the middle 100 x 100 are used, at half the size."""
     preprocess = Preprocessing(lambda image: torch.zeros(3, 50, 50), 50, 50)
     boxes = torch.tensor([[0, 0, 50, 100], [0, 0, 60, 100], [40, -9, 200, 999]])
     seen = preprocess.boxes(boxes, (100, 200))
@@ -460,7 +463,7 @@ def test_boxes_that_are_cut_away_are_dropped():
     assert preprocess.boxes(torch.empty(0, 4), (100, 200)).shape == (0, 4)
 
 
-# Real ones
+# Real data sets
 
 
 @pytest.fixture

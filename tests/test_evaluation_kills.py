@@ -1,4 +1,4 @@
-"""Killed at any instant, a run that is started again gives the undisturbed table."""
+"""A run that is killed at any time and started again gives the same table."""
 
 import json
 import multiprocessing
@@ -29,7 +29,7 @@ N_KILLS = 20
 
 @pytest.fixture(scope="module")
 def processes():
-    """New processes in milliseconds, forked from one that has loaded everything."""
+    """Context of processes that start fast, forked from one with all imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["captum_ext.evaluation"])
     return context
@@ -45,7 +45,7 @@ def undisturbed(tmp_path_factory) -> Path:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """As the processes that are killed have it."""
+    """Limit PyTorch to one thread, as in the killed processes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -55,7 +55,7 @@ def one_thread() -> Iterator[None]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All that must not depend on kills."""
+    """Files that must not depend on kills."""
     paths = [folder / name for name in TABLES]
     paths += [*(folder / "images").glob("*"), *(folder / "maps").rglob("*.png")]
     shown = [path for path in paths if path.name[0] != "."]
@@ -63,7 +63,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def whole_lines(folder: Path) -> Counter[bytes]:
-    """Rows that are there, with the number of times that they are."""
+    """Complete rows, with their numbers of occurrences."""
     parts = (folder / "parts").glob("*.jsonl")
     return Counter(
         line for part in parts for line in part.read_bytes().split(b"\n")[:-1]
@@ -71,7 +71,7 @@ def whole_lines(folder: Path) -> Counter[bytes]:
 
 
 def start(processes, folder: Path, places: list[Place | None], meeting: Path):
-    """One start of the run in as many processes; their exit codes."""
+    """Run one process per place and return their exit codes."""
     started = [
         processes.Process(
             target=evaluate_and_die,
@@ -86,7 +86,7 @@ def start(processes, folder: Path, places: list[Place | None], meeting: Path):
 def test_killed_at_random_places(n_ranks, processes, undisturbed, tmp_path):
     """Within rows, between them, and within images, maps and settings.
 
-    Another number of processes than was killed completes the run.
+    A different number of processes completes the run.
     """
     rng = random.Random(n_ranks)
     folder = tmp_path / "run"
@@ -95,19 +95,19 @@ def test_killed_at_random_places(n_ranks, processes, undisturbed, tmp_path):
         before = whole_lines(folder)
         codes = start(processes, folder, places, tmp_path / f"meeting-{kill}")
         assert -signal.SIGKILL in codes
-        # What was there stays.
+        # Rows are never lost.
         assert not before - whole_lines(folder)
     assert not (folder / "results.csv").exists()
     others = [None] * (3 - n_ranks)
     assert not any(start(processes, folder, others, tmp_path / "last meeting"))
     assert files(folder) == files(undisturbed)
-    # Nothing was computed twice.
+    # No row was computed twice.
     rows = [Row(**json.loads(line)) for line in whole_lines(folder).elements()]
     assert len(rows) == len({row.key for row in rows}) == 16 * 2 * 2
 
 
 def test_killed_while_tables_are_written(processes, undisturbed, tmp_path):
-    """At each of the files that are replaced once all rows are there."""
+    """At each of the files that are written after the last row."""
     folder = tmp_path / "run"
     shutil.copytree(undisturbed, folder)
     for path in folder.glob("*.csv"):
@@ -121,8 +121,7 @@ def test_killed_while_tables_are_written(processes, undisturbed, tmp_path):
     assert files(folder) == files(undisturbed)
 
 
-# The command itself
-
+# The command
 
 ASKED = ["--model", "signs", "--dataset", "signs", "--limit", "24"]
 ASKED += ["--methods", "pn-rise:n_masks=32,random"]
@@ -138,7 +137,7 @@ def reference(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_command_is_killed_and_started_again(reference, tmp_path):
+def test_command_is_killed_and_started_again(reference, tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "captum_ext", "evaluate", *ASKED, "-o", folder]
     for _ in range(2):
@@ -155,9 +154,7 @@ def test_the_command_is_killed_and_started_again(reference, tmp_path):
     assert set(whole_lines(folder).values()) == {1}
 
 
-def test_a_rank_that_dies_fails_the_run_and_the_next_start_completes_it(
-    reference, tmp_path
-):
+def test_killed_rank_fails_the_run_and_the_next_start_completes_it(reference, tmp_path):
     folder = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     evaluate = ["evaluate", *ASKED, "-o", str(folder)]

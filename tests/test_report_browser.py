@@ -1,4 +1,4 @@
-"""The report in a browser: it sorts, loads nothing, fits a phone, reads in the dark."""
+"""The report in a browser: sorting, security policy, narrow screens, dark mode."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
-# Contrast of each text with the nearest painted background, by WCAG's formula.
+# Contrast of each text with the nearest background color, by WCAG's formula.
 CONTRASTS = """
 const channels = (color) => color.match(/[\\d.]+/g).map(Number);
 const luminance = (color) => {
@@ -60,7 +60,7 @@ def chromium():
         pytest.skip("no chromium with its chromedriver is installed")
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    # A container has neither namespaces for the sandbox nor much shared memory.
+    # Containers lack namespaces for the sandbox, and have little shared memory.
     for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage"):
         options.add_argument(f"--{argument}")
     options.set_capability(
@@ -73,7 +73,7 @@ def chromium():
 
 @pytest.fixture
 def view(chromium, page):
-    """Opens the page at a width, in light or dark, and gives the browser."""
+    """Function that opens the page at a width, in light or dark mode."""
 
     def opened(width=1280, scheme="light"):
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
@@ -101,7 +101,7 @@ def heading(browser, table, column):
 
 
 def shown(browser, table, column):
-    """Texts of a column, from above."""
+    """Cells of a column, from top to bottom."""
     return browser.execute_script(
         "const box = document.querySelector(`[aria-labelledby=${arguments[0]}]`);"
         "return [...box.querySelectorAll('tbody tr')]"
@@ -112,7 +112,7 @@ def shown(browser, table, column):
     )
 
 
-def test_nothing_leaves_and_nothing_is_logged(view, page):
+def test_no_request_and_no_log_message(view, page):
     browser = view()
     open_details(browser)
     events = [
@@ -128,8 +128,8 @@ def test_nothing_leaves_and_nothing_is_logged(view, page):
     assert browser.get_log("browser") == []
 
 
-def test_the_policy_keeps_strangers_out(view):
-    """Were a name to become an element after all, it could still load nothing."""
+def test_security_policy_blocks_other_files(view):
+    """Even if a name became an element, it could not load a file."""
     browser = view()
     browser.execute_async_script(
         "const image = new Image();"
@@ -169,7 +169,7 @@ def test_columns_sort_by_click(view):
 
     heading(browser, "means", 0).find_element(By.TAG_NAME, "button").click()
     assert shown(browser, "means", 0) == sorted(before, key=str.lower) != before
-    assert shown(browser, "medians", 0) == before, "other tables stay as they are"
+    assert shown(browser, "medians", 0) == before, "other tables are not sorted"
 
 
 def test_columns_sort_by_keyboard(view):
@@ -205,7 +205,7 @@ def test_cells_without_a_number_stay_at_the_end(view):
         assert shown(browser, "means", 1).index("–") == len(METHODS) - 1
 
 
-def test_the_first_stop_of_the_keyboard_skips_to_the_content(view):
+def test_first_tab_stop_skips_to_the_content(view):
     browser = view()
     browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
     skip = browser.switch_to.active_element

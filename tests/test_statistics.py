@@ -1,4 +1,4 @@
-"""Paired tests, corrections and intervals against enumeration and hand-worked cases."""
+"""Paired tests, corrections and intervals against enumeration and worked examples."""
 
 from itertools import product
 
@@ -36,7 +36,7 @@ def positive_rank_sum(differences):
 
 
 def enumerated_p(differences):
-    """Share of all signs of the differences that give as high a rank sum."""
+    """Share of all sign combinations with at least the same positive rank sum."""
     differences = np.asarray([d for d in differences if d != 0])
     sums = [
         positive_rank_sum(np.abs(differences) * signs)
@@ -46,7 +46,7 @@ def enumerated_p(differences):
 
 
 def slow_holm(p):
-    """As its definition reads: how far down the steps go at each level."""
+    """Holm's correction written as in its definition."""
     corrected = []
     for one in p:
         smaller_or_equal = [other for other in p if other <= one]
@@ -82,21 +82,21 @@ def test_signed_rank_equals_enumeration(differences):
 def test_many_differences_follow_the_normal_approximation():
     differences = normal(2, 200, shift=0.2)
     n = len(differences)
-    deviation = positive_rank_sum(differences) - n * (n + 1) / 4
-    z = deviation / np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-    draws = np.random.default_rng(3).normal(size=1_000_000)
-    assert signed_rank(differences).p == pytest.approx(np.mean(draws >= z), abs=1e-3)
+    excess = positive_rank_sum(differences) - n * (n + 1) / 4
+    z = excess / np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+    sample = np.random.default_rng(3).normal(size=1_000_000)
+    assert signed_rank(differences).p == pytest.approx(np.mean(sample >= z), abs=1e-3)
 
 
 def test_differences_of_one_size_give_the_sign_test():
-    """What happens to a metric that is 0 or 1, such as the pointing game."""
+    """The case of a metric that is 0 or 1, such as the pointing game."""
     hits = [1] * 9 + [-1] * 2 + [0] * 50
     assert signed_rank(hits).p == pytest.approx(binom.sf(8, 11, 0.5))
     assert signed_rank(hits).effect == pytest.approx(7 / 11)
 
 
 @pytest.mark.parametrize("n", [1, 5, 300])
-def test_no_difference_is_no_evidence(n):
+def test_differences_of_zero_are_not_significant(n):
     assert signed_rank(np.zeros(n)) == (0.0, 1.0)
 
 
@@ -114,7 +114,7 @@ def test_few_pairs_cannot_be_significant():
         ([], []),
     ],
 )
-def test_holm_by_hand(p, expected):
+def test_holm_worked_examples(p, expected):
     np.testing.assert_allclose(holm(p), expected)
 
 
@@ -145,7 +145,7 @@ def test_lower_may_be_better():
     assert lower.loc[0, "median_difference"] == higher.loc[0, "median_difference"] < 0
 
 
-def test_a_baseline_is_compared_with_all_others_only():
+def test_with_a_baseline_only_its_pairs_are_compared():
     values = {name: normal(i, 30) for i, name in enumerate("abc")}
     tests = compare_methods(table_of(**values), "insertion", baseline="b")
     assert tests[["method", "other"]].values.tolist() == [["a", "b"], ["c", "b"]]
@@ -160,12 +160,12 @@ def test_images_without_both_values_are_excluded_and_counted():
     assert tests.loc[0, "p"] == signed_rank([0.5, 1.0]).p
 
 
-def test_methods_without_a_common_image_are_no_pair():
+def test_methods_without_a_common_image_are_not_compared():
     tests = compare_methods(table_of(a=[1.0, NAN], b=[NAN, 1.0]), "insertion")
     assert tests.empty and "p_holm" in tests
 
 
-def test_rows_of_other_metrics_do_not_matter():
+def test_rows_of_other_metrics_are_ignored():
     ours = table_of(a=normal(0, 9), b=normal(1, 9))
     both = pd.concat([table_of("deletion", a=normal(2, 9), b=normal(3, 9)), ours])
     pd.testing.assert_frame_equal(
@@ -186,7 +186,7 @@ def test_rows_of_other_metrics_do_not_matter():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_comparisons_that_cannot_be_made_are_refused(change, words):
+def test_invalid_comparisons_are_an_error(change, words):
     arguments = {"table": table_of(a=[1.0], b=[2.0]), "metric": "insertion", **change}
     with pytest.raises(ValueError, match=words) as problem:
         compare_methods(**arguments)
@@ -212,18 +212,18 @@ def test_summary_counts_and_averages():
 
 
 def test_intervals_are_those_of_all_resamples():
-    """For four values all 256 equally probable resamples can be written out."""
+    """Four values have 256 equally probable resamples, which can be enumerated."""
     values = [0.0, 1.0, 10.0, 100.0]
     every = np.array(list(product(values, repeat=4)))
     row = summarize(table_of(a=values)).loc[0]
     for name, center in (("mean", every.mean(1)), ("median", np.median(every, 1))):
         low, high = row[f"{name}_low"], row[f"{name}_high"]
-        # A discrete distribution: the drawn quantile is one next to the exact one.
+        # The distribution is discrete: the sampled quantile is next to the exact one.
         assert np.mean(center < low) <= 0.03 and np.mean(center <= low) >= 0.02
         assert np.mean(center > high) <= 0.03 and np.mean(center >= high) >= 0.02
 
 
-def test_interval_of_a_mean_of_many_is_the_normal_one():
+def test_interval_of_a_mean_of_many_values_is_normal():
     values = normal(0, 2000)
     row = summarize(table_of(a=values)).loc[0]
     half = 1.96 * values.std() / np.sqrt(len(values))
@@ -239,18 +239,18 @@ def test_one_value_has_no_interval(values):
     assert np.isnan(row["mean_low"]) and np.isnan(row["median_high"])
 
 
-def test_intervals_depend_on_the_seed_alone():
+def test_intervals_depend_only_on_values_and_seed():
     np.random.seed(0)
     before = np.random.get_state()[1].tolist()
     a, b = normal(0, 40), normal(1, 40)
     alone = summarize(table_of(a=a))
-    beside = summarize(table_of(b=b, a=a))
-    pd.testing.assert_series_equal(alone.loc[0], beside.loc[1], check_names=False)
+    together = summarize(table_of(b=b, a=a))
+    pd.testing.assert_series_equal(alone.loc[0], together.loc[1], check_names=False)
     assert not summarize(table_of(a=a), seed=1).equals(alone)
     assert np.random.get_state()[1].tolist() == before
 
 
-def test_chunks_change_nothing(monkeypatch):
+def test_chunk_size_does_not_change_intervals(monkeypatch):
     table = table_of(a=normal(0, 40))
     whole = summarize(table)
     monkeypatch.setattr("captum_ext.evaluation.statistics._CHUNK", 40 * 7)

@@ -10,10 +10,7 @@ from PIL import Image
 
 from captum_ext._captum import progress
 from captum_ext._processes import from_rank_zero, rank, wait_for_all, world_size
-from captum_ext._validation import (
-    check_choice,
-    check_integer,
-)
+from captum_ext._validation import check_choice, check_integer
 from captum_ext.attr import last_map_layer
 from captum_ext.datasets.dataset import Dataset
 from captum_ext.evaluation.image_rows import EvaluationConfig, Pair, rows_of_image
@@ -42,7 +39,7 @@ __all__ = ["evaluate"]
 # Fast for networks such as mobilenet_v2. Fixed numbers, since the number of images per
 # call changes the rounding of scores, and so the table.
 _CHUNKS = {"cpu": 4}
-_CHUNK_ELSEWHERE = 64
+_DEFAULT_CHUNK = 64
 
 
 def evaluate(
@@ -114,20 +111,20 @@ def evaluate(
         3  scene-1    random  pointing-game    ...
     """
     device = next(model.model.parameters()).device
-    chosen = read_methods(methods)
-    parts = needed_parts(chosen.values())
+    method_specs = read_methods(methods)
+    parts = needed_parts(method_specs.values())
     check_parts(model, parts, layer)
     config = EvaluationConfig(
         model,
         layer or "",
-        chosen,
+        method_specs,
         read_metrics(metrics),
         target or ("label" if dataset.has_labels else "top1"),
         only_correct,
         check_integer("seed", seed, 0, 2**64 - 1),
         check_integer(
             "perturbations_per_eval",
-            perturbations_per_eval or _CHUNKS.get(device.type, _CHUNK_ELSEWHERE),
+            perturbations_per_eval or _CHUNKS.get(device.type, _DEFAULT_CHUNK),
             1,
         ),
         Path(output),
