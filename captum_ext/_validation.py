@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from captum_ext.masking import MaskingNetwork
 
 __all__ = [
+    "broadcasts",
     "check_attributions",
     "check_baselines",
     "check_boxes",
@@ -57,6 +58,7 @@ __all__ = [
     "check_unit_range",
     "check_windowed_inputs",
     "check_windows",
+    "one_per_input",
 ]
 
 
@@ -95,7 +97,7 @@ def check_baselines(
     if baselines is None:
         baselines = (0,) * len(inputs)
     formatted = []
-    for baseline, tensor in zip(_one_each("baselines", baselines, inputs), inputs):
+    for baseline, tensor in zip(one_per_input("baselines", baselines, inputs), inputs):
         if not isinstance(baseline, (Tensor, int, float)):
             raise TypeError(
                 f"baselines must be numbers, tensors or None, got "
@@ -108,7 +110,7 @@ def check_baselines(
                 f"{value.dtype}."
             )
         value = value.to(tensor.dtype)
-        if not _broadcasts(value.shape, tensor.shape):
+        if not broadcasts(value.shape, tensor.shape):
             raise ValueError(
                 f"baselines must broadcast to inputs of shape {tuple(tensor.shape)}, "
                 f"got shape {tuple(value.shape)}."
@@ -119,8 +121,8 @@ def check_baselines(
     return tuple(formatted)
 
 
-def _one_each(name: str, values: Any, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
-    """Values as a tuple with one entry for each input."""
+def one_per_input(name: str, values: Any, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    """Values as a tuple with one entry per input."""
     entries = values if isinstance(values, tuple) else (values,)
     if len(entries) != len(inputs):
         raise ValueError(
@@ -130,7 +132,8 @@ def _one_each(name: str, values: Any, inputs: tuple[Tensor, ...]) -> tuple[Any, 
     return entries
 
 
-def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether a tensor of one shape can be expanded to another."""
     try:
         return torch.broadcast_shapes(shape, to) == torch.Size(to)
     except RuntimeError:
@@ -251,11 +254,11 @@ def check_feature_mask(
     if feature_mask is None:
         return None
     formatted = []
-    for mask, tensor in zip(_one_each("feature_mask", feature_mask, inputs), inputs):
+    for mask, tensor in zip(one_per_input("feature_mask", feature_mask, inputs), inputs):
         if not isinstance(mask, Tensor) or mask.is_floating_point():
             got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
             raise TypeError(f"feature_mask must hold integer tensors, got {got}.")
-        if not _broadcasts(mask.shape, tensor.shape):
+        if not broadcasts(mask.shape, tensor.shape):
             raise ValueError(
                 f"feature_mask must broadcast to inputs of shape "
                 f"{tuple(tensor.shape)}, got shape {tuple(mask.shape)}."
@@ -290,7 +293,7 @@ def check_colors(
 ) -> list[list[Tensor]]:
     """The K colors of each input, broadcastable to it, in its dtype and device."""
     formatted = []
-    for palette, tensor in zip(_one_each("colors", colors, inputs), inputs):
+    for palette, tensor in zip(one_per_input("colors", colors, inputs), inputs):
         if not isinstance(palette, Tensor):
             raise TypeError(
                 f"colors must be a tensor or a palette, got {type(palette).__name__}."

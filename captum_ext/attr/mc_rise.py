@@ -6,22 +6,23 @@ from torch import Tensor
 
 from captum_ext._captum import TargetType, TensorOrTupleOfTensorsGeneric
 from captum_ext._scores import PerturbationsPerEval
-from captum_ext._validation import (
-    check_colors,
-    check_inputs,
-    check_probability,
-    check_shared_by_channels,
+from captum_ext._validation import check_inputs, check_probability, one_per_input
+from captum_ext.attr.mask_layouts import (
+    GridSize,
+    check_feature_mask,
+    mask_layouts,
+    mask_shapes,
 )
+from captum_ext.attr.masked_run import Sampling
 from captum_ext.attr.random_masks import (
     Attributions,
-    GridSize,
-    MaskSettings,
+    MaskedInputs,
     RandomMaskAttribution,
     expanded_as,
     stored_as,
 )
 from captum_ext.attr.rise import RISE
-from captum_ext.masks import Palette
+from captum_ext.masks import MaskLayout, Palette
 
 __all__ = ["MCRISE", "PNRISE"]
 
@@ -63,8 +64,7 @@ class PNRISE(RISE):
 
     name = "PN-RISE"
 
-    @staticmethod
-    def _contrast(means: Tensor) -> Tensor:
+    def _contrast(self, means: Tensor) -> Tensor:
         return means[:1] - means[1:]
 
 
@@ -113,6 +113,7 @@ class MCRISE(RandomMaskAttribution):
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         n_masks: int = 2000,
         grid_size: GridSize = None,
+        layout: MaskLayout | None = None,
         mask_probability: float = 0.5,
         estimator: str = "control_variate",
         perturbations_per_eval: PerturbationsPerEval = "auto",
@@ -197,51 +198,118 @@ class MCRISE(RandomMaskAttribution):
         """
         check_probability("mask_probability", mask_probability)
         tensors = check_inputs(inputs)
-        fills = check_colors(_unpacked(colors), tensors)
-        settings = MaskSettings(
-            target=target,
-            additional_forward_args=additional_forward_args,
-            feature_mask=check_shared_by_channels(feature_mask, tensors),
-            n_masks=n_masks,
-            grid_size=grid_size,
-            estimator=estimator,
-            perturbations_per_eval=perturbations_per_eval,
-            seed=seed,
-            return_std_error=return_std_error,
-            tolerance=tolerance,
-            show_progress=show_progress,
-        )
+        fills = _check_colors(_unpacked(colors), tensors)
+        regions = _check_shared_by_channels(feature_mask, tensors)
+        layouts = mask_layouts(tensors, regions, grid_size, layout)
+        _check_masks_pixels(layouts[0], tensors)
         n_colors = len(fills[0])
         painted = (mask_probability / n_colors,) * n_colors
-        return self._estimate(
-            inputs,
-            fills,
+        sampling = Sampling(
             (1 - mask_probability, *painted),
-            self._mean_contrast if input_shaped else self._contrast,
-            expanded_as if input_shaped else _colors_second,
-            settings,
+            n_masks,
+            estimator,
+            seed,
+            return_std_error,
+            tolerance,
+        )
+        method = _MeanOverColors(self.forward_func) if input_shaped else self
+        return method._estimate(
+            inputs,
+            MaskedInputs(tensors, fills, target, additional_forward_args),
+            layouts,
+            sampling,
+            perturbations_per_eval,
+            show_progress,
         )
 
-    @staticmethod
-    def _contrast(means: Tensor) -> Tensor:
+    def _contrast(self, means: Tensor) -> Tensor:
         return means[1:] - means[:1]
 
-    @staticmethod
-    def _mean_contrast(means: Tensor) -> Tensor:
+    def _shape(self, maps: Tensor, tensor: Tensor) -> Tensor:
+        """(K, B, 1, ...) to (B, K, ...); inputs (B, F) have no channel axis to drop."""
+        if tensor.dim() > 2:
+            maps = maps.squeeze(2).expand(-1, -1, *tensor.shape[2:])
+        return stored_as(maps.transpose(0, 1), tensor).contiguous()
+
+
+class _MeanOverColors(MCRISE):
+    """MC-RISE with ``input_shaped``: minus the mean of the K maps."""
+
+    def _contrast(self, means: Tensor) -> Tensor:
         return means[:1] - means[1:].mean(0, keepdim=True)
+
+    def _shape(self, maps: Tensor, tensor: Tensor) -> Tensor:
+        return expanded_as(maps, tensor)
 
 
 def _unpacked(
     colors: Tensor | Palette | tuple[Tensor | Palette, ...],
 ) -> Tensor | tuple[Tensor, ...]:
-    """Palettes as the tensors of their colors."""
+    """Colors with each palette replaced by its tensor."""
     if isinstance(colors, tuple):
         return tuple(c.colors if isinstance(c, Palette) else c for c in colors)
     return colors.colors if isinstance(colors, Palette) else colors
 
 
-def _colors_second(maps: Tensor, tensor: Tensor) -> Tensor:
-    """(K, B, 1, ...) to (B, K, ...); inputs (B, F) have no channels to drop."""
-    if tensor.dim() > 2:
-        maps = maps.squeeze(2)
-    return stored_as(maps.transpose(0, 1), tensor).contiguous()
+def _check_colors(
+    colors: Tensor | tuple[Tensor, ...], inputs: tuple[Tensor, ...]
+) -> list[list[Tensor]]:
+    """The K colors of each input, broadcastable to it, in its dtype and device."""
+    formatted = []
+    for palette, tensor in zip(one_per_input("colors", colors, inputs), inputs):
+        if not isinstance(palette, Tensor):
+            raise TypeError(
+                f"colors must be a tensor or a palette, got {type(palette).__name__}."
+            )
+        width = tensor.shape[1] if tensor.dim() > 2 else 1
+        each = palette.dim() == 3 and len(palette) in (1, len(tensor))
+        if palette.shape[-1:] != (width,) or not (palette.dim() == 2 or each):
+            raise ValueError(
+                f"colors must have shape (K, {width}) or ({len(tensor)}, K, {width}) "
+                f"for inputs of shape {tuple(tensor.shape)}, got "
+                f"{tuple(palette.shape)}."
+            )
+        if palette.shape[-2] == 0 or not torch.isfinite(palette).all():
+            raise ValueError(
+                f"colors must hold at least one color and finite numbers, got "
+                f"{palette.tolist()}."
+            )
+        trailing = (1,) * (tensor.dim() - 2)
+        palette = palette.to(tensor).reshape(*palette.shape, *trailing)
+        formatted.append(list(palette.unbind(-2 - len(trailing))))
+    if len({len(fills) for fills in formatted}) != 1:
+        raise ValueError(
+            f"colors must hold the same number for all inputs, got "
+            f"{[len(fills) for fills in formatted]}."
+        )
+    return formatted
+
+
+def _check_shared_by_channels(
+    feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...] | None:
+    """Regions (1 or B, 1, ...); refuse any that differ between a pixel's channels."""
+    masks = check_feature_mask(feature_mask, inputs)
+    if masks is None:
+        return None
+    shared = []
+    for regions, tensor in zip(masks, inputs):
+        if tensor.dim() > 2:
+            if not torch.equal(regions, regions[:, :1].expand_as(regions)):
+                raise ValueError(
+                    "feature_mask must be the same for all channels of a pixel, got "
+                    "channels that differ."
+                )
+            regions = regions[:, :1]
+        shared.append(regions)
+    return tuple(shared)
+
+
+def _check_masks_pixels(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> None:
+    """Refuse a layout with a mask per channel: a color is painted on whole pixels."""
+    shapes = mask_shapes(layout)
+    if any(x.dim() > 2 and shape[1] > 1 for shape, x in zip(shapes, inputs)):
+        raise ValueError(
+            f"layout must give masks with a channel axis of 1, got masks of shape "
+            f"{', '.join(map(str, shapes))}."
+        )

@@ -12,23 +12,23 @@ from captum_ext._captum import (
 from captum_ext._scores import PerturbationsPerEval
 from captum_ext._validation import (
     check_baselines,
-    check_feature_mask,
     check_inputs,
     check_probability,
 )
+from captum_ext.attr.mask_layouts import GridSize, mask_layouts
+from captum_ext.attr.masked_run import Sampling
 from captum_ext.attr.random_masks import (
     Attributions,
-    GridSize,
-    MaskSettings,
+    MaskedInputs,
     RandomMaskAttribution,
-    expanded_as,
 )
+from captum_ext.masks import MaskLayout
 
 __all__ = ["RISE"]
 
 
 class RISE(RandomMaskAttribution):
-    r"""Randomized input sampling: how high the score is while a pixel is kept.
+    r"""Randomized input sampling: the mean score while a pixel is kept.
 
     Random masks m hide parts of the input; the map is the mean score under the masks
     that keep a pixel,
@@ -70,6 +70,7 @@ class RISE(RandomMaskAttribution):
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         n_masks: int = 1000,
         grid_size: GridSize = None,
+        layout: MaskLayout | None = None,
         keep_probability: float = 0.5,
         estimator: str = "control_variate",
         perturbations_per_eval: PerturbationsPerEval = "auto",
@@ -78,11 +79,11 @@ class RISE(RandomMaskAttribution):
         tolerance: float | None = None,
         show_progress: bool = False,
     ) -> Attributions:
-        r"""Explain one output for every input, by n_masks forward passes each.
+        r"""Attribute one output to the inputs, by n_masks forward passes per example.
 
-        A value is high where keeping the pixel raises the score. What it means, and
-        which value means no influence, the class says. Of the same inputs and seed
-        comes the same map.
+        A value is high where keeping the pixel raises the score; the class docstring
+        says what it means and which value means no influence. The same inputs and seed
+        give the same map.
 
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain. An input
@@ -161,24 +162,22 @@ class RISE(RandomMaskAttribution):
         check_probability("keep_probability", keep_probability)
         tensors = check_inputs(inputs)
         fills = [(value,) for value in check_baselines(baselines, tensors)]
-        settings = MaskSettings(
-            target=target,
-            additional_forward_args=additional_forward_args,
-            feature_mask=check_feature_mask(feature_mask, tensors),
-            n_masks=n_masks,
-            grid_size=grid_size,
-            estimator=estimator,
-            perturbations_per_eval=perturbations_per_eval,
-            seed=seed,
-            return_std_error=return_std_error,
-            tolerance=tolerance,
-            show_progress=show_progress,
+        sampling = Sampling(
+            (keep_probability, 1 - keep_probability),
+            n_masks,
+            estimator,
+            seed,
+            return_std_error,
+            tolerance,
         )
-        probabilities = (keep_probability, 1 - keep_probability)
         return self._estimate(
-            inputs, fills, probabilities, self._contrast, expanded_as, settings
+            inputs,
+            MaskedInputs(tensors, fills, target, additional_forward_args),
+            mask_layouts(tensors, feature_mask, grid_size, layout),
+            sampling,
+            perturbations_per_eval,
+            show_progress,
         )
 
-    @staticmethod
-    def _contrast(means: Tensor) -> Tensor:
+    def _contrast(self, means: Tensor) -> Tensor:
         return means[:1]
