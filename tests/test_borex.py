@@ -40,7 +40,7 @@ def slow_borex(f, x, prior, target, sides, n, beta, stride=4):
     for i in range(n):
         process = WindowProcess(grid, prior_maps([prior], 1, x.shape[2:]), n)
         for window in tried:
-            process.expect(torch.tensor([window]))
+            process.add_pending(torch.tensor([window]))
         process.observe(torch.tensor(scores, dtype=torch.float64).view(1, -1))
         if i in (10, 20):
             process.refit()
@@ -48,7 +48,7 @@ def slow_borex(f, x, prior, target, sides, n, beta, stride=4):
         if fitted is not None:
             process.hyperparameters = fitted
             process.condition()
-        u = process.mean if i == 0 else process.mean + beta * process.deviation
+        u = process.mean if i == 0 else process.mean + beta * process.std
         window = int(u.argmax())
         m = 1 - grid.masks(torch.tensor(window))
         flipped = 1 - m
@@ -356,7 +356,7 @@ def test_fit_that_fails_warns_and_gives_a_map(monkeypatch):
         return torch.full(covariance.shape[:-2], torch.nan)
 
     net, x = SmallNet(), images()
-    monkeypatch.setattr("captum_ext.surrogate.hyperparameters.log_evidence", fails)
+    monkeypatch.setattr("captum_ext.surrogate.hyperparameters.log_marginal_likelihood", fails)
     with pytest.warns(UserWarning, match="could not be fitted"):
         maps = BOREx(net).attribute(x, target=1, n_iterations=12)
     assert torch.isfinite(maps).all()

@@ -24,7 +24,7 @@ from captum_ext.surrogate.hyperparameters import (
     AMPLITUDE,
     AMPLITUDE_WEIGHT,
     Hyperparameters,
-    log_evidence,
+    log_marginal_likelihood,
 )
 
 GRID = WindowGrid((32, 40), sides=(5, 9, 14), durations=(), stride=4)
@@ -57,10 +57,10 @@ def explored(grid=GRID, n=20, prior=None, acquisition="ucb", refit_at=8):
 @pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
 def test_one_at_a_time_equals_from_scratch(grid):
     process = explored(grid)
-    mean, deviation = process.mean.clone(), process.deviation.clone()
+    mean, deviation = process.mean.clone(), process.std.clone()
     process.condition()
     torch.testing.assert_close(process.mean, mean, atol=1e-9, rtol=0)
-    torch.testing.assert_close(process.deviation, deviation, atol=1e-9, rtol=0)
+    torch.testing.assert_close(process.std, deviation, atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
@@ -71,7 +71,7 @@ def test_posterior_is_botorch_s(grid):
             posterior = process.model(b).posterior(grid.parameters)
         mean, deviation = posterior.mean[:, 0], posterior.variance[:, 0].sqrt()
         torch.testing.assert_close(process.mean[b], mean, atol=1e-6, rtol=0)
-        torch.testing.assert_close(process.deviation[b], deviation, atol=1e-6, rtol=0)
+        torch.testing.assert_close(process.std[b], deviation, atol=1e-6, rtol=0)
 
 
 class _Trend(Matern):
@@ -106,7 +106,7 @@ def test_posterior_is_scikit_learn_s(has_prior):
         amplitude = float(process.amplitude[b])
         np.testing.assert_allclose(process.mean[b] - m[b], mean, atol=1e-6)
         np.testing.assert_allclose(
-            process.deviation[b] / amplitude, deviation, atol=1e-6
+            process.std[b] / amplitude, deviation, atol=1e-6
         )
 
 
@@ -147,7 +147,7 @@ def test_a_useless_prior_fades():
     for scale in (0, 10):
         process = WindowProcess(GRID, scale * noise(1, *GRID.size), capacity=80)
         for i in tried:
-            process.expect(i[None])
+            process.add_pending(i[None])
         process.observe(scores_of(tried[None]))
         errors.append((process.mean - scores_of(everywhere)).square().mean())
     assert errors[1] < 1.1 * errors[0] < 0.5
@@ -160,10 +160,10 @@ def test_posterior_does_not_depend_on_the_unit_of_scores():
     for i in range(12):
         windows = torch.tensor([17 * i])
         for process, unit in ((small, 1), (large, 1000)):
-            process.expect(windows)
+            process.add_pending(windows)
             process.observe(unit * scores_of(windows[:, None]))
     torch.testing.assert_close(1000 * small.mean, large.mean)
-    ratio = large.deviation / (1000 * small.deviation)
+    ratio = large.std / (1000 * small.std)
     assert ratio.max() < 1.01 and ratio.min() > 0.7
 
 
@@ -171,23 +171,23 @@ def test_pending_windows_change_the_deviation_as_observed_ones_do():
     """A window that is tried is taken to score what is expected of it."""
     pending, told = explored(), explored()
     windows = pending.choose("ucb")
-    told.expect(windows)
+    told.add_pending(windows)
     told.observe(told.mean.gather(1, windows[:, None]))
     torch.testing.assert_close(pending.mean, told.mean)
-    ratio = pending.deviation / pending.amplitude[:, None]
-    torch.testing.assert_close(ratio, told.deviation / told.amplitude[:, None])
+    ratio = pending.std / pending.amplitude[:, None]
+    torch.testing.assert_close(ratio, told.std / told.amplitude[:, None])
 
 
 def test_several_at_a_time_know_what_one_at_a_time_knows():
     one, several = explored(n=0), explored(n=0)
     windows = torch.tensor([[3, 90, 41, 7], [200, 4, 150, 33]])
     for each in windows.unbind(1):
-        one.expect(each)
+        one.add_pending(each)
         one.observe(scores_of(each[:, None]))
-        several.expect(each)
+        several.add_pending(each)
     several.observe(scores_of(windows))
     torch.testing.assert_close(one.mean, several.mean)
-    torch.testing.assert_close(one.deviation, several.deviation)
+    torch.testing.assert_close(one.std, several.std)
     assert torch.equal(several.windows, windows)
 
 
@@ -210,15 +210,15 @@ def test_named_acquisitions_are_botorch_s(name):
 
     process = explored()
     with torch.no_grad():
-        expected = process._worth(make)
-    torch.testing.assert_close(process._worth(name), expected, atol=1e-5, rtol=1e-5)
+        expected = process._acquisition_values(make)
+    torch.testing.assert_close(process._acquisition_values(name), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_acquisition_draws_leave_the_global_generator_alone():
     process = explored()
     state = torch.get_rng_state()
     first, second = (
-        process._worth(lambda model: lambda X: torch.rand(len(X)) + X[:, 0, 0])
+        process._acquisition_values(lambda model: lambda X: torch.rand(len(X)) + X[:, 0, 0])
         for _ in range(2)
     )
     assert torch.equal(first, second) and first.std() > 0
@@ -231,8 +231,8 @@ def test_evidence_is_student_s():
     t = stats.multivariate_t(shape=AMPLITUDE**2 * K.numpy(), df=AMPLITUDE_WEIGHT)
     constant = t.logpdf(np.zeros(5)) + 0.5 * torch.logdet(K).item()
     expected = t.logpdf(r.numpy()) - constant
-    assert log_evidence(K, r).item() == pytest.approx(expected, abs=1e-9)
-    assert log_evidence(-K, r).isnan()
+    assert log_marginal_likelihood(K, r).item() == pytest.approx(expected, abs=1e-9)
+    assert log_marginal_likelihood(-K, r).isnan()
 
 
 @pytest.mark.parametrize("true", [0.15, 0.3, 0.45])
@@ -245,7 +245,7 @@ def test_fit_finds_the_lengthscale_that_made_the_scores(true):
     f = torch.linalg.cholesky(k) @ noise(len(X), 16, seed=3)
     order = noise(len(X), seed=4).argsort()[:120]
     for i in order:
-        process.expect(i.expand(16))
+        process.add_pending(i.expand(16))
     process.observe(f[order].T)
     process.refit()
     found = process.hyperparameters.lengthscale[:, 0].log().mean().exp()

@@ -28,19 +28,18 @@ __all__ = ["MCRISE", "PNRISE"]
 
 
 class PNRISE(RISE):
-    r"""Positive and negative saliency: what a pixel adds to the score, or takes away.
+    r"""Positive and negative saliency: what keeping a pixel adds to the score.
 
-    Random masks m hide parts of the input; the map compares the masks that keep a
-    pixel with those that hide it,
+    Random masks m hide parts of the input; the map is the difference between the mean
+    scores of the masks that keep a pixel and of those that hide it,
 
     .. math::
         S(\lambda) = E[f(i \odot m) \mid m(\lambda) = 1]
                    - E[f(i \odot m) \mid m(\lambda) = 0]
                    = E\Big[\frac{m(\lambda) - p}{p (1 - p)} f(i \odot m)\Big].
 
-    It is positive where the pixel supports the score, negative where it speaks
-    against it, and 0 where the model ignores it (Proposition 1), in units of the
-    score.
+    It is positive where the pixel supports the score, negative where it lowers it, and
+    0 where the model ignores it (Proposition 1), in units of the score.
 
     Source: Y. Hatakeyama, H. Sakuma, Y. Konishi, K. Suenaga, Visualizing Color-wise
     Saliency of Black-Box Image Classification Models, ACCV 2020; Equation (A.4) of
@@ -48,8 +47,7 @@ class PNRISE(RISE):
 
     Args:
         forward_func (Callable): The forward function of the model or any
-            modification of it. It is called in the mode in which it is: eval mode, for
-            maps that can be reproduced.
+            modification of it. Its mode is not changed: call ``model.eval()`` first.
 
     Examples::
 
@@ -69,10 +67,11 @@ class PNRISE(RISE):
 
 
 class MCRISE(RandomMaskAttribution):
-    r"""Color-wise saliency: what painting a pixel in a color does to the score.
+    r"""Color-wise saliency: the effect on the score of painting a pixel in a color.
 
-    Random masks paint parts of the input in one of K colors each; map k compares the
-    masks that paint a pixel in color k with those that keep it,
+    Random masks paint parts of the input in one of K colors each; map k is the
+    difference between the mean scores of the masks that paint a pixel in color k and
+    of those that keep it,
 
     .. math::
         S(\lambda, k) = E[f(i') \mid m(\lambda, k) = 1]
@@ -88,8 +87,7 @@ class MCRISE(RandomMaskAttribution):
 
     Args:
         forward_func (Callable): The forward function of the model or any
-            modification of it. It is called in the mode in which it is: eval mode, for
-            maps that can be reproduced.
+            modification of it. Its mode is not changed: call ``model.eval()`` first.
 
     Examples::
 
@@ -127,55 +125,60 @@ class MCRISE(RandomMaskAttribution):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain. An input
                 (B, C, L), (B, C, H, W) or (B, C, T, H, W) is painted by an enlarged
-                random grid over all axes behind the channels; an input (B, F) column
-                by column. Embeddings (B, T, E) are read as channels T: give
+                random grid over all axes after the channel axis; an input (B, F) column
+                by column. In embeddings (B, T, E) the T axis counts as channels: pass
                 ``feature_mask`` to mask tokens.
-            colors (Tensor or Palette or tuple of these): The K colors in the
-                model's input space, (K, C) for all examples or (B, K, C) for each its
-                own; (K, 1) for inputs (B, F). :func:`~captum_ext.masks.named_palette`
-                and :func:`~captum_ext.masks.image_palette` make them. A tuple with
-                one tensor an input if ``inputs`` is a tuple.
+            colors (Tensor or Palette or tuple of these): The K colors in the model's
+                input space, (K, C) for all examples or (B, K, C) for each example;
+                (K, 1) for inputs (B, F). See :func:`~captum_ext.masks.named_palette`
+                and :func:`~captum_ext.masks.image_palette`. A tuple with one entry per
+                input if ``inputs`` is a tuple.
             target (int, tuple, Tensor, or list, optional): Output to explain, in any
                 of Captum's forms: an int for all examples, a list or 1-D tensor of B
                 ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number an example or one a batch. Default: None
+                one number per example or one per batch. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
             feature_mask (Tensor or tuple[Tensor, ...], optional): Index of the region
-                that each pixel belongs to, integers (1 or B, 1 or C, ...), equal for
-                all channels. Whole regions are kept or painted, in place of the grid.
+                of each pixel, integers (1 or B, 1 or C, ...), equal for all channels.
+                Whole regions are kept or painted, instead of cells of the grid.
                 Default: None
-            n_masks (int, optional): Number of masks, and so of forward passes an
-                example; with ``tolerance`` the most that are spent. Rounded down to an
-                even number by the default estimator. Default: 2000
-            grid_size (int or tuple[int, ...], optional): Cells of the random grid
-                along each axis. Default: None (7, or fewer along a shorter axis)
+            n_masks (int, optional): Number of masks, and so of forward passes per
+                example; with ``tolerance`` the largest number. Rounded down to an even
+                number by the default estimator. Default: 2000
+            grid_size (int or tuple[int, ...], optional): Number of cells of the random
+                grid along each axis. Default: None (7, or fewer along a shorter axis)
+            layout (MaskLayout, optional): Masks of your own instead of a grid or
+                regions, with a channel axis of 1
+                (:class:`~captum_ext.masks.MaskLayout` says how to write one). At most
+                one of ``feature_mask``, ``grid_size`` and ``layout`` may be given.
+                Default: None
             mask_probability (float, optional): Probability that a cell is painted, in
-                (0, 1); every color has the same share of it. Default: 0.5
+                (0, 1), shared equally by the colors. Default: 0.5
             estimator (str, optional): "control_variate" draws masks in antithetic
-                pairs and replaces what a linear function of the mask explains of the
-                scores by its exact share of the maps; "monte_carlo" is the plain
-                average of the paper. Both have the same expectation. Default:
-                "control_variate"
-            perturbations_per_eval (int or "auto", optional): Painted batches in one
-                call of ``forward_func``, which then sees ``perturbations_per_eval *
-                B`` examples. "auto" finds the fastest number during the first masks,
-                lowers it when memory runs out, and uses 1 where ``forward_func``
-                returns one number a batch. It changes the map by rounding only.
-                Default: "auto"
+                pairs and replaces the part of the scores that is linear in the mask by
+                its exact contribution to the maps; "monte_carlo" is the plain average
+                of the paper. Both have the same expectation.
+                Default: "control_variate"
+            perturbations_per_eval (int or "auto", optional): Number of painted batches
+                per call of ``forward_func``, which then receives
+                ``perturbations_per_eval * B`` examples. "auto" finds the fastest number
+                during the first masks, lowers it when memory runs out, and uses 1 if
+                ``forward_func`` returns one number per batch. It changes the maps by
+                rounding only. Default: "auto"
             seed (int, optional): Seed of the masks. An example gets the same masks
                 in any batch. Default: 0
-            input_shaped (bool, optional): Whether, in place of the K maps, their
-                negative mean is returned in the shape of ``inputs``: what keeping a
-                pixel adds to the score, compared with painting it in any of the
-                colors. Captum's metrics need that shape. Default: False
-            return_std_error (bool, optional): Whether the standard error of every
-                value is returned as well. It needs some masks to be reliable: 16 at
-                least, and as many of the rarest kind. Default: False
-            tolerance (float, optional): Stop as soon as no value of an example has a
-                larger standard error than this, in units of the score. It is looked
-                at after 64 masks, 96 and so on. Default: None (spend all masks)
+            input_shaped (bool, optional): Whether the negative mean of the K maps is
+                returned in the shape of ``inputs``, as Captum's metrics need it: what
+                keeping a pixel adds to the score, compared with painting it in any of
+                the colors. Default: False
+            return_std_error (bool, optional): Whether the standard error of each value
+                is returned as well. It is reliable from 16 masks on, 16 of the rarest
+                category included. Default: False
+            tolerance (float, optional): Standard error, in units of the score, at which
+                an example is finished: no value has a larger one. It is checked after
+                64 masks, 96 and so on. Default: None (all masks are used)
             show_progress (bool, optional): Whether a progress bar over the masks is
                 shown. Default: False
 
@@ -186,14 +189,14 @@ class MCRISE(RandomMaskAttribution):
               (B, K, H, W) for images, (B, K, L), (B, K, T, H, W) or (B, K, F) for
               the other inputs, or the shape of ``inputs`` if ``input_shaped``; in the
               dtype and on the device of ``inputs``. B is 1 if ``forward_func`` returns
-              one number a batch.
-            - **standard errors** (*Tensor* or *tuple[Tensor, ...]*): In the same
-              shape; the standard deviation of the maps over seeds.
+              one number per batch.
+            - **standard errors** (*Tensor* or *tuple[Tensor, ...]*): Standard deviation
+              of the maps over seeds, in the same shape.
 
         Raises:
-            ValueError: If an argument is out of its range, if the colors have another
-                width than the inputs, if the target does not fit the output, or if
-                scores are NaN or infinite.
+            ValueError: If an argument is out of its range, if the colors or the masks
+                do not fit the inputs or the target the output, or if scores are NaN or
+                infinite.
             TypeError: If an argument is of the wrong type.
         """
         check_probability("mask_probability", mask_probability)
