@@ -329,7 +329,7 @@ def _unless_refused(
         reason = " ".join(str(error).split()).rstrip(".")
         raise ValueError(
             f"forward_func must accept images of any size, got an error at {size[0]} x "
-            f"{size[1]} pixels ({reason}); pass sizes or a max_size that it accepts, or "
+            f"{size[1]} pixels ({reason}); pass sizes or max_size that it accepts, or "
             f"use LayerGradCamPlusPlus for a model of one size."
         ) from error
 

@@ -1,6 +1,6 @@
 """Activations of a layer and gradients at it, for layer attributions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -162,7 +162,7 @@ def last_map_layer(
 ) -> tuple[str, nn.Module]:
     """Last module of a model that returns maps, where a CAM is usually computed.
 
-    That is the last module that returns maps (B, C, h, w) of more than one pixel, before
+    It is the last module that returns maps (B, C, h, w) of more than one pixel, before
     they are pooled or flattened: ``layer4`` of a ResNet, ``features`` of a MobileNet.
     Of nested modules that end with the same layer it is the outermost. Costs one
     forward pass.

@@ -19,7 +19,7 @@ from captum_ext._captum import (
 )
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval
 from captum_ext._validation import check_perturbations_per_eval, check_target
-from captum_ext.attr.masked_run import MaskedRun, Maps, Sampling
+from captum_ext.attr.masked_run import Maps, MaskedRun, Sampling
 from captum_ext.masks import MaskLayout
 
 __all__ = [

@@ -100,7 +100,7 @@ class WindowProcess:
         return (total / (AMPLITUDE_WEIGHT + n)).sqrt()
 
     def start(self) -> Tensor:
-        """Choose the windows of the highest mean, (B,) indices, which become pending."""
+        """Choose the windows (B,) of the highest mean, which become pending."""
         return self._choose_highest(self.mean)
 
     def choose(self, acquisition: Acquisition) -> Tensor:
