@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from captum_ext.attr import BOREx, LayerGradCamPlusPlus
 from captum_ext.attr.borex import prior_maps
-from captum_ext.surrogate import WindowGrid, WindowProcess
+from captum_ext.surrogate import WindowGrid, WindowProcess, hyperparameters
 from captum_ext.surrogate.acquisition import EXPLORATION
 
 
@@ -338,7 +338,7 @@ def test_inputs_of_other_kinds_are_refused(inputs):
         (lambda m: lambda X: X[:, 0], r"one number for each of the \d+ windows .* got"),
         (lambda m: lambda X: X[:5, 0, 0], r"one number for each .* got \(5,\)"),
         (lambda m: lambda X: 1.0, "one number for each"),
-        (lambda m: lambda X: X[:, 0, 0] * torch.nan, "acquisition must give finite"),
+        (lambda m: lambda X: X[:, 0, 0] * torch.nan, "acquisition must return finite"),
     ],
 )
 def test_acquisition_of_the_wrong_shape_is_refused(acquisition, message):
@@ -356,7 +356,7 @@ def test_fit_that_fails_warns_and_gives_a_map(monkeypatch):
         return torch.full(covariance.shape[:-2], torch.nan)
 
     net, x = SmallNet(), images()
-    monkeypatch.setattr("captum_ext.surrogate.hyperparameters.log_marginal_likelihood", fails)
+    monkeypatch.setattr(hyperparameters, "log_marginal_likelihood", fails)
     with pytest.warns(UserWarning, match="could not be fitted"):
         maps = BOREx(net).attribute(x, target=1, n_iterations=12)
     assert torch.isfinite(maps).all()

@@ -11,6 +11,7 @@ from torch import Tensor
 from captum_ext.masks import (
     GridLayout,
     MaskCodes,
+    MaskLayout,
     ProductLayout,
     RegionLayout,
     apply_masks,
@@ -20,6 +21,18 @@ from captum_ext.masks import (
     memory_format_of,
     named_palette,
 )
+
+
+class OnlyExpand(MaskLayout):
+    """Another layout without its fast methods."""
+
+    def __init__(self, layout: MaskLayout) -> None:
+        super().__init__(layout.n_cells, layout.n_shifts)
+        self.layout = layout
+
+    def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
+        return self.layout.expand(values, shifts)
+
 
 SHARED = torch.tensor([[[[0, 0, 4], [900_000_007, 4, 4]]]])
 TABLE = torch.tensor([[5, 5, -3, 2]])
@@ -31,12 +44,13 @@ LAYOUTS = {
     "1-D, a cell a pixel": lambda: GridLayout((4,), (4,)),
     "2-D": lambda: GridLayout((5, 6), (2, 3)),
     "3-D": lambda: GridLayout((2, 3, 5), (1, 2, 2)),
+    "expand alone": lambda: OnlyExpand(GridLayout((5, 6), (2, 3))),
     "regions": lambda: RegionLayout([SHARED]),
     "regions of two inputs": lambda: RegionLayout([SHARED, TABLE]),
     "product": lambda: ProductLayout(
         [
             GridLayout((3, 4), (2, 2)),
-            RegionLayout([TABLE]),
+            OnlyExpand(RegionLayout([TABLE])),
             GridLayout((5,), (2,)),
         ]
     ),

@@ -105,9 +105,7 @@ def test_posterior_is_scikit_learn_s(has_prior):
         mean, deviation = regressor.predict(X, return_std=True)
         amplitude = float(process.amplitude[b])
         np.testing.assert_allclose(process.mean[b] - m[b], mean, atol=1e-6)
-        np.testing.assert_allclose(
-            process.std[b] / amplitude, deviation, atol=1e-6
-        )
+        np.testing.assert_allclose(process.std[b] / amplitude, deviation, atol=1e-6)
 
 
 def test_unknown_scale_and_offset_are_generalized_least_squares():
@@ -211,14 +209,18 @@ def test_named_acquisitions_are_botorch_s(name):
     process = explored()
     with torch.no_grad():
         expected = process._acquisition_values(make)
-    torch.testing.assert_close(process._acquisition_values(name), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        process._acquisition_values(name), expected, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_acquisition_draws_leave_the_global_generator_alone():
     process = explored()
     state = torch.get_rng_state()
     first, second = (
-        process._acquisition_values(lambda model: lambda X: torch.rand(len(X)) + X[:, 0, 0])
+        process._acquisition_values(
+            lambda model: lambda X: torch.rand(len(X)) + X[:, 0, 0]
+        )
         for _ in range(2)
     )
     assert torch.equal(first, second) and first.std() > 0
