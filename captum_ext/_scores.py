@@ -6,22 +6,30 @@ of perturbations; they are created, scored and discarded chunk by chunk.
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from captum_ext._captum import (
+    NullProgress,
     TargetType,
     expand_additional_forward_args,
     expand_target,
     format_additional_forward_args,
+    progress,
     run_forward,
     select_targets,
 )
 from captum_ext._validation import check_output_type
 
-__all__ = ["ChunkedScores", "PerturbationsPerEval", "is_out_of_memory", "select_scores"]
+__all__ = [
+    "ChunkedScores",
+    "PerturbationsPerEval",
+    "is_out_of_memory",
+    "progress_bar",
+    "select_scores",
+]
 
 PerturbationsPerEval = int | Literal["auto"]
 
@@ -128,6 +136,20 @@ class ChunkedScores:
             f"{n * self._n_examples} examples, got an output of shape "
             f"{tuple(output.shape)} and target {self._target!r}."
         )
+
+
+def progress_bar(desc: str, total: int, show: bool) -> Any:
+    """Progress bar whose ``update`` takes the number of further perturbations.
+
+    Args:
+        desc (str): What is counted.
+        total (int): Number at which the bar is full.
+        show (bool): Whether it is shown.
+
+    Returns:
+        *Captum's progress bar*, a context manager.
+    """
+    return progress(total=total, desc=desc) if show else NullProgress()
 
 
 def select_scores(

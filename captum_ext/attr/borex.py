@@ -10,15 +10,14 @@ from torch import Tensor
 
 from captum_ext._captum import (
     BaselineType,
-    NullProgress,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
     format_output,
+    format_tensor_into_tuples,
     is_tuple,
-    progress,
 )
 from captum_ext._interpolation import resize
-from captum_ext._scores import ChunkedScores, PerturbationsPerEval
+from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
 from captum_ext._validation import (
     check_attributions,
     check_baselines,
@@ -26,14 +25,13 @@ from captum_ext._validation import (
     check_inputs,
     check_integer,
     check_perturbations_per_eval,
-    check_scores,
     check_target,
 )
 from captum_ext.attr.random_masks import expanded_as
-from captum_ext.masks import apply_masks
+from captum_ext.attr.window_search import WindowScores, WindowSearch
 
 if TYPE_CHECKING:
-    from captum_ext.surrogate import Acquisition, WindowGrid, WindowProcess
+    from captum_ext.surrogate import Acquisition, WindowGrid
 
 __all__ = ["BOREx", "Refinement", "prior_maps"]
 
@@ -47,9 +45,6 @@ _DURATIONS = (0.5, 1.0)
 _CENTERS = 28
 # Mean absolute value of a prior map after rescaling.
 _PRIOR_MEAN = 0.1
-# Number of windows after which the hyperparameters are first fitted; they are fitted
-# again whenever that number has doubled.
-_FIRST_FIT = 10
 
 
 class Refinement(NamedTuple):
@@ -214,55 +209,31 @@ class BOREx(PerturbationAttribution):
             TypeError: If an argument is of the wrong type.
         """
         # BoTorch takes a second to import, which other methods need not wait for.
-        from captum_ext import surrogate
-        from captum_ext.surrogate.windows import check_windowed_inputs, check_windows
+        from captum_ext.surrogate.windows import check_windowed_inputs
 
         tensors = check_windowed_inputs(check_inputs(inputs))
         fills = check_baselines(baselines, tensors)
         n_examples, size = len(tensors[0]), tensors[0].shape[2:]
         check_target(target, n_examples)
-        sides, frames = check_windows(mask_sizes, durations, size, _SIDES, _DURATIONS)
-        n_iterations = check_integer("n_iterations", n_iterations, 1)
-        per_step = check_integer("windows_per_step", windows_per_step, 1)
-        if stride is None:
-            stride = max(1, min(size[-2:]) // _CENTERS)
-        step = check_integer("stride", stride, 1)
-        seed = check_integer("seed", seed, 0, 2**64 - 1)
         check_choice("weighting", weighting, ("window", "mean"))
-        if not callable(acquisition):
-            check_choice("acquisition", acquisition, tuple(surrogate.ACQUISITIONS))
+        search = WindowSearch(n_iterations, acquisition, windows_per_step, seed)
+        grid = _window_grid(size, mask_sizes, durations, stride)
+        chunk = check_perturbations_per_eval(perturbations_per_eval)
         score = ChunkedScores(
-            self.forward_func,
-            n_examples,
-            target,
-            additional_forward_args,
-            check_perturbations_per_eval(perturbations_per_eval),
+            self.forward_func, n_examples, target, additional_forward_args, chunk
         )
         if callable(prior):
             prior = prior(inputs, target=target)
         maps = prior_maps(_check_prior(prior, tensors[0]), n_examples, size)
-
-        grid = surrogate.WindowGrid(size, sides, frames, step)
-        scorer = _WindowScores(score, tensors, fills, grid, flip)
-        process = surrogate.WindowProcess(grid, scorer.share(maps), n_iterations, seed)
-        bar = (
-            progress(total=n_iterations, desc=f"{self.get_name()} windows")
-            if show_progress
-            else NullProgress()
-        )
-        with bar:
-            _explore(process, scorer, acquisition, n_iterations, per_step, bar.update)
-
-        def shaped(values: Tensor) -> Any:
-            fine = grid.maps(values, weighting == "window")[None, :, None]
-            each = tuple(expanded_as(fine, tensor) for tensor in tensors)
-            return format_output(is_tuple(inputs), each)
-
+        scores = WindowScores(score, tensors, fills, grid, flip)
+        bar = progress_bar(f"{self.get_name()} windows", n_iterations, show_progress)
+        process = search.run(grid, scores.share(maps), scores, bar)
+        attributions = _attributions(process.mean, grid, weighting, inputs)
         if not return_posterior:
-            return shaped(process.mean)
+            return attributions
         return Refinement(
-            shaped(process.mean),
-            shaped(process.std),
+            attributions,
+            _attributions(process.std, grid, weighting, inputs),
             torch.stack(grid.bounds(grid.parameters[process.windows]), 2),
             process.scores,
         )
@@ -295,74 +266,31 @@ def prior_maps(maps: Sequence[Tensor], n_examples: int, size: Sequence[int]) -> 
     return torch.where(spread > 1e-9 * mean, _PRIOR_MEAN * total / mean, 0)
 
 
-class _WindowScores:
-    """Scores of windows, from masked inputs."""
+def _window_grid(
+    size: Sequence[int],
+    mask_sizes: Sequence[int] | None,
+    durations: Sequence[int] | None,
+    stride: int | None,
+) -> "WindowGrid":
+    """Grid of all windows of the given sizes, durations and stride."""
+    from captum_ext.surrogate.windows import WindowGrid, check_windows
 
-    def __init__(
-        self,
-        score: ChunkedScores,
-        inputs: tuple[Tensor, ...],
-        fills: tuple[Tensor, ...],
-        grid: "WindowGrid",
-        flip: bool,
-    ) -> None:
-        self._score, self._inputs, self._fills = score, inputs, fills
-        self._grid, self._flip = grid, flip
-        # Nothing hidden, and everything hidden.
-        hidden = torch.stack([torch.zeros(1, *grid.size), torch.ones(1, *grid.size)])
-        # (1 or 2, B); (1 or 2, 1) if forward_func returns one number per batch.
-        self._ends = self._of_hidden(hidden if flip else hidden[:1])
-
-    def share(self, maps: Tensor) -> Tensor:
-        """The maps, or their mean if forward_func returns one number per batch."""
-        whole = self._ends.shape[1] < len(maps)
-        return maps.mean(0, keepdim=True) if whole else maps
-
-    def __call__(self, windows: Tensor) -> Tensor:
-        """Scores (B, q) of windows (B, q)."""
-        inside = self._grid.masks(windows.T)
-        if not self._flip:
-            return (self._ends[0] - self._of_hidden(inside)).T
-        both = torch.stack([1 - inside, inside], 1).flatten(0, 1)
-        alone, rest = self._of_hidden(both).unflatten(0, (-1, 2)).unbind(1)
-        whole, nothing = self._ends
-        return (alone - nothing + whole - rest).T / 2
-
-    def _of_hidden(self, hidden: Tensor) -> Tensor:
-        """Scores (M, B) of inputs hidden by masks (M, 1 or B, ...)."""
-        masks = hidden[:, None, :, None]
-
-        def perturb(start: int, stop: int) -> tuple[Tensor, ...]:
-            return tuple(
-                apply_masks(x, [fill], masks[start:stop].to(x.device))
-                for x, fill in zip(self._inputs, self._fills)
-            )
-
-        scores = self._score(perturb, 0, len(masks))
-        check_scores(scores)
-        return scores
+    sides, frames = check_windows(mask_sizes, durations, size, _SIDES, _DURATIONS)
+    if stride is None:
+        stride = max(1, min(size[-2:]) // _CENTERS)
+    return WindowGrid(size, sides, frames, check_integer("stride", stride, 1))
 
 
-def _explore(
-    process: "WindowProcess",
-    score: _WindowScores,
-    acquisition: "Acquisition",
-    n_iterations: int,
-    per_step: int,
-    update: Callable[[int], object],
-) -> None:
-    """Algorithm 2: choose and score windows, until N are scored."""
-    n, next_fit = 0, _FIRST_FIT
-    while n < n_iterations:
-        q = min(per_step, n_iterations - n)
-        first = [] if n else [process.start()]
-        chosen = first + [process.choose(acquisition) for _ in range(q - len(first))]
-        process.observe(score(torch.stack(chosen, 1)))
-        n += q
-        update(q)
-        if n >= next_fit and n < n_iterations or n == n_iterations > _FIRST_FIT:
-            process.refit()
-            next_fit = 2 * n
+def _attributions(
+    values: Tensor,
+    grid: "WindowGrid",
+    weighting: str,
+    inputs: TensorOrTupleOfTensorsGeneric,
+) -> Any:
+    """Attributions in the shape of inputs from values of all windows, (B, G)."""
+    maps = grid.maps(values, weighting == "window")[None, :, None]
+    shaped = (expanded_as(maps, x) for x in format_tensor_into_tuples(inputs))
+    return format_output(is_tuple(inputs), tuple(shaped))
 
 
 def _check_prior(

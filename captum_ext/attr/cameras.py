@@ -264,13 +264,8 @@ class LayerCAMERAS(LayerAttribution):
         image = check_image(inputs)
         check_target(target, len(image))
         check_choice("interpolate_mode", interpolate_mode, _MODES)
-        n_steps = check_integer("n_steps", n_steps, 1)
         size = (image.shape[2], image.shape[3])
-        if sizes is None:
-            (most,) = _check_sizes("max_size", [max_size], size)
-            used = resolutions(size, most, n_steps)
-        else:
-            used = list(dict.fromkeys([size, *_check_sizes("sizes", sizes, size)]))
+        further_sizes = _used_sizes(size, max_size, n_steps, sizes)[1:]
 
         def evaluate(size: tuple[int, int]) -> LayerEvaluation:
             resized = F.interpolate(image, size, mode=interpolate_mode)
@@ -288,7 +283,8 @@ class LayerCAMERAS(LayerAttribution):
             _check_layer_maps(evaluation.activations, len(image))
             return evaluation
 
-        found = [evaluate(size), *(_unless_refused(evaluate, s) for s in used[1:])]
+        found = [evaluate(size)]
+        found += [_unless_refused(evaluate, each) for each in further_sizes]
         maps = _maps(found, size, interpolate_mode)
         maps = F.relu(maps) if relu_attributions else maps
         maps = unit_range(maps) if normalize else maps
@@ -299,6 +295,20 @@ class LayerCAMERAS(LayerAttribution):
 
 
 _MODES = ("bilinear", "bicubic", "nearest")
+
+
+def _used_sizes(
+    size: tuple[int, int],
+    max_size: int | Sequence[int],
+    n_steps: int,
+    sizes: Sequence[int | Sequence[int]] | None,
+) -> list[tuple[int, int]]:
+    """Sizes at which the layer is evaluated, the image's own first."""
+    n_steps = check_integer("n_steps", n_steps, 1)
+    if sizes is not None:
+        return list(dict.fromkeys([size, *_check_sizes("sizes", sizes, size)]))
+    (most,) = _check_sizes("max_size", [max_size], size)
+    return resolutions(size, most, n_steps)
 
 
 def _maps(found: Sequence[LayerEvaluation], size: tuple[int, int], mode: str) -> Tensor:

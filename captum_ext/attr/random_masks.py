@@ -8,16 +8,14 @@ from captum.attr import PerturbationAttribution
 from torch import Tensor
 
 from captum_ext._captum import (
-    NullProgress,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
     format_additional_forward_args,
     format_output,
     format_tensor_into_tuples,
     is_tuple,
-    progress,
 )
-from captum_ext._scores import ChunkedScores, PerturbationsPerEval
+from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
 from captum_ext._validation import check_perturbations_per_eval, check_target
 from captum_ext.attr.masked_run import Maps, MaskedRun, Sampling
 from captum_ext.masks import MaskLayout
@@ -146,11 +144,7 @@ class RandomMaskAttribution(PerturbationAttribution):
             self.forward_func, len(inputs[0]), target, args, perturbations_per_eval
         )
         run = MaskedRun(layout, sampling, inputs, fills, score, self._contrast)
-        bar = (
-            progress(total=sampling.n_masks, desc=f"{self.get_name()} masks")
-            if show_progress
-            else NullProgress()
-        )
+        bar = progress_bar(f"{self.get_name()} masks", sampling.n_masks, show_progress)
         with bar:
             return run.maps(bar.update)
 
