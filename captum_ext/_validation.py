@@ -25,19 +25,16 @@ __all__ = [
     "check_callable",
     "check_channels_first",
     "check_choice",
-    "check_classes",
-    "check_decoder_channels",
+    "check_image",
     "check_inputs",
     "check_integer",
     "check_layer_name",
-    "check_mask_probabilities",
     "check_masking_network",
     "check_metric_input",
     "check_metric_scores",
     "check_not_negative",
     "check_output_type",
     "check_perturbations_per_eval",
-    "check_image",
     "check_positive",
     "check_probability",
     "check_region_masks",
@@ -107,27 +104,6 @@ def check_baselines(
     return tuple(formatted)
 
 
-def one_per_input(
-    name: str, values: Any, inputs: tuple[Tensor, ...]
-) -> tuple[Any, ...]:
-    """Values as a tuple with one entry per input."""
-    entries = values if isinstance(values, tuple) else (values,)
-    if len(entries) != len(inputs):
-        raise ValueError(
-            f"{name} must hold one entry for each of the {len(inputs)} inputs, got "
-            f"{len(entries)}."
-        )
-    return entries
-
-
-def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
-    """Whether a tensor of one shape can be expanded to another."""
-    try:
-        return torch.broadcast_shapes(shape, to) == torch.Size(to)
-    except RuntimeError:
-        return False
-
-
 def check_target(target: TargetType, n_examples: int) -> None:
     """Refuse a target of no known form, or with another number of examples."""
     if isinstance(target, bool) or not (
@@ -146,22 +122,6 @@ def check_target(target: TargetType, n_examples: int) -> None:
             f"target must hold one index for each of the {n_examples} examples, got "
             f"{n_targets}."
         )
-
-
-def check_classes(target: TargetType, n_examples: int, n_classes: int) -> Tensor:
-    """Targets of a network that takes classes, one an example, as integers (B,)."""
-    check_target(target, n_examples)
-    entries = target if isinstance(target, list) else [target]
-    if isinstance(target, Tensor):
-        entries = target.flatten().tolist()
-    single = [e[0] if isinstance(e, tuple) and len(e) == 1 else e for e in entries]
-    for entry in single:
-        if not isinstance(entry, int) or not 0 <= entry < n_classes:
-            raise ValueError(
-                f"target must be a class from 0 to {n_classes - 1} for each example, "
-                f"got {entry!r}."
-            )
-    return torch.tensor(single).expand(n_examples)
 
 
 def check_probability(name: str, value: float) -> None:
@@ -362,21 +322,6 @@ def check_metric_scores(scores: Tensor, n_examples: int, probable: bool) -> None
         )
 
 
-def check_mask_probabilities(scores: Tensor, n_examples: int) -> None:
-    """Refuse scores of two images an example but probabilities with a gradient."""
-    if scores.numel() != 2 * n_examples:
-        raise ValueError(
-            f"forward_func and target must give one number for each of the "
-            f"{2 * n_examples} examples, got {scores.numel()}."
-        )
-    if not scores.requires_grad:
-        raise ValueError(
-            "forward_func must return scores that can be differentiated, got scores "
-            "without a gradient."
-        )
-    check_metric_scores(scores.detach().reshape(2, -1), n_examples, probable=True)
-
-
 def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:
     """Boxes of each example as (N, 4) x0 y0 x1 y1 in float64 on the CPU, N > 0."""
     if not isinstance(boxes, (Sequence, Tensor)) or len(boxes) != n_examples:
@@ -431,16 +376,6 @@ def check_layer_name(argument: str, name: str, model: nn.Module) -> nn.Module:
         ) from None
 
 
-def check_decoder_channels(channels: Sequence[int], n_blocks: int) -> tuple[int, ...]:
-    """A number of channels for each upsampling block of a masking network."""
-    if not isinstance(channels, Sequence) or len(channels) != n_blocks:
-        raise ValueError(
-            f"decoder_channels must be {n_blocks} integers for this encoder, one for "
-            f"each upsampling block, got {channels!r}."
-        )
-    return tuple(check_integer("decoder_channels", n, 1) for n in channels)
-
-
 def check_masking_network(
     network: "MaskingNetwork | None", n_classes: int, needed: bool
 ) -> None:
@@ -452,3 +387,24 @@ def check_masking_network(
             f"masking_network must have as many classes as the model, {n_classes}, "
             f"got {network.n_classes}."
         )
+
+
+def one_per_input(
+    name: str, values: Any, inputs: tuple[Tensor, ...]
+) -> tuple[Any, ...]:
+    """Values as a tuple with one entry per input."""
+    entries = values if isinstance(values, tuple) else (values,)
+    if len(entries) != len(inputs):
+        raise ValueError(
+            f"{name} must hold one entry for each of the {len(inputs)} inputs, got "
+            f"{len(entries)}."
+        )
+    return entries
+
+
+def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether a tensor of one shape can be expanded to another."""
+    try:
+        return torch.broadcast_shapes(shape, to) == torch.Size(to)
+    except RuntimeError:
+        return False
