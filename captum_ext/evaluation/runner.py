@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from captum_ext._captum import progress
-from captum_ext._processes import from_rank_zero, rank, wait_for_all, world_size
+from captum_ext._processes import barrier, broadcast_object, rank, world_size
 from captum_ext._validation import (
     check_choice,
     check_integer,
@@ -216,17 +216,17 @@ def _run(dataset: Dataset, bench: Bench, show_progress: bool) -> None:
     """Compute what is missing, each process its share, and merge."""
     todo = _missing(dataset, bench) if rank() == 0 else None
     # Asked once, for shares must not depend on when a process looks.
-    share = from_rank_zero(todo)[rank() :: world_size()]
+    share = broadcast_object(todo)[rank() :: world_size()]
     if share:
         with RowWriter(bench.folder, rank()) as writer:
             bar = progress(share, desc="images", disable=not show_progress)
             for index, pairs in bar:
                 for row in rows_of_image(bench, dataset.examples[index], pairs):
                     writer.append(row)
-    wait_for_all()
+    barrier()
     if rank() == 0:
         merge(bench.folder, [example.name for example in dataset.examples])
-    wait_for_all()
+    barrier()
 
 
 def _missing(dataset: Dataset, bench: Bench) -> list[tuple[int, list[Pair]]]:
