@@ -1,8 +1,8 @@
-"""What BOREx costs beside the model's forward passes.
+"""Time that BOREx spends outside the model.
 
-Seconds an image that are not spent in the model, for 50 windows of four sizes; the
-whole time over that of as many pure forward passes; and how the former grows with the
-number of windows and with the number of candidates. Medians over the repeats.
+Measures the seconds per image outside the model for 50 windows of four sizes, the total
+time relative to the same number of pure forward passes, and how the time outside the
+model grows with the number of windows and of candidates. Medians over the repeats.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from captum_ext.attr import BOREx
 
 
 class Timed:
-    """A model that sums up the seconds spent in it."""
+    """Model that adds up the seconds spent in it."""
 
     def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
         self._model = model
@@ -36,7 +36,7 @@ class Timed:
 def outside_and_whole(
     model: Callable[[Tensor], Tensor], image: Tensor, prior: Tensor, **options: Any
 ) -> tuple[float, float]:
-    """Seconds of a map outside of the model, and in all."""
+    """Seconds per map outside the model, and in total."""
     timed = Timed(model)
     start = time.perf_counter()
     BOREx(timed).attribute(image, prior, target=0, **options)
@@ -46,7 +46,7 @@ def outside_and_whole(
 
 @torch.no_grad()
 def pure(model: Callable[[Tensor], Tensor], image: Tensor, chunk: int) -> float:
-    """Seconds of 100 forward passes in chunks."""
+    """Seconds for 100 forward passes in chunks."""
     batch = image.repeat(chunk, 1, 1, 1).to(memory_format=torch.channels_last)
     start = time.perf_counter()
     for _ in range(100 // chunk):
@@ -55,7 +55,7 @@ def pure(model: Callable[[Tensor], Tensor], image: Tensor, chunk: int) -> float:
 
 
 def mean_score(inputs: Tensor) -> Tensor:
-    """A model that costs nothing."""
+    """Model without any cost."""
     return inputs[:, :1, 0, 0]
 
 

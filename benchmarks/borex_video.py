@@ -1,9 +1,9 @@
-"""BOREx on video: the maps of RISE and Grad-CAM++, refined.
+"""BOREx on video: refining the maps of RISE and Grad-CAM++.
 
-A video's class is the mean of an image classifier's probabilities over its frames. On
-road-sign videos, where the sign that moves is known, one-sided Wilcoxon signed-rank
-tests say whether the refined map is better than its prior, video by video; on the clips
-of the data folder only the values are printed.
+The score of a class is the mean of an image classifier's probabilities over the frames.
+On road-sign videos, where the moving sign is known, one-sided Wilcoxon signed-rank
+tests over the videos compare the refined map with its prior; for the clips of the data
+folder only the values are printed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ N_STEPS = 28
 
 
 class FrameAverage(nn.Module):
-    """Mean probabilities over the frames of video (B, C, T, H, W).
+    """Mean probabilities over the frames of videos (B, C, T, H, W).
 
     Args:
         features (nn.Module): Frames (N, C, H, W) to maps (N, K, h, w).
@@ -39,7 +39,7 @@ class FrameAverage(nn.Module):
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.features, self.head = features, head
-        # Here the maps of all frames are a video, for layer methods.
+        # Gathers the maps of all frames into a video, for layer methods.
         self.maps = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--videos", type=int, default=40)
     parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--clips", action="store_true", help="the three real clips")
+    parser.add_argument("--clips", action="store_true", help="use the three real clips")
     arguments = parser.parse_args()
     model, videos = (
         clips() if arguments.clips else sign_videos(arguments.videos, arguments.frames)

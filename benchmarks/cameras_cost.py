@@ -1,9 +1,9 @@
-"""Time and memory of CAMERAS over the pure forward passes of the same sizes.
+"""Time and memory of CAMERAS relative to pure forward passes of the same sizes.
 
-Both run one image at a time in channels_last, alternately; the ratio is the median
-over the repeats. Peak memory is that of a process that runs only ours minus that of one
-that runs only the passes. The third part is the supplement's Table 1: seconds a map of
-Grad-CAM, CAMERAS and PN-RISE at its default.
+Both process one image at a time in channels_last and alternate; the ratio is the
+median over the repeats. Each also runs in its own process to compare their peak memory.
+The third part is the supplement's Table 1: seconds per map of Grad-CAM, CAMERAS and
+PN-RISE with its defaults.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from captum_ext.attr.cameras import resolutions
 
 
 def network(name: str) -> tuple[nn.Module, nn.Module]:
-    """The model and its last layer with maps; time needs no trained weights."""
+    """Model, with random weights, and its last layer with maps."""
     if name == "mobilenet_v2":
         model = load_network(name).model
         return model, model.features[-1]
@@ -61,7 +61,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def peak_mb(name: str, call: str) -> float:
-    """Peak resident size of a process that makes one call."""
+    """Peak resident size of a process that makes one call, in MB."""
     command = [sys.executable, __file__, "--child", name, call]
     output = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(output.stdout)

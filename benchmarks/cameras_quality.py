@@ -1,9 +1,10 @@
 """CAMERAS against Grad-CAM and Grad-CAM++ on real images with boxes.
 
-The images' labels are explained at the last layer that gives maps. Pointing game,
-positive and negative map density; one-sided Wilcoxon signed-rank tests of CAMERAS
-against both others, image by image. And the supplement's check: how positive map
-density falls from CAMERAS to Grad-CAM, interpolated by its Equation (2).
+Explains the images' labels at the last layer with maps. Compares the pointing game and
+positive and negative map density, with one-sided Wilcoxon signed-rank tests of CAMERAS
+against each of the others over the images. Also repeats a check of the supplement: how
+positive map density falls when maps are interpolated from CAMERAS to Grad-CAM by its
+Equation (2).
 """
 
 import argparse

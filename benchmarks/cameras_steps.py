@@ -1,10 +1,10 @@
-"""How far maps of CAMERAS with different numbers of sizes lie apart.
+"""Difference between maps of CAMERAS with different numbers of sizes.
 
-The supplement's Table 2: for each two numbers of steps the mean over images of
+The supplement's Table 2: for each pair of numbers of steps, the mean over images of
 
     ||Psi_1 - Psi_2||_2 / ((||Psi_1||_2 + ||Psi_2||_2) / 2).
 
-The predicted classes are explained. The table goes to standard error, the JSON line to
+Explains the predicted classes. Writes the table to standard error and the JSON line to
 standard output.
 """
 

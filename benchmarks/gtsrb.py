@@ -1,22 +1,22 @@
 """MC-RISE on real traffic signs: is a sign's own color the best of five?
 
 Trains a small network on the German traffic signs in the folder that the environment
-variable CAPTUM_EXT_DATA names (once: its weights stay in the output folder) and runs
+variable CAPTUM_EXT_DATA names (only once: the output folder keeps its weights) and runs
 MC-RISE with five colors on test signs of four kinds whose color is known. The signs
-are drawn at random from those that the network names rightly and whose color shows:
-at night many have none.
+are chosen at random from those that the network classifies correctly and whose color is
+visible: at night many have none.
 
-On top of a sign is the color whose map has the largest mean over the colored part
-of the sign ("on_part") or over the sign's whole box ("on_sign"). The right answer is
-the sign's own color; a guess is right one time in five. The colored part are the
-pixels of the box with at least half of the sign's largest excess of the own color,
-which for red is R - (G + B) / 2, for blue B - (R + G) / 2, for yellow (R + G) / 2 - B.
+The best color of a sign is the one whose map has the largest mean over the colored part
+of the sign ("on_part") or over its whole box ("on_sign"). The correct answer is the
+sign's own color; a guess is correct one time in five. The colored part consists of the
+pixels of the box with at least half of the sign's largest excess of its own color: for
+red R - (G + B) / 2, for blue B - (R + G) / 2, for yellow (R + G) / 2 - B.
 
 Two scores are explained. "class" is the probability of the sign's class. "kind" is the
-sum of the probabilities of all classes of its kind: the eight speed limits, say, are
-all white with a red rim, so that the rim's color tells the kind and not the class.
+sum of the probabilities of all classes of its kind. For example, all eight speed limits
+are white with a red rim, so the color of the rim identifies the kind, not the class.
 
-Prints one JSON line and writes a figure of one sign of each kind, score "kind".
+Prints one JSON line and writes a figure of one sign of each kind, for the score "kind".
 
 The commands of the package take the network as ``--model benchmarks/gtsrb.py:load
 --weights FOLDER/gtsrb-0.pt``.
@@ -48,12 +48,12 @@ MEAN, STD = (0.34, 0.31, 0.32), (0.27, 0.26, 0.27)
 PALETTE = named_palette(["red", "blue", "yellow", "white", "black"], MEAN, STD)
 N_SIGNS = 24
 MIN_EXCESS = 0.1
-# A cell has about the width of a rim; the rest is as by default.
+# A cell is about as wide as a rim; the other settings are defaults.
 MC_RISE = {"n_masks": 2000, "grid_size": 10, "mask_probability": 0.5}
 
 
 class Kind(NamedTuple):
-    """Signs of one color: its name, and their classes."""
+    """Signs of one color: the color and their classes."""
 
     color: str
     classes: list[int]
@@ -77,7 +77,7 @@ class Signs(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--output", type=Path, required=True, help="output folder")
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def data_file(part: str) -> Path:
-    """The arrays of "train" or "test"."""
+    """File with the arrays of "train" or "test"."""
     file = Path(os.environ.get("CAPTUM_EXT_DATA", "")) / "gtsrb" / f"{part}.npz"
     if not file.exists():
         sys.exit(f"CAPTUM_EXT_DATA must name the folder of the data, found no {file}.")
@@ -132,7 +132,7 @@ def read_signs(part: str) -> Signs:
 
 
 def trained(file: Path, seed: int) -> nn.Module:
-    """The network of the seed, read from the file or trained and written there."""
+    """Network of the seed, read from the file or trained and written to it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = network()
@@ -159,7 +159,7 @@ def network() -> nn.Sequential:
 
 
 def load(weights: str | None) -> ZooModel:
-    """The network with weights that this benchmark wrote, for the commands."""
+    """Network with weights that this benchmark wrote, for the commands."""
     if weights is None or not Path(weights).is_file():
         raise ValueError(f"weights must be a file of this benchmark, got {weights!r}.")
     model = network()
@@ -193,7 +193,7 @@ def train(
 
 
 def augmented(images: Tensor, generator: Generator) -> Tensor:
-    """Turned, scaled and moved a little, and darker or lighter."""
+    """Slightly rotated, scaled and shifted images, darker or lighter."""
 
     def spread(width: float, *shape: int) -> Tensor:
         random = torch.rand(len(images), *shape, generator=generator)
@@ -235,13 +235,13 @@ def choose(
 
 
 def color_excess(images: Tensor, color: str) -> Tensor:
-    """Mean of the channels that the color has, less that of the others: (N, H, W)."""
+    """Mean of the color's channels minus the mean of the others, (N, H, W)."""
     has = PALETTE.rgb[PALETTE.names.index(color)] > 0
     return images[:, has].mean(1) - images[:, ~has].mean(1)
 
 
 def boxed(signs: Signs) -> Tensor:
-    """Whether a pixel's center lies in the sign's box: (N, 32, 32)."""
+    """Whether the center of each pixel lies in the sign's box, (N, 32, 32)."""
     x0, y0, x1, y1 = signs.boxes.T[:, :, None]
     centers = torch.arange(signs.images.shape[-1]) + 0.5
     columns = (x0 <= centers) & (centers <= x1)
@@ -271,7 +271,7 @@ def explain(
 
 
 def share_on_top(maps: Tensor, where: Tensor, kind: Kind) -> float:
-    """Share of the signs whose own color has the largest mean map there."""
+    """Share of the signs whose own color has the largest mean map at ``where``."""
     totals = (maps * where[:, None]).sum((2, 3))
     own = totals.argmax(1) == PALETTE.names.index(kind.color)
     return round(own.float().mean().item(), 3)

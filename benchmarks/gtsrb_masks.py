@@ -1,16 +1,16 @@
 """The masking model on real traffic signs, by the two metrics of its paper.
 
-Takes the network of gtsrb.py as classifier, trains a masking network for it on the
-training signs (both once: they stay in the output folder), and compares methods and
-baselines on signs of the test set that are drawn at random, which neither network has
-seen. Both metrics take the tightest box round what of a map exceeds a threshold; each
-method gets the threshold that is best for it on one half of the signs, and is judged on
-the other.
+Takes the network of gtsrb.py as the classifier, trains a masking network for it on the
+training signs (both are kept in the output folder and trained only once), and compares
+methods and baselines on randomly chosen signs of the test set, which neither network
+has seen. Both metrics use the tightest box around the part of a map that exceeds a
+threshold; the threshold of each method is chosen on one half of the signs, and the
+method is evaluated on the other half.
 
-Prints one JSON line: for each metric and method the mean and the median over the signs
-it is judged on, the threshold, and the p of a one-sided Wilcoxon signed-rank test that
-the masking model is better; and the masks' mean for the right and for absent classes.
-The folder keeps the results, for ``captum-ext report``.
+Prints one JSON line: for each metric and method the mean and the median over the second
+half, the threshold, and the p-value of a one-sided Wilcoxon signed-rank test that the
+masking model is better; and the mean masks of the images' own and of absent classes.
+The folder keeps the results for ``captum-ext report``.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from captum_ext.masking import (
     SaliencyObjective,
     train_masking_network,
 )
-from captum_ext.masking.record import mean_masks
+from captum_ext.masking.mask_reports import mean_masks
 
 METHODS = (
     "masking-model,center-box,max-box,gradient,grad-cam,pn-rise:n_masks=500,"
@@ -53,19 +53,24 @@ THRESHOLDS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--signs", type=int, default=1000, help="of both halves")
+    parser.add_argument("--output", type=Path, required=True, help="output folder")
+    parser.add_argument(
+        "--signs",
+        type=int,
+        default=1000,
+        help="signs in both halves together (default 1000)",
+    )
     parser.add_argument(
         "--stages",
         nargs="+",
         default=["15:10,1e-3,5,0.3"],
         metavar="EPOCHS:LAMBDAS",
-        help="of the masking network's training, one after the other",
+        help="consecutive stages of the masking network's training",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    # High thresholds leave nothing of some maps, and need not say so each time.
+    # Some maps do not exceed high thresholds, which would log a warning each time.
     logging.getLogger("captum_ext").setLevel(logging.ERROR)
     weights = arguments.output / f"gtsrb-{arguments.seed}.pt"
     gtsrb.trained(weights, arguments.seed)
@@ -94,20 +99,22 @@ def signs(part: str, entry: zoo.ZooModel) -> InMemoryImages | LabeledImages:
 def masking_network(
     entry: zoo.ZooModel, arguments: argparse.Namespace
 ) -> MaskingNetwork:
-    """The network of the output folder, trained there as far as it is not yet."""
+    """Masking network of the output folder; training resumes if it is not finished."""
     network = MaskingNetwork(gtsrb.N_CLASSES, seed=arguments.seed)
     phi = EvidenceRemoval.of_normalized(entry.mean, entry.std)
     black_box = entry.model.to(memory_format=torch.channels_last)
     images = signs("train", entry)
     for i, stage in enumerate(arguments.stages):
         n_epochs, lambdas = stage.split(":")
-        one, two, three, four = map(float, lambdas.split(","))
+        lambda_1, lambda_2, lambda_3, lambda_4 = map(float, lambdas.split(","))
         network = train_masking_network(
             network,
             black_box,
             images,
             arguments.output / f"masks-{i + 1}",
-            objective=SaliencyObjective((one, two, three, four), evidence_removal=phi),
+            objective=SaliencyObjective(
+                (lambda_1, lambda_2, lambda_3, lambda_4), evidence_removal=phi
+            ),
             n_epochs=int(n_epochs),
             learning_rate=3e-3,
             seed=arguments.seed,
@@ -118,7 +125,7 @@ def masking_network(
 def table(
     entry: zoo.ZooModel, network: MaskingNetwork, arguments: argparse.Namespace
 ) -> pd.DataFrame:
-    """Values by image, method, metric and threshold."""
+    """Values per image, method, metric and threshold."""
     dataset = read_arrays(gtsrb.data_file("test"))
     metrics = {
         f"{metric}-{share}-{reference}": {
@@ -141,12 +148,12 @@ def table(
 
 
 def compared(metric: str, table: pd.DataFrame) -> dict[str, dict[str, object]]:
-    """By method, on every other sign, at the threshold that is best on the rest."""
+    """Results per method on one half, at the threshold that is best on the other."""
     rows = table[table["metric"].str.startswith(metric)]
     best: dict[str, tuple[str, pd.Series]] = {}
-    for method, its_rows in rows.groupby("method", sort=False):
-        values = its_rows.pivot(index="image", columns="metric", values="value")
-        # Where a threshold leaves nothing of a map there is no value, and no mean.
+    for method, group in rows.groupby("method", sort=False):
+        values = group.pivot(index="image", columns="metric", values="value")
+        # A map that does not exceed a threshold has no value there.
         values = values.dropna(axis=1)
         threshold = values[::2].mean().idxmin()
         best[method] = threshold.removeprefix(f"{metric}-"), values[threshold][1::2]
@@ -163,7 +170,7 @@ def compared(metric: str, table: pd.DataFrame) -> dict[str, dict[str, object]]:
 
 
 def p_of_better(ours: pd.Series, theirs: pd.Series) -> float:
-    """Of the test that ours are less."""
+    """p-value of the test that our values are smaller."""
     if ours.equals(theirs):
         return 1.0
     return float(wilcoxon(ours, theirs, alternative="less").pvalue)

@@ -1,4 +1,4 @@
-"""Real images and networks of the data folder, for the benchmarks."""
+"""Images and networks of the data folder for the benchmarks."""
 
 import os
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ __all__ = ["LabeledImage", "data_folder", "labeled_images", "load_network"]
 
 
 class LabeledImage(NamedTuple):
-    """A preprocessed ImageNet image (1, 3, H, W) with its class and its boxes.
+    """Preprocessed ImageNet image (1, 3, H, W) with its class and boxes.
 
-    Boxes (N, 4) are x0 y0 x1 y1 in its pixels; those that were cut away are missing.
+    Boxes (N, 4) are x0 y0 x1 y1 in its pixels, without those that cropping removed.
     """
 
     name: str
@@ -28,20 +28,20 @@ class LabeledImage(NamedTuple):
 
 
 def data_folder() -> Path:
-    """The folder that CAPTUM_EXT_DATA names."""
+    """Folder named by CAPTUM_EXT_DATA."""
     if "CAPTUM_EXT_DATA" not in os.environ:
         raise SystemExit("CAPTUM_EXT_DATA must name the data folder.")
     return Path(os.environ["CAPTUM_EXT_DATA"])
 
 
 def load_network(name: str) -> zoo.ZooModel:
-    """An ImageNet classifier of the data folder, in channels_last."""
+    """ImageNet classifier of the data folder, in channels_last."""
     entry = zoo.load(name, data_folder() / "models" / f"{name}.pt")
     return entry._replace(model=entry.model.to(memory_format=torch.channels_last))
 
 
 def labeled_images(entry: zoo.ZooModel) -> Iterator[LabeledImage]:
-    """The folder's ImageNet validation images in the order of their numbers."""
+    """ImageNet validation images of the data folder, ordered by number."""
     folder = data_folder() / "imagenet"
     rows = pandas.read_csv(folder / "boxes.csv").groupby("image")
     for name, objects in rows:

@@ -1,8 +1,8 @@
-"""Wall time of insertion over pure forward passes of the same number and shape.
+"""Wall time of insertion relative to pure forward passes of the same number and shape.
 
-Pure passes run at the chunk that is best for them, insertion at that chunk and at the
-one that it finds, alternately and in the same memory format; the ratio is the median
-over the repeats.
+Pure passes run with the chunk size that is fastest for them, insertion with that and
+with "auto". They alternate, in the same memory format; the ratio is the median over the
+repeats.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def pure(model: Callable[[Tensor], Tensor], image: Tensor, n: int, chunk: int) -
 def metric(
     model: Callable[[Tensor], Tensor], size: int, n_steps: int, repeats: int
 ) -> dict[str, float]:
-    """Milliseconds a pass, pure and with insertion around it, and their ratio."""
+    """Milliseconds per pass, pure and within insertion, and their ratio."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, size, size, generator=generator)
     image = image.to(memory_format=torch.channels_last)
@@ -63,7 +63,7 @@ def metric(
             )
         )
 
-    # The kernels of a shape are chosen in its first call.
+    # The first call of a shape selects its kernels.
     trials = {c: [passes(c, 32) for _ in range(4)][1:] for c in CHUNKS}
     best = min(CHUNKS, key=lambda c: min(trials[c]))
     inserted(best), inserted("auto")

@@ -1,12 +1,12 @@
-"""What maps of a masking network cost, and its training, over what cannot be saved.
+"""Cost of a masking network's masks and training, relative to the unavoidable passes.
 
-"map" is one forward pass of the network over one of its encoder alone, in eval mode;
-"step" is one step of training over the passes that it needs: the classifier's forward
-and backward pass, to the images, of both edited versions of each image that was
-asked for its own class; the encoder's forward pass; and the decoder's forward and
-backward pass, or those of encoder and decoder where the encoder is trained along. What
-is compared runs alternately; ratios are medians over the repeats. Weights are random:
-they do not change the cost. Freed memory is kept, as in the commands.
+"batch_1" and "batch_32" compare a forward pass of the network with one of its encoder
+alone, in eval mode. "step" compares a training step with the passes that it needs: the
+classifier's forward and backward pass, to the images, for both edited versions of each
+image whose own class is requested; the encoder's forward pass; and the decoder's
+forward and backward pass, or those of encoder and decoder if the encoder is trained.
+Both sides run alternately; ratios are medians over the repeats. Weights are random,
+which does not change the cost. Freed memory is kept, as in the commands.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from torchvision.models import get_model
 
 from captum_ext._allocator import keep_freed_memory
 from captum_ext.masking import MaskingNetwork, SaliencyObjective
-from captum_ext.masking.draws import Sample
-from captum_ext.masking.frozen import frozen
+from captum_ext.masking.eval_mode import eval_mode
+from captum_ext.masking.sampling import Sample
 from captum_ext.masking.trainer import Trainer
 
 
 class Case(NamedTuple):
-    """A network to measure: its encoder, classifier, and images."""
+    """Masking network to measure: its encoder, classifier, and images."""
 
     encoder: str
     black_box: Callable[[], nn.Module]
@@ -52,11 +52,11 @@ FAKE_PROBABILITY = 0.3
 
 
 def compared(
-    call: Callable[[], object], pure: Callable[[], object], repeats: int
+    call: Callable[[], object], reference: Callable[[], object], repeats: int
 ) -> tuple[float, float]:
-    """Median seconds of the call, and median of its ratio to the pure one."""
-    call(), pure()
-    times = [(seconds(call), seconds(pure)) for _ in range(repeats)]
+    """Median seconds of the call, and median ratio to those of the reference."""
+    call(), reference()
+    times = [(seconds(call), seconds(reference)) for _ in range(repeats)]
     return median(t[0] for t in times), median(t[0] / t[1] for t in times)
 
 
@@ -66,7 +66,7 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def maps(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
+def masks(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
     network = MaskingNetwork(case.n_classes, case.encoder).eval()
     network = network.to(memory_format=torch.channels_last)
     x = images(batch_size, case.size)
@@ -77,7 +77,7 @@ def maps(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
         )
     return {
         "over_encoder": round(ratio, 3),
-        "maps_a_second": round(batch_size / took, 2),
+        "masks_per_second": round(batch_size / took, 2),
     }
 
 
@@ -102,16 +102,16 @@ def step(case: Case, repeats: int) -> dict[str, float]:
     ]
     edited = images(2 * (batch_size - n_fake), case.size).requires_grad_()
     target = torch.zeros(batch_size, dtype=torch.long)
-    with frozen(black_box):
+    with eval_mode(black_box):
         trainer = Trainer(network, black_box, SaliencyObjective(), settings)
 
         def necessary() -> None:
             logits = black_box(edited)
             torch.autograd.grad(logits[:, 0].sum(), edited)
-            masks, evidence = network.select(x, target)
-            (masks.sum() + evidence.sum()).backward()
+            drawn, class_logits = network.with_class_logits(x, target)
+            (drawn.sum() + class_logits.sum()).backward()
 
-        took, ratio = compared(lambda: trainer.advance(samples), necessary, repeats)
+        took, ratio = compared(lambda: trainer.train_step(samples), necessary, repeats)
     return {
         "batch_size": batch_size,
         "over_passes": round(ratio, 3),
@@ -134,9 +134,9 @@ def main() -> None:
     for name in [arguments.only] if arguments.only else CASES:
         case = CASES[name]
         result[name] = {
-            # A single map takes milliseconds.
-            "batch_1": maps(case, 1, 10 * arguments.repeats),
-            "batch_32": maps(case, 32, arguments.repeats),
+            # A single mask takes milliseconds.
+            "batch_1": masks(case, 1, 10 * arguments.repeats),
+            "batch_32": masks(case, 32, arguments.repeats),
             "step": step(case, arguments.repeats),
         }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,7 +1,7 @@
-"""Peak memory of PN-RISE with many masks over that with few.
+"""Peak memory of PN-RISE with many masks compared with few.
 
-Each number of masks runs in a process of its own, whose peak resident size is read at
-its end.
+Each number of masks runs in its own process, whose peak resident size is read at the
+end.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sys
 
 
 def peak(n_masks: int) -> float:
-    """Peak resident size in MB of a process that spends so many masks."""
+    """Peak resident size in MB of a process that uses this many masks."""
     command = [sys.executable, __file__, "--child", str(n_masks)]
     output = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(output.stdout)

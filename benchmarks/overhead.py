@@ -1,6 +1,6 @@
-"""Wall time of PN-RISE over pure forward passes of the same number and shape.
+"""Wall time of PN-RISE relative to pure forward passes of the same number and shape.
 
-Both run the same chunks in the same memory format, alternately; the ratio is the
+Both use the same chunks in the same memory format and alternate; the ratio is the
 median over the repeats.
 """
 
@@ -27,7 +27,7 @@ def seconds(call: Callable[[], object]) -> float:
 def metric(
     model: Callable[[Tensor], Tensor], size: int, chunk: int, n_masks: int, repeats: int
 ) -> dict[str, float]:
-    """Milliseconds a pass, pure and with PN-RISE around it, and their ratio."""
+    """Milliseconds per pass, pure and within PN-RISE, and their ratio."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, size, size, generator=generator)
     image = image.to(memory_format=torch.channels_last)

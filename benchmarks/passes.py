@@ -1,10 +1,10 @@
 """Forward passes that the default estimator needs for the error of the paper's sum.
 
-Each image is scored under 4000 masks drawn in pairs. Every single mask of them is
-distributed as in the paper, so all of them give the standard error that the paper's sum
-has at 4000 masks; the first n of them give that of the default estimator at n. The
-benchmark looks for the smallest n at which the root mean square of the error over the
-pixels is no larger. The class is the predicted one, the score its softmax probability.
+Each image is scored under 4000 masks drawn in pairs. Every single mask has the paper's
+distribution, so all of them together give the standard error of the paper's sum at 4000
+masks, and the first n give the standard error of the default estimator at n. The
+benchmark finds the smallest n whose root mean square error over the pixels is no
+larger. It explains the predicted class by its softmax probability.
 """
 
 import argparse
@@ -25,7 +25,7 @@ PROBABILITIES = (0.5, 0.5)
 
 
 def passes_needed(score: ChunkedScores, inputs: Tensor, seed: int) -> int:
-    """Smallest even number of passes for the paper's error, PAPER_MASKS at the most."""
+    """Smallest even number of passes with the paper's error, at most PAPER_MASKS."""
     layout = GridLayout(inputs.shape[2:], (7, 7))
     generator = torch.Generator().manual_seed(seed)
     codes = draw_masks(layout, PROBABILITIES, PAPER_MASKS, generator, paired=True)

@@ -1,8 +1,8 @@
-"""RISE of the package dianna and ours: wall time for the same number of masks.
+"""Wall time of RISE in the package dianna and here, for the same number of masks.
 
-dianna hands masked images to the model in batches of 100 unless told otherwise, in
-contiguous memory. Both run at the fastest of several batch sizes, dianna also at its
-default, and ours also at the chunk that "auto" finds. Needs ``pip install dianna``.
+By default dianna passes masked images to the model in batches of 100, in contiguous
+memory. Both packages run with the fastest of several batch sizes, dianna also with its
+default and this package also with "auto". Needs ``pip install dianna``.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> None:
     n_masks = arguments.n_masks
     entry = load_network("mobilenet_v2")
     image = next(labeled_images(entry)).inputs
-    # The peer's users give a model as it is loaded, without a memory format.
+    # dianna's users pass a model as it is loaded, without a memory format.
     plain = load_network("mobilenet_v2").model.to(memory_format=torch.contiguous_format)
 
     @torch.no_grad()

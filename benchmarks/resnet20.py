@@ -1,4 +1,4 @@
-"""The CIFAR-10 ResNet-20 whose weights are in the data folder."""
+"""CIFAR-10 ResNet-20 with the weights of the data folder."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ __all__ = ["load_resnet20"]
 
 
 class Block(nn.Module):
-    """Two convolutions and a shortcut without weights, padded to more channels."""
+    """Two convolutions and a parameter-free shortcut, padded to more channels."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class ResNet20(nn.Module):
 
 
 def load_resnet20() -> ResNet20:
-    """The trained network in eval mode."""
+    """Trained network in eval mode."""
     path = data_folder() / "models" / "cifar10_resnet20.th"
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     model = ResNet20()

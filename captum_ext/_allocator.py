@@ -1,21 +1,21 @@
-"""How this process treats memory that tensors no longer need."""
+"""Setting of glibc's memory allocator that speeds up large tensors on the CPU."""
 
 import ctypes
 import platform
 
 __all__ = ["keep_freed_memory"]
 
-# Of mallopt in glibc's malloc.h.
+# Parameters of mallopt, from glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> None:
-    """Let glibc's malloc keep what is freed, for the rest of the process.
+    """Make glibc's malloc keep freed memory for the rest of the process.
 
-    By default large tensors are mapped anew each time, and the kernel clears every page
-    of them at its first touch: on a CPU, passes of 32 images took up to twice as long
-    for it. Only for a process that is ours alone, such as a command: this holds for all
-    of it, and it stays as large as it ever was. Does nothing with another C library.
+    By default every large tensor is mapped anew, and the kernel clears each page at its
+    first access: on a CPU, passes of 32 images took up to twice as long. The setting
+    affects the whole process, which never shrinks again, so only commands use it. It
+    does nothing with another C library.
     """
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,9 +1,9 @@
-"""The only module that imports Captum's private helpers.
+"""Captum's private helpers, imported only here.
 
-Captum keeps the conventions that a drop-in attribution has to share (how a target
-picks a column, how additional arguments follow an expanded batch) in underscore
-functions. They are imported here under their own names so that a change in Captum
-is met in one place.
+Captum implements the conventions that a drop-in attribution has to share (how a target
+selects a column, how additional arguments are expanded with the batch) in underscore
+functions. They are imported in one place, without the underscore, so that a change in
+Captum affects only this module.
 """
 
 from captum._utils.common import (

@@ -1,8 +1,8 @@
-"""Who computes what when several processes share the work.
+"""Distributed processes: the process group, ranks, devices, and object broadcasts.
 
-An evaluation tells lists of names and counts, so gloo carries it on every machine; NCCL
-would need a GPU for each process, where small models gain from sharing one. A training
-tells gradients, and has NCCL where each process has a GPU.
+An evaluation exchanges only names and counts and always uses gloo: NCCL would need one
+GPU per process, but small models gain from sharing a GPU. A training run exchanges
+gradients and uses NCCL if each process has a GPU.
 """
 
 import contextlib
@@ -15,32 +15,32 @@ import torch
 from torch import distributed
 
 __all__ = [
-    "from_rank_zero",
+    "barrier",
+    "broadcast_object",
     "local_device",
     "process_group",
     "rank",
-    "wait_for_all",
     "world_size",
 ]
 
-# Shares differ in time, and a rank waits for the others at the end. One that has died
-# is noticed at once, by its closed connection and by torchrun.
-_PATIENCE = timedelta(days=30)
+# Ranks take different times for their shares and wait for each other at the end. A rank
+# that has died is noticed at once, by its closed connection and by torchrun.
+_TIMEOUT = timedelta(days=30)
 
 
 @contextlib.contextmanager
 def process_group(device: torch.device | None = None) -> Iterator[None]:
-    """Join the processes that torchrun started, if it did.
+    """Initialize the process group within the context, if started by torchrun.
 
     Args:
-        device (torch.device, optional): Where the tensors are that processes tell each
-            other. Default: None (they tell no tensors)
+        device (torch.device, optional): Device of the tensors that the processes
+            exchange. Default: None (only objects are exchanged)
     """
     if not distributed.is_torchelastic_launched():
         yield
         return
     if device is None:
-        distributed.init_process_group("gloo", timeout=_PATIENCE)
+        distributed.init_process_group("gloo", timeout=_TIMEOUT)
     else:
         distributed.init_process_group(_backend(device))
     try:
@@ -50,25 +50,25 @@ def process_group(device: torch.device | None = None) -> Iterator[None]:
 
 
 def _backend(device: torch.device) -> str:
-    alone = int(os.environ["LOCAL_WORLD_SIZE"]) <= torch.cuda.device_count()
+    gpu_each = int(os.environ["LOCAL_WORLD_SIZE"]) <= torch.cuda.device_count()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # NCCL needs a GPU for each process.
-    return "nccl" if alone else "gloo"
+    # NCCL needs one GPU per process.
+    return "nccl" if gpu_each else "gloo"
 
 
 def rank() -> int:
-    """Number of this process, 0 without others."""
-    return distributed.get_rank() if _is_shared() else 0
+    """Rank of this process, 0 without a process group."""
+    return distributed.get_rank() if _is_distributed() else 0
 
 
 def world_size() -> int:
-    """Number of processes."""
-    return distributed.get_world_size() if _is_shared() else 1
+    """Number of processes, 1 without a process group."""
+    return distributed.get_world_size() if _is_distributed() else 1
 
 
 def local_device() -> torch.device:
-    """The GPU of this process, or the CPU where there is none."""
+    """GPU of this process, or the CPU without a GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device(
@@ -76,20 +76,20 @@ def local_device() -> torch.device:
     )
 
 
-def from_rank_zero(value: Any) -> Any:
-    """What rank 0 gave here, in every process."""
-    if not _is_shared():
+def broadcast_object(value: Any) -> Any:
+    """Return the value of rank 0 in every process."""
+    if not _is_distributed():
         return value
-    box = [value]
-    distributed.broadcast_object_list(box)
-    return box[0]
+    objects = [value]
+    distributed.broadcast_object_list(objects)
+    return objects[0]
 
 
-def wait_for_all() -> None:
-    """Return when every process has come here."""
-    if _is_shared():
+def barrier() -> None:
+    """Wait until every process has reached this call."""
+    if _is_distributed():
         distributed.barrier()
 
 
-def _is_shared() -> bool:
+def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()

@@ -1,27 +1,35 @@
-"""Scores of many perturbed inputs: the one place where forward_func is called.
+"""Scores of perturbed inputs: calls forward_func in chunks.
 
-Attributions and metrics hand over a function that makes the perturbed inputs of any
-range of perturbations; they are made, scored and dropped chunk by chunk.
+Attributions and metrics pass a function that returns the perturbed inputs of any range
+of perturbations; they are created, scored and discarded chunk by chunk.
 """
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from captum_ext._captum import (
+    NullProgress,
     TargetType,
     expand_additional_forward_args,
     expand_target,
     format_additional_forward_args,
+    progress,
     run_forward,
     select_targets,
 )
 from captum_ext._validation import check_output_type
 
-__all__ = ["ChunkedScores", "PerturbationsPerEval", "is_out_of_memory", "select_scores"]
+__all__ = [
+    "ChunkedScores",
+    "PerturbationsPerEval",
+    "is_out_of_memory",
+    "progress_bar",
+    "select_scores",
+]
 
 PerturbationsPerEval = int | Literal["auto"]
 
@@ -30,16 +38,16 @@ class ChunkedScores:
     """Scores of perturbed batches, evaluated in chunks.
 
     Args:
-        forward_func (Callable): The model or any function of its inputs.
+        forward_func (Callable): Model, or any function of its inputs.
         n_examples (int): Number of examples B in a batch.
-        target (int, tuple, Tensor, or list, optional): Output to take, in any of
+        target (int, tuple, Tensor, or list, optional): Output to select, in any of
             Captum's forms. Default: None
-        additional_forward_args (Any, optional): Expanded as Captum expands them.
-            Default: None
-        perturbations_per_eval (int or "auto", optional): Perturbed batches in one call
-            of ``forward_func``. "auto" doubles the number while that lowers the time
-            of a perturbation, halves it where memory runs out, and uses 1 where the
-            forward function returns one number a batch. Default: "auto"
+        additional_forward_args (Any, optional): Further arguments of ``forward_func``,
+            expanded as Captum expands them. Default: None
+        perturbations_per_eval (int or "auto", optional): Number of perturbed batches
+            per call of ``forward_func``. "auto" doubles the number while that lowers
+            the time per perturbation, halves it when memory runs out, and uses 1 if
+            ``forward_func`` returns one number per batch. Default: "auto"
     """
 
     def __init__(
@@ -70,25 +78,26 @@ class ChunkedScores:
             perturb (Callable): Returns the inputs of a range of n perturbations, a
                 tuple of tensors (n * B, ...), perturbation by perturbation.
             start (int): First perturbation.
-            stop (int): The one after the last.
-            update (Callable, optional): Told how many perturbations were scored.
+            stop (int): Perturbation after the last.
+            update (Callable, optional): Called with the number of perturbations of
+                each chunk.
 
         Returns:
-            *Tensor*: (stop - start, B) float64 on the CPU; (stop - start, 1) for a
-            forward function that returns one number a batch.
+            *Tensor*: (stop - start, B) float64 on the CPU; (stop - start, 1) if
+            ``forward_func`` returns one number per batch.
 
         Raises:
             ValueError: If the target does not fit the output, or the output does not
-                hold one number an example or one a batch.
+                hold one number per example or one per batch.
         """
-        # No tensors: small ones among large inputs keep freed memory in pieces.
+        # Lists, because small tensors between large inputs fragment freed memory.
         scores: list[list[float]] = []
         while start < stop:
             n = min(self._chunk, stop - start)
-            began = time.perf_counter()
+            started = time.perf_counter()
             try:
                 chunk = self._score(perturb(start, start + n), n)
-            except _OneNumberABatch:
+            except _OneNumberPerBatch:
                 if self._tuner is None:
                     raise
                 self._chunk = self._tuner.limit(1)
@@ -99,14 +108,14 @@ class ChunkedScores:
                 self._chunk = self._tuner.limit(n // 2)
                 continue
             if self._tuner and chunk.shape[1] == self._n_examples:
-                self._chunk = self._tuner.observe(n, time.perf_counter() - began)
+                self._chunk = self._tuner.observe(n, time.perf_counter() - started)
             scores += chunk.tolist()
             update(n)
             start += n
         return torch.tensor(scores, dtype=torch.float64)
 
     def _score(self, inputs: tuple[Tensor, ...], n: int) -> Tensor:
-        """(n, B) scores, or (1, 1) for one number a batch."""
+        """Scores (n, B), or (1, 1) for one number per batch."""
         args = expand_additional_forward_args(self._args, n)
         output = run_forward(self._forward_func, inputs, None, args)
         output = check_output_type(output)
@@ -118,9 +127,9 @@ class ChunkedScores:
         if scores.numel() == 1:
             if n == 1:
                 return scores.reshape(1, 1)
-            raise _OneNumberABatch(
+            raise _OneNumberPerBatch(
                 f"perturbations_per_eval must be 1 or 'auto' for a forward_func that "
-                f"returns one number a batch, got {n}."
+                f"returns one number per batch, got {n}."
             )
         raise ValueError(
             f"forward_func and target must give one number for each of the "
@@ -129,18 +138,33 @@ class ChunkedScores:
         )
 
 
+def progress_bar(desc: str, total: int, show: bool) -> Any:
+    """Progress bar whose ``update`` takes the number of further perturbations.
+
+    Args:
+        desc (str): What is counted.
+        total (int): Number at which the bar is full.
+        show (bool): Whether it is shown.
+
+    Returns:
+        *Captum's progress bar*, a context manager.
+    """
+    return progress(total=total, desc=desc) if show else NullProgress()
+
+
 def select_scores(
     output: Tensor, target: TargetType, shown: str | None = None
 ) -> Tensor:
-    """Take the target's number from each example of an output.
+    """Select the target's number from each example of an output.
 
     Args:
-        output (Tensor): What a forward function returned, (B, ...).
-        target (int, tuple, Tensor, or list, optional): In any of Captum's forms.
-        shown (str, optional): How a message shows the target. Default: None (repr)
+        output (Tensor): Output of a forward function, (B, ...).
+        target (int, tuple, Tensor, or list, optional): Output to select, in any of
+            Captum's forms.
+        shown (str, optional): The target in error messages. Default: None (its repr)
 
     Returns:
-        *Tensor*: Numbers as Captum selects them; still part of the graph.
+        *Tensor*: Numbers as Captum selects them, still part of the graph.
 
     Raises:
         ValueError: If the target selects no number.
@@ -157,12 +181,12 @@ def select_scores(
         raise misfit from error
 
 
-class _OneNumberABatch(ValueError):
-    """Several perturbations were scored by a function that returns one number."""
+class _OneNumberPerBatch(ValueError):
+    """Raised if several perturbations of a call are scored by one number."""
 
 
 def _exceeds_classes(output: Tensor, target: TargetType) -> bool:
-    # On a GPU an index out of range ends the process in place of an exception.
+    # On a GPU an index out of range aborts the process instead of raising.
     if output.dim() != 2 or not isinstance(target, (list, Tensor)):
         return False
     if isinstance(target, list) and not all(isinstance(t, int) for t in target):
@@ -178,11 +202,11 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 class _ChunkTuner:
-    """Finds the fastest chunk within the first chunks of the real work.
+    """Finds the fastest chunk size during the first chunks of a run.
 
-    Sizes double until the time of a perturbation falls no more. Each runs three times:
-    the first pays for the kernels that are chosen once a shape and is not counted, the
-    faster of the others is.
+    Sizes double until the time per perturbation stops falling. Each size runs three
+    times: the first run, which includes the choice of kernels for the new shape, does
+    not count; of the others the faster one does.
     """
 
     def __init__(self) -> None:
@@ -193,7 +217,7 @@ class _ChunkTuner:
         self._done = False
 
     def observe(self, n: int, seconds: float) -> int:
-        """Take note of a chunk of n that took so long; return the next chunk."""
+        """Record the time of a chunk of size n; return the next size."""
         if n != self._size or self._done:
             return self._size
         self._runs.append(seconds / n)
@@ -211,7 +235,7 @@ class _ChunkTuner:
         return self._size
 
     def limit(self, n: int) -> int:
-        """Never exceed n again; return the next chunk."""
+        """Limit chunks to n from now on; return the next size."""
         self._limit = self._size = n
         self._runs = []
         return n

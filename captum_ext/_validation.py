@@ -14,43 +14,28 @@ from torch import Tensor
 from captum_ext._captum import BaselineType, TargetType
 
 __all__ = [
+    "broadcasts",
     "check_attributions",
     "check_baselines",
     "check_boxes",
     "check_callable",
     "check_channels_first",
     "check_choice",
-    "check_classes",
-    "check_colors",
-    "check_decoder_channels",
-    "check_example_scores",
-    "check_feature_mask",
-    "check_grid_size",
-    "check_input_shaped",
+    "check_image",
     "check_inputs",
     "check_integer",
-    "check_layer_maps",
-    "check_layer_was_reached",
-    "check_mask_probabilities",
     "check_metric_input",
     "check_metric_scores",
     "check_not_negative",
     "check_output_type",
     "check_perturbations_per_eval",
-    "check_image",
     "check_positive",
-    "check_prior",
     "check_probability",
-    "check_range",
     "check_region_masks",
-    "check_same_outputs",
     "check_scores",
-    "check_shared_by_channels",
-    "check_sizes",
     "check_target",
     "check_unit_range",
-    "check_windowed_inputs",
-    "check_windows",
+    "one_per_input",
 ]
 
 
@@ -89,7 +74,7 @@ def check_baselines(
     if baselines is None:
         baselines = (0,) * len(inputs)
     formatted = []
-    for baseline, tensor in zip(_one_each("baselines", baselines, inputs), inputs):
+    for baseline, tensor in zip(one_per_input("baselines", baselines, inputs), inputs):
         if not isinstance(baseline, (Tensor, int, float)):
             raise TypeError(
                 f"baselines must be numbers, tensors or None, got "
@@ -102,7 +87,7 @@ def check_baselines(
                 f"{value.dtype}."
             )
         value = value.to(tensor.dtype)
-        if not _broadcasts(value.shape, tensor.shape):
+        if not broadcasts(value.shape, tensor.shape):
             raise ValueError(
                 f"baselines must broadcast to inputs of shape {tuple(tensor.shape)}, "
                 f"got shape {tuple(value.shape)}."
@@ -111,24 +96,6 @@ def check_baselines(
             raise ValueError("baselines must be finite, got NaN or infinite values.")
         formatted.append(value)
     return tuple(formatted)
-
-
-def _one_each(name: str, values: Any, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
-    """Values as a tuple with one entry for each input."""
-    entries = values if isinstance(values, tuple) else (values,)
-    if len(entries) != len(inputs):
-        raise ValueError(
-            f"{name} must hold one entry for each of the {len(inputs)} inputs, got "
-            f"{len(entries)}."
-        )
-    return entries
-
-
-def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
-    try:
-        return torch.broadcast_shapes(shape, to) == torch.Size(to)
-    except RuntimeError:
-        return False
 
 
 def check_target(target: TargetType, n_examples: int) -> None:
@@ -149,22 +116,6 @@ def check_target(target: TargetType, n_examples: int) -> None:
             f"target must hold one index for each of the {n_examples} examples, got "
             f"{n_targets}."
         )
-
-
-def check_classes(target: TargetType, n_examples: int, n_classes: int) -> Tensor:
-    """Targets of a network that takes classes, one an example, as integers (B,)."""
-    check_target(target, n_examples)
-    entries = target if isinstance(target, list) else [target]
-    if isinstance(target, Tensor):
-        entries = target.flatten().tolist()
-    single = [e[0] if isinstance(e, tuple) and len(e) == 1 else e for e in entries]
-    for entry in single:
-        if not isinstance(entry, int) or not 0 <= entry < n_classes:
-            raise ValueError(
-                f"target must be a class from 0 to {n_classes - 1} for each example, "
-                f"got {entry!r}."
-            )
-    return torch.tensor(single).expand(n_examples)
 
 
 def check_probability(name: str, value: float) -> None:
@@ -238,123 +189,6 @@ def check_perturbations_per_eval(
     return check_integer("perturbations_per_eval", value, 1)
 
 
-def check_feature_mask(
-    feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
-) -> tuple[Tensor, ...] | None:
-    """Integer regions (1 or B, ...) with as many axes as their input, if any."""
-    if feature_mask is None:
-        return None
-    formatted = []
-    for mask, tensor in zip(_one_each("feature_mask", feature_mask, inputs), inputs):
-        if not isinstance(mask, Tensor) or mask.is_floating_point():
-            got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-            raise TypeError(f"feature_mask must hold integer tensors, got {got}.")
-        if not _broadcasts(mask.shape, tensor.shape):
-            raise ValueError(
-                f"feature_mask must broadcast to inputs of shape "
-                f"{tuple(tensor.shape)}, got shape {tuple(mask.shape)}."
-            )
-        missing = tensor.dim() - mask.dim()
-        formatted.append(mask.reshape(*(1,) * missing, *mask.shape))
-    return tuple(formatted)
-
-
-def check_shared_by_channels(
-    feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
-) -> tuple[Tensor, ...] | None:
-    """Regions (1 or B, 1, ...); refuse any that differ between a pixel's channels."""
-    masks = check_feature_mask(feature_mask, inputs)
-    if masks is None:
-        return None
-    shared = []
-    for regions, tensor in zip(masks, inputs):
-        if tensor.dim() > 2:
-            if not torch.equal(regions, regions[:, :1].expand_as(regions)):
-                raise ValueError(
-                    "feature_mask must be the same for all channels of a pixel, got "
-                    "channels that differ."
-                )
-            regions = regions[:, :1]
-        shared.append(regions)
-    return tuple(shared)
-
-
-def check_colors(
-    colors: Tensor | tuple[Tensor, ...], inputs: tuple[Tensor, ...]
-) -> list[list[Tensor]]:
-    """The K colors of each input, broadcastable to it, in its dtype and device."""
-    formatted = []
-    for palette, tensor in zip(_one_each("colors", colors, inputs), inputs):
-        if not isinstance(palette, Tensor):
-            raise TypeError(
-                f"colors must be a tensor or a palette, got {type(palette).__name__}."
-            )
-        width = tensor.shape[1] if tensor.dim() > 2 else 1
-        each = palette.dim() == 3 and len(palette) in (1, len(tensor))
-        if palette.shape[-1:] != (width,) or not (palette.dim() == 2 or each):
-            raise ValueError(
-                f"colors must have shape (K, {width}) or ({len(tensor)}, K, {width}) "
-                f"for inputs of shape {tuple(tensor.shape)}, got "
-                f"{tuple(palette.shape)}."
-            )
-        if palette.shape[-2] == 0 or not torch.isfinite(palette).all():
-            raise ValueError(
-                f"colors must hold at least one color and finite numbers, got "
-                f"{palette.tolist()}."
-            )
-        trailing = (1,) * (tensor.dim() - 2)
-        palette = palette.to(tensor).reshape(*palette.shape, *trailing)
-        formatted.append(list(palette.unbind(-2 - len(trailing))))
-    if len({len(fills) for fills in formatted}) != 1:
-        raise ValueError(
-            f"colors must hold the same number for all inputs, got "
-            f"{[len(fills) for fills in formatted]}."
-        )
-    return formatted
-
-
-def check_grid_size(
-    grid_size: int | Sequence[int] | None, inputs: tuple[Tensor, ...], default: int
-) -> list[tuple[int, ...] | None]:
-    """For each input the cells along each axis behind the channels, None for tables."""
-    sizes = [tuple(tensor.shape[2:]) for tensor in inputs]
-    if grid_size is not None and not any(sizes):
-        raise ValueError(
-            f"grid_size needs inputs with channels and a further axis, got inputs of "
-            f"shape {tuple(inputs[0].shape)}."
-        )
-    grids: list[tuple[int, ...] | None] = []
-    for tensor, size in zip(inputs, sizes):
-        if size and not tensor.is_floating_point():
-            raise TypeError(
-                f"inputs must be floating point to be blended by a grid, got "
-                f"{tensor.dtype}; give feature_mask to replace whole regions."
-            )
-        if grid_size is None:
-            grids.append(tuple(min(default, n) for n in size) or None)
-        else:
-            grids.append(_grid_of(grid_size, size) if size else None)
-    return grids
-
-
-def _grid_of(grid_size: int | Sequence[int], size: tuple[int, ...]) -> tuple[int, ...]:
-    if isinstance(grid_size, Sequence):
-        entries = list(grid_size)
-    else:
-        entries = [check_integer("grid_size", grid_size, 1)] * len(size)
-    if len(entries) != len(size):
-        raise ValueError(
-            f"grid_size must be an int or {len(size)} ints for {size} pixels, got "
-            f"{grid_size}."
-        )
-    grid = tuple(check_integer("grid_size", cells, 1) for cells in entries)
-    if any(cells > pixels for cells, pixels in zip(grid, size)):
-        raise ValueError(
-            f"grid_size must not exceed the input's {size} pixels, got {grid_size}."
-        )
-    return grid
-
-
 def check_scores(scores: Tensor) -> None:
     """Refuse scores (M, B) with NaN or infinite values, saying for how many masks."""
     n_bad = int((~torch.isfinite(scores)).any(dim=1).sum())
@@ -362,61 +196,6 @@ def check_scores(scores: Tensor) -> None:
         raise ValueError(
             f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
             f"of {len(scores)} masks."
-        )
-
-
-def check_example_scores(
-    scores: Tensor, n_examples: int, output_shape: Sequence[int]
-) -> Tensor:
-    """Scores as (B,); refuse another number than one an example, NaN and infinity."""
-    if scores.numel() != n_examples:
-        raise ValueError(
-            f"forward_func and target must give one number for each of the "
-            f"{n_examples} examples, got an output of shape {tuple(output_shape)}."
-        )
-    if not scores.requires_grad:
-        raise ValueError(
-            "layer must have an influence on the score that can be differentiated, "
-            "got a score without a gradient."
-        )
-    n_bad = int((~torch.isfinite(scores.detach())).sum())
-    if n_bad:
-        raise ValueError(
-            f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
-            f"of {n_examples} examples."
-        )
-    return scores.flatten()
-
-
-def check_input_shaped(maps: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> Tensor:
-    """The one map (B, 1, ...) that can be brought into the shape of the one input."""
-    shapes = [tuple(each.shape) for each in (*maps, *inputs)]
-    fits = len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) in (3, 4, 5)
-    if not fits or shapes[0][:2] != (shapes[1][0], 1):
-        raise ValueError(
-            f"input_shaped must be False unless one map (B, 1, ...) has as many axes "
-            f"as the one input, got shapes {', '.join(map(str, shapes))}."
-        )
-    return maps[0]
-
-
-def check_layer_was_reached(layer: object, reached: bool) -> None:
-    """Refuse a layer that the forward pass did not go through."""
-    if not reached:
-        raise ValueError(
-            f"layer must be a part of forward_func that its forward pass goes "
-            f"through, got {type(layer).__name__}, which was not called."
-        )
-
-
-def check_layer_maps(tensors: tuple[Tensor, ...], n_examples: int) -> None:
-    """Refuse what is not one tensor of maps (B, C, h, w)."""
-    shapes = [tuple(tensor.shape) for tensor in tensors]
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][0] != n_examples:
-        raise ValueError(
-            f"layer must give one tensor of maps ({n_examples}, C, h, w), got "
-            f"{', '.join(map(str, shapes))}; reshape_transform brings other shapes "
-            f"into this one."
         )
 
 
@@ -436,37 +215,6 @@ def check_image(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
     return tensors[0]
 
 
-def check_same_outputs(outputs: Sequence[Tensor]) -> None:
-    """Refuse outputs whose shape follows the size of the image."""
-    shapes = list(dict.fromkeys(tuple(output.shape) for output in outputs))
-    if len(shapes) != 1:
-        raise ValueError(
-            f"forward_func must return outputs of one shape at all sizes, got "
-            f"{', '.join(map(str, shapes))}."
-        )
-
-
-def check_sizes(
-    name: str, sizes: Sequence[int | Sequence[int]], size: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Heights and widths in pixels; an int is the longer side of an image's shape."""
-    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
-        raise TypeError(
-            f"{name} must be a sequence of sizes, got {type(sizes).__name__}."
-        )
-    checked = []
-    for entry in sizes:
-        if isinstance(entry, Sequence) and not isinstance(entry, str):
-            if len(entry) != 2:
-                raise ValueError(f"{name} must be a height and a width, got {entry}.")
-            height, width = (check_integer(name, n, 1) for n in entry)
-        else:
-            longer = check_integer(name, entry, 1)
-            height, width = (max(1, round(longer * n / max(size))) for n in size)
-        checked.append((height, width))
-    return checked
-
-
 def check_output_type(output: object) -> Tensor:
     """The output of a forward function as a tensor; refuse what holds no numbers."""
     try:
@@ -476,17 +224,6 @@ def check_output_type(output: object) -> Tensor:
             f"forward_func must return a tensor or a number, got "
             f"{type(output).__name__}."
         ) from None
-
-
-def check_range(maps: Tensor, dtype: torch.dtype) -> Tensor:
-    """Maps in another dtype; refuse values that it cannot hold."""
-    cast = maps.to(dtype)
-    if not torch.isfinite(cast).all():
-        raise ValueError(
-            f"forward_func must return scores whose maps fit into {dtype}, got "
-            f"values up to {float(maps.abs().max()):.3g}."
-        )
-    return cast
 
 
 def check_callable(name: str, value: object) -> None:
@@ -542,65 +279,6 @@ def check_attributions(
     return maps.detach()
 
 
-def check_windowed_inputs(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Inputs that one window can hide: images or video, all of one size."""
-    shapes = [tuple(tensor.shape) for tensor in tensors]
-    if len({shape[2:] for shape in shapes}) != 1 or len(shapes[0]) not in (4, 5):
-        raise ValueError(
-            f"inputs must be {_INPUT_SHAPES[4]} or {_INPUT_SHAPES[5]}, all of one "
-            f"size, got {', '.join(map(str, shapes))}; give what else the model takes "
-            f"as additional_forward_args."
-        )
-    return tensors
-
-
-def check_windows(
-    mask_sizes: Sequence[int] | None,
-    durations: Sequence[int] | None,
-    size: Sequence[int],
-    default_sizes: Sequence[float],
-    default_durations: Sequence[float],
-) -> tuple[list[int], list[int]]:
-    """Sides in pixels and numbers of frames; defaults are shares of the image.
-
-    There are no frames unless ``size`` is (T, H, W).
-    """
-    if durations is not None and len(size) < 3:
-        raise ValueError(
-            f"durations must be None unless inputs are video {_INPUT_SHAPES[5]}, got "
-            f"{durations}."
-        )
-    sides = _lengths("mask_sizes", mask_sizes, default_sizes, min(size[-2:]))
-    if len(size) < 3:
-        return sides, []
-    return sides, _lengths("durations", durations, default_durations, size[0])
-
-
-def _lengths(
-    name: str, values: Sequence[int] | None, default: Sequence[float], most: int
-) -> list[int]:
-    """Lengths of at most so many pixels or frames, without repetitions."""
-    if values is None:
-        values = [max(1, round(share * most)) for share in default]
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise TypeError(
-            f"{name} must be a sequence of ints, got {type(values).__name__}."
-        )
-    if not values:
-        raise ValueError(f"{name} must hold at least one number, got none.")
-    return list(dict.fromkeys(check_integer(name, v, 1, most) for v in values))
-
-
-def check_prior(
-    prior: Tensor | tuple[Tensor, ...] | None, inputs: Tensor
-) -> tuple[Tensor, ...]:
-    """Finite maps, one an example, with as many axes as the input; none for None."""
-    if prior is None:
-        return ()
-    maps = prior if isinstance(prior, tuple) else (prior,)
-    return tuple(check_attributions(each, inputs, "prior") for each in maps)
-
-
 def check_unit_range(maps: Tensor) -> Tensor:
     """Maps that lie in [0, 1], as they are; refuse any other."""
     if maps.min() < 0 or maps.max() > 1:
@@ -636,21 +314,6 @@ def check_metric_scores(scores: Tensor, n_examples: int, probable: bool) -> None
             f"forward_func must return probabilities, got scores from "
             f"{float(scores.min()):.3g} to {float(scores.max()):.3g}."
         )
-
-
-def check_mask_probabilities(scores: Tensor, n_examples: int) -> None:
-    """Refuse scores of two images an example but probabilities with a gradient."""
-    if scores.numel() != 2 * n_examples:
-        raise ValueError(
-            f"forward_func and target must give one number for each of the "
-            f"{2 * n_examples} examples, got {scores.numel()}."
-        )
-    if not scores.requires_grad:
-        raise ValueError(
-            "forward_func must return scores that can be differentiated, got scores "
-            "without a gradient."
-        )
-    check_metric_scores(scores.detach().reshape(2, -1), n_examples, probable=True)
 
 
 def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:
@@ -694,11 +357,22 @@ def check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
     return masks.cpu()
 
 
-def check_decoder_channels(channels: Sequence[int], n_blocks: int) -> tuple[int, ...]:
-    """A number of channels for each upsampling block of a masking network."""
-    if not isinstance(channels, Sequence) or len(channels) != n_blocks:
+def one_per_input(
+    name: str, values: Any, inputs: tuple[Tensor, ...]
+) -> tuple[Any, ...]:
+    """Values as a tuple with one entry per input."""
+    entries = values if isinstance(values, tuple) else (values,)
+    if len(entries) != len(inputs):
         raise ValueError(
-            f"decoder_channels must be {n_blocks} integers for this encoder, one for "
-            f"each upsampling block, got {channels!r}."
+            f"{name} must hold one entry for each of the {len(inputs)} inputs, got "
+            f"{len(entries)}."
         )
-    return tuple(check_integer("decoder_channels", n, 1) for n in channels)
+    return entries
+
+
+def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether a tensor of one shape can be expanded to another."""
+    try:
+        return torch.broadcast_shapes(shape, to) == torch.Size(to)
+    except RuntimeError:
+        return False

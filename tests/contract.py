@@ -1,7 +1,7 @@
-"""What "a drop-in Captum attribution" means, as tests to inherit.
+"""Contract of a drop-in Captum attribution, as tests to inherit.
 
-A test class of a method derives from ``AttributionContract`` and says how its
-explainer is made and which arguments it needs; it then has to pass everything here.
+The test class of a method derives from ``AttributionContract``, creates its explainer
+and names the arguments that it needs.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from captum_ext.visualization import to_numpy_image
 
 
 class SmallNet(nn.Module):
-    """Images (B, 3, H, W) to three probabilities, with what can go wrong inside."""
+    """Images (B, 3, H, W) to three probabilities, with batch norm and in-place ReLU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,9 +50,9 @@ def images(n: int = 3, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 class AttributionContract:
-    """Inherited by the test class of every attribution.
+    """Base of the test class of each attribution.
 
-    A subclass overrides ``explainer`` and ``kwargs``, and what of the flags below does
+    A subclass overrides ``explainer``, ``kwargs`` and those of the flags below that do
     not hold for its method.
     """
 
@@ -62,11 +62,11 @@ class AttributionContract:
     takes_regions = True
     takes_seed = True
     kwargs: dict = {}
-    # Arguments that make the output as large as the input, for Captum's metrics.
+    # Arguments that give the output the shape of the input, for Captum's metrics.
     input_shaped: dict = {}
 
     def explainer(self, forward_func, net) -> Attribution:
-        """The attribution of a function, and the network that it calls."""
+        """Attribution of a function; ``net`` is the network that it calls."""
         raise NotImplementedError
 
     def attribute(self, forward_func, inputs, net=None, **kwargs):
@@ -80,7 +80,7 @@ class AttributionContract:
     def output_shape(self, inputs: Tensor) -> torch.Size:
         return inputs.shape
 
-    def test_name_reads_as_in_the_paper(self):
+    def test_name_is_that_of_the_paper(self):
         name = self.of_small_net().get_name()
         assert "- " not in name and " -" not in name and len(name.split()) <= 3
 
@@ -115,7 +115,7 @@ class AttributionContract:
     @pytest.mark.parametrize("chunk", [1, 3, 1000, "auto"])
     def test_chunk_size_does_not_matter(self, chunk):
         if not self.takes_chunks:
-            pytest.skip("the method makes no perturbations")
+            pytest.skip("the method has no perturbations")
         maps = [
             self.attribute(SmallNet(), images(), target=0, perturbations_per_eval=c)
             for c in (7, chunk)
@@ -145,7 +145,7 @@ class AttributionContract:
         ]
         torch.testing.assert_close(*maps)
 
-    def test_no_target_for_one_number_an_example(self):
+    def test_no_target_for_one_number_per_example(self):
         net = SmallNet()
         maps = self.attribute(lambda x: net(x)[:, 2], images(), net)
         expected = self.attribute(net, images(), target=2)
@@ -195,7 +195,7 @@ class AttributionContract:
 
     @pytest.mark.parametrize("shared", [True, False], ids=["shared", "each"])
     def test_regions(self, shared):
-        """Superpixels are drawn whole; other examples' superpixels do not matter."""
+        """Regions are masked as a whole, those of other examples do not matter."""
         if not self.takes_regions:
             pytest.skip("the method takes no feature_mask")
         columns = torch.arange(14).expand(3, 1, 12, 14)
@@ -216,7 +216,7 @@ class AttributionContract:
 
     def test_another_seed_gives_another_map(self):
         if not self.takes_seed:
-            pytest.skip("the method draws nothing")
+            pytest.skip("the method is not random")
         maps = [
             self.attribute(SmallNet(), images(), target=1, seed=seed) for seed in (0, 1)
         ]
@@ -228,7 +228,7 @@ class AttributionContract:
         torch.testing.assert_close(*maps, atol=1e-6, rtol=1e-5)
         assert torch.equal(state, torch.get_rng_state())
 
-    def test_memory_format_is_kept_and_does_not_matter(self):
+    def test_memory_format_is_passed_on_and_does_not_matter(self):
         formats = set()
         net = SmallNet()
 

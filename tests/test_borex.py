@@ -1,4 +1,4 @@
-"""BOREx: the contract, Algorithm 2 written out, and what it refuses."""
+"""BOREx: the contract, Algorithm 2 written out, and invalid arguments."""
 
 import pytest
 import torch
@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 from captum_ext.attr import BOREx, LayerGradCamPlusPlus
 from captum_ext.attr.borex import prior_maps
-from captum_ext.surrogate import WindowGrid, WindowProcess
+from captum_ext.surrogate import WindowGrid, WindowProcess, hyperparameters
 from captum_ext.surrogate.acquisition import EXPLORATION
 
 
 class TestContractOfBOREx(AttributionContract):
     takes_regions = False
-    # Smaller windows change the scores by less than bfloat16 can tell.
+    # Smaller windows change the scores by less than the precision of bfloat16.
     kwargs = {"n_iterations": 12, "mask_sizes": (6, 9)}
 
     def explainer(self, forward_func, net):
@@ -32,7 +32,7 @@ class TestContractOfBOREx(AttributionContract):
 
 
 def slow_borex(f, x, prior, target, sides, n, beta, stride=4):
-    """Algorithm 2 for one image: the process is fitted from scratch at each step."""
+    """Algorithm 2 for one image, with a new process at each step."""
     grid = WindowGrid(x.shape[2:], sides, (), stride)
     tried: list[int] = []
     scores: list[Tensor] = []
@@ -40,7 +40,7 @@ def slow_borex(f, x, prior, target, sides, n, beta, stride=4):
     for i in range(n):
         process = WindowProcess(grid, prior_maps([prior], 1, x.shape[2:]), n)
         for window in tried:
-            process.expect(torch.tensor([window]))
+            process.add_pending(torch.tensor([window]))
         process.observe(torch.tensor(scores, dtype=torch.float64).view(1, -1))
         if i in (10, 20):
             process.refit()
@@ -48,7 +48,7 @@ def slow_borex(f, x, prior, target, sides, n, beta, stride=4):
         if fitted is not None:
             process.hyperparameters = fitted
             process.condition()
-        u = process.mean if i == 0 else process.mean + beta * process.deviation
+        u = process.mean if i == 0 else process.mean + beta * process.std
         window = int(u.argmax())
         m = 1 - grid.masks(torch.tensor(window))
         flipped = 1 - m
@@ -90,8 +90,8 @@ def test_windows_are_those_of_algorithm_2():
     )
 
 
-def evidence_of(size, seed: int = 0) -> Tensor:
-    """Two lumps that speak for the class and one against it."""
+def weights_of(size, seed: int = 0) -> Tensor:
+    """Weights of the pixels: two positive blobs and a negative one."""
     rows, columns = torch.meshgrid(*map(torch.arange, size), indexing="ij")
     total = torch.zeros(size)
     for (row, column), weight in zip(((10, 12), (30, 34), (12, 36)), (2, 1, -1.5)):
@@ -106,19 +106,19 @@ def correlation(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("flip", [True, False])
 @pytest.mark.parametrize("has_prior", [True, False])
 def test_recovers_the_map_of_an_additive_model(flip, has_prior):
-    """Also where the prior is wrong, and with the sign."""
-    evidence = evidence_of((40, 48))
+    """Signs included, with a wrong prior or none."""
+    weights = weights_of((40, 48))
     x = torch.ones(1, 1, 40, 48)
     prior = prior_of(x) if has_prior else None
-    maps = BOREx(lambda x: (x[:, 0] * evidence).sum((1, 2))).attribute(
+    maps = BOREx(lambda x: (x[:, 0] * weights).sum((1, 2))).attribute(
         x, prior, flip=flip, mask_sizes=(9, 13), acquisition="std", n_iterations=150
     )
-    blurred = F.avg_pool2d(evidence[None], 11, 1, 5)
+    blurred = F.avg_pool2d(weights[None], 11, 1, 5)
     assert correlation(maps[0, 0], blurred) > 0.9
 
 
-def test_unit_is_that_of_the_score():
-    """A model with a large scale has the same windows' map, as much larger."""
+def test_map_has_the_unit_of_the_score():
+    """Scores that are 1000 times as large give a map that is."""
     net, x = SmallNet(), big_images()
     small, large = (
         BOREx(lambda x, s=s: s * net(x)).attribute(
@@ -144,26 +144,26 @@ def test_large_score_of_a_window_makes_its_pixels_positive():
 
 
 def test_steps_are_full_batches():
-    """2 q images of each example a step, all and nothing of it beforehand."""
+    """2 q masked inputs per example and step, after the two ends of the score."""
     sizes = []
     net, x = SmallNet(), images(2)
 
-    def watching(x: Tensor) -> Tensor:
+    def recording(x: Tensor) -> Tensor:
         sizes.append(len(x))
         return net(x)
 
     kwargs = {"target": 1, "n_iterations": 10, "perturbations_per_eval": 100}
-    BOREx(watching).attribute(x, windows_per_step=4, **kwargs)
+    BOREx(recording).attribute(x, windows_per_step=4, **kwargs)
     assert sizes == [4, 16, 16, 8]
     sizes.clear()
-    BOREx(watching).attribute(x[:1], **kwargs)
+    BOREx(recording).attribute(x[:1], **kwargs)
     assert sizes == [2] * 11
     sizes.clear()
-    BOREx(watching).attribute(x[:1], flip=False, **kwargs)
+    BOREx(recording).attribute(x[:1], flip=False, **kwargs)
     assert sizes == [1] * 11
 
 
-def test_several_windows_a_step_find_nearly_the_same_map():
+def test_several_windows_per_step_find_nearly_the_same_map():
     net, x = SmallNet(), big_images()
     one, four = (
         BOREx(net).attribute(
@@ -180,7 +180,7 @@ def test_several_windows_a_step_find_nearly_the_same_map():
     assert correlation(one, four) > 0.9
 
 
-def test_constant_prior_says_nothing():
+def test_constant_prior_has_no_effect():
     net, x = SmallNet(), images()
     maps = [
         BOREx(net).attribute(x, prior, target=1, n_iterations=5)
@@ -190,7 +190,7 @@ def test_constant_prior_says_nothing():
     torch.testing.assert_close(maps[0], maps[2])
 
 
-def test_prior_s_scale_and_channels_do_not_matter_but_its_place_does():
+def test_only_the_spatial_pattern_of_a_prior_matters():
     net, x = SmallNet(), images()
     prior = prior_of(x)
     forms = [prior, 1e4 * prior, prior.expand(-1, 3, -1, -1), (prior, prior)]
@@ -204,10 +204,10 @@ def test_prior_s_scale_and_channels_do_not_matter_but_its_place_does():
 def test_prior_from_an_attribution_and_a_layer():
     net, x = SmallNet(), images()
     layer = LayerGradCamPlusPlus(net, net.relu)
-    asked = BOREx(net).attribute(x, layer.attribute, target=[0, 1, 2], n_iterations=5)
+    called = BOREx(net).attribute(x, layer.attribute, target=[0, 1, 2], n_iterations=5)
     given = layer.attribute(x, target=[0, 1, 2])
     expected = BOREx(net).attribute(x, given, target=[0, 1, 2], n_iterations=5)
-    torch.testing.assert_close(asked, expected)
+    torch.testing.assert_close(called, expected)
     coarse = F.avg_pool2d(given, 2)
     maps = BOREx(net).attribute(x, coarse, target=[0, 1, 2], n_iterations=5)
     assert maps.shape == x.shape
@@ -215,7 +215,7 @@ def test_prior_from_an_attribution_and_a_layer():
 
 @pytest.mark.parametrize("prior", [True, False])
 def test_video(prior):
-    """The map follows what moves."""
+    """The map follows a moving object."""
     frames = torch.zeros(8, 20, 20)
     for t in range(8):
         frames[t, 6:12, 2 * t : 2 * t + 6] = 1
@@ -252,8 +252,8 @@ def test_posterior():
     assert torch.equal(few.attributions, plain)
 
 
-def test_one_number_a_batch():
-    """Captum's convention: windows in common, and one map."""
+def test_one_number_per_batch():
+    """Captum's convention: shared windows and one map."""
     net, x = SmallNet(), images()
     kwargs = {"n_iterations": 6, "return_posterior": True}
     found = BOREx(lambda x: net(x)[:, 1].mean()).attribute(x, prior_of(x), **kwargs)
@@ -316,7 +316,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong, error, message", WRONG)
-def test_bad_input_is_refused_before_any_pass(wrong, error, message):
+def test_bad_arguments_are_refused_before_any_forward_pass(wrong, error, message):
     def never(x: Tensor) -> Tensor:
         raise AssertionError("called")
 
@@ -327,7 +327,7 @@ def test_bad_input_is_refused_before_any_pass(wrong, error, message):
 @pytest.mark.parametrize(
     "inputs", [torch.rand(3, 5), (torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 9))]
 )
-def test_inputs_of_other_kinds_are_refused(inputs):
+def test_inputs_of_other_shapes_are_refused(inputs):
     with pytest.raises(ValueError, match="inputs must be .* all of one size, got"):
         BOREx(SmallNet()).attribute(inputs, target=1)
 
@@ -338,7 +338,7 @@ def test_inputs_of_other_kinds_are_refused(inputs):
         (lambda m: lambda X: X[:, 0], r"one number for each of the \d+ windows .* got"),
         (lambda m: lambda X: X[:5, 0, 0], r"one number for each .* got \(5,\)"),
         (lambda m: lambda X: 1.0, "one number for each"),
-        (lambda m: lambda X: X[:, 0, 0] * torch.nan, "acquisition must give finite"),
+        (lambda m: lambda X: X[:, 0, 0] * torch.nan, "acquisition must return finite"),
     ],
 )
 def test_acquisition_of_the_wrong_shape_is_refused(acquisition, message):
@@ -351,12 +351,12 @@ def test_scores_that_are_not_finite_are_refused():
         BOREx(lambda x: x.mean((1, 2, 3)) * torch.nan).attribute(images())
 
 
-def test_fit_that_fails_warns_and_gives_a_map(monkeypatch):
+def test_failed_fit_warns_and_gives_a_map(monkeypatch):
     def fails(covariance: Tensor, residuals: Tensor) -> Tensor:
         return torch.full(covariance.shape[:-2], torch.nan)
 
     net, x = SmallNet(), images()
-    monkeypatch.setattr("captum_ext.surrogate.hyperparameters.log_evidence", fails)
+    monkeypatch.setattr(hyperparameters, "log_marginal_likelihood", fails)
     with pytest.warns(UserWarning, match="could not be fitted"):
         maps = BOREx(net).attribute(x, target=1, n_iterations=12)
     assert torch.isfinite(maps).all()

@@ -1,4 +1,4 @@
-"""Expectations by enumeration, unbiasedness and coverage of the reported errors."""
+"""Expectations by enumeration, unbiasedness, coverage of the standard errors."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ SIZE = (5, 6)
 
 
 def all_masks(grid, n_fills, probabilities, interpolated):
-    """Every mask (J, H, W) with its probability, written without the package."""
+    """Every mask (J, H, W) with its probability, independent of the package."""
     cell = [math.ceil(n / g) for n, g in zip(SIZE, grid)]
     up = [(g + 1) * c for g, c in zip(grid, cell)]
     shifts = list(itertools.product(*(range(c) for c in cell)))
@@ -100,7 +100,7 @@ def exact(method, n_fills, grid, interpolated, p):
 @pytest.mark.parametrize("estimator", ["control_variate", "monte_carlo"])
 @pytest.mark.parametrize("method, grid, interpolated", CASES)
 def test_expectation_is_the_enumerated_one(method, grid, interpolated, estimator):
-    """Mean over seeds within 4.5 of its own standard errors, errors that cover."""
+    """Mean over seeds within 4.5 of its standard errors; the errors cover the truth."""
     method, n_fills = method
     p = 0.5 if grid == (2, 2) else 0.35
     truth = exact(method, n_fills, grid, interpolated, p)
@@ -123,15 +123,15 @@ def test_expectation_is_the_enumerated_one(method, grid, interpolated, estimator
     maps, errors = torch.stack(maps), torch.stack(errors)
     spread = maps.std(0) / math.sqrt(n_seeds)
     assert ((maps.mean(0) - truth).abs() <= 4.5 * spread + 1e-9).all()
-    # The error's own promise: 95% of the maps lie within 1.96 of it. Pixels and
-    # seeds together leave the share uncertain by less than 0.03.
+    # 95% of the maps should lie within 1.96 standard errors. With these numbers of
+    # pixels and seeds the share is uncertain by less than 0.03.
     covered = ((maps - truth).abs() <= 1.96 * errors + 1e-9).double().mean()
     assert 0.9 <= covered <= 0.985
 
 
 @pytest.mark.parametrize("n_masks", [4, 6, 10])
 def test_leave_out_fit_is_unbiased_with_very_few_masks(n_masks):
-    """Where a fit to all masks would be biased most."""
+    """A fit to all masks would have the largest bias here."""
     truth = exact(PNRISE, 1, (2, 2), True, 0.5)
     maps = torch.stack(
         [
@@ -144,7 +144,7 @@ def test_leave_out_fit_is_unbiased_with_very_few_masks(n_masks):
 
 
 def test_control_variate_needs_fewer_passes():
-    """At equal passes its error is a fraction of the paper's sum's."""
+    """With equal passes its error is a fraction of that of the paper's sum."""
     mean_error = {
         estimator: run(PNRISE, 1, (2, 3), True, 0.5, n_masks=400, estimator=estimator)[
             1
@@ -194,8 +194,8 @@ def test_ignored_pixels_have_zero_saliency():
         assert (rise[0, 0, 2:] > 20 * error[0, 0, 2:]).all()
 
 
-def test_published_sum_is_the_paper_s():
-    """monte_carlo: sum of m f / (N p), with the masks written out."""
+def test_monte_carlo_is_the_sum_of_the_paper():
+    """Sum of m f / (N p), with the masks recovered from the inputs."""
     x = image()
     seen = []
 
@@ -232,7 +232,7 @@ def test_tolerance_stops_when_the_error_is_reached(tolerance):
 
 
 def test_tolerance_does_not_depend_on_the_batch():
-    """An example that is exact early keeps the map it had then."""
+    """An example that meets the tolerance early keeps its map."""
     batch = torch.cat([image(), 0.05 * image()])
     kwargs = {"grid_size": 2, "n_masks": 3000, "tolerance": 0.03}
     together = PNRISE(model).attribute(batch, **kwargs)

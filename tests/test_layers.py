@@ -1,4 +1,4 @@
-"""Layer attributions against written-out loops, Captum and closed forms."""
+"""Layer attributions against explicit loops, Captum and closed forms."""
 
 import math
 
@@ -32,7 +32,7 @@ class LayerContract(AttributionContract):
 
 
 class TestContractOfCAMERAS(LayerContract):
-    # Little speaks for the class of the tests in some of their images.
+    # With a ReLU the maps of some of the test images would be nearly zero.
     kwargs = {"max_size": (40, 44), "n_steps": 3, "relu_attributions": False}
 
     def explainer(self, forward_func, net) -> Attribution:
@@ -51,8 +51,8 @@ class TestContractOfGradCamPlusPlus(LayerContract):
 
 
 class Net(nn.Module):
-    """Strided maps, an operation in place behind the layer, a head that is not linear
-    and so sends back gradients that differ from place to place."""
+    """Strided maps, an in-place operation after the layer, and a nonlinear head, whose
+    gradients differ between positions."""
 
     def __init__(self, relu: bool = True) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def noise(n: int, size=(20, 26), seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize("size", [(20, 20), (20, 26)], ids=["square", "wide"])
 def test_cameras_is_algorithm_1(size, mode):
-    """Six images, whose predictions change at some sizes and not at others."""
+    """Six images whose predictions change at some sizes only."""
     net, x = Net(relu=False), noise(6, size, seed=2)
     sizes = resolutions(size, (60, 60), 4)
     predictions = torch.stack([net(up(x, s, mode)).argmax(1) for s in sizes], 1)
@@ -127,7 +127,7 @@ def test_cameras_is_algorithm_1(size, mode):
 
 
 class Pooled(nn.Module):
-    """A head that pools and so sends back gradients that are equal at all places."""
+    """A head that pools, so that gradients are equal at all positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class Pooled(nn.Module):
     ],
 )
 def test_one_step_is_gradient_times_activation(net, name, mode, at_input):
-    """Interpolation and product change places where gradients do not vary in a cell."""
+    """Interpolation and product commute if gradients are constant within a cell."""
     x, layer = noise(3, (24, 32)), net.get_submodule(name)
     product = LayerGradientXActivation(net, layer).attribute(
         x, 1, attribute_to_layer_input=at_input
@@ -174,7 +174,7 @@ def test_one_step_is_gradient_times_activation(net, name, mode, at_input):
     "channels, sizes", [(40, (3, 5)), (2, (9, 30))], ids=["channels first", "columns"]
 )
 def test_both_orders_of_the_fusion(channels, sizes):
-    """Many channels of few places, and few channels of many."""
+    """Many channels of few positions, and few channels of many."""
     generator = torch.Generator().manual_seed(1)
     A, W = (
         [torch.randn(channels, n, n + 1, generator=generator) for n in sizes]
@@ -198,11 +198,11 @@ def sizes_seen(x, **options):
     seen = []
     net = Net()
 
-    def watching(x: Tensor) -> Tensor:
+    def recording(x: Tensor) -> Tensor:
         seen.append(tuple(x.shape[2:]))
         return net(x)
 
-    LayerCAMERAS(watching, net.layer).attribute(x, 0, **options)
+    LayerCAMERAS(recording, net.layer).attribute(x, 0, **options)
     return seen
 
 
@@ -217,12 +217,12 @@ def sizes_seen(x, **options):
         ({"sizes": []}, [(20, 30)]),
     ],
 )
-def test_sizes_that_the_model_sees(options, expected):
+def test_sizes_of_the_model_inputs(options, expected):
     assert sizes_seen(noise(1, (20, 30)), **options) == expected
 
 
-def test_a_size_counts_where_an_examples_prediction_stays():
-    """The larger image's prediction is another one: its size must not matter."""
+def test_size_counts_if_the_prediction_stays_the_same():
+    """A size that changes the prediction of an example is ignored."""
     net = Net()
 
     def changing(x: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ def test_a_size_counts_where_an_examples_prediction_stays():
     assert not torch.allclose(both[1], one[1])
 
 
-def test_every_size_counts_where_one_number_is_returned():
+def test_every_size_counts_for_one_number_per_example():
     net, x = Net(), noise(2)
     scores = LayerCAMERAS(lambda x: net(x)[:, 1], net.layer)
     expected = torch.cat(
@@ -266,7 +266,7 @@ def test_every_size_counts_where_one_number_is_returned():
     torch.testing.assert_close(alone, expected[:1], atol=1e-5, rtol=1e-4)
 
 
-def test_no_evidence_gives_a_zero_map():
+def test_map_is_zero_without_positive_contributions():
     net = Pooled()
     net.features[1] = nn.Sigmoid()
     with torch.no_grad():
@@ -280,7 +280,7 @@ def test_no_evidence_gives_a_zero_map():
 
 
 def slow_grad_cam_plus_plus(A: Tensor, g: Tensor) -> Tensor:
-    """The closed form, one number after the other, for A, g of (C, n)."""
+    """The closed form in Python floats, for A and g of shape (C, n)."""
     channels = []
     for A_k, g_k in zip(A.tolist(), g.tolist()):
         w = 0.0
@@ -359,7 +359,7 @@ def test_arguments_of_captums_grad_cam():
 
 
 def test_gradients_stop_at_the_layer():
-    """No graph before it, also where parameters and inputs ask for one."""
+    """No graph is built before it, even if parameters and inputs require gradients."""
     net, x = Net(), noise(2).requires_grad_()
     graphs = {}
     for name in ("stem", "layer", "head"):
@@ -379,14 +379,14 @@ def test_gradients_stop_at_the_layer():
     torch.testing.assert_close(A[0], h.detach())
 
 
-def test_an_input_that_is_the_layers_is_left_as_it_is():
+def test_input_of_the_layer_is_left_unchanged():
     net, x = Net(), noise(1)
     LayerGradCamPlusPlus(net, net.stem).attribute(x, 1, attribute_to_layer_input=True)
     assert not x.requires_grad
 
 
 @pytest.mark.parametrize("method", [LayerCAMERAS, LayerGradCamPlusPlus])
-def test_no_hook_after_an_exception_behind_the_layer(method):
+def test_no_hook_is_left_by_an_exception_after_the_layer(method):
     net = Net()
     net.head.register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -398,7 +398,7 @@ def test_no_hook_after_an_exception_behind_the_layer(method):
 
 
 class Layered(nn.Module):
-    """Channels-last maps or tokens with a class token in front, of any size."""
+    """Channels-last maps, or tokens after a class token, of any size."""
 
     def __init__(self, tokens: bool) -> None:
         super().__init__()
@@ -441,7 +441,7 @@ def test_maps_of_tokens():
 
 
 def test_swin():
-    """Channels last, any size."""
+    """Channels last, images of any size."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         swin = torchvision.models.swin_t().eval()
@@ -460,7 +460,7 @@ def test_swin():
 
 
 def test_vit():
-    """Tokens, one size: Grad-CAM++ works, CAMERAS explains itself."""
+    """Tokens, one image size: Grad-CAM++ works, the error of CAMERAS suggests it."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vit = torchvision.models.vit_b_16().eval()
@@ -492,7 +492,7 @@ class FixedHead(nn.Module):
     [((), "shapes cannot be multiplied"), ((-1, 128), "one number for each")],
     ids=["flattened head", "another batch"],
 )
-def test_a_refused_size_is_named(view, reason):
+def test_size_that_the_model_refuses_is_named(view, reason):
     net = FixedHead(view)
     with pytest.raises(ValueError, match=rf"16 x 16 pixels .*{reason}.*sizes .*\.$"):
         LayerCAMERAS(net, net.conv).attribute(noise(2, (8, 8)), 1, sizes=[16])
@@ -554,7 +554,7 @@ def test_bad_input(change, kind, message):
     with pytest.raises(kind, match=message) as raised:
         LayerCAMERAS(counting, NET.layer).attribute(**arguments)
     assert str(raised.value).endswith(".")
-    # Only the output tells how many classes there are.
+    # The number of classes is known only from the output.
     assert len(calls) == (change.get("target") == 99)
 
 
@@ -562,11 +562,11 @@ def test_bad_input(change, kind, message):
 @pytest.mark.parametrize(
     "forward_func, layer, message",
     [
-        (NET, nn.ReLU(), "layer must be a part of forward_func .*ReLU"),
+        (NET, nn.ReLU(), "layer must be a module that forward_func calls, got ReLU"),
         (lambda x: NET(x).sum(0), NET.layer, "target must select|one number for each"),
         (lambda x: NET(x)[:1].sum(), NET.layer, "one number for each of the 2"),
         (lambda x: NET(x) * math.nan, NET.layer, "finite scores, got NaN"),
-        (lambda x: NET(x).detach(), NET.layer, "layer must have an influence"),
+        (lambda x: NET(x).detach(), NET.layer, "layer must have a differentiable"),
         (lambda x: {"out": NET(x)}, NET.layer, "tensor or a number, got dict"),
     ],
 )
@@ -592,5 +592,5 @@ def test_last_map_layer():
     assert found(torchvision.models.mobilenet_v2) == "features"
     assert found(torchvision.models.squeezenet1_0) == "classifier.2"
     assert not any(m._forward_hooks for m in NET.modules())
-    with pytest.raises(ValueError, match="must have a part that returns maps"):
+    with pytest.raises(ValueError, match="must have a module that returns maps"):
         last_map_layer(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), noise(1, (2, 2)))

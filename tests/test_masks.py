@@ -1,4 +1,4 @@
-"""Masks against loops and enumerations that are written out."""
+"""Mask layouts, fills and palettes against explicit loops and enumerations."""
 
 import itertools
 import math
@@ -11,6 +11,7 @@ from torch import Tensor
 from captum_ext.masks import (
     GridLayout,
     MaskCodes,
+    MaskLayout,
     ProductLayout,
     RegionLayout,
     apply_masks,
@@ -21,6 +22,18 @@ from captum_ext.masks import (
     named_palette,
 )
 
+
+class OnlyExpand(MaskLayout):
+    """Another layout without its fast methods."""
+
+    def __init__(self, layout: MaskLayout) -> None:
+        super().__init__(layout.n_cells, layout.n_shifts)
+        self.layout = layout
+
+    def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
+        return self.layout.expand(values, shifts)
+
+
 SHARED = torch.tensor([[[[0, 0, 4], [900_000_007, 4, 4]]]])
 TABLE = torch.tensor([[5, 5, -3, 2]])
 
@@ -28,15 +41,16 @@ TABLE = torch.tensor([[5, 5, -3, 2]])
 LAYOUTS = {
     "1-D": lambda: GridLayout((7,), (3,)),
     "1-D, one cell": lambda: GridLayout((4,), (1,)),
-    "1-D, a cell a pixel": lambda: GridLayout((4,), (4,)),
+    "1-D, one cell per pixel": lambda: GridLayout((4,), (4,)),
     "2-D": lambda: GridLayout((5, 6), (2, 3)),
     "3-D": lambda: GridLayout((2, 3, 5), (1, 2, 2)),
+    "expand alone": lambda: OnlyExpand(GridLayout((5, 6), (2, 3))),
     "regions": lambda: RegionLayout([SHARED]),
     "regions of two inputs": lambda: RegionLayout([SHARED, TABLE]),
     "product": lambda: ProductLayout(
         [
             GridLayout((3, 4), (2, 2)),
-            RegionLayout([TABLE]),
+            OnlyExpand(RegionLayout([TABLE])),
             GridLayout((5,), (2,)),
         ]
     ),
@@ -125,7 +139,7 @@ def test_enlarged_cells(size, n_cells):
     "size, grid",
     [((7,), (3,)), ((5, 6), (2, 3)), ((4, 4), (4, 1)), ((2, 5, 4), (2, 3, 2))],
 )
-def test_expand_is_the_loop_written_out(size, grid):
+def test_expand_is_an_explicit_loop(size, grid):
     layout = GridLayout(size, grid)
     values = numbers(4, 2, layout.n_cells)
     shifts = some_shifts(layout, 4)
@@ -149,7 +163,7 @@ def test_expanded_grid_is_bilinear_interpolation_and_crop():
 
 
 @pytest.mark.parametrize("regions", [SHARED, TABLE], ids=["image", "table"])
-def test_expand_looks_regions_up(regions):
+def test_expand_indexes_regions(regions):
     """Cells are numbered by sorted label, whatever the labels."""
     layout = RegionLayout([regions])
     labels = sorted(set(regions.flatten().tolist()))
@@ -170,7 +184,7 @@ def test_regions_of_one_label_are_one_cell_across_inputs():
     assert torch.equal(second[..., 2], second[..., 0])
 
 
-def test_product_expands_its_parts_apart():
+def test_product_expands_its_parts_separately():
     parts = [GridLayout((3, 4), (2, 2)), RegionLayout([TABLE])]
     layout = ProductLayout(parts)
     values, shifts = numbers(6, 2, layout.n_cells), some_shifts(layout, 6)
@@ -248,7 +262,7 @@ def test_norm_is_the_enumerated_sum_of_variances(name):
 
 
 @every_layout
-def test_counts_and_shapes_of_what_is_drawn(name):
+def test_counts_and_shapes_of_masks(name):
     layout = LAYOUTS[name]()
     codes = draw_masks(layout, (0.5, 0.5), 6, generator())
     assert len(codes) == 6
@@ -292,7 +306,7 @@ def test_shifts_are_equally_likely():
 
 
 def test_shifts_of_a_long_axis_are_in_range():
-    """A recording of seconds has more shifts than 15 bits count."""
+    """A few seconds of audio have more shifts than fit into 15 bits."""
     layout = RegionLayout([torch.arange(3)[None]])
     layout.n_shifts = (60_000,)
     shifts = draw_masks(layout, (0.5, 0.5), 200, generator()).shifts.long()
@@ -310,7 +324,7 @@ def test_pairs_are_complementary_at_one_half():
 
 @pytest.mark.parametrize("probabilities", [(0.3, 0.7), (0.5, 0.2, 0.3)])
 def test_pairs_never_share_an_extreme_category(probabilities):
-    """u and 1 - u: both can not lie in the first or last p < 1/2 of [0, 1)."""
+    """u and 1 - u cannot both lie in the first or last p < 1/2 of [0, 1)."""
     layout = RegionLayout([torch.arange(10)[None]])
     cells = draw_masks(layout, probabilities, 2000, generator(), paired=True).cells
     both = cells[::2] == cells[1::2]
@@ -325,7 +339,7 @@ def test_odd_number_of_masks():
     assert len(draw_masks(layout, (0.5, 0.5), 7, generator(), paired=True)) == 6
 
 
-def test_seed_decides_and_the_global_generator_is_untouched():
+def test_seed_determines_masks_and_the_global_generator_is_untouched():
     layout = GridLayout((8, 8), (4, 4))
     state = torch.get_rng_state()
     one, same, other = (
@@ -340,7 +354,7 @@ def test_seed_decides_and_the_global_generator_is_untouched():
     "size, grid, n_bytes", [((224, 224), (7, 7), 57), ((16, 224, 224), (7, 7, 7), 355)]
 )
 def test_a_mask_takes_a_few_bytes(size, grid, n_bytes):
-    """One byte a cell and four an axis, in storage of just that size."""
+    """One byte per cell and four per axis, in storage of exactly that size."""
     codes = draw_masks(GridLayout(size, grid), (0.5, 0.5), 1000, generator())
     parts = codes.cells, codes.shifts
     stored = sum(part.untyped_storage().nbytes() for part in parts)
@@ -349,7 +363,7 @@ def test_a_mask_takes_a_few_bytes(size, grid, n_bytes):
     assert codes.cells.is_contiguous() and codes.shifts.is_contiguous()
 
 
-def test_slices_of_codes_are_views_in_step():
+def test_slices_of_codes_are_views():
     codes = draw_masks(GridLayout((8, 8), (4, 4)), (0.5, 0.5), 20, generator())
     part = codes[4:9]
     assert isinstance(part, MaskCodes) and len(part) == 5
@@ -358,7 +372,7 @@ def test_slices_of_codes_are_views_in_step():
     assert part.cells.data_ptr() == codes.cells[4:].data_ptr()
 
 
-def test_indicators_leave_the_kept_category_out():
+def test_indicators_omit_the_kept_category():
     codes = MaskCodes(
         torch.tensor([[0, 1, 2, 3]], dtype=torch.uint8), torch.empty(1, 0)
     )
@@ -384,7 +398,7 @@ def test_apply_masks_is_equation_8(shape, n_fills):
         torch.testing.assert_close(masked[n * shape[0] + b], expected)
 
 
-def test_apply_masks_with_fills_and_masks_of_each_example():
+def test_apply_masks_with_one_fill_and_mask_per_example():
     inputs, fill = numbers(2, 3, 4, 4), numbers(2, 3, 1, 1, seed=1)
     masks = (numbers(5, 1, 2, 1, 4, 4, seed=2) > 0).double()
     masked = apply_masks(inputs, [fill], masks).unflatten(0, (5, 2))
@@ -394,7 +408,7 @@ def test_apply_masks_with_fills_and_masks_of_each_example():
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
 def test_apply_masks_to_integers_chooses(dtype):
-    """No mixture of two words is a word."""
+    """Tokens are replaced, not blended."""
     inputs = torch.tensor([[1, 0, 1, 1]]).to(dtype)
     fills = [torch.zeros(1, dtype=dtype), torch.ones(1, dtype=dtype)]
     masks = torch.tensor([[[[0.0, 0, 1, 1]], [[0.0, 1, 0, 0]]]])
@@ -449,7 +463,7 @@ def test_apply_masks_keeps_the_memory_format(shape, stored, n_masks):
     ids=["strided", "transposed", "expanded batch", "expanded channels"],
 )
 def test_apply_masks_to_views(view):
-    """No layout of its own comes out contiguous, and nothing is written to."""
+    """The result is contiguous, and the inputs stay unchanged."""
     inputs = view(numbers(2, 3, 4, 6))
     before = inputs.clone()
     masks = torch.rand(2, 1, 1, 1, *inputs.shape[2:], generator=generator()).double()
@@ -483,7 +497,7 @@ def test_named_palette_refuses(names, said):
 
 
 def test_image_palette_finds_the_colors_darkest_first():
-    """Three flat patches are their own palette, whatever the seed."""
+    """The palette of three flat patches is their colors, whatever the seed."""
     colors = torch.tensor([[0.9, 0.8, 1.0], [0.0, 0.1, 0.0], [1.0, 0.0, 0.2]])
     image = colors.T.repeat_interleave(8, 1).view(1, 3, 4, 6)
     for seed in range(5):
@@ -491,7 +505,7 @@ def test_image_palette_finds_the_colors_darkest_first():
         torch.testing.assert_close(palette[0], colors[[1, 2, 0]])
 
 
-def test_image_palette_of_each_image_and_of_video():
+def test_image_palette_of_a_batch_and_of_video():
     state = torch.get_rng_state()
     images = torch.rand(3, 3, 8, 8, generator=generator())
     together = image_palette(images, 4)
@@ -506,8 +520,8 @@ def test_image_palette_of_each_image_and_of_video():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("n_distinct", [1, 2])
-def test_image_palette_of_fewer_colors_than_asked_for(n_distinct):
-    """A flat image has no five colors; those it has are what comes back."""
+def test_image_palette_of_an_image_with_fewer_colors(n_distinct):
+    """The colors of a flat image are repeated."""
     colors = torch.tensor([[0.2, 0.4, 0.1], [0.9, 0.5, 1.0]])[:n_distinct]
     image = colors.T.repeat_interleave(32 // n_distinct, 1).view(1, 3, 4, 8)
     palette = image_palette(image, 5)

@@ -1,4 +1,4 @@
-"""RISE, PN-RISE and MC-RISE: the contract, layouts, and what they refuse."""
+"""RISE, PN-RISE and MC-RISE: the contract, input shapes, invalid arguments."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def total(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 3, 20), (2, 3, 8, 9), (2, 3, 5, 8, 9)])
 @pytest.mark.parametrize("method", [RISE, PNRISE])
-def test_layouts(method, shape):
+def test_input_shapes(method, shape):
     """Tables, sequences, images and video; constant over channels."""
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     maps = method(total).attribute(x, n_masks=32)
@@ -66,13 +66,13 @@ def test_layouts(method, shape):
     "shape, expected",
     [((2, 5), (2, 2, 5)), ((2, 1, 9), (2, 2, 9)), ((2, 1, 5, 8, 9), (2, 2, 5, 8, 9))],
 )
-def test_layouts_of_color_maps(shape, expected):
+def test_shapes_of_color_maps(shape, expected):
     colors = torch.tensor([[0.0], [1.0]])
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     grid = {"grid_size": 2} if len(shape) > 2 else {}
     maps = MCRISE(total).attribute(x, colors, n_masks=1000, **grid)
     assert maps.shape == expected
-    # Painting black takes away, painting white adds, everywhere.
+    # Painting black lowers the total and painting white raises it, everywhere.
     assert (maps[:, 0] < 0).all() and (maps[:, 1] > 0).all()
 
 
@@ -103,8 +103,8 @@ def test_progress_counts_the_masks(capsys):
     assert "PN-RISE masks" in shown and "64/64" in shown
 
 
-def test_one_number_a_batch():
-    """Captum's convention: one map for the batch, one perturbation a call."""
+def test_one_number_per_batch():
+    """Captum's convention: one map for the batch, one perturbation per call."""
     sizes = []
 
     def mean_score(x: Tensor) -> Tensor:
@@ -121,8 +121,8 @@ def test_one_number_a_batch():
     torch.testing.assert_close(alone, each[:1], atol=1e-5, rtol=1e-4)
 
 
-def test_one_number_a_batch_wastes_one_call():
-    """A batch of one hides the convention until two perturbations share a call."""
+def test_one_number_per_batch_wastes_one_call():
+    """With one example it shows when two perturbations share a call."""
     sizes = []
 
     def mean_score(x: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def test_one_number_a_batch_wastes_one_call():
 
 
 def test_integer_inputs_with_regions():
-    """Tokens: hidden ones become the baseline's."""
+    """Tokens: hidden ones are replaced by the baseline."""
     tokens = torch.tensor([[4, 7, 1], [2, 2, 9]])
     table = torch.linspace(0, 1, 10)
     maps = PNRISE(lambda t: table[t].sum(1)).attribute(tokens, n_masks=2000)
@@ -143,8 +143,8 @@ def test_integer_inputs_with_regions():
 
 
 @pytest.mark.parametrize("budget", [5, 40])
-def test_memory_that_runs_out_halves_the_chunk(budget):
-    """Chunks shrink, the map stays."""
+def test_out_of_memory_halves_the_chunk(budget):
+    """Chunks shrink, the map stays the same."""
 
     def tight(x: Tensor) -> Tensor:
         if len(x) > budget:
@@ -168,7 +168,7 @@ def test_other_runtime_errors_are_not_swallowed():
 
 
 def test_palettes():
-    """Named colors go through mean and std; an image's own are its pixels."""
+    """Named colors are normalized; the main colors of an image are its pixels."""
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.2, 0.1)
     palette = named_palette(8, mean, std)
     back = palette.colors * torch.tensor(std) + torch.tensor(mean)
@@ -184,16 +184,16 @@ def test_palettes():
     assert maps.shape == (3, 3, 12, 14)
 
 
-def test_color_that_is_wanted_comes_out_on_top():
-    """A model that likes red in the upper half and blue in the lower one."""
+def test_color_that_raises_the_score_has_the_highest_map():
+    """A score that red in the upper half and blue in the lower half raise."""
 
-    def likes(x: Tensor) -> Tensor:
+    def prefers(x: Tensor) -> Tensor:
         red, blue = x[:, 0] - x[:, 1:].mean(1), x[:, 2] - x[:, :2].mean(1)
         return torch.sigmoid(red[:, :8].mean((1, 2)) + blue[:, 8:].mean((1, 2)))
 
     x = torch.full((1, 3, 16, 16), 0.5)
     palette = named_palette(["red", "green", "blue"])
-    maps = MCRISE(likes).attribute(x, palette, n_masks=800)[0]
+    maps = MCRISE(prefers).attribute(x, palette, n_masks=800)[0]
     assert (maps[:, :5].argmax(0) == 0).all() and (maps[:, 11:].argmax(0) == 2).all()
     assert (maps[0, :5] > 0).all() and (maps[1, :5] < 0).all()
 
@@ -215,7 +215,7 @@ REFUSED = {
         "grid_size",
     ),
     "probability as text": (PNRISE, {"keep_probability": "0.5"}, "keep_probability"),
-    "target of a truth": (PNRISE, {"target": True}, "target"),
+    "target as a bool": (PNRISE, {"target": True}, "target"),
     "seed": (PNRISE, {"seed": 2**64}, "seed"),
     "integer image": (PNRISE, {"inputs": torch.ones(1, 3, 8, 8).byte()}, "inputs"),
     "fraction for integers": (
@@ -225,7 +225,7 @@ REFUSED = {
     ),
     "masks as a float": (PNRISE, {"n_masks": 10.0}, "n_masks"),
     "two targets for three": (PNRISE, {"target": [0, 1]}, "target"),
-    "target of no form": (PNRISE, {"target": "dog"}, "target"),
+    "target as text": (PNRISE, {"target": "dog"}, "target"),
     "baseline": (PNRISE, {"baselines": torch.zeros(1, 3, 5, 5)}, "baselines"),
     "NaN baseline": (PNRISE, {"baselines": float("nan")}, "baselines"),
     "two baselines": (PNRISE, {"baselines": (0, 0)}, "baselines"),
@@ -234,7 +234,7 @@ REFUSED = {
     "colors as a list": (MCRISE, {"colors": [[0, 0, 0]]}, "colors"),
     "NaN": (PNRISE, {"inputs": NAN}, "inputs"),
     "empty batch": (PNRISE, {"inputs": torch.zeros(0, 3, 8, 8)}, "inputs"),
-    "no tensor": (PNRISE, {"inputs": [1.0]}, "inputs"),
+    "list": (PNRISE, {"inputs": [1.0]}, "inputs"),
     "batch sizes": (PNRISE, {"inputs": (images(2), images(3))}, "inputs"),
     "estimator": (PNRISE, {"estimator": "magic"}, "estimator"),
     "tolerance": (PNRISE, {"tolerance": -1.0}, "tolerance"),
@@ -277,18 +277,18 @@ def test_bad_arguments_are_refused_before_any_forward_pass(method, kwargs, name)
 
 
 @pytest.mark.parametrize("output", [(1.0, 2.0, "x"), {"logits": 1}, None])
-def test_output_that_is_no_number(output):
+def test_output_that_is_not_a_number(output):
     with pytest.raises(TypeError, match="forward_func must return a tensor"):
         PNRISE(lambda x: output).attribute(images())
 
 
 def test_map_that_the_dtype_cannot_hold():
-    """Scores of float16 inputs may be larger than float16."""
+    """Scores of float16 inputs may exceed the range of float16."""
     with pytest.raises(ValueError, match="fit into torch.float16"):
         RISE(lambda x: 1e5 * total(x.float())).attribute(images().half(), n_masks=8)
 
 
-def test_numpy_integers_and_grids_beside_a_table():
+def test_numpy_integers_and_a_grid_next_to_a_table():
     x, y = images(), torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
     kwargs = {"n_masks": np.int64(32), "seed": np.int32(1)}
     maps = PNRISE(lambda x, y: total(x) + total(y)).attribute(
@@ -320,7 +320,7 @@ def test_regions_of_all_channels_are_accepted_for_colors():
 
 
 def test_tolerance_waits_for_rare_masks():
-    """No claim of certainty before the rarest kind of mask was seen."""
+    """A run does not stop before the rarest category was drawn."""
     _, error = PNRISE(lambda x: torch.sin(total(x))).attribute(
         images(1),
         n_masks=4000,
@@ -333,7 +333,7 @@ def test_tolerance_waits_for_rare_masks():
 
 @pytest.mark.parametrize("length", [40_000])
 def test_long_sequence(length):
-    """A recording: memory grows with its length, not with the square."""
+    """Memory grows with the length of a sequence, not with its square."""
     x = torch.ones(1, 1, length)
     maps = PNRISE(lambda x: x.mean((1, 2))).attribute(x, n_masks=200)
     assert maps.shape == x.shape and (maps > 0).all()
@@ -357,7 +357,7 @@ def test_fixed_chunk_with_one_number_a_batch():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_scores_that_are_not_finite_are_counted(value):
-    """Not averaged into a map."""
+    """They are not averaged into a map."""
     seen = []
 
     def sometimes(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Equation (A.12): similarity of embeddings as a score."""
+"""Similarity of embeddings as a score, Equation (A.12)."""
 
 import math
 
@@ -46,8 +46,8 @@ def test_scale_must_be_positive(scale):
         EmbeddingSimilarity(mean_colors, GALLERY[0], scale)
 
 
-def test_explains_what_makes_it_alike():
-    """Left half red as the match, right half blue: the left speaks for it."""
+def test_map_shows_the_similar_half():
+    """The left half is red like the reference, the right half blue."""
     query = torch.zeros(1, 3, 8, 8)
     query[:, 0, :, :4], query[:, 2, :, 4:] = 1.0, 1.0
     score = EmbeddingSimilarity(mean_colors, torch.tensor([0.5, 0.0, 0.0]), 0.5)

@@ -1,4 +1,4 @@
-"""The Gaussian process over windows: against scikit-learn, BoTorch and itself."""
+"""Gaussian process over windows, against scikit-learn, BoTorch and itself."""
 
 import math
 import warnings
@@ -24,7 +24,7 @@ from captum_ext.surrogate.hyperparameters import (
     AMPLITUDE,
     AMPLITUDE_WEIGHT,
     Hyperparameters,
-    log_evidence,
+    log_marginal_likelihood,
 )
 
 GRID = WindowGrid((32, 40), sides=(5, 9, 14), durations=(), stride=4)
@@ -37,13 +37,13 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def scores_of(windows: Tensor, grid: WindowGrid = GRID) -> Tensor:
-    """A smooth function of the parameters, another one for each example."""
+    """A smooth function of the parameters, different for each example."""
     angles = 7 * grid.parameters[windows].sum(-1)
     return torch.sin(angles + torch.arange(len(windows)).view(-1, 1))
 
 
 def explored(grid=GRID, n=20, prior=None, acquisition="ucb", refit_at=8):
-    """Two examples' processes that have tried n windows one by one."""
+    """Processes of two examples after n windows, chosen one at a time."""
     prior = 0.1 * noise(2, *grid.size) if prior is None else prior
     process = WindowProcess(grid, prior, capacity=n + 5)
     for i in range(n):
@@ -57,21 +57,21 @@ def explored(grid=GRID, n=20, prior=None, acquisition="ucb", refit_at=8):
 @pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
 def test_one_at_a_time_equals_from_scratch(grid):
     process = explored(grid)
-    mean, deviation = process.mean.clone(), process.deviation.clone()
+    mean, std = process.mean.clone(), process.std.clone()
     process.condition()
     torch.testing.assert_close(process.mean, mean, atol=1e-9, rtol=0)
-    torch.testing.assert_close(process.deviation, deviation, atol=1e-9, rtol=0)
+    torch.testing.assert_close(process.std, std, atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
-def test_posterior_is_botorch_s(grid):
+def test_posterior_is_that_of_botorch(grid):
     process = explored(grid)
     for b in range(2):
         with torch.no_grad():
             posterior = process.model(b).posterior(grid.parameters)
-        mean, deviation = posterior.mean[:, 0], posterior.variance[:, 0].sqrt()
+        mean, std = posterior.mean[:, 0], posterior.variance[:, 0].sqrt()
         torch.testing.assert_close(process.mean[b], mean, atol=1e-6, rtol=0)
-        torch.testing.assert_close(process.deviation[b], deviation, atol=1e-6, rtol=0)
+        torch.testing.assert_close(process.std[b], std, atol=1e-6, rtol=0)
 
 
 class _Trend(Matern):
@@ -87,7 +87,7 @@ class _Trend(Matern):
 
 
 @pytest.mark.parametrize("has_prior", [True, False])
-def test_posterior_is_scikit_learn_s(has_prior):
+def test_posterior_is_that_of_scikit_learn(has_prior):
     prior = 0.1 * noise(2, *GRID.size) * has_prior
     process = explored(prior=prior)
     m = box_means(prior, *GRID.bounds(GRID.parameters))
@@ -102,16 +102,14 @@ def test_posterior_is_scikit_learn_s(has_prior):
             optimizer=None,
         )
         regressor.fit(X[at], (process.scores[b] - m[b, at]).numpy())
-        mean, deviation = regressor.predict(X, return_std=True)
+        mean, std = regressor.predict(X, return_std=True)
         amplitude = float(process.amplitude[b])
         np.testing.assert_allclose(process.mean[b] - m[b], mean, atol=1e-6)
-        np.testing.assert_allclose(
-            process.deviation[b] / amplitude, deviation, atol=1e-6
-        )
+        np.testing.assert_allclose(process.std[b] / amplitude, std, atol=1e-6)
 
 
 def test_unknown_scale_and_offset_are_generalized_least_squares():
-    """With a vague prior on them, Equation (2.42) of Rasmussen and Williams."""
+    """Equation (2.42) of Rasmussen and Williams is the limit of a vague prior."""
     process = explored()
     vague = 1e3 * process._features
     process._features = vague
@@ -139,16 +137,16 @@ def test_mean_without_an_observation_is_the_prior(grid):
         torch.testing.assert_close(process.mean[:, i], expected)
 
 
-def test_a_useless_prior_fades():
-    """Noise ten times as large as the scores costs little more than no prior."""
+def test_useless_prior_fades():
+    """With noise ten times the scores the error is little larger than without."""
     everywhere = torch.arange(len(GRID.parameters))[None]
-    tried = noise(len(GRID.parameters), seed=2).argsort()[:80]
+    scored = noise(len(GRID.parameters), seed=2).argsort()[:80]
     errors = []
     for scale in (0, 10):
         process = WindowProcess(GRID, scale * noise(1, *GRID.size), capacity=80)
-        for i in tried:
-            process.expect(i[None])
-        process.observe(scores_of(tried[None]))
+        for i in scored:
+            process.add_pending(i[None])
+        process.observe(scores_of(scored[None]))
         errors.append((process.mean - scores_of(everywhere)).square().mean())
     assert errors[1] < 1.1 * errors[0] < 0.5
 
@@ -160,34 +158,34 @@ def test_posterior_does_not_depend_on_the_unit_of_scores():
     for i in range(12):
         windows = torch.tensor([17 * i])
         for process, unit in ((small, 1), (large, 1000)):
-            process.expect(windows)
+            process.add_pending(windows)
             process.observe(unit * scores_of(windows[:, None]))
     torch.testing.assert_close(1000 * small.mean, large.mean)
-    ratio = large.deviation / (1000 * small.deviation)
+    ratio = large.std / (1000 * small.std)
     assert ratio.max() < 1.01 and ratio.min() > 0.7
 
 
-def test_pending_windows_change_the_deviation_as_observed_ones_do():
-    """A window that is tried is taken to score what is expected of it."""
-    pending, told = explored(), explored()
+def test_pending_windows_change_the_std_as_scored_ones_do():
+    """A pending window counts as if it had scored its posterior mean."""
+    pending, scored = explored(), explored()
     windows = pending.choose("ucb")
-    told.expect(windows)
-    told.observe(told.mean.gather(1, windows[:, None]))
-    torch.testing.assert_close(pending.mean, told.mean)
-    ratio = pending.deviation / pending.amplitude[:, None]
-    torch.testing.assert_close(ratio, told.deviation / told.amplitude[:, None])
+    scored.add_pending(windows)
+    scored.observe(scored.mean.gather(1, windows[:, None]))
+    torch.testing.assert_close(pending.mean, scored.mean)
+    ratio = pending.std / pending.amplitude[:, None]
+    torch.testing.assert_close(ratio, scored.std / scored.amplitude[:, None])
 
 
-def test_several_at_a_time_know_what_one_at_a_time_knows():
+def test_several_pending_windows_equal_one_at_a_time():
     one, several = explored(n=0), explored(n=0)
     windows = torch.tensor([[3, 90, 41, 7], [200, 4, 150, 33]])
     for each in windows.unbind(1):
-        one.expect(each)
+        one.add_pending(each)
         one.observe(scores_of(each[:, None]))
-        several.expect(each)
+        several.add_pending(each)
     several.observe(scores_of(windows))
     torch.testing.assert_close(one.mean, several.mean)
-    torch.testing.assert_close(one.deviation, several.deviation)
+    torch.testing.assert_close(one.std, several.std)
     assert torch.equal(several.windows, windows)
 
 
@@ -198,7 +196,7 @@ class _Absolute(UpperConfidenceBound):
 
 
 @pytest.mark.parametrize("name", ["ucb", "abs_ucb", "ei", "std"])
-def test_named_acquisitions_are_botorch_s(name):
+def test_named_acquisitions_are_those_of_botorch(name):
     def make(model: Model):
         best = model.train_targets.max()
         return {
@@ -210,34 +208,38 @@ def test_named_acquisitions_are_botorch_s(name):
 
     process = explored()
     with torch.no_grad():
-        expected = process._worth(make)
-    torch.testing.assert_close(process._worth(name), expected, atol=1e-5, rtol=1e-5)
+        expected = process._acquisition_values(make)
+    torch.testing.assert_close(
+        process._acquisition_values(name), expected, atol=1e-5, rtol=1e-5
+    )
 
 
-def test_acquisition_draws_leave_the_global_generator_alone():
+def test_random_acquisition_leaves_the_global_generator_untouched():
     process = explored()
     state = torch.get_rng_state()
     first, second = (
-        process._worth(lambda model: lambda X: torch.rand(len(X)) + X[:, 0, 0])
+        process._acquisition_values(
+            lambda model: lambda X: torch.rand(len(X)) + X[:, 0, 0]
+        )
         for _ in range(2)
     )
     assert torch.equal(first, second) and first.std() > 0
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_evidence_is_student_s():
+def test_log_marginal_likelihood_is_student_t():
     K = torch.cov(noise(5, 40)) + torch.eye(5)
     r = noise(5, seed=1)
     t = stats.multivariate_t(shape=AMPLITUDE**2 * K.numpy(), df=AMPLITUDE_WEIGHT)
     constant = t.logpdf(np.zeros(5)) + 0.5 * torch.logdet(K).item()
     expected = t.logpdf(r.numpy()) - constant
-    assert log_evidence(K, r).item() == pytest.approx(expected, abs=1e-9)
-    assert log_evidence(-K, r).isnan()
+    assert log_marginal_likelihood(K, r).item() == pytest.approx(expected, abs=1e-9)
+    assert log_marginal_likelihood(-K, r).isnan()
 
 
 @pytest.mark.parametrize("true", [0.15, 0.3, 0.45])
-def test_fit_finds_the_lengthscale_that_made_the_scores(true):
-    """Drawn from the process, 16 times; the mean of the logarithm is as close."""
+def test_fit_recovers_the_lengthscale(true):
+    """Mean logarithm of the fits to 16 draws from the process."""
     process = WindowProcess(GRID, torch.zeros(16, *GRID.size).double(), 120)
     X = GRID.parameters / torch.tensor([true, true, 0.8])
     distance = math.sqrt(3) * torch.cdist(X, X)
@@ -245,14 +247,14 @@ def test_fit_finds_the_lengthscale_that_made_the_scores(true):
     f = torch.linalg.cholesky(k) @ noise(len(X), 16, seed=3)
     order = noise(len(X), seed=4).argsort()[:120]
     for i in order:
-        process.expect(i.expand(16))
+        process.add_pending(i.expand(16))
     process.observe(f[order].T)
     process.refit()
     found = process.hyperparameters.lengthscale[:, 0].log().mean().exp()
     assert found.item() == pytest.approx(true, rel=0.25)
 
 
-def test_fit_that_fails_keeps_the_last_hyperparameters_of_its_example():
+def test_failed_fit_keeps_the_hyperparameters_of_its_example():
     process = explored()
     process.scores = process.scores.clone()
     before = process.hyperparameters
@@ -267,7 +269,7 @@ def test_fit_that_fails_keeps_the_last_hyperparameters_of_its_example():
     assert not torch.allclose(after.lengthscale[1], before.lengthscale[1] * 1.1)
 
 
-def test_examples_are_fitted_each_by_itself():
+def test_examples_are_fitted_independently():
     together = explored()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -284,7 +286,7 @@ def test_examples_are_fitted_each_by_itself():
 
 
 @pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
-def test_windows_are_cut_at_the_borders_and_centered(grid):
+def test_windows_are_clipped_at_the_borders_and_centered(grid):
     starts, stops = grid.bounds(grid.parameters)
     size = torch.tensor(grid.size)
     assert (starts >= 0).all() and (stops <= size).all() and (starts < stops).all()

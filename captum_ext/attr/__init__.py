@@ -1,4 +1,4 @@
-"""How we explain: attributions with Captum's interface, one paper a file."""
+"""Attribution methods with Captum's interface, one file per paper."""
 
 from captum_ext.attr.borex import BOREx, Refinement
 from captum_ext.attr.cameras import LayerCAMERAS

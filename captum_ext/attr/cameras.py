@@ -1,4 +1,4 @@
-"""CAMERAS: activations and gradients fused over sizes of the image."""
+"""CAMERAS: activations and gradients fused over several image sizes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,9 +15,6 @@ from captum_ext._validation import (
     check_choice,
     check_image,
     check_integer,
-    check_layer_maps,
-    check_same_outputs,
-    check_sizes,
     check_target,
 )
 from captum_ext.attr.layers import (
@@ -29,23 +26,23 @@ from captum_ext.attr.layers import (
 
 __all__ = ["LayerCAMERAS", "fused_map", "resolutions", "unit_range"]
 
-# Floats in a piece of the fusion: small enough to stay in a processor's cache.
+# Number of floats in one step of the fusion: few enough for a processor's cache.
 _PIECE = 2**21
 
 
 def resolutions(
     size: Sequence[int], max_size: Sequence[int], n_steps: int
 ) -> list[tuple[int, int]]:
-    r"""Evenly spaced sizes :math:`\zeta_0 \ldots \zeta_m`, without repetitions.
+    r"""Evenly spaced sizes :math:`\zeta_0 \ldots \zeta_m` without duplicates.
 
     Args:
         size (sequence of int): Height and width of the image, zeta_0.
-        max_size (sequence of int): The largest height and width, zeta_m. An axis that
-            is as long already keeps its length.
+        max_size (sequence of int): Largest height and width, zeta_m. An axis of at
+            least that length keeps its own.
         n_steps (int): Number of sizes N, at least 1.
 
     Returns:
-        *list[tuple[int, int]]*: Heights and widths, the image's own first.
+        *list[tuple[int, int]]*: Heights and widths, those of the image first.
 
     Examples::
 
@@ -72,16 +69,16 @@ def fused_map(
         \bar A_k = \frac{1}{T} \sum_t \mathrm{up}(A_{t,k}), \quad
         \bar W_k = \frac{1}{T} \sum_t \mathrm{up}(W_{t,k}).
 
-    Interpolation is linear in the maps and acts on rows and columns one after the
-    other. So the rows are interpolated first, a few at a time, and where that is less
-    work channels are summed before the columns are: the full-size product of all
-    channels never exists.
+    Interpolation is linear in the maps and separable. Rows are interpolated first, a
+    few at a time, and channels are summed before the columns are interpolated if that
+    is less work: the full-size product of all channels is never stored.
 
     Args:
-        activations (sequence of Tensor): A_t of one example, (C, h_t, w_t) each.
-        gradients (sequence of Tensor): W_t, in the same shapes.
+        activations (sequence of Tensor): Activations A_t of one example,
+            (C, h_t, w_t) each.
+        gradients (sequence of Tensor): Gradients W_t, in the same shapes.
         size (sequence of int): Height H and width W of the map.
-        mode (str, optional): Interpolation, as in ``torch.nn.functional.interpolate``.
+        mode (str, optional): Interpolation mode of ``torch.nn.functional.interpolate``.
             Default: "bilinear"
 
     Returns:
@@ -101,7 +98,7 @@ def fused_map(
     step = max(1, _PIECE // (n_columns * max(n_channels, width)))
 
     def rows_of(maps: Sequence[Tensor], rows: slice) -> Tensor:
-        """Mean over sizes but for the columns, (rows, columns of all sizes, C)."""
+        """Mean with rows interpolated, (rows, columns of all sizes, C)."""
         parts = [
             torch.tensordot(to_row[rows], each.movedim(0, -1).to(columns.dtype), 1)
             for to_row, each in zip(to_height, maps)
@@ -127,13 +124,13 @@ def _interpolation(n: int, to: int, mode: str, like: Tensor) -> Tensor:
 
 
 def unit_range(maps: Tensor) -> Tensor:
-    """Stretch each map so that it fills [0, 1].
+    """Stretch each map to the range [0, 1].
 
     Args:
-        maps (Tensor): (B, ...).
+        maps (Tensor): Maps (B, ...).
 
     Returns:
-        *Tensor*: In the same shape; zero for a map without differences.
+        *Tensor*: Maps in the same shape, zero for a constant map.
 
     Examples::
 
@@ -148,18 +145,17 @@ def unit_range(maps: Tensor) -> Tensor:
 
 
 class LayerCAMERAS(LayerAttribution):
-    r"""CAMERAS: a sharp class activation map, from several sizes of the image.
+    r"""CAMERAS: a sharp class activation map from several sizes of the image.
 
-    The image is enlarged step by step. At each size the layer gives its activations
-    and the gradients of the score at them; both are interpolated to the size of the
-    image and averaged over the sizes, and the map is their product,
+    The image is enlarged step by step. At each size the activations of the layer and
+    the gradients of the score at them are computed; both are interpolated to the size
+    of the image and averaged over the sizes, and the map is their product,
 
     .. math::
         \Psi = f\Big(\mathrm{ReLU}\Big(\sum_k \bar W_k \odot \bar A_k\Big)\Big),
 
-    stretched to [0, 1] by f. A size counts only where the prediction, the largest
-    output, is the one that the image has at its own size; each example is looked at
-    by itself. If there is one output an example every size counts.
+    stretched to [0, 1] by f. A size counts for an example only if it does not change
+    its prediction, the largest output. With one output per example every size counts.
 
     Source: M. Jalwana, N. Akhtar, M. Bennamoun, A. Mian, CAMERAS: Enhanced Resolution
     And Sanity preserving Class Activation Mapping for image Saliency, CVPR 2021;
@@ -167,12 +163,12 @@ class LayerCAMERAS(LayerAttribution):
 
     Args:
         forward_func (Callable): The forward function of the model or any
-            modification of it, for images of any size. It should return scores from
-            before the softmax, whose gradients do not vanish where the model is sure.
-        layer (nn.Module): The layer to explain at, usually the last convolutional one.
-        device_ids (list[int], optional): Order of the devices of a DataParallel model
-            behind ``forward_func``, needed only if ``forward_func`` is not that model
-            itself. Default: None
+            modification of it, for images of any size. It should return logits, whose
+            gradients do not vanish where the model is confident.
+        layer (nn.Module): Layer whose maps are used, usually the last convolutional
+            one.
+        device_ids (list[int], optional): Order of the devices of a DataParallel model,
+            needed only if ``forward_func`` wraps that model. Default: None
 
     Examples::
 
@@ -193,7 +189,7 @@ class LayerCAMERAS(LayerAttribution):
         super().__init__(forward_func, layer, device_ids)
 
     def get_name(self) -> str:
-        """Name of the method as its paper writes it."""
+        """Name of the method as in its paper."""
         return "CAMERAS"
 
     @log_usage()
@@ -215,65 +211,61 @@ class LayerCAMERAS(LayerAttribution):
     ) -> Tensor | tuple[Tensor, ...]:
         r"""
         Args:
-            inputs (Tensor): Images (B, C, H, W) to explain, or a tuple of this one
+            inputs (Tensor): Images (B, C, H, W) to explain, or a tuple of one such
                 tensor.
             target (int, tuple, Tensor, or list, optional): Output to explain, in any
                 of Captum's forms: an int for all examples, a list or 1-D tensor of B
                 ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number an example. Default: None
+                one number per example. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``, the same at all sizes. Default: None
-            max_size (int or tuple[int, int], optional): Height and width in pixels of
-                the largest image; an int is that of the longer side, whatever the
-                shape of the image. An axis that is as long already keeps its length.
+            max_size (int or tuple[int, int], optional): Height and width of the largest
+                image in pixels; an int is the length of the longer side and keeps the
+                aspect ratio. An axis of at least that length keeps its own.
                 Default: (1000, 1000)
-            n_steps (int, optional): Number of sizes N, evenly spaced from the
-                image's own to ``max_size``. Default: 7
+            n_steps (int, optional): Number of sizes N, evenly spaced from the size of
+                the image to ``max_size``. Default: 7
             sizes (sequence of int or tuple[int, int], optional): Sizes in pixels to
-                use beside the image's own, in place of ``max_size`` and ``n_steps``.
-                Default: None
-            attribute_to_layer_input (bool, optional): Whether the maps that go into
-                the layer are taken in place of those that come out. Default: False
-            relu_attributions (bool, optional): Whether negative values become zero, as
-                in the paper. Default: True
-            normalize (bool, optional): Whether the map is stretched to [0, 1]. Values
-                of different images can be compared only if it is not; they have the
-                unit of the score. Default: True
-            interpolate_mode (str, optional): "bilinear", as in the paper, "bicubic" or
-                "nearest", for the images and the maps. Default: "bilinear"
+                use in addition to the image's own, instead of ``max_size`` and
+                ``n_steps``. Default: None
+            attribute_to_layer_input (bool, optional): Whether the input of the layer is
+                used instead of its output. Default: False
+            relu_attributions (bool, optional): Whether negative values are set to zero,
+                as in the paper. Default: True
+            normalize (bool, optional): Whether the map is stretched to [0, 1]. Without
+                it, values have the unit of the score and can be compared between
+                images. Default: True
+            interpolate_mode (str, optional): Interpolation of images and maps:
+                "bilinear", as in the paper, "bicubic" or "nearest".
+                Default: "bilinear"
             grad_kwargs (dict[str, Any], optional): Further arguments of
                 ``torch.autograd.grad``. Default: None
-            reshape_transform (Callable, optional): Brings what the layer gives into
-                the shape (B, C, h, w), for layers that return tokens
+            reshape_transform (Callable, optional): Function that rearranges the
+                activations of the layer to (B, C, h, w), for layers that return tokens
                 (:func:`~captum_ext.attr.maps_of_tokens`) or keep channels last
                 (:func:`~captum_ext.attr.maps_of_channels_last`). Default: None
-            input_shaped (bool, optional): Whether the map is repeated for the channels
-                of the input, as Captum's metrics need it. Default: False
+            input_shaped (bool, optional): Whether the map is repeated along the channel
+                axis of the input, as Captum's metrics need it. Default: False
 
         Returns:
             *Tensor* or *tuple[Tensor]* of **attributions**:
             - **attributions** (*Tensor* or *tuple[Tensor]*):
               (B, 1, H, W) at the size of ``inputs``, in their dtype and on their
-              device; (B, C, H, W) if ``input_shaped``. Zero where nothing speaks for
-              the target.
+              device; (B, C, H, W) if ``input_shaped``. Zero where no pixel supports the
+              target.
 
         Raises:
             ValueError: If an argument is out of its range, if the model refuses a
                 size, if the target does not fit the output, if the output does not
-                hold one finite score an example, or if the layer takes no part in the
-                forward pass or gives no maps.
+                hold one finite score per example, or if the layer is not called in the
+                forward pass or returns no maps.
             TypeError: If an argument is of the wrong type.
         """
         image = check_image(inputs)
         check_target(target, len(image))
         check_choice("interpolate_mode", interpolate_mode, _MODES)
-        n_steps = check_integer("n_steps", n_steps, 1)
         size = (image.shape[2], image.shape[3])
-        if sizes is None:
-            (most,) = check_sizes("max_size", [max_size], size)
-            used = resolutions(size, most, n_steps)
-        else:
-            used = list(dict.fromkeys([size, *check_sizes("sizes", sizes, size)]))
+        further_sizes = _used_sizes(size, max_size, n_steps, sizes)[1:]
 
         def evaluate(size: tuple[int, int]) -> LayerEvaluation:
             resized = F.interpolate(image, size, mode=interpolate_mode)
@@ -288,10 +280,11 @@ class LayerCAMERAS(LayerAttribution):
                 self.device_ids,
                 grad_kwargs,
             )
-            check_layer_maps(evaluation.activations, len(image))
+            _check_layer_maps(evaluation.activations, len(image))
             return evaluation
 
-        found = [evaluate(size), *(_unless_refused(evaluate, s) for s in used[1:])]
+        found = [evaluate(size)]
+        found += [_unless_refused(evaluate, each) for each in further_sizes]
         maps = _maps(found, size, interpolate_mode)
         maps = F.relu(maps) if relu_attributions else maps
         maps = unit_range(maps) if normalize else maps
@@ -304,9 +297,23 @@ class LayerCAMERAS(LayerAttribution):
 _MODES = ("bilinear", "bicubic", "nearest")
 
 
+def _used_sizes(
+    size: tuple[int, int],
+    max_size: int | Sequence[int],
+    n_steps: int,
+    sizes: Sequence[int | Sequence[int]] | None,
+) -> list[tuple[int, int]]:
+    """Sizes at which the layer is evaluated, the image's own first."""
+    n_steps = check_integer("n_steps", n_steps, 1)
+    if sizes is not None:
+        return list(dict.fromkeys([size, *_check_sizes("sizes", sizes, size)]))
+    (most,) = _check_sizes("max_size", [max_size], size)
+    return resolutions(size, most, n_steps)
+
+
 def _maps(found: Sequence[LayerEvaluation], size: tuple[int, int], mode: str) -> Tensor:
-    """Each example's map (B, H, W) from the sizes that keep its prediction."""
-    check_same_outputs([each.output for each in found])
+    """Map of each example, (B, H, W), from the sizes that keep its prediction."""
+    _check_same_outputs([each.output for each in found])
     n_examples = len(found[0].activations[0])
     outputs = torch.stack([each.output.reshape(n_examples, -1) for each in found])
     predictions = outputs.argmax(2)
@@ -323,7 +330,7 @@ def _maps(found: Sequence[LayerEvaluation], size: tuple[int, int], mode: str) ->
 def _unless_refused(
     evaluate: Callable[[tuple[int, int]], LayerEvaluation], size: tuple[int, int]
 ) -> LayerEvaluation:
-    """Evaluate at another size than the image's own, which the model has taken."""
+    """Evaluate at another size; say in the error that the model refused it."""
     try:
         return evaluate(size)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
@@ -331,7 +338,49 @@ def _unless_refused(
             raise
         reason = " ".join(str(error).split()).rstrip(".")
         raise ValueError(
-            f"forward_func must take images of any size, but refused {size[0]} x "
-            f"{size[1]} pixels ({reason}); name sizes that it takes by sizes or "
-            f"max_size, or explain a model of one size by LayerGradCamPlusPlus."
+            f"forward_func must accept images of any size, got an error at {size[0]} x "
+            f"{size[1]} pixels ({reason}); pass sizes or max_size that it accepts, or "
+            f"use LayerGradCamPlusPlus for a model of one size."
         ) from error
+
+
+def _check_sizes(
+    name: str, sizes: Sequence[int | Sequence[int]], size: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Heights and widths in pixels; an int is the longer side and keeps the ratio."""
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        raise TypeError(
+            f"{name} must be a sequence of sizes, got {type(sizes).__name__}."
+        )
+    checked = []
+    for entry in sizes:
+        if isinstance(entry, Sequence) and not isinstance(entry, str):
+            if len(entry) != 2:
+                raise ValueError(f"{name} must be a height and a width, got {entry}.")
+            height, width = (check_integer(name, n, 1) for n in entry)
+        else:
+            longer = check_integer(name, entry, 1)
+            height, width = (max(1, round(longer * n / max(size))) for n in size)
+        checked.append((height, width))
+    return checked
+
+
+def _check_layer_maps(tensors: tuple[Tensor, ...], n_examples: int) -> None:
+    """Refuse activations other than one tensor of maps (B, C, h, w)."""
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][0] != n_examples:
+        raise ValueError(
+            f"layer must return one tensor of maps ({n_examples}, C, h, w), got "
+            f"{', '.join(map(str, shapes))}; use reshape_transform to rearrange other "
+            f"shapes."
+        )
+
+
+def _check_same_outputs(outputs: Sequence[Tensor]) -> None:
+    """Refuse outputs whose shape depends on the size of the image."""
+    shapes = list(dict.fromkeys(tuple(output.shape) for output in outputs))
+    if len(shapes) != 1:
+        raise ValueError(
+            f"forward_func must return outputs of one shape at all sizes, got "
+            f"{', '.join(map(str, shapes))}."
+        )

@@ -1,4 +1,4 @@
-"""Estimators of a mask's effect: pure functions of masks and scores.
+"""Estimators of the RISE family: pure functions of masks and scores.
 
 A mask puts every pixel lambda into one of K + 1 categories with probabilities pi_j:
 kept (j = 0) or hidden by the k-th fill. All maps of the RISE family are differences of
@@ -9,12 +9,12 @@ the conditional means
 with m_j the indicator of category j (Equations (A.1)-(A.5) of the supplement of
 MC-RISE). With interpolated masks the right-hand side is the definition.
 
-The papers average m_j f / pi_j over random masks. Any function h of the mask whose own
-mu_j is known can be subtracted from the scores and added back as a map: the
-expectation stays, the variance becomes that of f - h. Here h is linear in the mask,
-h(m) = a + sum_k phi_k(m) . beta_k, fitted by ridge regression to all masks but the
-block that it is subtracted from. Leaving the block out keeps the estimate exactly
-unbiased, and costs one matrix inverse in place of a fit a block.
+The papers average m_j f / pi_j over random masks. Any function h of the mask whose
+mu_j is known can be subtracted from the scores and added back as a map (a control
+variate): the expectation stays the same, the variance becomes that of f - h. Here h is
+linear in the mask, h(m) = a + sum_k phi_k(m) . beta_k, fitted by ridge regression to
+all masks except the block that it is subtracted from. Leaving the block out keeps the
+estimate exactly unbiased, and costs one matrix inverse instead of a fit per block.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,22 +33,22 @@ __all__ = [
     "uncontrolled",
 ]
 
-# Penalty in units of the features' expected squared norm. A constant, because a value
-# tuned to the scores would bias the estimate; the error is flat around it.
+# Penalty in units of the features' expected squared norm. It is a constant because a
+# value tuned to the scores would bias the estimate; the error hardly depends on it.
 _RIDGE = 1.0
 
 _MASKS_AT_ONCE = 256
 
 
 class CrossFit(NamedTuple):
-    """Scores split into a known linear part and what is left.
+    """Scores split into a linear part, whose map is known, and residuals.
 
     Args:
         residuals (Tensor): e_n = f(m_n) - h_-n(m_n) with h_-n fitted without the block
             of mask n, (M, B).
         intercept (Tensor): a, averaged over the fits, (B,).
         coefficients (Tensor): beta_k, averaged over the fits, (K, n_features, B); None
-            where nothing was fitted.
+            if nothing was fitted.
     """
 
     residuals: Tensor
@@ -57,7 +57,7 @@ class CrossFit(NamedTuple):
 
 
 def uncontrolled(scores: Tensor) -> CrossFit:
-    """h = 0: the papers' own sum.
+    """Take the scores as they are, as the papers do: h = 0.
 
     Args:
         scores (Tensor): f(m_n), (M, B) float64.
@@ -82,12 +82,12 @@ def cross_fit(
     the mean of all fits is beta - A^-1 X^T e / n_blocks.
 
     Args:
-        layout (MaskLayout): Gives the features phi.
+        layout (MaskLayout): Layout that gives the features phi.
         codes (MaskCodes): The M masks.
         probabilities (sequence of float): pi_0..pi_K.
         scores (Tensor): f(m_n), (M, B) float64.
-        block (int): Masks that are dependent on each other, 2 for pairs; M is a
-            multiple of it.
+        block (int): Number of consecutive masks that depend on each other, 2 for
+            pairs; M is a multiple of it.
 
     Returns:
         *CrossFit* with float64 tensors.
@@ -136,7 +136,7 @@ def conditional_means(
     probabilities: Sequence[float],
     fit: CrossFit,
 ) -> tuple[Tensor, ...]:
-    """mu_j of the fitted function, plus the masks' mean of the residuals.
+    """Estimate mu_j: that of the fitted function, plus the mean of the residuals.
 
     For h alone, with q_k = Cov(m(lambda), phi) beta_k for cells of variance 1,
     mu_k - mu_0 = q_k and sum_j pi_j mu_j = a; the residuals add
@@ -149,7 +149,7 @@ def conditional_means(
         fit (CrossFit): Scores of the M masks.
 
     Returns:
-        *tuple[Tensor, ...]*: One tensor (K + 1, B, ...) float64 an input.
+        *tuple[Tensor, ...]*: One tensor (K + 1, B, ...) float64 per input.
     """
     n_fills = len(probabilities) - 1
     sums: list[Tensor] = []
@@ -189,7 +189,7 @@ def standard_errors(
     contrast: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> tuple[Tensor, ...]:
-    """Standard error of each pixel of contrast(mu).
+    """Standard error of contrast(mu) at each pixel.
 
     The blocks' means of contrast(m_j / pi_j) e are independent up to the fit; their
     variance over the blocks, divided by the number of blocks, is the squared error.
@@ -199,13 +199,13 @@ def standard_errors(
         codes (MaskCodes): The M masks.
         probabilities (sequence of float): pi_0..pi_K.
         fit (CrossFit): Scores of the M masks.
-        block (int): Masks that are dependent on each other.
+        block (int): Number of consecutive masks that depend on each other.
         contrast (Callable): Linear map from the categories (K + 1, ...) to the R maps
             of an example (R, ...).
-        device (torch.device): Where masks are expanded.
+        device (torch.device): Device on which masks are expanded.
 
     Returns:
-        *tuple[Tensor, ...]*: One tensor (R, B, ...) float32 an input.
+        *tuple[Tensor, ...]*: One tensor (R, B, ...) float32 per input.
     """
     n_blocks = len(codes) // block
     n_fills = len(probabilities) - 1

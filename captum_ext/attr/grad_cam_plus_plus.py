@@ -17,7 +17,7 @@ __all__ = ["LayerGradCamPlusPlus", "channel_weights"]
 
 
 def channel_weights(activations: Tensor, gradients: Tensor, eps: float = 0) -> Tensor:
-    r"""Weight of each channel.
+    r"""Weight of each channel of a layer.
 
     .. math::
         w_k = \sum_{ij} \alpha^k_{ij}\, \mathrm{ReLU}(g^k_{ij}), \quad
@@ -25,13 +25,13 @@ def channel_weights(activations: Tensor, gradients: Tensor, eps: float = 0) -> T
             {2 (g^k_{ij})^2 + \sum_{ab} A^k_{ab} (g^k_{ij})^3 + \epsilon},
         \quad g^k_{ij} = \frac{\partial S}{\partial A^k_{ij}}.
 
-    It is the paper's closed form for exp(S), whose constant factor exp(S) scales the
-    whole map and is left out.
+    This is the paper's closed form for exp(S). Its constant factor exp(S), which scales
+    the whole map, is left out.
 
     Args:
-        activations (Tensor): A, (B, C, ...) with any further axes.
-        gradients (Tensor): g, in the same shape.
-        eps (float, optional): Not in the paper. Default: 0
+        activations (Tensor): Activations A, (B, C, ...) with any further axes.
+        gradients (Tensor): Gradients g, in the same shape.
+        eps (float, optional): Constant epsilon, which is not in the paper. Default: 0
 
     Returns:
         *Tensor*: (B, C, 1, ...).
@@ -42,7 +42,7 @@ def channel_weights(activations: Tensor, gradients: Tensor, eps: float = 0) -> T
         tensor([0.6667, 0.6667, 0.6667, 0.6667])
     """
     A, g = (x.reshape(*x.shape[:2], -1) for x in (activations, gradients))
-    # Both sides of the fraction are divided by g^2, which may be too small a number.
+    # The fraction is reduced by g^2, which may underflow.
     denominator = 2 + A.sum(2, keepdim=True) * g
     if eps:
         denominator = denominator + eps / g.square()
@@ -54,16 +54,15 @@ def channel_weights(activations: Tensor, gradients: Tensor, eps: float = 0) -> T
 class LayerGradCamPlusPlus(LayerAttribution):
     r"""Grad-CAM++: class activation maps that find several objects of a class.
 
-    The maps of a layer are summed, each channel weighted by the gradients that raise
-    the score (:func:`channel_weights`),
+    The map is the sum over channels of a layer's activations, each channel weighted by
+    the gradients that raise the score (:func:`channel_weights`),
 
     .. math::
         L_{ij} = \sum_k w_k A^k_{ij}.
 
-    Where Grad-CAM averages a channel's gradients over all places, Grad-CAM++ sums the
+    Grad-CAM averages the gradients of a channel over all positions; Grad-CAM++ sums the
     positive ones with weights that make small objects count as much as large ones. It
-    assumes activations that are not negative, as behind a ReLU, and a score S before
-    the softmax.
+    assumes non-negative activations, as after a ReLU, and a score S before the softmax.
 
     Source: A. Chattopadhay, A. Sarkar, P. Howlader, V. Balasubramanian, Grad-CAM++:
     Generalized Gradient-Based Visual Explanations for Deep Convolutional Networks, WACV
@@ -72,10 +71,10 @@ class LayerGradCamPlusPlus(LayerAttribution):
     Args:
         forward_func (Callable): The forward function of the model or any
             modification of it.
-        layer (nn.Module): The layer to explain at, usually the last convolutional one.
-        device_ids (list[int], optional): Order of the devices of a DataParallel model
-            behind ``forward_func``, needed only if ``forward_func`` is not that model
-            itself. Default: None
+        layer (nn.Module): Layer whose maps are used, usually the last convolutional
+            one.
+        device_ids (list[int], optional): Order of the devices of a DataParallel model,
+            needed only if ``forward_func`` wraps that model. Default: None
 
     Examples::
 
@@ -94,7 +93,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
         super().__init__(forward_func, layer, device_ids)
 
     def get_name(self) -> str:
-        """Name of the method as its paper writes it."""
+        """Name of the method as in its paper."""
         return "Grad-CAM++"
 
     @log_usage()
@@ -114,46 +113,46 @@ class LayerGradCamPlusPlus(LayerAttribution):
         r"""
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain: images
-                (B, C, H, W), video (B, C, T, H, W) or whatever the model takes.
+                (B, C, H, W), video (B, C, T, H, W) or any other inputs of the model.
             target (int, tuple, Tensor, or list, optional): Output to explain, in any
                 of Captum's forms: an int for all examples, a list or 1-D tensor of B
                 ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number an example. Default: None
+                one number per example. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. Default: None
-            attribute_to_layer_input (bool, optional): Whether the maps that go into
-                the layer are taken in place of those that come out. Default: False
-            relu_attributions (bool, optional): Whether negative values become zero, as
-                in the paper. Default: False, as in Captum's LayerGradCam
+            attribute_to_layer_input (bool, optional): Whether the input of the layer is
+                used instead of its output. Default: False
+            relu_attributions (bool, optional): Whether negative values are set to zero,
+                as in the paper. Default: False, as in Captum's LayerGradCam
             attr_dim_summation (bool, optional): Whether channels are summed.
                 Default: True
             grad_kwargs (dict[str, Any], optional): Further arguments of
                 ``torch.autograd.grad``. Default: None
-            reshape_transform (Callable, optional): Brings what the layer gives into
-                the shape (B, C, h, w), for layers that return tokens
+            reshape_transform (Callable, optional): Function that rearranges the
+                activations of the layer to (B, C, h, w), for layers that return tokens
                 (:func:`~captum_ext.attr.maps_of_tokens`) or keep channels last
                 (:func:`~captum_ext.attr.maps_of_channels_last`). Default: None
             input_shaped (bool, optional): Whether the map is interpolated linearly to
-                the input's size and repeated for its channels, as Captum's metrics
-                need it. Default: False
-            eps (float, optional): Added to the denominator of alpha. 1e-6 gives the
-                maps of packages that add it against division by zero, which needs no
-                such help here: it outweighs the squared gradients of usual networks
-                and so changes the map. Default: 0, as in the paper
+                the input's size and repeated along its channel axis, as Captum's
+                metrics need it. Default: False
+            eps (float, optional): Constant in the denominator of alpha. Other packages
+                add 1e-6 to avoid division by zero, which is not needed here: it exceeds
+                the squared gradients of usual networks and so changes the map.
+                Default: 0, as in the paper
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**:
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
-              (B, 1, h, w) or (B, 1, t, h, w) as the layer's maps; with C in place of 1
-              without ``attr_dim_summation``; in the shape of ``inputs`` if
-              ``input_shaped``. A tuple if the layer gives several tensors, as in
-              Captum, and if ``inputs`` is a tuple of one.
+              (B, 1, h, w) or (B, 1, t, h, w) at the size of the layer's maps; C instead
+              of 1 without ``attr_dim_summation``; in the shape of ``inputs`` if
+              ``input_shaped``. A tuple if the layer returns several tensors, as in
+              Captum, or if ``inputs`` is a tuple of one.
 
         Raises:
             ValueError: If the target does not fit the output, if the output does not
-                hold one finite score an example, if the layer takes no part in the
-                forward pass, or if ``input_shaped`` is asked for several inputs or of
-                a layer without maps.
+                hold one finite score per example, if the layer is not called in the
+                forward pass, or if ``input_shaped`` is set for several inputs or a
+                layer without maps.
             TypeError: If an argument is of the wrong type.
         """
         tensors = check_inputs(inputs)
@@ -178,6 +177,6 @@ class LayerGradCamPlusPlus(LayerAttribution):
             maps = tuple(map(F.relu, maps))
         if input_shaped:
             return in_input_shape(maps, inputs)
-        # Captum's metrics hand over a tuple of one, and look for one in return.
+        # Captum's metrics pass a tuple of one, and expect one back.
         one_in_tuple = isinstance(inputs, tuple) and len(inputs) == 1
         return format_output(one_in_tuple or len(maps) > 1, maps)

@@ -1,4 +1,4 @@
-"""The mask found for one image alone, by descending the masking model's objective."""
+"""Iterative mask: minimizes the masking model's objective for a single image."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ from captum_ext._scores import select_scores
 from captum_ext._validation import (
     check_image,
     check_integer,
-    check_mask_probabilities,
+    check_metric_scores,
     check_output_type,
     check_positive,
     check_target,
@@ -36,21 +36,21 @@ LogProbability = Callable[[Tensor], Tensor]
 
 
 class IterativeMask(GradientAttribution):
-    r"""The mask that keeps a class and without which it is gone, found step by step.
+    r"""Mask that preserves a class and whose complement removes it, by optimization.
 
-    Descends the objective of the masking model (Eq. 4,
-    :class:`~captum_ext.masking.SaliencyObjective`) for each image by itself. It needs
-    no training, but some hundred forward and backward passes a map, and its masks suit
-    the one image and classifier, artifacts included: the baseline of the paper's
-    Section 4. The mask has a lower resolution than the image and is interpolated.
+    Minimizes the objective of the masking model (Eq. 4,
+    :class:`~captum_ext.masking.SaliencyObjective`) for each image separately, the
+    baseline of the paper's Section 4. It needs no training, but a few hundred forward
+    and backward passes per image, and its masks may contain artifacts that fool the
+    classifier. The mask has a lower resolution than the image and is interpolated.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
     NeurIPS 2017, Section 4, after R. Fong, A. Vedaldi, Interpretable Explanations of
     Black Boxes by Meaningful Perturbation, ICCV 2017.
 
     Args:
-        forward_func (Callable): Probabilities, the softmax of a model's output for
-            example; differentiable.
+        forward_func (Callable): Differentiable function that returns probabilities,
+            for example the softmax of a model's output.
 
     Examples::
 
@@ -86,21 +86,21 @@ class IterativeMask(GradientAttribution):
             inputs (Tensor or tuple[Tensor]): Images (B, C, H, W) to explain: one
                 tensor, or a tuple of one.
             target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms. None if ``forward_func`` returns one number an
+                of Captum's forms. None if ``forward_func`` returns one number per
                 example. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. Default: None
-            objective (SaliencyObjective, optional): What is lowered. Default: None
-                (Eq. 4 with the paper's weights)
-            n_steps (int, optional): Number of steps; each takes two forward and
-                backward passes an example. Default: 200
-            mask_stride (int, optional): Pixels of the image for one of the mask, in
+            objective (SaliencyObjective, optional): Objective to minimize. Default:
+                None (Eq. 4 with the paper's weights)
+            n_steps (int, optional): Number of steps of two forward and backward passes
+                per example each. Default: 200
+            mask_stride (int, optional): Pixels of the image per pixel of the mask, in
                 each direction. Default: 4
-            learning_rate (float, optional): Of Adam. Default: 0.1
-            seed (int, optional): Of the alternative images. An example gets the same
-                in any batch. Default: 0
-            show_progress (bool, optional): Whether a progress bar over the steps is
-                shown. Default: False
+            learning_rate (float, optional): Learning rate of Adam. Default: 0.1
+            seed (int, optional): Seed of the alternative images, which do not depend
+                on the other examples of a batch. Default: 0
+            show_progress (bool, optional): Whether to show a progress bar over the
+                steps. Default: False
 
         Returns:
             *Tensor* or *tuple[Tensor]* of **attributions**:
@@ -110,8 +110,8 @@ class IterativeMask(GradientAttribution):
 
         Raises:
             ValueError: If an argument is out of its range, if the target does not fit
-                the output, or if ``forward_func`` does not return one probability an
-                example, with a gradient.
+                the output, or if ``forward_func`` does not return one differentiable
+                probability per example.
             TypeError: If an argument is of the wrong type.
         """
         images = check_image(inputs).detach()
@@ -120,7 +120,7 @@ class IterativeMask(GradientAttribution):
         n_steps = check_integer("n_steps", n_steps, 1)
         stride = check_integer("mask_stride", mask_stride, 1)
         seed = check_integer("seed", seed, 0, 2**64 - 1)
-        masks = _descend(
+        masks = _optimized_masks(
             objective or SaliencyObjective(),
             _log_probability(
                 self.forward_func, target, additional_forward_args, images.dtype
@@ -141,23 +141,38 @@ def _log_probability(
     args: object,
     dtype: torch.dtype,
 ) -> LogProbability:
-    """log f_c (2 B,) of 2 B images, of any function that gives probabilities."""
+    """Function that returns log f_c (2 B,) of 2 B images."""
     both_targets = expand_target(target, 2)
     both_args = expand_additional_forward_args(format_additional_forward_args(args), 2)
 
     def log_probability(images: Tensor) -> Tensor:
-        given = images.to(dtype)
-        output = check_output_type(run_forward(forward_func, given, None, both_args))
+        inputs = images.to(dtype)
+        output = check_output_type(run_forward(forward_func, inputs, None, both_args))
         scores = select_scores(output, both_targets, repr(target))
-        check_mask_probabilities(scores, len(images) // 2)
-        # A probability that is rounded to zero has no logarithm, and no gradient.
+        _check_probabilities(scores, len(images) // 2)
+        # The logarithm of a probability that is rounded to zero has no gradient.
         return scores.flatten().float().clamp_min(1e-30).log()
 
     return log_probability
 
 
+def _check_probabilities(scores: Tensor, n_examples: int) -> None:
+    """Refuse scores other than differentiable probabilities, two per example."""
+    if scores.numel() != 2 * n_examples:
+        raise ValueError(
+            f"forward_func and target must give one number for each of the "
+            f"{2 * n_examples} examples, got {scores.numel()}."
+        )
+    if not scores.requires_grad:
+        raise ValueError(
+            "forward_func must return differentiable scores, got scores without a "
+            "gradient."
+        )
+    check_metric_scores(scores.detach().reshape(2, -1), n_examples, probable=True)
+
+
 @torch.enable_grad()
-def _descend(
+def _optimized_masks(
     objective: SaliencyObjective,
     log_probability: LogProbability,
     images: Tensor,
@@ -166,7 +181,7 @@ def _descend(
     generators: list[Generator],
     steps: Any,
 ) -> Tensor:
-    """Masks (B, 1, H, W) in [0, 1], each on its way down by itself."""
+    """Masks (B, 1, H, W) in [0, 1], each optimized independently of the others."""
     size = images.shape[2:]
     small = [max(2, round(n / stride)) for n in size]
     logits = torch.zeros(len(images), 1, *small, device=images.device)
@@ -177,8 +192,8 @@ def _descend(
         return F.interpolate(logits.sigmoid(), size, mode="bilinear")
 
     for _ in steps:
-        terms = objective.of_right_class(log_probability, images, masks(), generators)
-        # No gradients of the model's parameters: they must not be left behind.
+        terms = objective.terms(log_probability, images, masks(), generators)
+        # backward() would leave gradients in the model's parameters.
         (logits.grad,) = torch.autograd.grad(terms.total.sum(), logits)
         optimizer.step()
     return masks().detach()

@@ -1,11 +1,10 @@
-"""What layer attributions share: a layer's activations and the gradients at it."""
+"""Activations of a layer and gradients at it, for layer attributions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from captum_ext._captum import (
@@ -14,13 +13,9 @@ from captum_ext._captum import (
     format_additional_forward_args,
     format_output,
 )
+from captum_ext._interpolation import resize
 from captum_ext._scores import select_scores
-from captum_ext._validation import (
-    check_example_scores,
-    check_input_shaped,
-    check_layer_was_reached,
-    check_output_type,
-)
+from captum_ext._validation import check_output_type
 
 __all__ = [
     "LayerEvaluation",
@@ -39,9 +34,10 @@ class LayerEvaluation(NamedTuple):
     """One forward pass, and the backward pass to the layer.
 
     Args:
-        activations (tuple[Tensor, ...]): The layer's output, or its input, (B, ...).
-        gradients (tuple[Tensor, ...]): Of the target's score, in the same shapes.
-        output (Tensor): What the forward function returned, (B, ...).
+        activations (tuple[Tensor, ...]): Output of the layer, or its input, (B, ...).
+        gradients (tuple[Tensor, ...]): Gradients of the score at the activations, in
+            the same shapes.
+        output (Tensor): Output of the forward function, (B, ...).
     """
 
     activations: tuple[Tensor, ...]
@@ -62,25 +58,24 @@ def evaluate_layer(
 ) -> LayerEvaluation:
     """Activations of a layer and the gradients of the target's score at them.
 
-    The part of the network before the layer runs without building a graph, and no
-    gradient is computed but the layer's. Hooks sit on tensors, so that an operation
-    that works in place may follow; they are gone afterwards.
+    The part of the network before the layer runs without building a graph, and only
+    the gradient at the layer is computed. The layer may be followed by an in-place
+    operation. No hooks are left on the model.
 
     Args:
         forward_func (Callable): The model or any modification of it.
-        layer (nn.Module): A part of it.
+        layer (nn.Module): Layer of the model.
         inputs (tuple[Tensor, ...]): Inputs (B, ...).
         target (int, tuple, Tensor, or list, optional): Output to explain, in any of
             Captum's forms. Default: None
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``. Default: None
-        attribute_to_layer_input (bool, optional): Whether the layer's input is taken
-            in place of its output. Default: False
-        reshape_transform (Callable, optional): Brings activations, and gradients,
-            into the shape (B, C, h, w): a linear rearrangement of the numbers.
-            Default: None
+        attribute_to_layer_input (bool, optional): Whether the input of the layer is
+            used instead of its output. Default: False
+        reshape_transform (Callable, optional): Function that rearranges activations,
+            and gradients, to (B, C, h, w). Default: None
         device_ids (list[int], optional): Order of the devices of a DataParallel model
-            behind ``forward_func``. Default: None
+            that ``forward_func`` wraps. Default: None
         grad_kwargs (dict[str, Any], optional): Arguments for ``torch.autograd.grad``.
             Default: None
 
@@ -88,9 +83,9 @@ def evaluate_layer(
         *LayerEvaluation*: Activations, gradients and output, detached.
 
     Raises:
-        ValueError: If the layer does not take part in the forward pass, if the target
-            does not fit the output, or if the output does not hold one finite score
-            an example.
+        ValueError: If the layer is not called in the forward pass, if the target does
+            not fit the output, or if the output does not hold one finite score per
+            example.
     """
     reached: list[nn.Module] = []
     outputs: list[Tensor] = []
@@ -100,13 +95,13 @@ def evaluate_layer(
         torch.set_grad_enabled(True)
 
     def score(*arguments: object) -> Tensor:
-        # The hook ends what begins here as soon as the layer is reached.
+        # The hook turns gradients on again when the layer is reached.
         with torch.no_grad():
             output = check_output_type(forward_func(*arguments))
-        check_layer_was_reached(layer, bool(reached))
+        _check_layer_was_reached(layer, bool(reached))
         outputs.append(output.detach())
         selected = select_scores(output, target)
-        return check_example_scores(selected, len(inputs[0]), output.shape)
+        return _check_example_scores(selected, len(inputs[0]), output.shape)
 
     handle = _hook(layer, attribute_to_layer_input, enable_grad)
     try:
@@ -141,7 +136,7 @@ def _hook(
 def in_input_shape(
     maps: tuple[Tensor, ...], inputs: Tensor | tuple[Tensor, ...]
 ) -> Tensor | tuple[Tensor, ...]:
-    """A layer's map in the shape of the one input.
+    """Interpolate a layer's map to the shape of the one input.
 
     Args:
         maps (tuple[Tensor, ...]): One map (B, 1, h, w) or (B, 1, t, h, w).
@@ -149,18 +144,15 @@ def in_input_shape(
             axes.
 
     Returns:
-        *Tensor* or *tuple[Tensor, ...]*: Interpolated linearly, repeated for the
-        channels; a tuple if ``inputs`` is one.
+        *Tensor* or *tuple[Tensor, ...]*: Map interpolated linearly and repeated along
+        the channel axis; a tuple if ``inputs`` is one.
 
     Raises:
-        ValueError: If there are several maps or inputs, or other axes.
+        ValueError: If there are several maps or inputs, or their axes differ.
     """
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
-    shaped = check_input_shaped(maps, tensors)
-    modes = {3: "linear", 4: "bilinear", 5: "trilinear"}
-    if shaped.shape[2:] != tensors[0].shape[2:]:
-        size = tensors[0].shape[2:]
-        shaped = F.interpolate(shaped, size, mode=modes[shaped.dim()])
+    shaped = _check_input_shaped(maps, tensors)
+    shaped = resize(shaped, tensors[0].shape[2:])
     shaped = shaped.expand_as(tensors[0]).to(tensors[0]).contiguous()
     return format_output(isinstance(inputs, tuple), (shaped,))
 
@@ -168,21 +160,22 @@ def in_input_shape(
 def last_map_layer(
     model: nn.Module, inputs: Tensor | tuple[Tensor, ...]
 ) -> tuple[str, nn.Module]:
-    """The part of a model whose maps are its last: where a CAM is usually taken.
+    """Last module of a model that returns maps, where a CAM is usually computed.
 
-    That is the last part that returns maps (B, C, h, w) of more than one pixel, before
+    It is the last module that returns maps (B, C, h, w) of more than one pixel, before
     they are pooled or flattened: ``layer4`` of a ResNet, ``features`` of a MobileNet.
-    Of parts that end with the same layer it is the largest. One forward pass is spent.
+    Of nested modules that end with the same layer it is the outermost. Costs one
+    forward pass.
 
     Args:
-        model (nn.Module): The classifier.
-        inputs (Tensor or tuple[Tensor, ...]): Inputs that it takes, (B, ...).
+        model (nn.Module): Classifier.
+        inputs (Tensor or tuple[Tensor, ...]): Inputs of the classifier, (B, ...).
 
     Returns:
-        *tuple[str, nn.Module]*: The part's name within the model, and the part.
+        *tuple[str, nn.Module]*: Name of the module within the model, and the module.
 
     Raises:
-        ValueError: If no part returns maps.
+        ValueError: If no module returns maps.
 
     Examples::
 
@@ -212,7 +205,7 @@ def last_map_layer(
             handle.remove()
     if not found:
         raise ValueError(
-            "model must have a part that returns maps (B, C, h, w) of more than one "
+            "model must have a module that returns maps (B, C, h, w) of more than one "
             "pixel, got none."
         )
     return found[-1]
@@ -222,10 +215,10 @@ def maps_of_channels_last(activations: Tensor) -> Tensor:
     """Maps of a layer that keeps channels last, as in Swin transformers.
 
     Args:
-        activations (Tensor): (B, h, w, C).
+        activations (Tensor): Activations (B, h, w, C).
 
     Returns:
-        *Tensor*: (B, C, h, w).
+        *Tensor*: Maps (B, C, h, w).
 
     Examples::
 
@@ -242,15 +235,16 @@ def maps_of_tokens(
 
     Args:
         activations (Tensor): Tokens (B, n_prefix + h * w, C), row by row.
-        n_prefix (int, optional): Tokens before those of the image, such as the class
-            token. Default: 1
-        width (int, optional): Tokens in a row, w. Default: None (as many as rows)
+        n_prefix (int, optional): Number of tokens before those of the image, such as
+            the class token. Default: 1
+        width (int, optional): Number of tokens in a row, w. Default: None (as many as
+            there are rows)
 
     Returns:
-        *Tensor*: (B, C, h, w).
+        *Tensor*: Maps (B, C, h, w).
 
     Raises:
-        ValueError: If the tokens do not fill such rows.
+        ValueError: If the tokens do not fill rows of that width.
 
     Examples::
 
@@ -266,3 +260,47 @@ def maps_of_tokens(
             f"{tuple(activations.shape)}."
         )
     return patches.unflatten(1, (-1, width)).movedim(-1, 1)
+
+
+def _check_example_scores(
+    scores: Tensor, n_examples: int, output_shape: Sequence[int]
+) -> Tensor:
+    """Scores as (B,); refuse any that are not one finite number per example."""
+    if scores.numel() != n_examples:
+        raise ValueError(
+            f"forward_func and target must give one number for each of the "
+            f"{n_examples} examples, got an output of shape {tuple(output_shape)}."
+        )
+    if not scores.requires_grad:
+        raise ValueError(
+            "layer must have a differentiable influence on the score, got a score "
+            "without a gradient."
+        )
+    n_bad = int((~torch.isfinite(scores.detach())).sum())
+    if n_bad:
+        raise ValueError(
+            f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
+            f"of {n_examples} examples."
+        )
+    return scores.flatten()
+
+
+def _check_layer_was_reached(layer: object, reached: bool) -> None:
+    """Refuse a layer that was not called in the forward pass."""
+    if not reached:
+        raise ValueError(
+            f"layer must be a module that forward_func calls, got "
+            f"{type(layer).__name__}, which was not called."
+        )
+
+
+def _check_input_shaped(maps: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> Tensor:
+    """The one map (B, 1, ...) that can be resized to the shape of the one input."""
+    shapes = [tuple(each.shape) for each in (*maps, *inputs)]
+    fits = len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) in (3, 4, 5)
+    if not fits or shapes[0][:2] != (shapes[1][0], 1):
+        raise ValueError(
+            f"input_shaped must be False unless one map (B, 1, ...) has as many axes "
+            f"as the one input, got shapes {', '.join(map(str, shapes))}."
+        )
+    return maps[0]

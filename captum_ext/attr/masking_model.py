@@ -1,4 +1,4 @@
-"""The masking model: a map in one forward pass of a network trained for it."""
+"""Masking model: attributions in one forward pass of a trained network."""
 
 import torch
 from captum.attr import Attribution
@@ -6,27 +6,27 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import TargetType, format_output
-from captum_ext._validation import check_classes, check_image
+from captum_ext._validation import check_image, check_target
 from captum_ext.masking import MaskingNetwork
-from captum_ext.masking.frozen import frozen
+from captum_ext.masking.eval_mode import eval_mode
 
 __all__ = ["MaskingModel"]
 
 
 class MaskingModel(Attribution):
-    r"""The mask that a trained network draws for a class.
+    r"""Mask of a class, computed by a trained masking network.
 
-    The network saw the classifier when it was trained
-    (:func:`~captum_ext.masking.train_masking_network`); now neither the classifier nor
-    its gradients are needed, and maps come at video rate. A map says which part of the
-    image is enough for the class, and missed when it is gone: 1 belongs to it, 0 does
-    not. It is small everywhere for a class that is not in the image.
+    The network was trained for the classifier
+    (:func:`~captum_ext.masking.train_masking_network`); explaining an image needs
+    neither the classifier nor its gradients and runs at video rate. The mask is 1 for
+    the part of the image that is sufficient and necessary for the class, and 0
+    elsewhere. It is small everywhere for a class that is not in the image.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
     NeurIPS 2017.
 
     Args:
-        network (MaskingNetwork): Trained, on the device of the inputs.
+        network (MaskingNetwork): Trained network, on the device of the inputs.
 
     Examples::
 
@@ -46,7 +46,7 @@ class MaskingModel(Attribution):
         super().__init__(network)
 
     def get_name(self) -> str:
-        """Name of the method as its paper writes it."""
+        """Name of the method in its paper."""
         return "Masking model"
 
     @log_usage()
@@ -59,7 +59,7 @@ class MaskingModel(Attribution):
         r"""
         Args:
             inputs (Tensor or tuple[Tensor]): Images (B, 3, H, W) to explain,
-                normalized as the classifier needs them: one tensor, or a tuple of one.
+                normalized as for the classifier: one tensor, or a tuple of one.
             target (int, tuple, Tensor, or list): Class to explain: an int for all
                 examples, a list or 1-D tensor of B ints, or tuples of one int.
 
@@ -70,8 +70,8 @@ class MaskingModel(Attribution):
               equal for all channels of a pixel.
 
         Raises:
-            ValueError: If ``target`` is no class of the network, or ``inputs`` are no
-                images with three channels.
+            ValueError: If ``target`` is not a class of the network, or ``inputs`` are
+                not images with three channels.
             TypeError: If an argument is of the wrong type.
         """
         network: MaskingNetwork = self.forward_func
@@ -81,11 +81,27 @@ class MaskingModel(Attribution):
                 f"inputs must be images with 3 channels, got shape "
                 f"{tuple(images.shape)}."
             )
-        classes = check_classes(target, len(images), network.n_classes)
+        classes = _checked_classes(target, len(images), network.n_classes)
         weights = next(network.parameters())
         x = images.to(weights.dtype, memory_format=torch.channels_last)
-        # In training mode a map would depend on its batch, and leave traces.
-        with frozen(network):
+        # In training mode masks would depend on the batch and update the batch norms.
+        with eval_mode(network):
             masks = network(x, classes.to(images.device, torch.long))
         maps = masks.to(images.dtype).expand_as(images).contiguous()
         return format_output(isinstance(inputs, tuple), (maps,))
+
+
+def _checked_classes(target: TargetType, n_examples: int, n_classes: int) -> Tensor:
+    """Class of each example, integers (B,)."""
+    check_target(target, n_examples)
+    entries = target if isinstance(target, list) else [target]
+    if isinstance(target, Tensor):
+        entries = target.flatten().tolist()
+    classes = [e[0] if isinstance(e, tuple) and len(e) == 1 else e for e in entries]
+    for entry in classes:
+        if not isinstance(entry, int) or not 0 <= entry < n_classes:
+            raise ValueError(
+                f"target must be a class from 0 to {n_classes - 1} for each example, "
+                f"got {entry!r}."
+            )
+    return torch.tensor(classes).expand(n_examples)

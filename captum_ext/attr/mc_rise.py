@@ -6,40 +6,40 @@ from torch import Tensor
 
 from captum_ext._captum import TargetType, TensorOrTupleOfTensorsGeneric
 from captum_ext._scores import PerturbationsPerEval
-from captum_ext._validation import (
-    check_colors,
-    check_inputs,
-    check_probability,
-    check_shared_by_channels,
+from captum_ext._validation import check_inputs, check_probability, one_per_input
+from captum_ext.attr.mask_layouts import (
+    GridSize,
+    check_feature_mask,
+    mask_layouts,
+    mask_shapes,
 )
+from captum_ext.attr.masked_run import Sampling
 from captum_ext.attr.random_masks import (
     Attributions,
-    GridSize,
-    MaskSettings,
+    MaskedInputs,
     RandomMaskAttribution,
     expanded_as,
     stored_as,
 )
 from captum_ext.attr.rise import RISE
-from captum_ext.masks import Palette
+from captum_ext.masks import MaskLayout, Palette
 
 __all__ = ["MCRISE", "PNRISE"]
 
 
 class PNRISE(RISE):
-    r"""Positive and negative saliency: what a pixel adds to the score, or takes away.
+    r"""Positive and negative saliency: what keeping a pixel adds to the score.
 
-    Random masks m hide parts of the input; the map compares the masks that keep a
-    pixel with those that hide it,
+    Random masks m hide parts of the input; the map is the difference between the mean
+    scores of the masks that keep a pixel and of those that hide it,
 
     .. math::
         S(\lambda) = E[f(i \odot m) \mid m(\lambda) = 1]
                    - E[f(i \odot m) \mid m(\lambda) = 0]
                    = E\Big[\frac{m(\lambda) - p}{p (1 - p)} f(i \odot m)\Big].
 
-    It is positive where the pixel supports the score, negative where it speaks
-    against it, and 0 where the model ignores it (Proposition 1), in units of the
-    score.
+    It is positive where the pixel supports the score, negative where it lowers it, and
+    0 where the model ignores it (Proposition 1), in units of the score.
 
     Source: Y. Hatakeyama, H. Sakuma, Y. Konishi, K. Suenaga, Visualizing Color-wise
     Saliency of Black-Box Image Classification Models, ACCV 2020; Equation (A.4) of
@@ -47,8 +47,7 @@ class PNRISE(RISE):
 
     Args:
         forward_func (Callable): The forward function of the model or any
-            modification of it. It is called in the mode in which it is: eval mode, for
-            maps that can be reproduced.
+            modification of it. Its mode is not changed: call ``model.eval()`` first.
 
     Examples::
 
@@ -63,16 +62,16 @@ class PNRISE(RISE):
 
     name = "PN-RISE"
 
-    @staticmethod
-    def _contrast(means: Tensor) -> Tensor:
+    def _contrast(self, means: Tensor) -> Tensor:
         return means[:1] - means[1:]
 
 
 class MCRISE(RandomMaskAttribution):
-    r"""Color-wise saliency: what painting a pixel in a color does to the score.
+    r"""Color-wise saliency: the effect on the score of painting a pixel in a color.
 
-    Random masks paint parts of the input in one of K colors each; map k compares the
-    masks that paint a pixel in color k with those that keep it,
+    Random masks paint parts of the input in one of K colors each; map k is the
+    difference between the mean scores of the masks that paint a pixel in color k and
+    of those that keep it,
 
     .. math::
         S(\lambda, k) = E[f(i') \mid m(\lambda, k) = 1]
@@ -88,8 +87,7 @@ class MCRISE(RandomMaskAttribution):
 
     Args:
         forward_func (Callable): The forward function of the model or any
-            modification of it. It is called in the mode in which it is: eval mode, for
-            maps that can be reproduced.
+            modification of it. Its mode is not changed: call ``model.eval()`` first.
 
     Examples::
 
@@ -113,6 +111,7 @@ class MCRISE(RandomMaskAttribution):
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         n_masks: int = 2000,
         grid_size: GridSize = None,
+        layout: MaskLayout | None = None,
         mask_probability: float = 0.5,
         estimator: str = "control_variate",
         perturbations_per_eval: PerturbationsPerEval = "auto",
@@ -126,55 +125,60 @@ class MCRISE(RandomMaskAttribution):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain. An input
                 (B, C, L), (B, C, H, W) or (B, C, T, H, W) is painted by an enlarged
-                random grid over all axes behind the channels; an input (B, F) column
-                by column. Embeddings (B, T, E) are read as channels T: give
+                random grid over all axes after the channel axis; an input (B, F) column
+                by column. In embeddings (B, T, E) the T axis counts as channels: pass
                 ``feature_mask`` to mask tokens.
-            colors (Tensor or Palette or tuple of these): The K colors in the
-                model's input space, (K, C) for all examples or (B, K, C) for each its
-                own; (K, 1) for inputs (B, F). :func:`~captum_ext.masks.named_palette`
-                and :func:`~captum_ext.masks.image_palette` make them. A tuple with
-                one tensor an input if ``inputs`` is a tuple.
+            colors (Tensor or Palette or tuple of these): The K colors in the model's
+                input space, (K, C) for all examples or (B, K, C) for each example;
+                (K, 1) for inputs (B, F). See :func:`~captum_ext.masks.named_palette`
+                and :func:`~captum_ext.masks.image_palette`. A tuple with one entry per
+                input if ``inputs`` is a tuple.
             target (int, tuple, Tensor, or list, optional): Output to explain, in any
                 of Captum's forms: an int for all examples, a list or 1-D tensor of B
                 ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number an example or one a batch. Default: None
+                one number per example or one per batch. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
             feature_mask (Tensor or tuple[Tensor, ...], optional): Index of the region
-                that each pixel belongs to, integers (1 or B, 1 or C, ...), equal for
-                all channels. Whole regions are kept or painted, in place of the grid.
+                of each pixel, integers (1 or B, 1 or C, ...), equal for all channels.
+                Whole regions are kept or painted, instead of cells of the grid.
                 Default: None
-            n_masks (int, optional): Number of masks, and so of forward passes an
-                example; with ``tolerance`` the most that are spent. Rounded down to an
-                even number by the default estimator. Default: 2000
-            grid_size (int or tuple[int, ...], optional): Cells of the random grid
-                along each axis. Default: None (7, or fewer along a shorter axis)
+            n_masks (int, optional): Number of masks, and so of forward passes per
+                example; with ``tolerance`` the largest number. Rounded down to an even
+                number by the default estimator. Default: 2000
+            grid_size (int or tuple[int, ...], optional): Number of cells of the random
+                grid along each axis. Default: None (7, or fewer along a shorter axis)
+            layout (MaskLayout, optional): Masks of your own instead of a grid or
+                regions, with a channel axis of 1
+                (:class:`~captum_ext.masks.MaskLayout` says how to write one). At most
+                one of ``feature_mask``, ``grid_size`` and ``layout`` may be given.
+                Default: None
             mask_probability (float, optional): Probability that a cell is painted, in
-                (0, 1); every color has the same share of it. Default: 0.5
+                (0, 1), shared equally by the colors. Default: 0.5
             estimator (str, optional): "control_variate" draws masks in antithetic
-                pairs and replaces what a linear function of the mask explains of the
-                scores by its exact share of the maps; "monte_carlo" is the plain
-                average of the paper. Both have the same expectation. Default:
-                "control_variate"
-            perturbations_per_eval (int or "auto", optional): Painted batches in one
-                call of ``forward_func``, which then sees ``perturbations_per_eval *
-                B`` examples. "auto" finds the fastest number during the first masks,
-                lowers it when memory runs out, and uses 1 where ``forward_func``
-                returns one number a batch. It changes the map by rounding only.
-                Default: "auto"
+                pairs and replaces the part of the scores that is linear in the mask by
+                its exact contribution to the maps; "monte_carlo" is the plain average
+                of the paper. Both have the same expectation.
+                Default: "control_variate"
+            perturbations_per_eval (int or "auto", optional): Number of painted batches
+                per call of ``forward_func``, which then receives
+                ``perturbations_per_eval * B`` examples. "auto" finds the fastest number
+                during the first masks, lowers it when memory runs out, and uses 1 if
+                ``forward_func`` returns one number per batch. It changes the maps by
+                rounding only. Default: "auto"
             seed (int, optional): Seed of the masks. An example gets the same masks
                 in any batch. Default: 0
-            input_shaped (bool, optional): Whether, in place of the K maps, their
-                negative mean is returned in the shape of ``inputs``: what keeping a
-                pixel adds to the score, compared with painting it in any of the
-                colors. Captum's metrics need that shape. Default: False
-            return_std_error (bool, optional): Whether the standard error of every
-                value is returned as well. It needs some masks to be reliable: 16 at
-                least, and as many of the rarest kind. Default: False
-            tolerance (float, optional): Stop as soon as no value of an example has a
-                larger standard error than this, in units of the score. It is looked
-                at after 64 masks, 96 and so on. Default: None (spend all masks)
+            input_shaped (bool, optional): Whether the negative mean of the K maps is
+                returned in the shape of ``inputs``, as Captum's metrics need it: what
+                keeping a pixel adds to the score, compared with painting it in any of
+                the colors. Default: False
+            return_std_error (bool, optional): Whether the standard error of each value
+                is returned as well. It is reliable from 16 masks on, 16 of the rarest
+                category included. Default: False
+            tolerance (float, optional): Standard error, in units of the score, at which
+                an example is finished: no value has a larger one. It is checked after
+                64 masks, 96 and so on. Default: None (all masks are used)
             show_progress (bool, optional): Whether a progress bar over the masks is
                 shown. Default: False
 
@@ -185,63 +189,130 @@ class MCRISE(RandomMaskAttribution):
               (B, K, H, W) for images, (B, K, L), (B, K, T, H, W) or (B, K, F) for
               the other inputs, or the shape of ``inputs`` if ``input_shaped``; in the
               dtype and on the device of ``inputs``. B is 1 if ``forward_func`` returns
-              one number a batch.
-            - **standard errors** (*Tensor* or *tuple[Tensor, ...]*): In the same
-              shape; the standard deviation of the maps over seeds.
+              one number per batch.
+            - **standard errors** (*Tensor* or *tuple[Tensor, ...]*): Standard deviation
+              of the maps over seeds, in the same shape.
 
         Raises:
-            ValueError: If an argument is out of its range, if the colors have another
-                width than the inputs, if the target does not fit the output, or if
-                scores are NaN or infinite.
+            ValueError: If an argument is out of its range, if the colors or the masks
+                do not fit the inputs or the target the output, or if scores are NaN or
+                infinite.
             TypeError: If an argument is of the wrong type.
         """
         check_probability("mask_probability", mask_probability)
         tensors = check_inputs(inputs)
-        fills = check_colors(_unpacked(colors), tensors)
-        settings = MaskSettings(
-            target=target,
-            additional_forward_args=additional_forward_args,
-            feature_mask=check_shared_by_channels(feature_mask, tensors),
-            n_masks=n_masks,
-            grid_size=grid_size,
-            estimator=estimator,
-            perturbations_per_eval=perturbations_per_eval,
-            seed=seed,
-            return_std_error=return_std_error,
-            tolerance=tolerance,
-            show_progress=show_progress,
-        )
+        fills = _check_colors(_unpacked(colors), tensors)
+        regions = _check_shared_by_channels(feature_mask, tensors)
+        layouts = mask_layouts(tensors, regions, grid_size, layout)
+        _check_masks_pixels(layouts[0], tensors)
         n_colors = len(fills[0])
         painted = (mask_probability / n_colors,) * n_colors
-        return self._estimate(
-            inputs,
-            fills,
+        sampling = Sampling(
             (1 - mask_probability, *painted),
-            self._mean_contrast if input_shaped else self._contrast,
-            expanded_as if input_shaped else _colors_second,
-            settings,
+            n_masks,
+            estimator,
+            seed,
+            return_std_error,
+            tolerance,
+        )
+        method = _MeanOverColors(self.forward_func) if input_shaped else self
+        return method._estimate(
+            inputs,
+            MaskedInputs(tensors, fills, target, additional_forward_args),
+            layouts,
+            sampling,
+            perturbations_per_eval,
+            show_progress,
         )
 
-    @staticmethod
-    def _contrast(means: Tensor) -> Tensor:
+    def _contrast(self, means: Tensor) -> Tensor:
         return means[1:] - means[:1]
 
-    @staticmethod
-    def _mean_contrast(means: Tensor) -> Tensor:
+    def _shape(self, maps: Tensor, tensor: Tensor) -> Tensor:
+        """(K, B, 1, ...) to (B, K, ...); inputs (B, F) have no channel axis to drop."""
+        if tensor.dim() > 2:
+            maps = maps.squeeze(2).expand(-1, -1, *tensor.shape[2:])
+        return stored_as(maps.transpose(0, 1), tensor).contiguous()
+
+
+class _MeanOverColors(MCRISE):
+    """MC-RISE with ``input_shaped``: minus the mean of the K maps."""
+
+    def _contrast(self, means: Tensor) -> Tensor:
         return means[:1] - means[1:].mean(0, keepdim=True)
+
+    def _shape(self, maps: Tensor, tensor: Tensor) -> Tensor:
+        return expanded_as(maps, tensor)
 
 
 def _unpacked(
     colors: Tensor | Palette | tuple[Tensor | Palette, ...],
 ) -> Tensor | tuple[Tensor, ...]:
-    """Palettes as the tensors of their colors."""
+    """Colors with each palette replaced by its tensor."""
     if isinstance(colors, tuple):
         return tuple(c.colors if isinstance(c, Palette) else c for c in colors)
     return colors.colors if isinstance(colors, Palette) else colors
 
 
-def _colors_second(maps: Tensor, tensor: Tensor) -> Tensor:
-    """(K, B, 1, ...) to (B, K, ...); inputs (B, F) have no channels to drop."""
-    if tensor.dim() > 2:
-        maps = maps.squeeze(2)
-    return stored_as(maps.transpose(0, 1), tensor).contiguous()
+def _check_colors(
+    colors: Tensor | tuple[Tensor, ...], inputs: tuple[Tensor, ...]
+) -> list[list[Tensor]]:
+    """The K colors of each input, broadcastable to it, in its dtype and device."""
+    formatted = []
+    for palette, tensor in zip(one_per_input("colors", colors, inputs), inputs):
+        if not isinstance(palette, Tensor):
+            raise TypeError(
+                f"colors must be a tensor or a palette, got {type(palette).__name__}."
+            )
+        width = tensor.shape[1] if tensor.dim() > 2 else 1
+        each = palette.dim() == 3 and len(palette) in (1, len(tensor))
+        if palette.shape[-1:] != (width,) or not (palette.dim() == 2 or each):
+            raise ValueError(
+                f"colors must have shape (K, {width}) or ({len(tensor)}, K, {width}) "
+                f"for inputs of shape {tuple(tensor.shape)}, got "
+                f"{tuple(palette.shape)}."
+            )
+        if palette.shape[-2] == 0 or not torch.isfinite(palette).all():
+            raise ValueError(
+                f"colors must hold at least one color and finite numbers, got "
+                f"{palette.tolist()}."
+            )
+        trailing = (1,) * (tensor.dim() - 2)
+        palette = palette.to(tensor).reshape(*palette.shape, *trailing)
+        formatted.append(list(palette.unbind(-2 - len(trailing))))
+    if len({len(fills) for fills in formatted}) != 1:
+        raise ValueError(
+            f"colors must hold the same number for all inputs, got "
+            f"{[len(fills) for fills in formatted]}."
+        )
+    return formatted
+
+
+def _check_shared_by_channels(
+    feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...] | None:
+    """Regions (1 or B, 1, ...); refuse any that differ between a pixel's channels."""
+    masks = check_feature_mask(feature_mask, inputs)
+    if masks is None:
+        return None
+    shared = []
+    for regions, tensor in zip(masks, inputs):
+        if tensor.dim() > 2:
+            if not torch.equal(regions, regions[:, :1].expand_as(regions)):
+                raise ValueError(
+                    "feature_mask must be the same for all channels of a pixel, got "
+                    "channels that differ."
+                )
+            regions = regions[:, :1]
+        shared.append(regions)
+    return tuple(shared)
+
+
+def _check_masks_pixels(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> None:
+    """Refuse a layout with a mask per channel: a color is painted on whole pixels."""
+    shapes = mask_shapes(layout)
+    if any(x.dim() > 2 and shape[1] > 1 for shape, x in zip(shapes, inputs)):
+        raise ValueError(
+            f"layout must give masks with a channel axis of 1, got masks of shape "
+            f"{', '.join(map(str, shapes))}."
+        )

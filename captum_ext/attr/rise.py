@@ -1,4 +1,4 @@
-"""RISE: the mean score of the masks that keep a pixel."""
+"""RISE: mean score of the random masks that keep a pixel."""
 
 import torch
 from captum.log import log_usage
@@ -12,23 +12,23 @@ from captum_ext._captum import (
 from captum_ext._scores import PerturbationsPerEval
 from captum_ext._validation import (
     check_baselines,
-    check_feature_mask,
     check_inputs,
     check_probability,
 )
+from captum_ext.attr.mask_layouts import GridSize, mask_layouts
+from captum_ext.attr.masked_run import Sampling
 from captum_ext.attr.random_masks import (
     Attributions,
-    GridSize,
-    MaskSettings,
+    MaskedInputs,
     RandomMaskAttribution,
-    expanded_as,
 )
+from captum_ext.masks import MaskLayout
 
 __all__ = ["RISE"]
 
 
 class RISE(RandomMaskAttribution):
-    r"""Randomized input sampling: how high the score is while a pixel is kept.
+    r"""Randomized input sampling: the mean score while a pixel is kept.
 
     Random masks m hide parts of the input; the map is the mean score under the masks
     that keep a pixel,
@@ -37,17 +37,16 @@ class RISE(RandomMaskAttribution):
         S(\lambda) = E[f(i \odot m) \mid m(\lambda) = 1]
                    = \frac{1}{p} E[m(\lambda) f(i \odot m)].
 
-    Its values lie around the mean score of a half-hidden input, also where the model
-    ignores the input: compare pixels with each other, or use
-    :class:`~captum_ext.attr.PNRISE`, whose zero means no influence.
+    Values lie around the mean score of a half-hidden input, even for pixels that the
+    model ignores: compare pixels with each other, or use
+    :class:`~captum_ext.attr.PNRISE`, where zero means no influence.
 
     Source: V. Petsiuk, A. Das, K. Saenko, RISE: Randomized Input Sampling for
     Explanation of Black-box Models, BMVC 2018.
 
     Args:
         forward_func (Callable): The forward function of the model or any
-            modification of it. It is called in the mode in which it is: eval mode, for
-            maps that can be reproduced.
+            modification of it. Its mode is not changed: call ``model.eval()`` first.
 
     Examples::
 
@@ -70,6 +69,7 @@ class RISE(RandomMaskAttribution):
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         n_masks: int = 1000,
         grid_size: GridSize = None,
+        layout: MaskLayout | None = None,
         keep_probability: float = 0.5,
         estimator: str = "control_variate",
         perturbations_per_eval: PerturbationsPerEval = "auto",
@@ -78,58 +78,62 @@ class RISE(RandomMaskAttribution):
         tolerance: float | None = None,
         show_progress: bool = False,
     ) -> Attributions:
-        r"""Explain one output for every input, by n_masks forward passes each.
+        r"""Attribute one output to the inputs, by n_masks forward passes per example.
 
-        A value is high where keeping the pixel raises the score. What it means, and
-        which value means no influence, the class says. Of the same inputs and seed
-        comes the same map.
+        A value is high where keeping the pixel raises the score; the class docstring
+        says what it means and which value means no influence. The same inputs and seed
+        give the same map.
 
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain. An input
                 (B, C, L), (B, C, H, W) or (B, C, T, H, W) is masked by an enlarged
-                random grid over all axes behind the channels; an input (B, F) column
-                by column. Embeddings (B, T, E) are read as channels T: give
+                random grid over all axes after the channel axis; an input (B, F) column
+                by column. In embeddings (B, T, E) the T axis counts as channels: pass
                 ``feature_mask`` to mask tokens.
-            baselines (scalar, Tensor, tuple of scalar, or Tensor, optional): What
-                hidden parts are replaced by, broadcastable to ``inputs``.
+            baselines (scalar, Tensor, tuple of scalar, or Tensor, optional):
+                Replacement of hidden parts, broadcastable to ``inputs``.
                 Default: None (zero)
             target (int, tuple, Tensor, or list, optional): Output to explain, in any
                 of Captum's forms: an int for all examples, a list or 1-D tensor of B
                 ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number an example or one a batch. Default: None
+                one number per example or one per batch. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
             feature_mask (Tensor or tuple[Tensor, ...], optional): Index of the region
-                that each element belongs to, integers (1 or B, ...) broadcastable to
-                ``inputs``: superpixels for example. Whole regions are kept or hidden,
-                in place of the grid. Default: None
-            n_masks (int, optional): Number of masks, and so of forward passes an
-                example; with ``tolerance`` the most that are spent. Rounded down to an
-                even number by the default estimator. Default: 1000
-            grid_size (int or tuple[int, ...], optional): Cells of the random grid
-                along each axis. Default: None (7, or fewer along a shorter axis)
+                of each element, integers (1 or B, ...) broadcastable to ``inputs``,
+                superpixels for example. Whole regions are kept or hidden, instead of
+                cells of the grid. Default: None
+            n_masks (int, optional): Number of masks, and so of forward passes per
+                example; with ``tolerance`` the largest number. Rounded down to an even
+                number by the default estimator. Default: 1000
+            grid_size (int or tuple[int, ...], optional): Number of cells of the random
+                grid along each axis. Default: None (7, or fewer along a shorter axis)
+            layout (MaskLayout, optional): Masks of your own instead of a grid or
+                regions (:class:`~captum_ext.masks.MaskLayout` says how to write one).
+                At most one of ``feature_mask``, ``grid_size`` and ``layout`` may be
+                given. Default: None
             keep_probability (float, optional): Probability p that a cell is kept, in
                 (0, 1). Default: 0.5
             estimator (str, optional): "control_variate" draws masks in antithetic
-                pairs (complements where p is 1/2) and replaces what a linear function
-                of the mask explains of the scores by its exact share of the map;
+                pairs (complements for p = 1/2) and replaces the part of the scores
+                that is linear in the mask by its exact contribution to the map;
                 "monte_carlo" is the plain average of the paper. Both have the same
                 expectation. Default: "control_variate"
-            perturbations_per_eval (int or "auto", optional): Masked batches in one
-                call of ``forward_func``, which then sees ``perturbations_per_eval *
-                B`` examples. "auto" finds the fastest number during the first masks,
-                lowers it when memory runs out, and uses 1 where ``forward_func``
-                returns one number a batch. It changes the map by rounding only.
-                Default: "auto"
+            perturbations_per_eval (int or "auto", optional): Number of masked batches
+                per call of ``forward_func``, which then receives
+                ``perturbations_per_eval * B`` examples. "auto" finds the fastest number
+                during the first masks, lowers it when memory runs out, and uses 1 if
+                ``forward_func`` returns one number per batch. It changes the map by
+                rounding only. Default: "auto"
             seed (int, optional): Seed of the masks. An example gets the same masks
                 in any batch. Default: 0
-            return_std_error (bool, optional): Whether the standard error of every
-                pixel is returned as well. It needs some masks to be reliable: 16 at
-                least, and as many of the rarest kind. Default: False
-            tolerance (float, optional): Stop as soon as no pixel of an example has a
-                larger standard error than this, in units of the score. It is looked
-                at after 64 masks, 96 and so on. Default: None (spend all masks)
+            return_std_error (bool, optional): Whether the standard error of each pixel
+                is returned as well. It is reliable from 16 masks on, 16 of the rarest
+                category included. Default: False
+            tolerance (float, optional): Standard error, in units of the score, at which
+                an example is finished: no pixel has a larger one. It is checked after
+                64 masks, 96 and so on. Default: None (all masks are used)
             show_progress (bool, optional): Whether a progress bar over the masks is
                 shown. Default: False
 
@@ -138,14 +142,14 @@ class RISE(RandomMaskAttribution):
             **attributions** and **standard errors** if ``return_std_error``:
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
               In the shape, dtype and on the device of ``inputs``, equal for all
-              channels of a pixel; (1, ...) if ``forward_func`` returns one number a
-              batch. Float32 for integer inputs.
-            - **standard errors** (*Tensor* or *tuple[Tensor, ...]*): In the same
-              shape; the standard deviation of the map over seeds.
+              channels of a pixel; (1, ...) if ``forward_func`` returns one number
+              per batch. Float32 for integer inputs.
+            - **standard errors** (*Tensor* or *tuple[Tensor, ...]*): Standard deviation
+              of the map over seeds, in the same shape.
 
         Raises:
-            ValueError: If an argument is out of its range, if the target does not fit
-                the output, or if scores are NaN or infinite.
+            ValueError: If an argument is out of its range, if the masks do not fit the
+                inputs or the target the output, or if scores are NaN or infinite.
             TypeError: If an argument is of the wrong type.
 
         Examples::
@@ -161,24 +165,22 @@ class RISE(RandomMaskAttribution):
         check_probability("keep_probability", keep_probability)
         tensors = check_inputs(inputs)
         fills = [(value,) for value in check_baselines(baselines, tensors)]
-        settings = MaskSettings(
-            target=target,
-            additional_forward_args=additional_forward_args,
-            feature_mask=check_feature_mask(feature_mask, tensors),
-            n_masks=n_masks,
-            grid_size=grid_size,
-            estimator=estimator,
-            perturbations_per_eval=perturbations_per_eval,
-            seed=seed,
-            return_std_error=return_std_error,
-            tolerance=tolerance,
-            show_progress=show_progress,
+        sampling = Sampling(
+            (keep_probability, 1 - keep_probability),
+            n_masks,
+            estimator,
+            seed,
+            return_std_error,
+            tolerance,
         )
-        probabilities = (keep_probability, 1 - keep_probability)
         return self._estimate(
-            inputs, fills, probabilities, self._contrast, expanded_as, settings
+            inputs,
+            MaskedInputs(tensors, fills, target, additional_forward_args),
+            mask_layouts(tensors, feature_mask, grid_size, layout),
+            sampling,
+            perturbations_per_eval,
+            show_progress,
         )
 
-    @staticmethod
-    def _contrast(means: Tensor) -> Tensor:
+    def _contrast(self, means: Tensor) -> Tensor:
         return means[:1]

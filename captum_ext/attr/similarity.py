@@ -1,4 +1,4 @@
-"""Scores of embedding networks: explain how alike two inputs are."""
+"""Similarity of embeddings as a score to explain."""
 
 from collections.abc import Callable
 
@@ -11,24 +11,24 @@ __all__ = ["EmbeddingSimilarity"]
 class EmbeddingSimilarity(nn.Module):
     r"""Similarity of an embedding to a reference, as a function to explain.
 
-    A retrieval or re-identification network gives no class score. Its similarity
+    A retrieval or re-identification network has no class score. The similarity
 
     .. math::
         M(i) = \exp\Big(-\frac{d(v_i, v_{match})}{d_0}\Big)
 
-    to the embedding that it matched is one. Distances themselves are unsuited to random
-    masks, where a few far outliers would outweigh all else.
+    to the matched embedding can take its place. Distances themselves do not suit random
+    masks, because a few outliers would dominate the mean.
 
     Source: Y. Hatakeyama et al., Visualizing Color-wise Saliency of Black-Box Image
     Classification Models, ACCV 2020; Equation (A.12) of the supplement.
 
     Args:
         network (Callable): Returns embeddings (B, E) of inputs (B, ...).
-        reference (Tensor): The embedding to compare all inputs with, (E,) or (1, E).
-        scale (float): Typical distance d_0, above 0; the paper takes the distance
-            between the whole query and its match.
-        distance (Callable, optional): Distance between embeddings (B, E) and
-            the reference (1, E), returning (B,). Default: None (Euclidean)
+        reference (Tensor): Embedding to compare all inputs with, (E,) or (1, E).
+        scale (float): Typical distance d_0, above 0; the distance between the whole
+            query and its match in the paper.
+        distance (Callable, optional): Distance (B,) between embeddings (B, E) and
+            the reference (1, E). Default: None (Euclidean)
 
     Raises:
         ValueError: If ``scale`` is not positive.
@@ -68,16 +68,16 @@ class EmbeddingSimilarity(nn.Module):
         gallery: Tensor,
         distance: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> "EmbeddingSimilarity":
-        """Similarity to the gallery's nearest embedding, scaled by its distance.
+        """Similarity to the nearest embedding of a gallery, scaled by its distance.
 
         Args:
             network (Callable): Returns embeddings (B, E) of inputs (B, ...).
             query (Tensor): One input (1, ...).
             gallery (Tensor): Embeddings to match, (N, E).
-            distance (Callable, optional): As for the class. Default: None
+            distance (Callable, optional): Distance as for the class. Default: None
 
         Returns:
-            *EmbeddingSimilarity*: exp(-1) for the query itself.
+            *EmbeddingSimilarity*: Similarity whose value for the query is exp(-1).
 
         Raises:
             ValueError: If the query is in the gallery, so that its distance is 0.
@@ -93,7 +93,7 @@ class EmbeddingSimilarity(nn.Module):
         """Similarity of each example.
 
         Args:
-            *inputs (Tensor): Whatever the network takes, (B, ...).
+            *inputs (Tensor): Inputs of the network, (B, ...).
 
         Returns:
             *Tensor*: In (0, 1], (B,).

@@ -31,7 +31,7 @@ from captum_ext.masking import (
     SaliencyObjective,
     train_masking_network,
 )
-from captum_ext.masking.record import mean_masks
+from captum_ext.masking.mask_reports import mean_masks
 from captum_ext.zoo.signs_classifier.recipe import FIRST_TRAINING_SEED
 
 __all__ = ["add_parser"]

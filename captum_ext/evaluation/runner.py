@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from captum_ext._captum import progress
-from captum_ext._processes import from_rank_zero, rank, wait_for_all, world_size
+from captum_ext._processes import barrier, broadcast_object, rank, world_size
 from captum_ext._validation import check_choice, check_integer
 from captum_ext.attr import last_map_layer
 from captum_ext.datasets.dataset import Dataset
@@ -202,17 +202,17 @@ def _run(dataset: Dataset, config: EvaluationConfig, show_progress: bool) -> Non
     """Compute the missing rows, a share per process, and merge them."""
     missing = _missing(dataset, config) if rank() == 0 else None
     # Found by one process: shares must not depend on when a process reads the rows.
-    share = from_rank_zero(missing)[rank() :: world_size()]
+    share = broadcast_object(missing)[rank() :: world_size()]
     if share:
         with RowWriter(config.folder, rank()) as writer:
             bar = progress(share, desc="images", disable=not show_progress)
             for index, pairs in bar:
                 for row in rows_of_image(config, dataset.examples[index], pairs):
                     writer.append(row)
-    wait_for_all()
+    barrier()
     if rank() == 0:
         merge_tables(config.folder, [example.name for example in dataset.examples])
-    wait_for_all()
+    barrier()
 
 
 def _missing(

@@ -1,7 +1,7 @@
-"""Checkpoints of a training, and how it finds them again.
+"""Checkpoints of a training run: written atomically, with one previous version.
 
-A folder keeps the newest checkpoint and the one before. Whatever happens while one is
-written, power failure and a full disk included, another can be read.
+A folder keeps the newest checkpoint and the previous one. If writing a checkpoint
+fails at any point, power failure and a full disk included, one of them is readable.
 """
 
 import os
@@ -20,63 +20,62 @@ _NEWEST, _PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
 
 def load_file(path: Path) -> dict[str, Any]:
-    """Read what this package wrote.
+    """Read a file written by this package.
 
     Args:
-        path (Path): The file.
+        path (Path): Path of the file.
 
     Returns:
-        *dict*: Its content, on the CPU.
+        *dict*: Content of the file, on the CPU.
 
     Raises:
-        ValueError: If there is no such file, or it is truncated or something else.
+        ValueError: If there is no such file, or it is truncated or of another kind.
     """
     if not path.is_file():
         raise ValueError(f"path must be an existing file, got {str(path)!r}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # Bytes that are no pickle can raise anything.
+    except Exception as error:  # Arbitrary bytes can raise any exception.
         raise ValueError(
-            f"path must be a file that was written whole by this package, got "
-            f"{str(path)!r}, which is truncated or something else."
+            f"path must be a complete file written by this package, got "
+            f"{str(path)!r}, which is truncated or of another kind."
         ) from error
     if not isinstance(content, dict):
         raise ValueError(
-            f"path must be a file that was written by this package, got {str(path)!r}, "
-            f"which holds a {type(content).__name__}."
+            f"path must be a file written by this package, got {str(path)!r}, which "
+            f"holds a {type(content).__name__}."
         )
     return content
 
 
 def save_checkpoint(content: Mapping[str, Any], folder: Path) -> None:
-    """Make this the newest checkpoint; the newest becomes the one before.
+    """Write the newest checkpoint; the one so far becomes the previous one.
 
     Args:
         content (Mapping): Tensors and plain values.
-        folder (Path): Where checkpoints lie.
+        folder (Path): Folder of the checkpoints.
 
     Raises:
-        OSError: If it cannot be written; checkpoints stay as they were.
+        OSError: If it cannot be written; existing checkpoints are unchanged.
     """
-    waiting = folder / "checkpoint.next.pt"
-    save_tensors(dict(content), waiting)
+    pending = folder / "checkpoint.next.pt"
+    save_tensors(dict(content), pending)
     if (folder / _NEWEST).exists():
         os.replace(folder / _NEWEST, folder / _PREVIOUS)
-    os.replace(waiting, folder / _NEWEST)
+    os.replace(pending, folder / _NEWEST)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read.
+    """Read the newest readable checkpoint, with a warning if it is the previous one.
 
     Args:
-        folder (Path): Where checkpoints lie.
+        folder (Path): Folder of the checkpoints.
 
     Returns:
-        *dict*, or None if there is none. A warning says so if the newest could not be
-        read and the one before is used.
+        *dict* or None: Content of the checkpoint; None if there is none.
 
     Raises:
-        ValueError: If there are checkpoints and none can be read.
+        ValueError: If there are checkpoints and none is readable.
     """
     found = [folder / name for name in (_NEWEST, _PREVIOUS) if (folder / name).exists()]
     problems = []

@@ -1,8 +1,8 @@
-"""Where the masking network gets its maps from: encoders, coarse and fine.
+"""Encoders of the masking network.
 
-An encoder is a module that returns maps of an image, the finest first, and says by
-``strides`` and ``channels`` how many pixels apart their places lie and how many
-channels they have, and by ``frozen`` whether it is not trained along.
+An encoder is a module that returns maps of an image at several strides, the finest
+first. Its attribute ``strides`` holds the pixels between neighboring positions of each
+map, ``channels`` their numbers of channels.
 """
 
 import math
@@ -17,19 +17,19 @@ from captum_ext.masking.normalization import SharedBatchNorm
 
 __all__ = ["SmallEncoder", "TorchvisionEncoder"]
 
-# Masks of a quarter of the image's side, as in the paper, need no finer maps.
+# The paper computes masks at a quarter of the image's side, which needs no finer maps.
 _FINEST_STRIDE = 4
 _TRACED_SIZE = 224
 
 
 class SmallEncoder(nn.Module):
-    """The encoder of the paper's Section 5.2, which is trained along.
+    """Trainable encoder of the paper's Section 5.2.
 
-    Three blocks, each of five 3 x 3 convolutions: the first halves the maps, the others
-    stand two by two beside shortcuts.
+    Three blocks of five 3 x 3 convolutions each: the first one halves the maps, the
+    other four form two residual blocks.
 
     Args:
-        width (int): Channels of the first block; each further one has twice as many.
+        width (int): Channels of the first block, doubled by each further block.
 
     Examples::
 
@@ -39,8 +39,6 @@ class SmallEncoder(nn.Module):
         >>> [maps.shape[-1] for maps in encoder(torch.rand(1, 3, 32, 32))]
         [16, 8, 4]
     """
-
-    frozen = False
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -52,7 +50,7 @@ class SmallEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps of images (B, 3, H, W): (B, C_i, h_i, w_i), the finest first."""
+        """Maps (B, C_i, h_i, w_i) of images (B, 3, H, W), the finest first."""
         maps = []
         for block in self.blocks:
             x = block(x)
@@ -61,16 +59,16 @@ class SmallEncoder(nn.Module):
 
 
 def _downsampling(n_in: int, n_out: int) -> nn.Sequential:
-    halved = nn.Sequential(
+    halving = nn.Sequential(
         nn.Conv2d(n_in, n_out, 3, stride=2, padding=1, bias=False),
         SharedBatchNorm(n_out),
         nn.ReLU(),
     )
-    return nn.Sequential(halved, _Residual(n_out), _Residual(n_out))
+    return nn.Sequential(halving, _Residual(n_out), _Residual(n_out))
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Two convolutions with a shortcut."""
 
     def __init__(self, n: int) -> None:
         super().__init__()
@@ -87,16 +85,15 @@ class _Residual(nn.Module):
 
 
 class TorchvisionEncoder(nn.Module):
-    """A classifier of torchvision up to its last maps, frozen and in eval mode.
+    """Torchvision classifier up to its last maps, frozen and in eval mode.
 
-    One forward pass is traced; of all operations that give maps of one stride, the last
-    of those with the most channels is kept. In a ResNet these are the outputs of its
-    scales.
+    One forward pass is traced. For each stride, the maps with the most channels are
+    used, the last ones of several. In a ResNet these are the outputs of its scales.
 
     Args:
-        name (str): A classification model of torchvision, such as "resnet50".
+        name (str): Name of a torchvision classification model, such as "resnet50".
         weights (Mapping, optional): State dict of the model; entries that the maps do
-            not need are passed over. Default: None (random weights)
+            not need are ignored. Default: None (random weights)
 
     Raises:
         ValueError: If there is no such model, if it has maps of fewer than two
@@ -111,8 +108,6 @@ class TorchvisionEncoder(nn.Module):
         ('features.5.cat', 'features.10.cat', 'classifier.2')
     """
 
-    frozen = True
-
     def __init__(self, name: str, weights: Mapping[str, Tensor] | None = None) -> None:
         from torchvision.models import get_model, list_models
         from torchvision.models.feature_extraction import create_feature_extractor
@@ -121,11 +116,11 @@ class TorchvisionEncoder(nn.Module):
         known = list_models()
         if name not in known:
             raise ValueError(
-                f"encoder must be 'small' or a model of torchvision such as "
+                f"encoder must be 'small' or a torchvision model such as "
                 f"'resnet50', got {name!r}."
             )
         model = get_model(name, weights=None).eval()
-        chosen = _map_nodes(model, name)
+        chosen = _nodes_by_stride(model, name)
         self.strides = tuple(chosen)
         self.nodes = tuple(node for node, _ in chosen.values())
         self.channels = tuple(channels for _, channels in chosen.values())
@@ -144,36 +139,36 @@ class TorchvisionEncoder(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> "TorchvisionEncoder":
-        """Stay in eval mode, whatever the network around it does."""
+        """Stay in eval mode whatever ``mode`` is, for the weights are frozen."""
         super().train(False)
         return self
 
     def extra_repr(self) -> str:
-        """Strides, and where they come from."""
+        """Strides and the operations that return their maps."""
         return ", ".join(f"{s}: {n}" for s, n in zip(self.strides, self.nodes))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps of images (B, 3, H, W): (B, C_i, h_i, w_i), the finest first."""
+        """Maps (B, C_i, h_i, w_i) of images (B, 3, H, W), the finest first."""
         with torch.no_grad():
-            found = self.extractor(x)
-        return [found[node] for node in self.nodes]
+            maps = self.extractor(x)
+        return [maps[node] for node in self.nodes]
 
 
-def _map_nodes(model: nn.Module, name: str) -> dict[int, tuple[str, int]]:
-    """The operation that gives the maps of each stride, and their channels."""
+def _nodes_by_stride(model: nn.Module, name: str) -> dict[int, tuple[str, int]]:
+    """Operation that returns the maps of each stride, and their channels."""
     from torchvision.models.feature_extraction import (
         create_feature_extractor,
         get_graph_node_names,
     )
 
     nodes = get_graph_node_names(model, suppress_diff_warning=True)[1]
-    everything = create_feature_extractor(model, nodes, suppress_diff_warning=True)
+    extractor = create_feature_extractor(model, nodes, suppress_diff_warning=True)
     with torch.no_grad():
-        outputs = everything.eval()(torch.zeros(1, 3, _TRACED_SIZE, _TRACED_SIZE))
+        outputs = extractor.eval()(torch.zeros(1, 3, _TRACED_SIZE, _TRACED_SIZE))
     chosen: dict[int, tuple[str, int]] = {}
     for node, output in outputs.items():
         shape = output.shape if isinstance(output, Tensor) else ()
-        # A single place has no neighbors: it is a pooled vector.
+        # A single position is a pooled vector.
         if len(shape) != 4 or shape[2] != shape[3] or shape[2] == 1:
             continue
         stride = 2 ** round(math.log2(_TRACED_SIZE / shape[2]))
@@ -182,7 +177,7 @@ def _map_nodes(model: nn.Module, name: str) -> dict[int, tuple[str, int]]:
             chosen[stride] = (node, shape[1])
     if len(chosen) < 2:
         raise ValueError(
-            f"encoder must have maps of at least two strides from {_FINEST_STRIDE} "
-            f"on, got {', '.join(map(str, chosen)) or 'none'} in {name!r}."
+            f"encoder must have maps of at least two strides of {_FINEST_STRIDE} "
+            f"or more, got {', '.join(map(str, chosen)) or 'none'} in {name!r}."
         )
     return dict(sorted(chosen.items()))

@@ -1,4 +1,4 @@
-"""Batch norm whose batch is that of all processes."""
+"""Batch norm over the batch of all processes."""
 
 from typing import Any
 
@@ -11,9 +11,10 @@ __all__ = ["SharedBatchNorm"]
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch norm that gives the same in one process and in many, on the CPU as well.
+    """Batch norm with the same result in one process and in several, on CPUs as well.
 
-    torch's ``SyncBatchNorm`` needs a GPU. Processes may have shares of unequal size.
+    ``torch.nn.SyncBatchNorm`` refuses inputs on the CPU. Processes may have shares of
+    unequal size.
 
     Args:
         channels (int): Channels of the maps.
@@ -23,7 +24,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
         super().__init__(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C, h, w), normalized; by running statistics in eval mode."""
+        """Normalized maps (B, C, h, w); by the running statistics in eval mode."""
         if not self.training or world_size() == 1:
             return super().forward(x)
         values = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -32,27 +33,31 @@ class SharedBatchNorm(nn.BatchNorm2d):
         centered = values - mean[:, None, None]
         variance = _sum_over_processes(centered.square().sum((0, 2, 3))) / n
         with torch.no_grad():
-            self._follow(mean, variance * n / (n - 1))
+            self._update_running_statistics(mean, variance * n / (n - 1))
         scale = self.weight * (variance + self.eps).rsqrt()
         normalized = centered * scale[:, None, None] + self.bias[:, None, None]
         return normalized.to(x.dtype)
 
     def folded_into(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution that does in eval mode what both do.
+        """Fold the batch norm, in eval mode, into the convolution before it.
+
+        ``torch.nn.utils.fusion.fuse_conv_bn_weights`` returns weights without gradients
+        to the original ones.
 
         Args:
-            weight (Tensor): Of a convolution without bias, (channels, ...).
+            weight (Tensor): Weight of a convolution without bias, (channels, ...).
 
         Returns:
-            *tuple[Tensor, Tensor]*: The weight in the same shape, the bias (channels,).
+            *tuple[Tensor, Tensor]*: Weight in the same shape and bias (channels,) of
+            the convolution that replaces both.
         """
         assert self.running_mean is not None and self.running_var is not None
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         scaled = weight * scale.view(-1, *(1,) * (weight.dim() - 1))
         return scaled, torch.addcmul(self.bias, self.running_mean, scale, value=-1)
 
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        """Let the running statistics go on, as torch does."""
+    def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics as ``nn.BatchNorm2d`` does."""
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         self.num_batches_tracked += 1
@@ -61,7 +66,11 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """Sum over processes; so is its gradient, for each has a part in all of them."""
+    """Differentiable sum over processes; its gradient is a sum over processes too.
+
+    ``torch.distributed.nn.functional.all_reduce`` is the same but deprecated in favor
+    of a private module, whose version has no gradient in older releases of torch.
+    """
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a mask has to be: Eq. 4, term by term."""
+"""Training objective of a mask: Eq. 4, term by term."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from captum_ext._validation import check_not_negative, check_positive
-from captum_ext.masking.evidence import EvidenceRemoval
+from captum_ext.masking.evidence_removal import EvidenceRemoval
 
 __all__ = ["SaliencyObjective", "SaliencyTerms", "total_variation"]
 
@@ -16,14 +16,14 @@ LogProbability = Callable[[Tensor], Tensor]
 
 
 class SaliencyTerms(NamedTuple):
-    """The terms of the objective as they enter its sum, one number an example, (B,).
+    """Weighted terms of the objective, one number per example, (B,).
 
     Attributes:
-        smoothness (Tensor): lambda_1 TV(M), scaled.
-        area (Tensor): lambda_2 AV(M), scaled.
+        smoothness (Tensor): lambda_1 TV(M) / n.
+        area (Tensor): n lambda_2 AV(M).
         preservation (Tensor): -log f_c(Phi(X, M)).
         destruction (Tensor): lambda_3 f_c(Phi(X, 1 - M)) ** lambda_4.
-        selection (Tensor): The auxiliary loss on the embedding of Section 4.1.
+        selection (Tensor): Auxiliary loss on the class embedding (Section 4.1).
     """
 
     smoothness: Tensor
@@ -34,7 +34,7 @@ class SaliencyTerms(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        """L(M), and the auxiliary loss, (B,)."""
+        """Sum of L(M) and the auxiliary loss, (B,)."""
         return torch.stack(self).sum(0)
 
 
@@ -44,13 +44,13 @@ def total_variation(masks: Tensor) -> Tensor:
     .. math::
         TV(M) = \sum_{ij} (M_{ij} - M_{i+1,j})^2 + \sum_{ij} (M_{ij} - M_{i,j+1})^2.
 
-    Enlarging a smooth mask leaves it nearly as it is.
+    Resizing a smooth mask hardly changes it.
 
     Args:
         masks (Tensor): M, (B, 1, H, W).
 
     Returns:
-        *Tensor*: (B,).
+        *Tensor*: TV(M), (B,).
 
     Examples::
 
@@ -73,24 +73,25 @@ class SaliencyObjective:
     (:class:`~captum_ext.masking.EvidenceRemoval`), TV is the sum over pixels of Eq. 5
     and AV the mean over pixels.
 
-    **How sums over pixels are scaled.** The paper prints the formula with n = 1. With
-    its :math:`\lambda_1 = 10` and :math:`\lambda_2 = 10^{-3}` the best mask then keeps
-    the whole image: no edge is worth its price, and area costs nothing. They are
-    weights of a TV that is averaged over n pixels and an area that is summed over n
-    pixels. Here n is 10,000 for images of any size, since TV (of a smooth mask) and
-    AV do not depend on the size: :math:`10^{-3} TV(M) + 10 AV(M)`. ``pixels=1`` gives
-    the formula as printed.
+    **Scale of the sums over pixels.** The paper prints the formula with n = 1. With its
+    :math:`\lambda_1 = 10` and :math:`\lambda_2 = 10^{-3}`, the best mask then keeps the
+    whole image: every edge costs more than it gains, and area costs almost nothing. The
+    printed weights fit a TV averaged over n pixels and an area summed over n pixels.
+    Here n is 10,000 for images of any size, since TV (of a smooth mask) and AV do not
+    depend on the size: :math:`10^{-3} TV(M) + 10 AV(M)`. ``pixels=1`` gives the formula
+    as printed.
 
     Args:
         lambdas (tuple of float, optional): lambda_1 to lambda_4.
             Default: (10, 1e-3, 5, 0.3), as in the paper
-        pixels (float, optional): n. Default: 10000
-        fake_probability (float, optional): How often training asks for a class that is
-            not the image's, for which the area alone counts. Default: 0.3
-        selection_weight (float, optional): Of the auxiliary loss on the embedding. An
-            encoder that is trained along on classes that are hard to tell needs more.
-            Default: 3
-        evidence_removal (EvidenceRemoval, optional): Phi. Default: None (as in the
+        pixels (float, optional): Number of pixels n in the formula. Default: 10000
+        fake_probability (float, optional): Probability that training requests the mask
+            of a fake class, not the image's own, where only the area counts.
+            Default: 0.3
+        selection_weight (float, optional): Weight of the auxiliary loss on the
+            embedding. Classes that are hard to distinguish need a larger one if the
+            encoder is trained. Default: 3
+        evidence_removal (EvidenceRemoval, optional): Phi. Default: None (Phi of the
             paper)
 
     Examples::
@@ -131,7 +132,7 @@ class SaliencyObjective:
 
     @property
     def settings(self) -> dict[str, object]:
-        """All that determines its values, in plain types."""
+        """Everything that determines the values of the objective, in plain types."""
         phi = self.evidence_removal
         return {
             "lambdas": list(self.lambdas),
@@ -151,27 +152,27 @@ class SaliencyObjective:
         target: Tensor,
         generators: Sequence[Generator],
         labels: Tensor | None = None,
-        evidence: Tensor | None = None,
+        class_logits: Tensor | None = None,
     ) -> SaliencyTerms:
-        """The terms for a classifier, as training needs them.
+        """Compute the terms for a classifier during training.
 
         Args:
-            black_box (Callable): Logits (B, classes) of images.
+            black_box (Callable): Function that returns logits (B, classes) of images.
             inputs (Tensor): X, (B, C, H, W).
             masks (Tensor): M, (B, 1, H, W) in [0, 1].
-            target (Tensor): The class of each mask, (B,) integers.
-            generators (sequence of Generator): One for each example, on the CPU, for
+            target (Tensor): Class of each mask, (B,) integers.
+            generators (sequence of Generator): One per example, on the CPU, for the
                 alternative images.
-            labels (Tensor, optional): The classes of the images, (B,). Where a mask
-                was asked for another class, a fake one, only its area counts, and the
-                classifier is not asked. Default: None (those of the masks)
-            evidence (Tensor, optional): What the feature filter found of every class,
-                (B, classes): its sigmoid has to be high for the image's class and low
-                for all others. Default: None (no auxiliary loss)
+            labels (Tensor, optional): Class of each image, (B,). If the class of a mask
+                is another one, a fake class, only the area of the mask counts, and the
+                classifier is not called. Default: None (``target``)
+            class_logits (Tensor, optional): Logits of all classes in the feature filter
+                (Eq. 7), (B, classes). The auxiliary loss raises their sigmoid for the
+                image's class and lowers it for all others. Default: None (no auxiliary
+                loss)
 
         Returns:
-            *SaliencyTerms*: One number an example each, (B,); 0 where one does not
-            apply.
+            *SaliencyTerms*: Terms (B,), 0 where a term does not apply.
         """
         labels = target if labels is None else labels
         real = (target == labels).nonzero()[:, 0]
@@ -184,39 +185,37 @@ class SaliencyObjective:
         area = self.area(masks)
         parts = [torch.zeros_like(area)] * 3
         if len(real):
-            found = self.of_right_class(
+            terms = self.terms(
                 log_probability,
                 inputs[real],
                 masks[real],
                 [generators[i] for i in real.tolist()],
             )
-            smoothness, _, preservation, destruction, _ = found
             parts = [
                 torch.zeros_like(area).index_put((real,), each)
-                for each in (smoothness, preservation, destruction)
+                for each in (terms.smoothness, terms.preservation, terms.destruction)
             ]
-        return SaliencyTerms(
-            parts[0], area, parts[1], parts[2], self._selection(evidence, labels, area)
-        )
+        selection = self._selection(class_logits, labels, area)
+        return SaliencyTerms(parts[0], area, parts[1], parts[2], selection)
 
-    def of_right_class(
+    def terms(
         self,
         log_probability: LogProbability,
         inputs: Tensor,
         masks: Tensor,
         generators: Sequence[Generator],
     ) -> SaliencyTerms:
-        """The terms of Eq. 4 for any function that gives log f_c.
+        """Compute the terms of Eq. 4 for any function that returns log f_c.
 
         Args:
-            log_probability (Callable): log f_c (2 B,) of 2 B images: all that are
-                preserved, then all that are destroyed.
+            log_probability (Callable): Function that returns log f_c (2 B,) of 2 B
+                images: all Phi(X, M), then all Phi(X, 1 - M).
             inputs (Tensor): X, (B, C, H, W).
             masks (Tensor): M, (B, 1, H, W) in [0, 1].
-            generators (sequence of Generator): One for each example, on the CPU.
+            generators (sequence of Generator): One per example, on the CPU.
 
         Returns:
-            *SaliencyTerms*: (B,) each; the auxiliary loss is 0.
+            *SaliencyTerms*: Terms (B,); the auxiliary loss is 0.
         """
         both = torch.cat(
             [
@@ -236,17 +235,17 @@ class SaliencyObjective:
         )
 
     def area(self, masks: Tensor) -> Tensor:
-        """The scaled area of masks (B, 1, H, W), (B,)."""
+        """Area term n lambda_2 AV(M) of masks (B, 1, H, W), (B,)."""
         return self.pixels * self.lambdas[1] * masks.mean((1, 2, 3))
 
     def _selection(
-        self, evidence: Tensor | None, labels: Tensor, like: Tensor
+        self, class_logits: Tensor | None, labels: Tensor, like: Tensor
     ) -> Tensor:
-        """Mean over all classes that could be asked for in place of the right one."""
-        if evidence is None:
+        """Loss of the image's class, plus the mean loss over all other classes."""
+        if class_logits is None:
             return torch.zeros_like(like)
-        evidence = evidence.to(like.dtype)
-        right = labels[:, None]
-        absent = F.logsigmoid(-evidence).scatter(1, right, 0).sum(1)
-        found = F.logsigmoid(evidence.gather(1, right))[:, 0]
-        return -self.selection_weight * (found + absent / (evidence.shape[1] - 1))
+        logits = class_logits.to(like.dtype)
+        own = labels[:, None]
+        others = F.logsigmoid(-logits).scatter(1, own, 0).sum(1)
+        present = F.logsigmoid(logits.gather(1, own))[:, 0]
+        return -self.selection_weight * (present + others / (logits.shape[1] - 1))

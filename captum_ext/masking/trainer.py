@@ -1,4 +1,4 @@
-"""What one step of training changes."""
+"""Training step of a masking network, and the state that it updates."""
 
 import contextlib
 import math
@@ -12,21 +12,22 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from captum_ext._processes import world_size
-from captum_ext.masking.draws import Sample
-from captum_ext.masking.network import MaskingNetwork, SelectedMasks
+from captum_ext.masking.network import MaskingNetwork, MasksAndLogits
 from captum_ext.masking.objective import SaliencyObjective, SaliencyTerms
+from captum_ext.masking.sampling import Sample
 
 __all__ = ["Trainer"]
 
 
 class Trainer:
-    """Network, optimizer and schedule: what one step changes.
+    """Network, optimizer and learning rate schedule of a training run.
 
     Args:
-        network (MaskingNetwork): What is trained.
-        black_box (Callable): Logits (B, classes) of images, frozen.
-        objective (SaliencyObjective): What is lowered.
-        settings (Mapping): All that determines the result.
+        network (MaskingNetwork): Network to train.
+        black_box (Callable): Function that returns logits (B, classes) of images, with
+            frozen parameters.
+        objective (SaliencyObjective): Objective to minimize.
+        settings (Mapping): Everything that determines the result.
     """
 
     def __init__(
@@ -53,15 +54,15 @@ class Trainer:
             self.optimizer, training["learning_rate"], max(2, self.n_steps)
         )
         self.world_size = world_size()
-        self.model: nn.Module = _Selecting(network)
+        self.model: nn.Module = _WithClassLogits(network)
 
-    def share(self) -> None:
-        """Let all processes have the same weights, and the same gradients from now."""
+    def distribute(self) -> None:
+        """Synchronize weights, and gradients from now on, over all processes."""
         if self.world_size > 1:
             self.model = DistributedDataParallel(self.model)
 
-    def state(self) -> dict[str, Any]:
-        """All that a training needs to go on."""
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that is needed to resume the run."""
         return {
             "settings": self.settings,
             "step": self.step,
@@ -70,40 +71,42 @@ class Trainer:
             "schedule": self.schedule.state_dict(),
         }
 
-    def go_on_from(self, state: Mapping[str, Any]) -> None:
-        """Take over what :meth:`state` returned.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume from what :meth:`state_dict` returned.
 
         Args:
-            state (Mapping): Of a training with the same settings.
+            state (Mapping): State of a run with the same settings.
 
         Raises:
             ValueError: If the settings differ, or the weights do not fit.
         """
-        for part, mine in self.settings.items():
-            theirs = state.get("settings", {}).get(part, {})
-            for name, value in mine.items():
-                if theirs.get(name) != value:
+        for part, expected in self.settings.items():
+            found = state.get("settings", {}).get(part, {})
+            for name, value in expected.items():
+                if found.get(name) != value:
                     raise ValueError(
-                        f"output must be a folder of a training with the same "
+                        f"output must be a folder of a training run with the same "
                         f"arguments, with {name} = {value!r} of the {part}, got a "
-                        f"checkpoint with {theirs.get(name)!r}."
+                        f"checkpoint with {found.get(name)!r}."
                     )
         self.network.fill(state["network"], "output")
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
 
-    def advance(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """One step with this process's share of the samples.
+    def train_step(self, samples: Sequence[Sample]) -> dict[str, float]:
+        """Update the network on this process's share of a batch.
 
         Args:
-            samples (sequence of Sample): Maybe none, where others have some.
+            samples (sequence of Sample): Share of this process, at least one sample.
 
         Returns:
-            *dict*: Step, schedule and the means of the terms over all processes.
+            *dict*: Row of the log: step, epoch, learning rate, norm of the gradient,
+            and means of the loss and its terms over all processes.
 
         Raises:
-            ValueError: If a term is NaN or infinite; nothing has changed then.
+            ValueError: If a term or a gradient is NaN or infinite; the weights are
+                unchanged then.
         """
         self.optimizer.zero_grad(set_to_none=True)
         terms = self._terms(samples)
@@ -114,8 +117,8 @@ class Trainer:
                     f"black_box and network must give finite terms, got {mean} for "
                     f"{name} at step {self.step}."
                 )
-        # Processes have unequal shares where their number does not divide the batch;
-        # gradients are averaged over processes.
+        # DDP averages gradients over processes, whose shares are of unequal size if
+        # their number does not divide the batch size.
         (terms.total.sum() * (self.world_size / self.batch_size)).backward()
         norm = nn.utils.clip_grad_norm_(
             self.network.parameters(),
@@ -146,32 +149,32 @@ class Trainer:
         labels = torch.tensor([s.label for s in samples], device=self.device)
         generators = [Generator().manual_seed(s.seed) for s in samples]
         with _autocast(self.device):
-            masks, evidence = self.model(images, target)
+            masks, logits = self.model(images, target)
             return self.objective(
-                self.black_box, images, masks, target, generators, labels, evidence
+                self.black_box, images, masks, target, generators, labels, logits
             )
 
     def _means(self, terms: SaliencyTerms) -> dict[str, float]:
-        """Of each term over the batch, in all processes."""
+        """Mean of each term over the batch of all processes."""
         sums = torch.stack([each.detach().sum() for each in terms]) / self.batch_size
         if self.world_size > 1:
             distributed.all_reduce(sums)
         return dict(zip(terms._fields, sums.tolist()))
 
 
-class _Selecting(nn.Module):
-    """The network's masks with their evidence, as a forward pass for DDP."""
+class _WithClassLogits(nn.Module):
+    """Masks and class logits as a forward pass, which DDP needs."""
 
     def __init__(self, network: MaskingNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, inputs: Tensor, target: Tensor) -> SelectedMasks:
-        return self.network.select(inputs, target)
+    def forward(self, inputs: Tensor, target: Tensor) -> MasksAndLogits:
+        return self.network.with_class_logits(inputs, target)
 
 
 def _autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    # Gradients in bfloat16 have the range of float32: there is no scaler to keep.
+    # bfloat16 has the range of float32: gradients need no scaler.
     if device.type == "cuda" and torch.cuda.is_bf16_supported(
         including_emulation=False
     ):

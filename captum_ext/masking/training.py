@@ -1,4 +1,4 @@
-"""How a masking network is trained: what is asked, checked, and done step by step."""
+"""Training of a masking network: checks arguments and runs all steps, resumable."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +10,16 @@ from torch.utils.data import DataLoader, Dataset
 from captum_ext._captum import progress
 from captum_ext._processes import rank, world_size
 from captum_ext._validation import check_integer, check_not_negative, check_positive
-from captum_ext.masking.draws import Samples, StepSampler
-from captum_ext.masking.frozen import frozen
-from captum_ext.masking.keeper import Keeper
+from captum_ext.masking.eval_mode import eval_mode
+from captum_ext.masking.monitor import TrainingMonitor
 from captum_ext.masking.network import MaskingNetwork
 from captum_ext.masking.objective import SaliencyObjective, SaliencyTerms
+from captum_ext.masking.sampling import SampleDataset, StepSampler
 from captum_ext.masking.trainer import Trainer
 
 __all__ = ["train_masking_network"]
+
+_SHOWN_TERMS = ("loss", *SaliencyTerms._fields)
 
 
 def train_masking_network(
@@ -40,55 +42,56 @@ def train_masking_network(
 ) -> MaskingNetwork:
     r"""Train a masking network for a classifier.
 
-    Each step asks for masks of some images, of which some for a class that is not
-    the image's, and lowers the objective by AdamW under a one-cycle schedule. On GPUs
-    that have it, bfloat16 is used. The classifier is in eval mode meanwhile and gets no
-    gradients of its parameters; afterwards it is as it was.
+    Each step computes masks for a batch of images, some of them for a class that is not
+    the image's, and minimizes the objective by AdamW with a one-cycle schedule, in
+    bfloat16 on GPUs that support it. During training the classifier is in eval mode and
+    its parameters get no gradients; afterwards its state is restored.
 
-    A training that was stopped, at whatever instant, goes on when it is started again
-    with the same arguments, and gives what it would have given: on the CPU bit for bit.
-    In processes of one ``torch.distributed`` group a step is shared out; it may go on
-    in another number of processes.
+    A run that was interrupted at any point resumes when it is started again with the
+    same arguments, and gives the same result as an uninterrupted one: bit for bit on
+    the CPU. The processes of a ``torch.distributed`` group share each step; a run may
+    resume with another number of processes.
 
-    The folder gets ``checkpoint.pt`` and the one before, ``log.csv`` with the terms of
-    each step, and, if there is a validation set, at each checkpoint
-    ``masks/step-N.png`` with the masks of some images, and a row in
-    ``validation.csv``: mean masks for the images' own and for absent classes.
-    ``MaskingNetwork.load`` reads the network of a checkpoint.
+    The output folder gets ``checkpoint.pt`` and the previous checkpoint, ``log.csv``
+    with the terms of each step, and, with a validation set, for each checkpoint
+    ``masks/step-N.png`` with the masks of some images and a row in ``validation.csv``:
+    mean masks of the images' own and of absent classes. ``MaskingNetwork.load`` reads
+    the network of a checkpoint.
 
     Args:
-        network (MaskingNetwork): It is trained in place, on the device where it is.
-        black_box (Callable): Logits (B, classes) of images.
-        dataset (Dataset): Images (3, H, W) of one size, normalized as the classifier
-            needs them, and their classes.
-        output (str or Path, optional): Folder for what is kept; new, empty, or of a
-            training with the same arguments. Default: None (nothing is kept)
-        objective (SaliencyObjective, optional): What is lowered. Default: None (Eq. 4
-            with the paper's weights)
-        validation (Dataset, optional): Images to look at on the way, that the
-            network does not learn from. Default: None
-        n_epochs (int, optional): How often each image is used. Default: 10
-        batch_size (int, optional): Images in a step, all processes together.
+        network (MaskingNetwork): Network, trained in place on its current device.
+        black_box (Callable): Function that returns logits (B, classes) of images.
+        dataset (Dataset): Images (3, H, W) of one size, normalized as for the
+            classifier, and their classes.
+        output (str or Path, optional): Output folder: new, empty, or of a run with the
+            same arguments. Default: None (nothing is written)
+        objective (SaliencyObjective, optional): Objective to minimize. Default: None
+            (Eq. 4 with the paper's weights)
+        validation (Dataset, optional): Images whose masks are reported at each
+            checkpoint, not used for training. Default: None
+        n_epochs (int, optional): Number of passes through the data set. Default: 10
+        batch_size (int, optional): Images per step in all processes together.
             Default: 64
-        learning_rate (float, optional): The largest of the schedule. Default: 3e-3
-        weight_decay (float, optional): Of AdamW. Default: 1e-2
-        max_gradient_norm (float, optional): Longer gradients are shortened to it.
+        learning_rate (float, optional): Maximum learning rate of the schedule.
+            Default: 3e-3
+        weight_decay (float, optional): Weight decay of AdamW. Default: 1e-2
+        max_gradient_norm (float, optional): Norm to which longer gradients are clipped.
             Default: 1
         checkpoint_every (int, optional): Steps between checkpoints. Default: 200
-        n_workers (int, optional): Processes that read images, in each process.
+        n_workers (int, optional): Data loading workers of each process.
             Default: 0 (the process itself)
-        seed (int, optional): Of all that is drawn. Default: 0
-        show_progress (bool, optional): Whether a progress bar with the terms is shown.
+        seed (int, optional): Seed of all random numbers. Default: 0
+        show_progress (bool, optional): Whether to show a progress bar with the terms.
             Default: False
 
     Returns:
-        *MaskingNetwork*: The network, in eval mode.
+        *MaskingNetwork*: The trained network, in eval mode.
 
     Raises:
-        ValueError: If an argument is out of its range, if a class is beyond the
-            network's, if the folder holds a training with other arguments or no
-            checkpoint that can be read, or if a term becomes NaN or infinite; the last
-            checkpoint is kept then.
+        ValueError: If an argument is out of its range, if the data set has a class that
+            the network does not have, if the folder holds a run with other arguments or
+            no readable checkpoint, or if a term becomes NaN or infinite; the last
+            checkpoint is kept.
         OSError: If the folder cannot be written; the last checkpoint is kept.
 
     Examples::
@@ -108,59 +111,58 @@ def train_masking_network(
     check_positive("learning_rate", learning_rate)
     check_not_negative("weight_decay", weight_decay)
     check_positive("max_gradient_norm", max_gradient_norm)
-    samples = Samples(
-        dataset,
-        network.n_classes,
-        objective.fake_probability,
-        check_integer("seed", seed, 0, 2**64 - 1),
-    )
-    batch_size = check_integer("batch_size", batch_size, 1)
-    if len(samples) < batch_size:
-        raise ValueError(
-            f"dataset must hold at least one batch of {batch_size} images, got "
-            f"{len(samples)}."
-        )
+    seed = check_integer("seed", seed, 0, 2**64 - 1)
+    probability = objective.fake_probability
+    samples = SampleDataset(dataset, network.n_classes, probability, seed)
     settings = {
         "network": network.settings,
         "objective": objective.settings,
         "training": {
             "n_images": len(samples),
             "n_epochs": check_integer("n_epochs", n_epochs, 1),
-            "batch_size": batch_size,
+            "batch_size": _checked_batch_size(batch_size, len(samples)),
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
             "max_gradient_norm": max_gradient_norm,
             "seed": seed,
         },
     }
+    every = check_integer("checkpoint_every", checkpoint_every, 1)
+    folder = None if output is None else Path(output)
+    monitor = TrainingMonitor(folder, validation, objective, every)
+    with eval_mode(black_box):
+        trainer = Trainer(network, black_box, objective, settings)
+        _train(trainer, samples, monitor, n_workers, show_progress)
+    return network.eval()
+
+
+def _checked_batch_size(batch_size: int, n_images: int) -> int:
+    batch_size = check_integer("batch_size", batch_size, 1)
+    if n_images < batch_size:
+        raise ValueError(
+            f"dataset must hold at least one batch of {batch_size} images, got "
+            f"{n_images}."
+        )
     if batch_size < world_size():
         raise ValueError(
             f"batch_size must be at least 1 for each of the {world_size()} processes, "
             f"got {batch_size}."
         )
-    keeper = Keeper(
-        None if output is None else Path(output),
-        validation,
-        objective,
-        check_integer("checkpoint_every", checkpoint_every, 1),
-    )
-    with frozen(black_box):
-        trainer = Trainer(network, black_box, objective, settings)
-        _train(trainer, samples, keeper, n_workers, show_progress)
-    return network.eval()
+    return batch_size
 
 
 def _train(
     trainer: Trainer,
-    samples: Samples,
-    keeper: Keeper,
+    samples: SampleDataset,
+    monitor: TrainingMonitor,
     n_workers: int,
     show_progress: bool,
 ) -> None:
-    state = keeper.newest()
+    """Run all steps, from the newest checkpoint on if there is one."""
+    state = monitor.load_checkpoint()
     if state is not None:
-        trainer.go_on_from(state)
-    trainer.share()
+        trainer.load_state_dict(state)
+    trainer.distribute()
     steps = StepSampler(
         len(samples),
         trainer.batch_size,
@@ -175,24 +177,21 @@ def _train(
         batch_sampler=steps,
         num_workers=check_integer("n_workers", n_workers, 0),
         collate_fn=list,
-        # Without one of its own it would draw from the global generator.
+        # By default a loader draws from the global generator.
         generator=Generator(),
     )
-    # Captum's type of a bar knows nothing of what is shown behind it.
+    # Captum's type of a progress bar lacks set_postfix.
     bar: Any = progress(
         desc="training",
         total=trainer.n_steps,
         initial=trainer.step,
         disable=not show_progress or rank() > 0,
     )
-    with bar, keeper.table(trainer.step) as append:
+    with bar, monitor.step_log(trainer.step) as append:
         for batch in loader:
-            row = trainer.advance(batch)
+            row = trainer.train_step(batch)
             append(row)
             bar.set_postfix({name: f"{row[name]:.3f}" for name in _SHOWN_TERMS})
             bar.update()
-            if trainer.step % keeper.every == 0 or trainer.step == trainer.n_steps:
-                keeper.keep(trainer)
-
-
-_SHOWN_TERMS = ("loss", *SaliencyTerms._fields)
+            if trainer.step % monitor.every == 0 or trainer.step == trainer.n_steps:
+                monitor.save_checkpoint(trainer)

@@ -1,4 +1,4 @@
-"""What is hidden: drawing masks, expanding them, and filling the holes."""
+"""Random masks: layouts, drawing, fills and color palettes."""
 
 from captum_ext.masks.fill import apply_masks, memory_format_of
 from captum_ext.masks.grid import GridLayout, enlarged_cells

@@ -1,4 +1,4 @@
-"""Masked inputs: what is kept, and what fills the holes."""
+"""Masked inputs: hidden parts are replaced by fills."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ __all__ = ["apply_masks", "memory_format_of"]
 
 
 def memory_format_of(tensor: Tensor) -> torch.memory_format:
-    """Memory format in which a tensor is stored, contiguous where that is open.
+    """Memory format in which a tensor is stored, contiguous if several apply.
 
     Args:
-        tensor (Tensor): Of any shape.
+        tensor (Tensor): Tensor of any shape.
 
     Returns:
         *torch.memory_format*: ``channels_last`` for images (B, C, H, W) and
-        ``channels_last_3d`` for video (B, C, T, H, W) stored so.
+        ``channels_last_3d`` for video (B, C, T, H, W) that are stored this way.
     """
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     last = formats.get(tensor.dim())
@@ -27,10 +27,10 @@ def memory_format_of(tensor: Tensor) -> torch.memory_format:
 
 
 def apply_masks(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> Tensor:
-    """Inputs whose hidden parts are replaced by fills.
+    """Replace the hidden parts of inputs by fills.
 
     With m_0 = 1 - sum_k m_k this is i' = i m_0 + sum_k c_k m_k, Equation (8) of
-    MC-RISE; for one fill it is RISE's i * m on a baseline.
+    MC-RISE; for one fill it is RISE's i * m over a baseline.
 
     Args:
         inputs (Tensor): i, (B, ...).

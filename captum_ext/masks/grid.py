@@ -1,4 +1,4 @@
-"""Masks from a coarse random grid, enlarged and shifted, as RISE draws them."""
+"""Grid layout of RISE: a coarse random grid, enlarged and shifted."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from captum_ext.masks.layout import MaskLayout
 __all__ = ["GridLayout", "enlarged_cells"]
 
 
-# Numbers in the rows of so many shifts at a time; all shifts of a long axis at once
+# Numbers in the rows that are expanded at a time; the rows of all shifts of a long axis
 # would take memory that grows with the square of its length.
 _NUMBERS_AT_ONCE = 2**22
 
@@ -22,7 +22,7 @@ def enlarged_cells(size: int, n_cells: int) -> Tensor:
     """Weights of the cells in each pixel of an enlarged axis.
 
     An axis of n_cells cells is enlarged linearly to (n_cells + 1) * ceil(size /
-    n_cells) pixels, of which ``size`` are cut out at a random offset shorter than one
+    n_cells) pixels, of which ``size`` are cut out at a random shift shorter than one
     cell (RISE, section 3.2; lines 9 and 10 of Algorithm 1 in the supplement of
     MC-RISE).
 
@@ -45,12 +45,12 @@ def enlarged_cells(size: int, n_cells: int) -> Tensor:
 
 
 class _Axis:
-    """One axis of a grid: its enlarged cells and what follows from them.
+    """One axis of a grid: its enlarged cells, pooled windows and their covariance.
 
     Attributes:
         n_shifts (int): Number of equally likely shifts.
-        pooled (Tensor): Weights of the cells in each of a few windows, for every
-            shift, (n_shifts, n_windows, n_cells).
+        pooled (Tensor): Weights of the cells in each of a few windows for every shift,
+            (n_shifts, n_windows, n_cells).
         covariance (Tensor): Mean over shifts of the products of pixels and windows,
             (size, n_windows) float64.
     """
@@ -82,7 +82,7 @@ class _Axis:
         return self._enlarged.to(shifts.device)[shifts.long()[:, None] + pixels]
 
     def blocks(self, shifts: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """The given shifts in turn, some at a time, with their rows."""
+        """The given shifts in blocks, each with its rows."""
         step = max(1, _NUMBERS_AT_ONCE // (self._size * self._enlarged.shape[1]))
         for start in range(0, len(shifts), step):
             block = slice(start, start + step)
@@ -90,7 +90,7 @@ class _Axis:
 
 
 class GridLayout(MaskLayout):
-    """A random grid over the pixels of one input: 1-D, images or video.
+    """A random grid over the pixels of one input: a sequence, images or video.
 
     A mask is the same for all examples of a batch and for all channels.
 
@@ -111,19 +111,21 @@ class GridLayout(MaskLayout):
     def __init__(self, size: Sequence[int], grid: Sequence[int]) -> None:
         self._grid = tuple(grid)
         self._axes = [_Axis(n, s) for n, s in zip(size, grid)]
-        self.n_cells = math.prod(grid)
-        self.n_shifts = tuple(axis.n_shifts for axis in self._axes)
         self._windows = [axis.pooled.shape[1] for axis in self._axes]
-        self.n_features = math.prod(self._windows)
-        self.norm = math.prod(
-            float(axis.pooled.double().square().sum()) / axis.n_shifts
-            for axis in self._axes
+        super().__init__(
+            n_cells=math.prod(grid),
+            n_shifts=tuple(axis.n_shifts for axis in self._axes),
+            n_features=math.prod(self._windows),
+            norm=math.prod(
+                float(axis.pooled.double().square().sum()) / axis.n_shifts
+                for axis in self._axes
+            ),
         )
 
     def _spread(self, values: Tensor, weights: Sequence[Tensor]) -> Tensor:
         values = values.unflatten(2, self._grid)
         for rows in weights:
-            # Contracts the first cell axis that is left, appends its pixel axis.
+            # Contracts the first remaining cell axis and appends its pixel axis.
             values = torch.einsum("mkc...,mhc->mk...h", values, rows.to(values))
         return values
 
@@ -138,7 +140,7 @@ class GridLayout(MaskLayout):
     def accumulate(
         self, weights: Tensor, values: Tensor, shifts: Tensor
     ) -> tuple[Tensor, ...]:
-        # Masks of the same shifts are added up as cells, and expanded once.
+        # Masks of equal shifts are added up as cells and expanded once.
         used = [along.unique(return_inverse=True) for along in shifts.unbind(1)]
         n_used = [len(present) for present, _ in used]
         shift = torch.zeros(len(values), dtype=torch.long)
@@ -149,7 +151,7 @@ class GridLayout(MaskLayout):
         total.index_add_(0, shift, weighted)
         total = total.unflatten(3, self._grid).unflatten(0, n_used)
         for i, (axis, (present, _)) in enumerate(zip(self._axes, used)):
-            # The axes are shifts left, K, B, cells left, pixels done.
+            # The axes are the remaining shifts, K, B, the remaining cells, the pixels.
             both = ([0, len(used) - i + 2], [0, 2])
             total = sum(
                 torch.tensordot(total[block], rows.to(total), dims=both)

@@ -1,11 +1,12 @@
-"""How a few random cells become masks of the inputs, and back.
+"""Mask layouts: how a few random cells become masks of the inputs, and back.
 
 A mask is drawn as one *category* per cell: 0 keeps the cell, k = 1..K replaces it by
-the k-th fill. A layout knows how cells spread over the pixels. Everything it does is
-linear in the cells, so a sum over thousands of masks is taken over their cells and
+the k-th fill. A layout spreads the cells over the pixels. Everything it does is linear
+in the cells, so that a sum over thousands of masks can be taken over their cells and
 expanded once.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from torch import Tensor
 
 __all__ = ["MaskCodes", "MaskLayout", "ProductLayout", "draw_masks"]
 
-# Uniform numbers are drawn for so many masks at a time: enough to be fast, few
-# enough that a video's masks need no memory to speak of.
+# Masks for which uniform numbers are drawn at a time: enough to be fast, few enough
+# that the numbers of a video's masks take little memory.
 _DRAWN_AT_ONCE = 512
+
+# Masks that the default methods of a layout expand at a time.
+_EXPANDED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,7 @@ class MaskCodes:
     Args:
         cells (Tensor): Category of each cell, 0 for kept and k for hidden by the k-th
             fill, (M, n_cells) uint8.
-        shifts (Tensor): Random offset of the grid in pixels along each axis that has
-            one, (M, n_axes) int32.
+        shifts (Tensor): Random shift along each axis that has one, (M, n_axes) int32.
     """
 
     cells: Tensor
@@ -47,35 +50,68 @@ class MaskCodes:
 
 
 class MaskLayout(ABC):
-    """How cells spread over one or several input tensors.
+    r"""How cells spread over one or several input tensors.
 
-    Attributes:
+    A layout of your own calls ``__init__`` with the number of its cells and shifts and
+    implements :meth:`expand`, whose weights of the cells sum to 1 in each pixel; pass
+    an instance as ``layout`` to :class:`~captum_ext.attr.RISE`,
+    :class:`~captum_ext.attr.PNRISE` or :class:`~captum_ext.attr.MCRISE`. The other
+    methods follow from :meth:`expand`, by loops over masks and shifts. Override
+    :meth:`accumulate`, :meth:`features` and :meth:`correlate` where that is too slow;
+    the last two belong together with ``n_features`` and ``norm``.
+
+    Args:
         n_cells (int): Number of cells that are drawn independently.
-        n_shifts (tuple[int, ...]): Number of equally likely shifts along each axis.
-        n_features (int): Number of features that summarize one category of a mask.
-        norm (float): Sum over features of the variance that they have when each
-            cell's has variance 1.
+        n_shifts (tuple[int, ...], optional): Number of equally likely shifts along
+            each axis; a shift is an integer from 0. Default: no axis has shifts
+        n_features (int, optional): Number of features that summarize one category of
+            a mask. Default: None (``n_cells``)
+        norm (float, optional): Sum of the features' variances if each cell has
+            variance 1. Default: None (``n_cells``)
+
+    Examples::
+
+        >>> class Stripes(MaskLayout):
+        ...     def __init__(self, height, n_stripes):
+        ...         super().__init__(n_cells=n_stripes)
+        ...         self.stripe_of_row = torch.arange(height) * n_stripes // height
+        ...
+        ...     def expand(self, values, shifts):
+        ...         rows = values[:, :, self.stripe_of_row.to(values.device)]
+        ...         return (rows[:, :, None, None, :, None],)
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2))
+        >>> inputs = torch.rand(1, 3, 32, 32)
+        >>> PNRISE(model).attribute(inputs, target=1, layout=Stripes(32, 8)).shape
+        torch.Size([1, 3, 32, 32])
     """
 
-    n_cells: int
-    n_shifts: tuple[int, ...]
-    n_features: int
-    norm: float
+    def __init__(
+        self,
+        n_cells: int,
+        n_shifts: tuple[int, ...] = (),
+        n_features: int | None = None,
+        norm: float | None = None,
+    ) -> None:
+        self.n_cells, self.n_shifts = n_cells, n_shifts
+        self.n_features = n_cells if n_features is None else n_features
+        self.norm = float(n_cells) if norm is None else norm
 
     @abstractmethod
     def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
         """Spread values of the cells over the inputs.
 
+        Each value of a mask is a weighted mean of the mask's cells. The weights may
+        depend on the shifts. For integer inputs each pixel takes the value of one cell.
+
         Args:
-            values (Tensor): (M, K, n_cells).
+            values (Tensor): (M, K, n_cells), of any floating point type.
             shifts (Tensor): (M, n_axes).
 
         Returns:
-            *tuple[Tensor, ...]*: One tensor (M, K, 1, ...) an input, which broadcasts
-            against (M, K, \\*inputs.shape).
+            *tuple[Tensor, ...]*: One tensor (M, K, 1, ...) per input, which broadcasts
+            against (M, K, \\*inputs.shape), on the device of ``values``.
         """
 
-    @abstractmethod
     def accumulate(
         self, weights: Tensor, values: Tensor, shifts: Tensor
     ) -> tuple[Tensor, ...]:
@@ -87,22 +123,31 @@ class MaskLayout(ABC):
             shifts (Tensor): (M, n_axes).
 
         Returns:
-            *tuple[Tensor, ...]*: One tensor (K, B, ...) an input.
+            *tuple[Tensor, ...]*: One tensor (K, B, ...) per input, in the dtype of
+            ``weights``.
         """
+        sums: list[Tensor] = []
+        for start in range(0, len(values), _EXPANDED_AT_ONCE):
+            rows = slice(start, start + _EXPANDED_AT_ONCE)
+            parts = [
+                torch.einsum("mb,mk...->kb...", weights[rows], mask[:, :, 0])
+                for mask in self.expand(values[rows].to(weights), shifts[rows])
+            ]
+            sums = [total + new for total, new in zip(sums, parts)] if sums else parts
+        return tuple(sums)
 
-    @abstractmethod
     def features(self, values: Tensor, shifts: Tensor) -> Tensor:
-        """Summary of each mask that a linear model is fitted to.
+        """Summary of each mask that a linear model is fitted to: by default its cells.
 
         Args:
             values (Tensor): (M, K, n_cells).
             shifts (Tensor): (M, n_axes).
 
         Returns:
-            *Tensor*: (M, K, n_features).
+            *Tensor*: (M, K, n_features), linear in ``values``.
         """
+        return values
 
-    @abstractmethod
     def correlate(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         """Covariance of each pixel with a linear function of the features.
 
@@ -112,8 +157,15 @@ class MaskLayout(ABC):
             coefficients (Tensor): beta (K, n_features, B).
 
         Returns:
-            *tuple[Tensor, ...]*: One tensor (K, B, ...) an input.
+            *tuple[Tensor, ...]*: One tensor (K, B, ...) per input.
         """
+        # The covariance of a pixel and a cell is the cell's mean weight over shifts.
+        shifts = torch.tensor(list(itertools.product(*map(range, self.n_shifts))))
+        n_shifts, (n_fills, _, n_examples) = len(shifts), coefficients.shape
+        shares = torch.full((n_shifts, 1), 1 / n_shifts).to(coefficients)
+        values = coefficients.transpose(1, 2).reshape(1, -1, self.n_cells)
+        sums = self.accumulate(shares, values.expand(n_shifts, -1, -1), shifts)
+        return tuple(total[:, 0].unflatten(0, (n_fills, n_examples)) for total in sums)
 
 
 class ProductLayout(MaskLayout):
@@ -128,10 +180,12 @@ class ProductLayout(MaskLayout):
         self._cells = [layout.n_cells for layout in layouts]
         self._axes = [len(layout.n_shifts) for layout in layouts]
         self._features = [layout.n_features for layout in layouts]
-        self.n_cells = sum(self._cells)
-        self.n_shifts = sum((layout.n_shifts for layout in layouts), ())
-        self.n_features = sum(self._features)
-        self.norm = sum(layout.norm for layout in layouts)
+        super().__init__(
+            n_cells=sum(self._cells),
+            n_shifts=sum((layout.n_shifts for layout in layouts), ()),
+            n_features=sum(self._features),
+            norm=sum(layout.norm for layout in layouts),
+        )
 
     def _parts(
         self, values: Tensor, shifts: Tensor
@@ -169,7 +223,7 @@ def draw_masks(
     """Draw random masks.
 
     Args:
-        layout (MaskLayout): How many cells and shifts there are.
+        layout (MaskLayout): Layout that gives the numbers of cells and shifts.
         probabilities (sequence of float): Probability of each of the K + 1 categories,
             the kept one first.
         n_masks (int): Number of masks M.
@@ -179,7 +233,8 @@ def draw_masks(
             are each other's complement. Default: False
 
     Returns:
-        *MaskCodes* of M masks, each one distributed as without pairs.
+        *MaskCodes* of M masks, each distributed as without pairs; M - 1 masks if M is
+        odd and ``paired``.
 
     Examples::
 

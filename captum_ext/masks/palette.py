@@ -1,4 +1,4 @@
-"""Colors to paint with: named ones in a model's input space, or an image's own."""
+"""Color palettes for MC-RISE: named colors, or the main colors of an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 __all__ = ["Palette", "named_palette", "image_palette"]
 
-# The corners of the RGB cube, in the order in which they are most often wanted.
+# The corners of the RGB cube, the most common choices first.
 _NAMED = {
     "red": (1.0, 0.0, 0.0),
     "green": (0.0, 1.0, 0.0),
@@ -27,9 +27,9 @@ class Palette:
     """K named colors.
 
     Args:
-        names (tuple[str, ...]): Their names.
-        rgb (Tensor): As they are shown, (K, 3) in [0, 1].
-        colors (Tensor): As the model takes them, (K, 3) in its input space.
+        names (tuple[str, ...]): Names of the colors.
+        rgb (Tensor): Colors for display, (K, 3) in [0, 1].
+        colors (Tensor): Colors in the model's input space, (K, 3).
     """
 
     names: tuple[str, ...]
@@ -42,16 +42,16 @@ def named_palette(
     mean: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
     std: Sequence[float] | Tensor = (1.0, 1.0, 1.0),
 ) -> Palette:
-    """Named colors for MC-RISE in a model's normalized input space.
+    """Named colors in a model's normalized input space.
 
     Args:
         names (int, str or sequence of str, optional): Names among red, green, blue,
-            black, white, yellow, magenta and cyan, or how many of them to take in
-            this order: 5 or 8 give the palettes of the paper's sizes. Default: 5
+            black, white, yellow, magenta and cyan, or the number of colors to take
+            in this order: 5 and 8 are the paper's palette sizes. Default: 5
         mean (sequence of float or Tensor, optional): Mean that preprocessing
-            subtracts, one number a channel. Default: 0, for inputs in [0, 1]
-        std (sequence of float or Tensor, optional): Deviation by which it divides.
-            Default: 1
+            subtracts, one number per channel. Default: 0, for inputs in [0, 1]
+        std (sequence of float or Tensor, optional): Standard deviation by which
+            preprocessing divides, one number per channel. Default: 1
 
     Returns:
         *Palette* of K colors.
@@ -95,14 +95,14 @@ def named_palette(
 
 
 def image_palette(inputs: Tensor, n_colors: int = 5, seed: int = 0) -> Tensor:
-    """The colors that each image is made of, by k-means over its pixels.
+    """Main colors of each image, by k-means over its pixels.
 
-    They need no knowledge of the preprocessing: they lie in the model's input space
-    because the image does. Colors are sorted by brightness, darkest first.
+    The colors lie in the model's input space because the image does, whatever the
+    preprocessing. They are sorted by brightness, darkest first.
 
     Args:
         inputs (Tensor): Images or video (B, C, ...).
-        n_colors (int, optional): K. Default: 5
+        n_colors (int, optional): Number of colors K. Default: 5
         seed (int, optional): Seed of the initial centers. Default: 0
 
     Returns:
@@ -132,7 +132,7 @@ def image_palette(inputs: Tensor, n_colors: int = 5, seed: int = 0) -> Tensor:
         if len(centers) > n_colors:
             rng = np.random.default_rng(seed)
             centers, _ = kmeans2(image, n_colors, minit="++", rng=rng)
-        # An image of fewer colors repeats those that it has.
+        # An image with fewer colors repeats those that it has.
         centers = np.resize(centers, (n_colors, centers.shape[1]))
         palettes.append(centers[centers.sum(axis=1).argsort()])
     return torch.from_numpy(np.stack(palettes)).to(inputs)

@@ -11,11 +11,11 @@ __all__ = ["RegionLayout"]
 
 
 class RegionLayout(MaskLayout):
-    """One cell a region, with hard borders and no shift.
+    """One cell per region, with hard borders and no shift.
 
     Args:
-        regions (sequence of Tensor): For each input the index of every element's
-            region, integers, (1, ...) and broadcastable to the input. Regions of the
+        regions (sequence of Tensor): For each input the index of the region of every
+            element, integers, (1, ...) and broadcastable to the input. Regions of the
             same index are drawn together, also across inputs.
 
     Examples::
@@ -26,21 +26,15 @@ class RegionLayout(MaskLayout):
         torch.Size([4, 1, 1, 3])
     """
 
-    n_shifts = ()
-
     def __init__(self, regions: Sequence[Tensor]) -> None:
         flat = torch.cat([region.flatten().cpu() for region in regions])
         labels, index = flat.unique(return_inverse=True)
         split = index.split([region.numel() for region in regions])
         self._index = [i.view(r.shape) for i, r in zip(split, regions)]
-        self.n_cells = self.n_features = len(labels)
-        self.norm = float(self.n_cells)
+        super().__init__(n_cells=len(labels))
 
     def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
         return tuple(values[:, :, index.to(values.device)] for index in self._index)
-
-    def features(self, values: Tensor, shifts: Tensor) -> Tensor:
-        return values
 
     def accumulate(
         self, weights: Tensor, values: Tensor, shifts: Tensor

@@ -5,13 +5,11 @@ The one place that knows what attributions may look like; every metric starts he
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from captum_ext._interpolation import resize
 from captum_ext._validation import check_attributions
 
 __all__ = ["rank_maps", "spatial_maps", "unit_maps"]
-
-_INTERPOLATION = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
 def spatial_maps(
@@ -44,12 +42,7 @@ def spatial_maps(
         torch.Size([2, 32, 32])
     """
     maps = check_attributions(attributions, inputs, name).cpu().double()
-    maps = maps.sum(1, keepdim=True)
-    size = inputs.shape[2:]
-    if maps.shape[2:] != size:
-        mode = _INTERPOLATION[inputs.dim()]
-        maps = F.interpolate(maps, size=size, mode=mode, align_corners=False)
-    return maps[:, 0]
+    return resize(maps.sum(1, keepdim=True), inputs.shape[2:])[:, 0]
 
 
 def rank_maps(maps: Tensor) -> Tensor:

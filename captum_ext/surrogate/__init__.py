@@ -1,9 +1,9 @@
-"""What we believe: Gaussian processes over windows; the only door to GPyTorch."""
+"""Gaussian-process surrogate of window scores, on GPyTorch and BoTorch."""
 
 import warnings
 
 with warnings.catch_warnings():
-    # GPyTorch's own import, under a new PyTorch; no user can do anything about it.
+    # Raised when GPyTorch is imported with a recent PyTorch; users cannot avoid it.
     warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
     warnings.filterwarnings("ignore", "`torch.jit.script`", DeprecationWarning)
     from captum_ext.surrogate.acquisition import ACQUISITIONS, Acquisition

@@ -1,7 +1,7 @@
-"""How much it is worth to try a window: named functions, and any of BoTorch's.
+"""Acquisition functions over windows: named ones, and any of BoTorch's.
 
-The named ones are closed forms of the posterior's mean mu and deviation sigma, which a
-:class:`~captum_ext.surrogate.WindowProcess` knows for all windows at once.
+The named ones are closed forms of the posterior mean mu and standard deviation sigma,
+which a :class:`~captum_ext.surrogate.WindowProcess` holds for all windows at once.
 """
 
 import math
@@ -13,14 +13,14 @@ from torch import Tensor
 
 __all__ = ["ACQUISITIONS", "Acquisition", "EXPLORATION", "acquisition_values"]
 
-#: A name among :data:`ACQUISITIONS`, or what makes a BoTorch acquisition function of a
-#: BoTorch model.
+#: A name among :data:`ACQUISITIONS`, or a function of a BoTorch model that returns a
+#: BoTorch acquisition function.
 Acquisition = str | Callable[[Any], Callable[[Tensor], Tensor]]
 
-#: Deviations that count as much as the mean in the confidence bounds.
+#: Factor of the standard deviation in the confidence bounds.
 EXPLORATION = 10.0
 
-# Windows that a BoTorch function is asked about at a time.
+# Windows per call of a BoTorch acquisition function.
 _WINDOWS_AT_ONCE = 1024
 
 
@@ -40,7 +40,7 @@ def _expected_improvement(mean: Tensor, sigma: Tensor, best: Tensor) -> Tensor:
     return sigma * (density + u * torch.special.ndtr(u))
 
 
-def _deviation(mean: Tensor, sigma: Tensor, best: Tensor) -> Tensor:
+def _posterior_std(mean: Tensor, sigma: Tensor, best: Tensor) -> Tensor:
     return sigma
 
 
@@ -49,7 +49,7 @@ ACQUISITIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "ucb": _upper_confidence_bound,
     "abs_ucb": _absolute_upper_confidence_bound,
     "ei": _expected_improvement,
-    "std": _deviation,
+    "std": _posterior_std,
 }
 
 
@@ -58,18 +58,19 @@ def acquisition_values(
     model: object,
     parameters: Tensor,
 ) -> Tensor:
-    """Values of a BoTorch acquisition function.
+    """Values of a BoTorch acquisition function at windows.
 
     Args:
-        acquisition (Callable): Makes the function of the model.
-        model (Model): A BoTorch model of one example.
-        parameters (Tensor): Of n windows, (n, d).
+        acquisition (Callable): Function of the model that returns the acquisition
+            function.
+        model (Model): BoTorch model of one example.
+        parameters (Tensor): Parameters of n windows, (n, d).
 
     Returns:
-        *Tensor*: (n,) float64.
+        *Tensor*: Values (n,) float64.
 
     Raises:
-        ValueError: If the function does not give one finite number a window.
+        ValueError: If the function does not return one finite number per window.
     """
     function = acquisition(model)
     values = []
@@ -78,7 +79,7 @@ def acquisition_values(
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value)
         if shape != (len(chunk),):
             raise ValueError(
-                f"acquisition must give one number for each of the {len(chunk)} "
+                f"acquisition must return one number for each of the {len(chunk)} "
                 f"windows of a tensor {tuple(chunk[:, None].shape)}, got {shape}."
             )
         values.append(value.detach().double())
@@ -86,7 +87,7 @@ def acquisition_values(
     n_bad = int((~torch.isfinite(joined)).sum())
     if n_bad:
         raise ValueError(
-            f"acquisition must give finite numbers, got NaN or infinity for {n_bad} "
+            f"acquisition must return finite numbers, got NaN or infinity for {n_bad} "
             f"of {len(joined)} windows."
         )
     return joined

@@ -1,8 +1,8 @@
-r"""The kernel over windows, and how its settings are found.
+r"""Hyperparameters of the kernel over windows, fitted by a search over candidates.
 
-All settings that are considered, for all examples, are one batch of Gaussian processes;
-each example gets the one that its scores make most likely. There is nothing to
-converge, and an example's settings do not depend on the others of its batch.
+All candidates for all examples are one batch of Gaussian processes; each example gets
+the candidate of the largest posterior density given its scores. No optimizer has to
+converge, and the choice for an example does not depend on the others of its batch.
 """
 
 from typing import NamedTuple
@@ -11,16 +11,22 @@ import torch
 from gpytorch.kernels import MaternKernel
 from torch import Tensor
 
-__all__ = ["AMPLITUDE", "AMPLITUDE_WEIGHT", "Hyperparameters", "log_evidence", "matern"]
+__all__ = [
+    "AMPLITUDE",
+    "AMPLITUDE_WEIGHT",
+    "Hyperparameters",
+    "log_marginal_likelihood",
+    "matern",
+]
 
-#: Amplitude of the process a priori, that of probabilities, and the number of scores
-#: that it counts as.
+#: Prior amplitude of the process, a typical one for probabilities, and the number of
+#: scores that this prior counts as.
 AMPLITUDE, AMPLITUDE_WEIGHT = 0.2, 2.0
 
-# The settings that are most likely a priori: lengthscales of places and times, and of
-# the logarithms of sides and durations; the noise.
+# Modes of the prior: lengthscale of positions and times, lengthscale of the logarithms
+# of sides and durations, noise.
 _LENGTH, _LOG_LENGTH, _NOISE = 0.3, 0.8, 0.03
-# Factors of these that a fit chooses among, and the deviation of their logarithms.
+# Candidate factors of these, and the prior standard deviation of their logarithms.
 _LENGTH_FACTORS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 _LOG_LENGTH_FACTORS = (0.5, 1.0, 2.0)
 _NOISE_FACTORS = (0.3, 1.0, 4.0)
@@ -28,10 +34,10 @@ _FACTOR_STD = 0.5
 
 
 class Hyperparameters(NamedTuple):
-    """Settings of the kernels of B processes.
+    """Hyperparameters of the kernels of B processes.
 
     Args:
-        lengthscale (Tensor): Along each parameter of a window, (B, d).
+        lengthscale (Tensor): Lengthscale of each parameter of a window, (B, d).
         noise (Tensor): Variance of an observation, in units of the squared amplitude,
             (B,).
     """
@@ -41,10 +47,11 @@ class Hyperparameters(NamedTuple):
 
     @classmethod
     def candidates(cls, n_parameters: int) -> "Hyperparameters":
-        """Those that a fit chooses among.
+        """All candidates of a fit.
 
         Args:
-            n_parameters (int): d, places first, the logarithms of lengths behind them.
+            n_parameters (int): Number of parameters d: positions, then the logarithms
+                of lengths.
         """
         factors = _factors()
         n_logs = n_parameters // 2
@@ -54,11 +61,11 @@ class Hyperparameters(NamedTuple):
 
     @classmethod
     def initial(cls, n_processes: int, n_parameters: int) -> "Hyperparameters":
-        """The settings that are most likely before any score.
+        """Mode of the prior, for use before the first fit.
 
         Args:
-            n_processes (int): B.
-            n_parameters (int): d.
+            n_processes (int): Number of processes B.
+            n_parameters (int): Number of parameters d.
         """
         most_likely = _factors().log().square().sum(1).argmin()
         lengthscale, noise = cls.candidates(n_parameters)
@@ -70,26 +77,29 @@ class Hyperparameters(NamedTuple):
     def fitted(
         self, parameters: Tensor, features: Tensor, residuals: Tensor
     ) -> tuple["Hyperparameters", Tensor]:
-        """The most likely settings of each process.
+        """Fit each process: take the candidate of the largest posterior density.
 
         Args:
-            parameters (Tensor): Of the windows that were tried, (B, N, d).
-            features (Tensor): Whose products are added to the kernel, (B, N, F).
+            parameters (Tensor): Parameters of the scored windows, (B, N, d).
+            features (Tensor): Features whose products are added to the kernel,
+                (B, N, F).
             residuals (Tensor): Scores minus the mean, (B, N).
 
         Returns:
-            *tuple[Hyperparameters, Tensor]*: Settings, and for which processes no
-            candidate has a likelihood, (B,) bool; these keep what they have.
+            *tuple[Hyperparameters, Tensor]*: Fitted hyperparameters, and which
+            processes failed, (B,) bool: no candidate has a finite density, and they
+            keep their hyperparameters.
         """
         n_processes, n = residuals.shape
         lengthscale, noise = self.candidates(parameters.shape[2])
         kernel = matern(lengthscale.expand(n_processes, -1, -1))
         k = kernel(parameters[:, None].expand(-1, len(noise), -1, -1)).to_dense()
         k = k + (features @ features.mT)[:, None] + noise[:, None, None] * torch.eye(n)
-        evidence = log_evidence(k, residuals[:, None].expand(-1, len(noise), -1))
-        evidence = evidence - (_factors().log() / _FACTOR_STD).square().sum(1) / 2
-        failed = ~torch.isfinite(evidence).any(1)
-        best = evidence.nan_to_num(-torch.inf).argmax(1)
+        repeated = residuals[:, None].expand(-1, len(noise), -1)
+        log_prior = -(_factors().log() / _FACTOR_STD).square().sum(1) / 2
+        log_density = log_marginal_likelihood(k, repeated) + log_prior
+        failed = ~torch.isfinite(log_density).any(1)
+        best = log_density.nan_to_num(-torch.inf).argmax(1)
         fitted = Hyperparameters(
             torch.where(failed[:, None], self.lengthscale, lengthscale[best]),
             torch.where(failed, self.noise, noise[best]),
@@ -98,16 +108,16 @@ class Hyperparameters(NamedTuple):
 
 
 def _factors() -> Tensor:
-    """Factors (n, 3) of the lengthscales of places and of logarithms, and the noise."""
+    """Candidate factors (n, 3) of the two lengthscales and of the noise."""
     choices = (_LENGTH_FACTORS, _LOG_LENGTH_FACTORS, _NOISE_FACTORS)
     return torch.cartesian_prod(*(torch.tensor(c).double() for c in choices))
 
 
 def matern(lengthscale: Tensor) -> MaternKernel:
-    """Matern 3/2 kernels with a lengthscale for each parameter.
+    """Matern 3/2 kernels with one lengthscale per parameter.
 
     Args:
-        lengthscale (Tensor): (..., d).
+        lengthscale (Tensor): Lengthscales (..., d).
 
     Returns:
         *MaternKernel* of batch shape (...), without gradients.
@@ -120,22 +130,23 @@ def matern(lengthscale: Tensor) -> MaternKernel:
     return kernel
 
 
-def log_evidence(covariance: Tensor, residuals: Tensor) -> Tensor:
-    r"""Log density of residuals, the amplitude integrated out, up to a constant.
+def log_marginal_likelihood(covariance: Tensor, residuals: Tensor) -> Tensor:
+    r"""Log density of residuals, with the amplitude integrated out, up to a constant.
 
-    With an inverse gamma prior on the squared amplitude they are Student's t.
+    The prior of the squared amplitude is an inverse gamma distribution, which makes the
+    density a Student's t.
 
     Args:
-        covariance (Tensor): In units of the squared amplitude, noise included,
-            (..., N, N).
-        residuals (Tensor): (..., N).
+        covariance (Tensor): Covariance in units of the squared amplitude, noise
+            included, (..., N, N).
+        residuals (Tensor): Scores minus the mean, (..., N).
 
     Returns:
-        *Tensor*: (...), NaN where the covariance is not positive definite.
+        *Tensor*: (...), NaN if the covariance is not positive definite.
 
     Examples::
 
-        >>> log_evidence(torch.eye(2), torch.ones(2))
+        >>> log_marginal_likelihood(torch.eye(2), torch.ones(2))
         tensor(-6.5162)
     """
     n = residuals.shape[-1]
@@ -143,5 +154,5 @@ def log_evidence(covariance: Tensor, residuals: Tensor) -> Tensor:
     z = torch.linalg.solve_triangular(L, residuals[..., None], upper=False)[..., 0]
     ratio = z.square().sum(-1) / (AMPLITUDE_WEIGHT * AMPLITUDE**2)
     half_log_det = L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    evidence = -half_log_det - (AMPLITUDE_WEIGHT + n) / 2 * torch.log1p(ratio)
-    return torch.where(failed == 0, evidence, torch.nan)
+    log_density = -half_log_det - (AMPLITUDE_WEIGHT + n) / 2 * torch.log1p(ratio)
+    return torch.where(failed == 0, log_density, torch.nan)

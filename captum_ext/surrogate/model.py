@@ -1,4 +1,4 @@
-"""The Gaussian process over windows as BoTorch and GPyTorch write it."""
+"""Gaussian process over windows as a BoTorch model."""
 
 import torch
 from botorch.models import SingleTaskGP
@@ -26,15 +26,16 @@ def window_model(
     """A BoTorch model of window scores, with fixed hyperparameters.
 
     Args:
-        grid (WindowGrid): What the parameters of a window mean.
+        grid (WindowGrid): Grid that defines the parameters of a window.
         prior (Tensor): Prior map, (H, W) or (T, H, W).
-        parameters (Tensor): Of the windows that were tried, (N, d).
-        scores (Tensor): Their scores, (N,).
-        lengthscale (Tensor): Of the Matern 3/2 kernel, (d,).
+        parameters (Tensor): Parameters of the scored windows, (N, d).
+        scores (Tensor): Scores of these windows, (N,).
+        lengthscale (Tensor): Lengthscales of the Matern 3/2 kernel, (d,).
         noise (float): Variance of an observation, in units of the squared amplitude.
-        amplitude (float): Deviation of the process.
-        scale_std (float): Of the prior's scale, in units of the amplitude.
-        offset_std (float): Of the offset, in units of the amplitude.
+        amplitude (float): Standard deviation of the process.
+        scale_std (float): Standard deviation of the prior's scale, in units of the
+            amplitude.
+        offset_std (float): Standard deviation of the offset, in the same units.
 
     Returns:
         *SingleTaskGP* in eval mode.

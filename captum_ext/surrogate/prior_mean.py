@@ -1,4 +1,4 @@
-"""The prior map as a mean function, and what is not known about it as a kernel."""
+"""Prior map as the mean function, and a kernel for its unknown scale and offset."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ __all__ = ["PriorMean", "TrendKernel"]
 
 
 class PriorMean(Mean):
-    r"""Mean of a prior map over the window.
+    r"""Mean function: the mean of a prior map over the window.
 
     .. math::
         m(\lambda, r) = \frac{1}{|W|} \sum_{\mu \in W(\lambda, r)} i_0(\mu).
 
     Args:
-        grid (WindowGrid): What the parameters of a window mean.
-        prior (Tensor): i_0, (H, W) or (T, H, W), float64.
+        grid (WindowGrid): Grid that defines the parameters of a window.
+        prior (Tensor): Prior map i_0, (H, W) or (T, H, W), float64.
 
     Examples::
 
@@ -36,24 +36,24 @@ class PriorMean(Mean):
         self.register_buffer("prior", prior)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The mean (..., n) at windows of parameters (..., n, d)."""
+        """Mean (..., n) at windows of parameters (..., n, d)."""
         return box_means(self.prior[None], *self._grid.bounds(x))[0]
 
 
 class TrendKernel(Kernel):
-    r"""What is added to the covariance because the mean's scale and offset are unknown.
+    r"""Covariance that an unknown scale and offset of the mean function add.
 
     With a scale :math:`b \sim N(1, \tau_b^2)` and an offset :math:`a \sim N(0,
-    \tau_a^2)` the function is :math:`a + b\, m(x)` and something of mean 0: integrating
-    both out adds
+    \tau_a^2)` the function is :math:`a + b\, m(x)` plus a process of mean 0;
+    integrating both out adds to its kernel
 
     .. math::
         \tau_a^2 + \tau_b^2\, m(x)\, m(x').
 
     Args:
-        mean (Mean): m.
-        scale_std (float): tau_b.
-        offset_std (float): tau_a.
+        mean (Mean): Mean function m.
+        scale_std (float): Standard deviation tau_b of the scale.
+        offset_std (float): Standard deviation tau_a of the offset.
 
     Examples::
 

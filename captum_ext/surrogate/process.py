@@ -1,15 +1,15 @@
-r"""Gaussian processes over windows that grow by one observation at a time.
+r"""Gaussian processes over windows, conditioned on one score at a time.
 
-With k the kernel in units of the amplitude, n the noise in the same, X the windows that
-were tried and r their scores minus the mean, all that is ever needed is
+With k the kernel and n the noise in units of the squared amplitude, X the scored
+windows and r their scores minus the mean, the posterior follows from
 
 .. math::
     L L^T = k(X, X) + n I, \quad V = L^{-1} k(X, \cdot), \quad z = L^{-1} r,
 
     \mu = m + V^T z, \quad \sigma^2 \propto k(\cdot, \cdot) - \sum V^2.
 
-A further window is one more row of V and z, and the new row of L stands in V already:
-a step costs as much as V has numbers.
+A further window adds one row to V and z, and its row of L is a column of V: the cost of
+a step is proportional to the size of V.
 """
 
 import warnings
@@ -36,28 +36,31 @@ if TYPE_CHECKING:
 
 __all__ = ["WindowProcess"]
 
-# Deviations of the prior's scale and of the offset, in units of the amplitude where the
-# prior's mean over windows has root mean square 1.
+# Standard deviations of the prior's scale and of the offset, in units of the amplitude
+# if the prior's means over windows have root mean square 1.
 _SCALE_STD, _OFFSET_STD = 1.0, 0.3
-# Windows that are worth the same are tried in an order of their own.
+# Share of the range of acquisition values that breaks ties, in a random order.
 _TIE = 1e-6
 
 
 class WindowProcess:
-    """B Gaussian processes, one an image, over the same grid of windows.
+    """B Gaussian processes, one per image, over the same grid of windows.
+
+    A window is pending from the time that it is chosen until its score is observed.
 
     Args:
-        grid (WindowGrid): The G windows.
+        grid (WindowGrid): Grid of the G windows.
         prior (Tensor): Prior maps, (B, H, W) or (B, T, H, W) float64; zero for none.
-        capacity (int): Number N of windows of an image that will be tried.
-        seed (int, optional): Of the order of windows that are worth the same.
-            Default: 0
+        capacity (int): Largest number N of windows per image.
+        seed (int, optional): Seed of the order among windows with the same acquisition
+            value. Default: 0
 
     Attributes:
-        hyperparameters (Hyperparameters): As they were fitted last.
-        mean (Tensor): Of the posterior at all windows, (B, G).
-        windows (Tensor): Indices of those that were tried, in order, (B, n).
-        scores (Tensor): What they scored, (B, n); shorter while scores are awaited.
+        hyperparameters (Hyperparameters): Hyperparameters of the last fit.
+        mean (Tensor): Posterior mean at all windows, (B, G).
+        windows (Tensor): Indices of the scored windows in order, then of the pending
+            ones, (B, n).
+        scores (Tensor): Scores of the scored windows, (B, at most n).
     """
 
     mean: Tensor
@@ -85,41 +88,48 @@ class WindowProcess:
         self.condition()
 
     @property
-    def deviation(self) -> Tensor:
-        """Of the posterior at all windows, without noise, (B, G)."""
+    def std(self) -> Tensor:
+        """Posterior standard deviation at all windows, without noise, (B, G)."""
         return self._variance.clamp_min(1e-12).sqrt() * self.amplitude[:, None]
 
     @property
     def amplitude(self) -> Tensor:
-        """Deviation of the process before any observation, as scores show it, (B,)."""
+        """Prior standard deviation of the process, estimated from the scores, (B,)."""
         n = self.scores.shape[1]
         total = AMPLITUDE_WEIGHT * AMPLITUDE**2 + self._z[:, :n].square().sum(1)
         return (total / (AMPLITUDE_WEIGHT + n)).sqrt()
 
     def start(self) -> Tensor:
-        """The windows of the highest mean, (B,) indices, which now await a score."""
-        return self._best(self.mean)
+        """Choose the windows (B,) of the highest mean, which become pending."""
+        return self._choose_highest(self.mean)
 
     def choose(self, acquisition: Acquisition) -> Tensor:
-        """The windows that are worth most, (B,) indices, which now await a score.
+        """Choose the windows of the highest acquisition value, which become pending.
 
-        Until it comes the window is taken to score what is expected of it, so that the
-        next one is chosen elsewhere.
+        A pending window counts as if it had scored its posterior mean, so that the next
+        one is chosen elsewhere.
 
         Args:
-            acquisition (str or Callable): A name, or what makes a BoTorch acquisition
-                function of a BoTorch model.
-        """
-        return self._best(self._worth(acquisition))
+            acquisition (str or Callable): Name of an acquisition function, or a
+                function of a BoTorch model that returns one of BoTorch's.
 
-    def _best(self, worth: Tensor) -> Tensor:
-        spread = (worth.amax(1) - worth.amin(1)).clamp_min(1e-12)
-        windows = (worth + _TIE * spread[:, None] * self._order).argmax(1)
-        self.expect(windows)
+        Returns:
+            *Tensor*: Indices (B,).
+        """
+        return self._choose_highest(self._acquisition_values(acquisition))
+
+    def _choose_highest(self, values: Tensor) -> Tensor:
+        spread = (values.amax(1) - values.amin(1)).clamp_min(1e-12)
+        windows = (values + _TIE * spread[:, None] * self._order).argmax(1)
+        self.add_pending(windows)
         return windows
 
-    def expect(self, windows: Tensor) -> None:
-        """Take note of windows (B,) that are being tried."""
+    def add_pending(self, windows: Tensor) -> None:
+        """Add pending windows.
+
+        Args:
+            windows (Tensor): Index of one window per image, (B,).
+        """
         n = self.windows.shape[1]
         rows = torch.arange(len(windows))
         k = self._kernel_rows(windows[:, None])[:, 0]
@@ -134,7 +144,11 @@ class WindowProcess:
         self.windows = torch.cat([self.windows, windows[:, None]], 1)
 
     def observe(self, scores: Tensor) -> None:
-        """Learn the scores (B, q) of the q windows that await one, in order."""
+        """Condition on the scores of the pending windows.
+
+        Args:
+            scores (Tensor): Scores (B, q) of the first q pending windows, in order.
+        """
         for score in scores.unbind(1):
             n = self.scores.shape[1]
             at = self.windows[:, n]
@@ -145,7 +159,7 @@ class WindowProcess:
             self.scores = torch.cat([self.scores, score[:, None]], 1)
 
     def refit(self) -> None:
-        """Choose the hyperparameters again, by what the scores say of them."""
+        """Fit the hyperparameters to the scores and condition on all scores again."""
         fitted, failed = self.hyperparameters.fitted(
             self._grid.parameters[self.windows],
             _taken(self._features, self.windows),
@@ -162,12 +176,19 @@ class WindowProcess:
         self.condition()
 
     def model(self, example: int) -> "SingleTaskGP":
-        """The process of one example as a BoTorch model, for any of BoTorch's uses."""
+        """Process of one example as a BoTorch model.
+
+        Args:
+            example (int): Index of the example.
+
+        Returns:
+            *SingleTaskGP* in eval mode.
+        """
         from captum_ext.surrogate.model import window_model
 
         n = self.scores.shape[1]
         at = self.windows[example]
-        # What awaits a score is taken to score what is expected.
+        # A pending window counts as if it had scored its posterior mean.
         scores = torch.cat([self.scores[example], self.mean[example, at[n:]]])
         return window_model(
             self._grid,
@@ -181,13 +202,13 @@ class WindowProcess:
             _OFFSET_STD,
         )
 
-    def _worth(self, acquisition: Acquisition) -> Tensor:
+    def _acquisition_values(self, acquisition: Acquisition) -> Tensor:
         if isinstance(acquisition, str):
-            seen = self.scores.shape[1] > 0
-            best = self.scores.amax(1) if seen else self.mean.amax(1)
+            scored = self.scores.shape[1] > 0
+            best = self.scores.amax(1) if scored else self.mean.amax(1)
             function = ACQUISITIONS[acquisition]
-            return function(self.mean, self.deviation, best[:, None])
-        # What a BoTorch function draws comes from the global generator.
+            return function(self.mean, self.std, best[:, None])
+        # BoTorch functions draw from the global generator.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             return torch.stack(
@@ -200,14 +221,14 @@ class WindowProcess:
             )
 
     def _kernel_rows(self, windows: Tensor) -> Tensor:
-        """Covariance (B, n, G) of windows (B, n) with all."""
+        """Covariance (B, n, G) of windows (B, n) with all windows."""
         X = self._grid.parameters
         everywhere = X.expand(len(windows), -1, -1)
         k = self._matern(X[windows], everywhere).to_dense()
         return k + _taken(self._features, windows) @ self._features.mT
 
     def condition(self) -> None:
-        """From scratch, on all that was tried; all of it has to be scored."""
+        """Compute the posterior from scratch, without pending windows."""
         self._matern = matern(self.hyperparameters.lengthscale)
         n = self.windows.shape[1]
         self.mean = self._prior_mean.clone()
@@ -227,5 +248,5 @@ class WindowProcess:
 
 
 def _taken(features: Tensor, windows: Tensor) -> Tensor:
-    """Features (B, n, 2) of windows (B, n) among those of all, (B, G, 2)."""
+    """Features (B, n, 2) of windows (B, n), from those of all windows, (B, G, 2)."""
     return features.gather(1, windows[..., None].expand(-1, -1, features.shape[-1]))

@@ -1,8 +1,8 @@
-"""The windows that a surrogate is about: their parameters, pixels and averages.
+"""Grid of windows: their parameters, masks and means.
 
-A window is a square of side r round a pixel, in video for t frames. Its parameters are
-what the Gaussian process sees: the center along each axis, in units of the shorter side
-(of the length, along time), and log r (log t) in the same units.
+A window is a square of side r around a pixel, in video for t frames. Its parameters are
+the inputs of the Gaussian process: the center along each axis, in units of the shorter
+side (of the number of frames, along time), and log r (log t) in the same units.
 """
 
 import itertools
@@ -12,23 +12,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["WindowGrid", "box_means"]
+from captum_ext._interpolation import resize
+from captum_ext._validation import check_integer
 
-_MODES = {2: "bilinear", 3: "trilinear"}
+__all__ = ["WindowGrid", "box_means", "check_windowed_inputs", "check_windows"]
 
 
 class WindowGrid:
-    """All windows that may be tried: each shape round each of a grid of centers.
+    """All candidate windows: each shape around each center of a grid.
 
     Args:
         size (sequence of int): (H, W) of images or (T, H, W) of video.
         sides (sequence of int): Sides r of the squares in pixels.
         durations (sequence of int): Numbers of frames t; ignored for images.
-        stride (int): Pixels from one center to the next, about.
+        stride (int): Approximate distance between neighboring centers in pixels.
 
     Attributes:
-        parameters (Tensor): Of the G windows, (G, 3) for images and (G, 5) for video,
-            float64; shape by shape, centers in row-major order.
+        parameters (Tensor): Parameters of the G windows, (G, 3) for images and (G, 5)
+            for video, float64; shape by shape, centers in row-major order.
 
     Examples::
 
@@ -50,7 +51,7 @@ class WindowGrid:
         shorter = min(size[-2:])
         video = len(size) == 3
         self._units = torch.tensor([size[0]] * video + [shorter] * 2).double()
-        # A video has few frames, and a step of a frame is a large one.
+        # A video has few frames, so its stride along time is shorter.
         strides = [max(1, stride * size[0] // shorter)] * video + [stride] * 2
         self._counts = [-(-n // step) for n, step in zip(size, strides)]
         lengths = [(t,) for t in durations] if video else [()]
@@ -59,20 +60,20 @@ class WindowGrid:
         self.parameters = torch.cat([self._around(centers, s) for s in self._shapes])
 
     def _around(self, centers: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-        """Parameters (n, d) of the windows of a shape round a product of centers."""
+        """Parameters (n, d) of the windows of a shape around a product of centers."""
         at = torch.cartesian_prod(*centers) / self._units
         # (r,) in the unit of rows, or (t, r) in those of time and rows.
         lengths = torch.tensor(shape, dtype=torch.float64) / self._units[: len(shape)]
         return torch.cat([at, lengths.log().expand(len(at), -1)], 1)
 
     def bounds(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """First pixel of windows along each axis, and the one after the last.
+        """First pixel of windows along each axis, and the pixel after the last.
 
         Args:
-            parameters (Tensor): (..., d).
+            parameters (Tensor): Parameters of windows, (..., d).
 
         Returns:
-            *tuple[Tensor, Tensor]*: (..., n_axes) int64 each, cut at the borders.
+            *tuple[Tensor, Tensor]*: (..., n_axes) int64 each, clipped at the borders.
         """
         n_axes = len(self.size)
         lengths = parameters[..., n_axes:].exp()
@@ -82,10 +83,10 @@ class WindowGrid:
         return _edges(centers, lengths.round(), torch.tensor(self.size))
 
     def masks(self, windows: Tensor) -> Tensor:
-        """1 inside of windows and 0 outside.
+        """Masks that are 1 inside windows and 0 outside.
 
         Args:
-            windows (Tensor): Their indices, (...).
+            windows (Tensor): Indices of windows, (...).
 
         Returns:
             *Tensor*: (..., H, W) or (..., T, H, W), float32.
@@ -102,12 +103,12 @@ class WindowGrid:
         return inside
 
     def maps(self, values: Tensor, averaged: bool = True) -> Tensor:
-        """The map that values of all windows make.
+        """Map from values of all windows.
 
         Args:
-            values (Tensor): One a window, (B, G).
+            values (Tensor): One value per window, (B, G).
             averaged (bool, optional): Whether a pixel gets the mean over the windows
-                that cover it; the value of the window round it otherwise.
+                that cover it, instead of the value of the window around it.
                 Default: True
 
         Returns:
@@ -116,8 +117,7 @@ class WindowGrid:
         total = values.new_zeros(len(values), *self.size)
         each = values.unflatten(1, (len(self._shapes), *self._counts))
         for shape, coarse in zip(self._shapes, each.unbind(1)):
-            mode = _MODES[len(self.size)]
-            fine = F.interpolate(coarse[:, None], self.size, mode=mode)[:, 0]
+            fine = resize(coarse[:, None], self.size)[:, 0]
             if averaged:
                 # The same side for rows and columns.
                 for axis, length in enumerate((*shape, shape[-1])):
@@ -127,14 +127,14 @@ class WindowGrid:
 
 
 def _centers(n: int, count: int) -> Tensor:
-    """Middles of so many equal parts of an axis, in pixels."""
+    """Centers of ``count`` equal parts of an axis, in pixels."""
     return (torch.arange(count, dtype=torch.float64) + 0.5) * n / count - 0.5
 
 
 def _edges(
     centers: Tensor, lengths: Tensor | int, most: Tensor | int
 ) -> tuple[Tensor, Tensor]:
-    """First pixel of windows and the one after the last, cut at the borders."""
+    """First pixel of windows and the pixel after the last, clipped at the borders."""
     # Halves are rounded down, whatever the rounding of the centers.
     first = (centers - (lengths - 1) / 2 - 0.5 - 1e-6).ceil().long()
     stop = first + torch.as_tensor(lengths).long()
@@ -142,7 +142,7 @@ def _edges(
 
 
 def _window_means(maps: Tensor, axis: int, length: int) -> Tensor:
-    """Mean along an axis over the window round each pixel."""
+    """Mean along an axis over the window around each pixel."""
     n = maps.shape[axis]
     start, stop = _edges(torch.arange(n, dtype=torch.float64), length, n)
     sums = F.pad(maps.movedim(axis, -1), (1, 0)).cumsum(-1)
@@ -151,15 +151,15 @@ def _window_means(maps: Tensor, axis: int, length: int) -> Tensor:
 
 
 def box_means(maps: Tensor, start: Tensor, stop: Tensor) -> Tensor:
-    """Mean of maps over boxes, by a table of sums.
+    """Mean of maps over boxes, by a summed-area table.
 
     Args:
-        maps (Tensor): (B, ...) with n_axes axes behind the batch.
+        maps (Tensor): Maps (B, ...) with n_axes axes after the batch axis.
         start (Tensor): First pixel of each box, (..., n_axes).
-        stop (Tensor): The one after the last, in the same shape.
+        stop (Tensor): Pixel after the last, in the same shape.
 
     Returns:
-        *Tensor*: (B, ...).
+        *Tensor*: Means (B, ...).
 
     Examples::
 
@@ -177,3 +177,52 @@ def box_means(maps: Tensor, start: Tensor, stop: Tensor) -> Tensor:
         at = tuple(edge[..., axis] for axis, edge in enumerate(edges))
         total += (-1) ** corner.count(False) * sums.movedim(0, -1)[at].movedim(-1, 0)
     return total / (stop - start).prod(-1)
+
+
+def check_windowed_inputs(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Inputs that share windows: images or video, all of one size."""
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if len({shape[2:] for shape in shapes}) != 1 or len(shapes[0]) not in (4, 5):
+        raise ValueError(
+            f"inputs must be images (B, C, H, W) or video (B, C, T, H, W), all of one "
+            f"size, got {', '.join(map(str, shapes))}; pass other inputs of the model "
+            f"as additional_forward_args."
+        )
+    return tensors
+
+
+def check_windows(
+    mask_sizes: Sequence[int] | None,
+    durations: Sequence[int] | None,
+    size: Sequence[int],
+    default_sizes: Sequence[float],
+    default_durations: Sequence[float],
+) -> tuple[list[int], list[int]]:
+    """Sides in pixels and numbers of frames; defaults are shares of the image.
+
+    There are no frames unless ``size`` is (T, H, W).
+    """
+    if durations is not None and len(size) < 3:
+        raise ValueError(
+            f"durations must be None unless inputs are video (B, C, T, H, W), got "
+            f"{durations}."
+        )
+    sides = _lengths("mask_sizes", mask_sizes, default_sizes, min(size[-2:]))
+    if len(size) < 3:
+        return sides, []
+    return sides, _lengths("durations", durations, default_durations, size[0])
+
+
+def _lengths(
+    name: str, values: Sequence[int] | None, default: Sequence[float], most: int
+) -> list[int]:
+    """Lengths of at most ``most`` pixels or frames, without duplicates."""
+    if values is None:
+        values = [max(1, round(share * most)) for share in default]
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise TypeError(
+            f"{name} must be a sequence of ints, got {type(values).__name__}."
+        )
+    if not values:
+        raise ValueError(f"{name} must hold at least one number, got none.")
+    return list(dict.fromkeys(check_integer(name, v, 1, most) for v in values))

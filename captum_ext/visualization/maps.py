@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
+
+from captum_ext._interpolation import resize
 
 __all__ = [
     "ArrayLike",
     "DEFAULT_PERCENTILE",
     "FloatArray",
-    "INTERPOLATION",
     "LAYOUT",
     "RANGE_TOLERANCE",
     "finite_array",
@@ -36,7 +36,6 @@ DEFAULT_PERCENTILE = 99.0
 # Undoing mean and std in half precision leaves the unit interval by about this much.
 RANGE_TOLERANCE = 1e-2
 LAYOUT = {2: "HW", 3: "THW"}
-INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 def to_numpy_image(image: Tensor) -> FloatArray:
@@ -139,9 +138,7 @@ def flat_map(
             f"{name} must have the image's size {size} or be a layer's map, smaller "
             f"and of similar proportions, got {values.shape}."
         )
-    resized = F.interpolate(
-        torch.from_numpy(values)[None, None], size, mode=INTERPOLATION[len(size)]
-    )
+    resized = resize(torch.from_numpy(values)[None, None], size)
     return resized[0, 0].numpy()
 
 

@@ -1,4 +1,4 @@
-"""Evidence removal: the parts of an image that a mask hides become something else."""
+"""Evidence removal: replaces the parts of an image outside a mask (Eq. 6)."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def edited(inputs: Tensor, masks: Tensor, alternatives: Tensor) -> Tensor:
         alternatives (Tensor): A, in the shape of X.
 
     Returns:
-        *Tensor*: In the shape of X.
+        *Tensor*: Phi(X, M) in the shape of X.
 
     Examples::
 
@@ -34,18 +34,17 @@ def edited(inputs: Tensor, masks: Tensor, alternatives: Tensor) -> Tensor:
 
 
 def blurred(inputs: Tensor, sigma: float) -> Tensor:
-    """Images under torchvision's Gaussian blur of three sigma to each side.
+    """Gaussian blur of torchvision, truncated at three sigma, as matrix products.
 
-    A blur is linear and acts on rows and columns one after the other; so two matrices
-    are blurred in place of the images, which are multiplied by them. That is much
-    faster where sigma is large.
+    A Gaussian blur is linear and separable. Two identity matrices are blurred instead
+    of the images, which are then multiplied by them: much faster for large sigma.
 
     Args:
-        inputs (Tensor): (B, C, H, W).
+        inputs (Tensor): Images, (B, C, H, W).
         sigma (float): Standard deviation in pixels.
 
     Returns:
-        *Tensor*: In the same shape.
+        *Tensor*: Blurred images in the same shape.
 
     Examples::
 
@@ -60,26 +59,26 @@ def _blur_matrix(n: int, sigma: float, like: Tensor) -> Tensor:
     """Matrix (n, n) that blurs n values."""
     from torchvision.transforms.v2.functional import gaussian_blur
 
-    # The image is mirrored at its border, and can be only once.
+    # Reflection padding must be smaller than the image.
     reach = min(math.ceil(3 * sigma), n - 1)
-    one_each = torch.eye(n, dtype=like.dtype, device=like.device)
-    return gaussian_blur(one_each[None], [1, 2 * reach + 1], [sigma, sigma])[0]
+    identity = torch.eye(n, dtype=like.dtype, device=like.device)
+    return gaussian_blur(identity[None], [1, 2 * reach + 1], [sigma, sigma])[0]
 
 
 class EvidenceRemoval:
-    r"""Phi of Eq. 6, with a new alternative image at every call.
+    r"""Phi of Eq. 6, with a new random alternative image in every call.
 
-    With probability 1/2 the alternative is the image under a strong blur, otherwise a
-    random color with Gaussian noise: a network cannot get used to what is put in.
+    With probability 1/2 the alternative is the strongly blurred image, otherwise a
+    random color with Gaussian noise, so a network cannot adapt to one replacement.
 
     Args:
-        sigma (float, optional): Of the blur, in pixels. Default: 10
+        sigma (float, optional): Standard deviation of the blur in pixels. Default: 10
         noise (float, optional): Standard deviation of the noise, as a share of the
             range of a channel. Default: 0.2
-        limits (tuple[sequence of float, sequence of float], optional): Least and
-            greatest value of each channel, between which colors lie: for images
-            normalized by mean and standard deviation ``-mean / std`` and
-            ``(1 - mean) / std``. Default: None (those of each image)
+        limits (tuple[sequence of float, sequence of float], optional): Minimum and
+            maximum of each channel, between which colors are drawn: ``-mean / std``
+            and ``(1 - mean) / std`` for normalized images. Default: None (minimum and
+            maximum of each image)
 
     Examples::
 
@@ -104,14 +103,15 @@ class EvidenceRemoval:
     def of_normalized(
         cls, mean: Sequence[float], std: Sequence[float]
     ) -> "EvidenceRemoval":
-        """Phi for images that are normalized, with colors that these can have.
+        """Create Phi for normalized images, with the color range of such images.
 
         Args:
-            mean (sequence of float): Of the normalization, for each channel.
-            std (sequence of float): Of the normalization, for each channel.
+            mean (sequence of float): Mean of the normalization, per channel.
+            std (sequence of float): Standard deviation of the normalization, per
+                channel.
 
         Returns:
-            *EvidenceRemoval*: With the limits of such images.
+            *EvidenceRemoval*: Phi with the limits of normalized images.
 
         Examples::
 
@@ -125,12 +125,12 @@ class EvidenceRemoval:
     def __call__(
         self, inputs: Tensor, masks: Tensor, generators: Sequence[Generator]
     ) -> Tensor:
-        """Remove evidence.
+        """Replace the parts of the images outside the masks.
 
         Args:
             inputs (Tensor): X, (B, C, H, W).
             masks (Tensor): M, (B, 1, H, W) in [0, 1].
-            generators (sequence of Generator): One for each example, on the CPU.
+            generators (sequence of Generator): One per example, on the CPU.
 
         Returns:
             *Tensor*: Phi(X, M), in the shape and memory format of X.
@@ -143,8 +143,8 @@ class EvidenceRemoval:
 
         Args:
             inputs (Tensor): X, (B, C, H, W).
-            generators (sequence of Generator): One for each example, on the CPU; what
-                an example gets does not depend on the others.
+            generators (sequence of Generator): One per example, on the CPU. The
+                alternative of an example depends on its own generator only.
 
         Returns:
             *Tensor*: A, in the shape and memory format of X.
@@ -170,7 +170,7 @@ class EvidenceRemoval:
         return drawn
 
     def _limits(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Least and greatest values (B, C, 1, 1)."""
+        """Minimum and maximum of each channel, (B, C, 1, 1) each."""
         if self.limits is None:
             return inputs.amin((2, 3), True), inputs.amax((2, 3), True)
         low, high = (

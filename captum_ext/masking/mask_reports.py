@@ -1,4 +1,4 @@
-"""What training leaves to look at: a table of its steps, and grids of masks."""
+"""Reports of a training run: a log of its steps, mean masks, and grids of masks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,38 +12,38 @@ from torch.utils.data import Dataset
 from captum_ext._files import write_file
 from captum_ext.masking.network import MaskingNetwork
 
-__all__ = ["MeanMasks", "StepTable", "mask_grid", "mean_masks"]
+__all__ = ["MeanMasks", "StepLog", "mask_grid", "mean_masks"]
 
 Limits = tuple[Sequence[float], Sequence[float]]
 
 
-class StepTable:
-    """A CSV file with a row for each step, for pandas or a spreadsheet.
+class StepLog:
+    """CSV file with one row per step.
 
-    Rows of steps that will be done again are cut off when it is opened, a torn one too.
+    Opening it removes the rows of steps that will be repeated, and an incomplete row.
 
     Args:
-        path (Path): The file; it is made if there is none.
-        first (int): The step that training begins with.
+        path (Path): Path of the file, which is created if there is none.
+        first (int): First step that will be appended.
 
     Examples::
 
         >>> from pathlib import Path
-        >>> with StepTable(Path("log.csv"), first=0) as table:
-        ...     table.append({"step": 0, "loss": 1.5})
+        >>> with StepLog(Path("log.csv"), first=0) as log:
+        ...     log.append({"step": 0, "loss": 1.5})
         >>> Path("log.csv").read_text()
         'step,loss\\n0,1.5\\n'
     """
 
     def __init__(self, path: Path, first: int) -> None:
         if path.exists():
-            whole = path.read_bytes().split(b"\n")[:-1]
-            kept = whole[:1] + [row for row in whole[1:] if _step(row) < first]
+            lines = path.read_bytes().split(b"\n")[:-1]
+            kept = lines[:1] + [row for row in lines[1:] if _step(row) < first]
             write_file(b"".join(row + b"\n" for row in kept), path)
         self._file = open(path, "a", encoding="utf-8")
 
     def append(self, row: Mapping[str, float]) -> None:
-        """Write a row; the first one of a file decides on its columns.
+        """Write a row; the first row of a file determines its columns.
 
         Args:
             row (Mapping): Values by column, "step" first.
@@ -53,7 +53,7 @@ class StepTable:
         self._file.write(",".join(map(repr, row.values())) + "\n")
         self._file.flush()
 
-    def __enter__(self) -> "StepTable":
+    def __enter__(self) -> "StepLog":
         return self
 
     def __exit__(
@@ -70,11 +70,11 @@ def _step(row: bytes) -> int:
 
 
 class MeanMasks(NamedTuple):
-    """Whether a network looks at the class that it is asked for.
+    """Mean masks, which differ if a network pays attention to the requested class.
 
     Attributes:
-        right (float): Mean mask for the images' own classes.
-        absent (float): Mean mask for other classes.
+        right (float): Mean mask of the images' own classes.
+        absent (float): Mean mask of other classes.
     """
 
     right: float
@@ -88,19 +88,19 @@ def mean_masks(
     n: int,
     batch_size: int = 64,
 ) -> MeanMasks:
-    """Mean masks of the first images for their own and for absent classes.
+    """Compute mean masks of the first images, of their own and of absent classes.
 
-    Absent is the class that follows the image's own by 1, 2 and so on, another one
-    for each image.
+    The absent class is the image's own plus 1 for the first image, plus 2 for the
+    second, and so on.
 
     Args:
-        network (MaskingNetwork): It is used in the mode in which it is.
+        network (MaskingNetwork): Network, used in its current mode.
         dataset (Dataset): Images (C, H, W) and their classes.
         n (int): Number of images.
-        batch_size (int, optional): Images in a forward pass. Default: 64
+        batch_size (int, optional): Images per forward pass. Default: 64
 
     Returns:
-        *MeanMasks*: Both means.
+        *MeanMasks*: Means over the images.
     """
     device = next(network.parameters()).device
     sums = [0.0, 0.0]
@@ -116,7 +116,7 @@ def mean_masks(
 def _examples(
     dataset: Dataset[tuple[Tensor, int]], indices: range
 ) -> tuple[Tensor, Tensor]:
-    # A data set that draws, to mirror images for example, gives the same each time.
+    # A data set with random augmentation returns the same images each time.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(indices.start)
         images, labels = zip(*(dataset[i] for i in indices))
@@ -124,7 +124,7 @@ def _examples(
 
 
 def _absent(labels: Tensor, n_classes: int) -> Tensor:
-    """Another class for each, differing in how far it is from the right one."""
+    """Another class for each label, at a distance that varies over the examples."""
     shift = torch.arange(len(labels)) % (n_classes - 1) + 1
     return (labels + shift) % n_classes
 
@@ -136,20 +136,20 @@ def mask_grid(
     n: int,
     limits: Limits | None = None,
 ) -> Tensor:
-    """The first images of a data set, each with its masks.
+    """Draw the first images of a data set with their masks.
 
-    In a row, from left to right: the image, the mask of its class, what of the
-    image that mask keeps, and the mask of an absent class.
+    From left to right: the image, the mask of its class, the part of the image that the
+    mask keeps, and the mask of an absent class.
 
     Args:
-        network (MaskingNetwork): It is used in the mode in which it is.
+        network (MaskingNetwork): Network, used in its current mode.
         dataset (Dataset): Images (C, H, W) and their classes.
         n (int): Number of images.
-        limits (tuple, optional): Least and greatest value of each channel.
-            Default: None (those of the images)
+        limits (tuple, optional): Minimum and maximum of each channel.
+            Default: None (minimum and maximum over the images)
 
     Returns:
-        *Tensor*: An image (3, H', W') in [0, 1].
+        *Tensor*: Grid of images, (3, H', W') in [0, 1].
     """
     from torchvision.utils import make_grid
 
@@ -175,7 +175,7 @@ def mask_grid(
         ],
         1,
     )
-    # Two images stand side by side, and small ones are enlarged.
+    # Two images per row of the grid; small images are enlarged.
     enlarged = rows.flatten(0, 1).repeat_interleave(_zoom(shown), 2)
     enlarged = enlarged.repeat_interleave(_zoom(shown), 3)
     return make_grid(enlarged, nrow=8, padding=4, pad_value=1)

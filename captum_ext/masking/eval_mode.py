@@ -1,24 +1,24 @@
-"""Modules that are only asked, and are afterwards as they were."""
+"""Context manager that runs a module in eval mode and restores its state."""
 
 import contextlib
 from collections.abc import Iterator
 
 from torch import nn
 
-__all__ = ["frozen"]
+__all__ = ["eval_mode"]
 
 
 @contextlib.contextmanager
-def frozen(model: object) -> Iterator[None]:
-    """A module in eval mode and without gradients of its parameters, for a while.
+def eval_mode(model: object) -> Iterator[None]:
+    """Put a module in eval mode, without parameter gradients, within the context.
 
     Args:
-        model (object): A module; any other function is left alone.
+        model (object): A module; any other callable is left unchanged.
 
     Examples::
 
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train()
-        >>> with frozen(model):
+        >>> with eval_mode(model):
         ...     model.training, model[0].weight.requires_grad
         (False, False)
         >>> model.training, model[0].weight.requires_grad
@@ -28,7 +28,7 @@ def frozen(model: object) -> Iterator[None]:
         yield
         return
     modes = [(module, module.training) for module in model.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    gradients = [(p, p.requires_grad) for p in model.parameters()]
     model.eval()
     model.requires_grad_(False)
     try:
@@ -36,5 +36,5 @@ def frozen(model: object) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-        for parameter, requires_grad in wanted:
+        for parameter, requires_grad in gradients:
             parameter.requires_grad_(requires_grad)

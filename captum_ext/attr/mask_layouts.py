@@ -1,0 +1,166 @@
+"""The mask layout of a batch: a grid, the regions of a feature mask, or one's own."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_ext._validation import broadcasts, check_integer, one_per_input
+from captum_ext.masks import GridLayout, MaskLayout, ProductLayout, RegionLayout
+
+__all__ = ["GridSize", "check_feature_mask", "mask_layouts", "mask_shapes"]
+
+GridSize = int | Sequence[int] | None
+
+_DEFAULT_GRID = 7
+
+
+def mask_layouts(
+    inputs: tuple[Tensor, ...],
+    feature_mask: Tensor | tuple[Tensor, ...] | None,
+    grid_size: GridSize,
+    layout: MaskLayout | None,
+) -> list[MaskLayout]:
+    """Mask layouts that arguments of ``attribute`` describe.
+
+    Args:
+        inputs (tuple[Tensor, ...]): Inputs (B, ...).
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Regions.
+        grid_size (int or sequence of int, optional): Cells of a grid.
+        layout (MaskLayout, optional): Layout that is used as it is.
+
+    Returns:
+        *list[MaskLayout]*: One layout for the whole batch, or one for each example if
+        examples have different regions. Without arguments, columns of tables and a
+        grid for other inputs.
+
+    Raises:
+        ValueError: If several are given, or one does not fit the inputs.
+        TypeError: If one is of the wrong type.
+    """
+    given = {"feature_mask": feature_mask, "grid_size": grid_size, "layout": layout}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise ValueError(
+            f"feature_mask, grid_size and layout must not be combined, got "
+            f"{' and '.join(names)}."
+        )
+    if layout is not None:
+        return [_check_layout(layout, inputs)]
+    regions = check_feature_mask(feature_mask, inputs)
+    if regions is None:
+        return [ProductLayout(_default_layouts(inputs, grid_size))]
+    if all(len(region) == 1 for region in regions):
+        return [RegionLayout(regions)]
+    # Masks of regions that belong to one example cannot be shared by the batch.
+    return [
+        RegionLayout(
+            [region[i : i + 1] if len(region) > 1 else region for region in regions]
+        )
+        for i in range(len(inputs[0]))
+    ]
+
+
+def _default_layouts(
+    inputs: tuple[Tensor, ...], grid_size: GridSize
+) -> list[MaskLayout]:
+    layouts: list[MaskLayout] = []
+    for tensor, grid in zip(inputs, _check_grid_size(grid_size, inputs)):
+        if grid is None:
+            columns = torch.arange(tensor[0].numel()).view(1, *tensor.shape[1:])
+            layouts.append(RegionLayout([columns]))
+        else:
+            layouts.append(GridLayout(tensor.shape[2:], grid))
+    return layouts
+
+
+def mask_shapes(layout: MaskLayout) -> list[tuple[int, ...]]:
+    """Shape (1, ...) of one mask of each input."""
+    cells, shifts = (
+        torch.zeros(1, 1, layout.n_cells),
+        torch.zeros(1, len(layout.n_shifts)),
+    )
+    return [tuple(mask.shape[2:]) for mask in layout.expand(cells, shifts.int())]
+
+
+def _check_layout(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> MaskLayout:
+    """The layout; refuse one whose masks do not broadcast to the inputs."""
+    if not isinstance(layout, MaskLayout):
+        raise TypeError(f"layout must be a MaskLayout, got {type(layout).__name__}.")
+    shapes = mask_shapes(layout)
+    fits = len(shapes) == len(inputs) and all(
+        len(shape) == x.dim() and shape[0] == 1 and broadcasts(shape, x.shape)
+        for shape, x in zip(shapes, inputs)
+    )
+    if not fits:
+        raise ValueError(
+            f"layout must give one mask (1, ...) that broadcasts to each input of "
+            f"shape {', '.join(str(tuple(x.shape)) for x in inputs)}, got masks of "
+            f"shape {', '.join(map(str, shapes))}."
+        )
+    return layout
+
+
+def check_feature_mask(
+    feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...] | None:
+    """Integer regions (1 or B, ...) with as many axes as their input, if any."""
+    if feature_mask is None:
+        return None
+    formatted = []
+    for mask, tensor in zip(
+        one_per_input("feature_mask", feature_mask, inputs), inputs
+    ):
+        if not isinstance(mask, Tensor) or mask.is_floating_point():
+            got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+            raise TypeError(f"feature_mask must hold integer tensors, got {got}.")
+        if not broadcasts(mask.shape, tensor.shape):
+            raise ValueError(
+                f"feature_mask must broadcast to inputs of shape "
+                f"{tuple(tensor.shape)}, got shape {tuple(mask.shape)}."
+            )
+        missing = tensor.dim() - mask.dim()
+        formatted.append(mask.reshape(*(1,) * missing, *mask.shape))
+    return tuple(formatted)
+
+
+def _check_grid_size(
+    grid_size: GridSize, inputs: tuple[Tensor, ...]
+) -> list[tuple[int, ...] | None]:
+    """Cells along each axis after the channel axis of each input, None for tables."""
+    sizes = [tuple(tensor.shape[2:]) for tensor in inputs]
+    if grid_size is not None and not any(sizes):
+        raise ValueError(
+            f"grid_size must be None unless inputs have an axis after the channel "
+            f"axis, got inputs of shape {tuple(inputs[0].shape)}."
+        )
+    grids: list[tuple[int, ...] | None] = []
+    for tensor, size in zip(inputs, sizes):
+        if size and not tensor.is_floating_point():
+            raise TypeError(
+                f"inputs must be floating point to be blended by a grid, got "
+                f"{tensor.dtype}; give feature_mask to replace whole regions."
+            )
+        if grid_size is None:
+            grids.append(tuple(min(_DEFAULT_GRID, n) for n in size) or None)
+        else:
+            grids.append(_grid_of(grid_size, size) if size else None)
+    return grids
+
+
+def _grid_of(grid_size: int | Sequence[int], size: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(grid_size, Sequence):
+        entries = list(grid_size)
+    else:
+        entries = [check_integer("grid_size", grid_size, 1)] * len(size)
+    if len(entries) != len(size):
+        raise ValueError(
+            f"grid_size must be an int or {len(size)} ints for {size} pixels, got "
+            f"{grid_size}."
+        )
+    grid = tuple(check_integer("grid_size", cells, 1) for cells in entries)
+    if any(cells > pixels for cells, pixels in zip(grid, size)):
+        raise ValueError(
+            f"grid_size must not exceed the input's {size} pixels, got {grid_size}."
+        )
+    return grid

@@ -1,0 +1,161 @@
+"""Sampling of training batches, as a function of seed, epoch and index alone.
+
+Every random number belongs to one sample. A step is therefore the same however it is
+split over processes, and there is no generator state to store in checkpoints.
+"""
+
+from collections.abc import Iterator, Sized
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset, Sampler
+
+__all__ = ["Sample", "SampleDataset", "SampleKey", "StepSampler", "epoch_order"]
+
+
+class SampleKey(NamedTuple):
+    """Key of a sample: an image in an epoch.
+
+    Attributes:
+        epoch (int): Number of the epoch.
+        image (int): Index of the image in the data set.
+    """
+
+    epoch: int
+    image: int
+
+
+class Sample(NamedTuple):
+    """An image, its class, and the class whose mask is requested.
+
+    Attributes:
+        image (Tensor): Image (C, H, W).
+        target (int): Class whose mask is requested.
+        label (int): Class of the image; differs from ``target`` if that is a fake.
+        seed (int): Seed of the alternative images.
+    """
+
+    image: Tensor
+    target: int
+    label: int
+    seed: int
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> list[int]:
+    """Random order of n images in an epoch.
+
+    Args:
+        n (int): Number of images.
+        seed (int): Seed of the training run.
+        epoch (int): Number of the epoch.
+
+    Returns:
+        *list[int]*: Permutation of the indices.
+
+    Examples::
+
+        >>> sorted(epoch_order(4, seed=0, epoch=1))
+        [0, 1, 2, 3]
+    """
+    key = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    return torch.randperm(n, generator=Generator().manual_seed(key)).tolist()
+
+
+class StepSampler(Sampler[list[SampleKey]]):
+    """Batch sampler that yields the share of one process in each training step.
+
+    Args:
+        n (int): Number of images.
+        batch_size (int): Images per step in all processes together, at most n.
+        n_steps (int): Number of steps of the whole training run.
+        seed (int): Seed of the training run.
+        first (int, optional): First step to yield. Default: 0
+        rank (int, optional): Rank of the process. Default: 0
+        world_size (int, optional): Number of processes. Default: 1
+
+    Examples::
+
+        >>> steps = list(StepSampler(4, batch_size=2, n_steps=3, seed=0, first=1))
+        >>> [[key.epoch for key in step] for step in steps]
+        [[0, 0], [1, 1]]
+    """
+
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        n_steps: int,
+        seed: int,
+        first: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.n, self.batch_size, self.n_steps = n, batch_size, n_steps
+        self.seed, self.first = seed, first
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return self.n_steps - self.first
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        steps_per_epoch = self.n // self.batch_size
+        last_epoch, order = -1, [0]
+        for step in range(self.first, self.n_steps):
+            epoch, position = divmod(step, steps_per_epoch)
+            if epoch != last_epoch:
+                last_epoch, order = epoch, epoch_order(self.n, self.seed, epoch)
+            start = position * self.batch_size
+            batch = order[start : start + self.batch_size]
+            share = np.array_split(batch, self.world_size)[self.rank]
+            yield [SampleKey(epoch, int(image)) for image in share]
+
+
+class SampleDataset(Dataset[Sample]):
+    """Training samples by :class:`SampleKey`.
+
+    Args:
+        dataset (Dataset): Images (C, H, W) and their classes. Random numbers that it
+            draws from torch's global generator, for augmentation, are seeded as well.
+        n_classes (int): Number of classes.
+        fake_probability (float): Probability that the requested class is a fake one,
+            not the image's own.
+        seed (int): Seed of the training run.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[tuple[Tensor, int]],
+        n_classes: int,
+        fake_probability: float,
+        seed: int,
+    ) -> None:
+        if not isinstance(dataset, Sized):
+            raise TypeError(
+                f"dataset must have a length, got {type(dataset).__name__}."
+            )
+        self.dataset, self.n = dataset, len(dataset)
+        self.n_classes, self.seed = n_classes, seed
+        self.fake_probability = fake_probability
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        seeds = np.random.SeedSequence([self.seed, *key]).generate_state(3)
+        target_seed, image_seed, alternative_seed = map(int, seeds)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(image_seed)
+            image, label = self.dataset[key.image]
+        label = int(label)
+        if not 0 <= label < self.n_classes:
+            raise ValueError(
+                f"dataset must have classes from 0 to {self.n_classes - 1}, as the "
+                f"network has, got {label} for image {key.image}."
+            )
+        generator = Generator().manual_seed(target_seed)
+        fake = float(torch.rand(1, generator=generator)) < self.fake_probability
+        other = int(torch.randint(self.n_classes - 1, (1,), generator=generator))
+        target = other + (other >= label) if fake else label
+        return Sample(image, target, label, alternative_seed)
