@@ -108,8 +108,8 @@ def check_part_options(
         if getattr(options, part) is not None and part not in parts:
             users = [n for n, m in METHODS.items() if part in m.built_from]
             raise ValueError(
-                f"--{part.replace('_', '-')} must be used with one of "
-                f"{', '.join(users)}, got {name!r}."
+                f"--{part.replace('_', '-')} must be used with "
+                f"{' or '.join(users)}, got {name!r}."
             )
 
 
