@@ -28,6 +28,7 @@ ROOMS = (
     "masks",
     "methods",
     "metrics",
+    "subject",
     "surrogate",
     "visualization",
     "zoo",
