@@ -60,7 +60,7 @@ def add_image_options(command: argparse.ArgumentParser, map_shape: str) -> None:
         "--save-map",
         type=Path,
         metavar="MAP.npy|.pt",
-        help=f"also write the map, {map_shape}",
+        help=f"also write the map: {map_shape}",
     )
     add(
         "--layer",
