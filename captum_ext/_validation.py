@@ -19,7 +19,6 @@ __all__ = [
     "check_baselines",
     "check_boxes",
     "check_callable",
-    "check_channels_first",
     "check_choice",
     "check_image",
     "check_inputs",
@@ -160,15 +159,6 @@ def check_integer(
     if most is not None and number > most:
         raise ValueError(f"{name} must be at most {most}, got {number}.")
     return number
-
-
-def check_channels_first(name: str, x: Tensor, n_channels: int) -> None:
-    """Refuse what is no floating point image, video or color without a batch."""
-    if not x.is_floating_point() or x.shape[:1] != (n_channels,):
-        raise ValueError(
-            f"{name} must be floating point with its {n_channels} channels first, got "
-            f"{x.dtype} of shape {tuple(x.shape)}."
-        )
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

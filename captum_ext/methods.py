@@ -174,7 +174,7 @@ METHODS = {
     ),
     "iterative-mask": Method(
         "Iterative mask",
-        "smallest part that keeps the class, optimized step by step",
+        "smallest part that keeps the class and whose removal loses it",
         IterativeMask,
         _seeded,
     ),

@@ -91,8 +91,8 @@ def build_subject(
         inputs (Tensor): Image as ``classifier.preprocess`` returns it, (C, H, W).
         target (int or collection of int, optional): Class to explain; of several, the
             most probable one. Default: None (the most probable class)
-        parts (collection of str, optional): Parts that methods need; see
-            :attr:`~captum_ext.methods.Method.built_from`. Default: ()
+        parts (collection of str, optional): Parts that methods need; see ``built_from``
+            of :class:`~captum_ext.methods.Method`. Default: ()
         layer (str, optional): Name of the layer that layer methods use. Default: None
             (the last one that returns maps, if a method needs a layer)
         colors (int or sequence of str, optional): Colors for color-wise methods; see

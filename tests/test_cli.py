@@ -180,7 +180,7 @@ def test_map_equals_that_of_the_library(scene_file, tmp_path):
         ({"--method": "cameras", "--n-masks": "50"}, "random masks"),
         ({"--method": "cameras", "--layer": "featurs.6"}, "features.6"),
         ({"--layer": "features.6"}, "cameras"),
-        ({"--masking-network": "network.pt"}, "among masking-model, got 'pn-rise'"),
+        ({"--masking-network": "network.pt"}, "used with masking-model, got 'pn-rise'"),
         (
             {"--method": "masking-model", "--masking-network": "misfit.pt"},
             "--masking-network must be a file that MaskingNetwork.save wrote",

@@ -30,6 +30,7 @@ ROOMS = (
     "methods",
     "metrics",
     "report",
+    "subject",
     "surrogate",
     "visualization",
     "zoo",

@@ -158,6 +158,8 @@ def test_arguments_are_documented(name):
     """All of them and none that is gone, wherever any is, and in what users import."""
     value = CALLABLES[name]
     parameters = set(inspect.signature(inspect.unwrap(value)).parameters) - {"self"}
+    if getattr(value, "_is_protocol", False):
+        parameters = set()  # A protocol is not called.
     arguments = documented_arguments(documentation(value))
     if arguments is not None or value in EXPORTED:
         assert (arguments or set()) == parameters

@@ -58,20 +58,18 @@ def weights(folder: str) -> dict[str, torch.Tensor]:
 
 
 def test_formats_of_one_data_set_give_the_same_network(capsys):
-    for dataset in ("arrays:images.npz", "folders:images", "folders:images.zip"):
-        arguments = [
-            *TRAIN,
-            dataset[-3:],
-            "--dataset",
-            dataset,
-            "--validation",
-            dataset,
-        ]
-        assert main(arguments) == 0
+    datasets = {
+        "npz": "arrays:images.npz",
+        "folders": "folders:images",
+        "zip": "folders:images.zip",
+    }
+    for output, dataset in datasets.items():
+        options = ["--dataset", dataset, "--validation", dataset]
+        assert main([*TRAIN, output, *options]) == 0
     printed = capsys.readouterr().out
     assert printed.count("mean mask over 12 images") == 3
     expected = weights("npz")
-    for folder in ("ges", "zip"):
+    for folder in ("folders", "zip"):
         found = weights(folder)
         assert all(torch.equal(found[key], value) for key, value in expected.items())
     assert len(pd.read_csv("npz/log.csv")) == 6

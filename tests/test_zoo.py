@@ -440,7 +440,7 @@ def test_own_functions_that_are_rejected(
 ) -> None:
     with pytest.raises(ValueError, match=f"^name {said}[^\n]*\\.$"):
         load(f"{own_file}:{function}")
-    with pytest.raises(ValueError, match="with an existing file, got"):
+    with pytest.raises(ValueError, match="of an existing file, got"):
         load(f"{own_file.parent}/none.py:load")
 
 

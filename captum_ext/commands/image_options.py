@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from captum_ext import zoo
 from captum_ext.commands.image_outputs import check_writable, print_subject
@@ -15,6 +15,7 @@ from captum_ext.commands.model_options import (
     add_masking_network_option,
     load_classifier,
 )
+from captum_ext.datasets.image_files import open_upright
 from captum_ext.methods import METHODS
 from captum_ext.subject import Part, Subject, build_subject
 
@@ -60,7 +61,7 @@ def add_image_options(command: argparse.ArgumentParser, map_shape: str) -> None:
         "--save-map",
         type=Path,
         metavar="MAP.npy|.pt",
-        help=f"also write the map, {map_shape}",
+        help=f"also write the map: {map_shape}",
     )
     add(
         "--layer",
@@ -108,8 +109,8 @@ def check_part_options(
         if getattr(options, part) is not None and part not in parts:
             users = [n for n, m in METHODS.items() if part in m.built_from]
             raise ValueError(
-                f"--{part.replace('_', '-')} must be used with one of "
-                f"{', '.join(users)}, got {name!r}."
+                f"--{part.replace('_', '-')} must be used with "
+                f"{' or '.join(users)}, got {name!r}."
             )
 
 
@@ -162,8 +163,8 @@ def open_image(path: Path) -> Image.Image:
     if not path.is_file():
         raise ValueError(f"image must be an existing file, got {str(path)!r}.")
     try:
-        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        return open_upright(path)
+    except (OSError, SyntaxError) as error:
         raise ValueError(
             f"image must be an image file, got {str(path)!r} ({error})."
         ) from error

@@ -73,6 +73,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EPILOG,
     )
+    _add_data_options(parser)
+    add_classifier_options(parser, required=True)
+    _add_network_options(parser)
+    _add_training_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--dataset",
@@ -87,7 +95,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         f"(default: none; held-out scenes for signs)",
     )
     add("--limit", type=int, metavar="N", help="train on N images sampled with --seed")
-    add_classifier_options(parser, required=True)
+
+
+def _add_network_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--encoder",
         metavar="NAME",
@@ -112,6 +123,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="network to start from, such as one trained with other --lambdas "
         "(default: a new network); a resumed training continues with its own",
     )
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--lambdas",
         default="10,1e-3,5,0.3",
@@ -142,7 +157,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="FOLDER",
         help="folder for the network, checkpoints and logs",
     )
-    parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:

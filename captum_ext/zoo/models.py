@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
 from captum_ext._state_dicts import load_state, read_state
-from captum_ext._validation import check_channels_first
 from captum_ext.zoo.preprocessing import Preprocessing
 from captum_ext.zoo.python_function import find_function
 from captum_ext.zoo.resnet20 import ResNet20
@@ -119,7 +118,11 @@ class ZooModel(NamedTuple):
 
     def _channel_statistics(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, broadcastable to channels-first ``x``."""
-        check_channels_first(name, x, len(self.mean))
+        if not x.is_floating_point() or x.shape[:1] != (len(self.mean),):
+            raise ValueError(
+                f"{name} must be floating point with its {len(self.mean)} channels "
+                f"first, got {x.dtype} of shape {tuple(x.shape)}."
+            )
         shape = (-1, *(1,) * (x.dim() - 1))
         return x.new_tensor(self.mean).view(shape), x.new_tensor(self.std).view(shape)
 

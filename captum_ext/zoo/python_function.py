@@ -55,7 +55,7 @@ def _run_file(path: Path) -> dict[str, Any]:
     """Run a file with its folder on the module search path; return its globals."""
     if not path.is_file():
         raise ValueError(
-            f"name must be FILE.py:FUNCTION with an existing file, got {str(path)!r}."
+            f"name must be FILE.py:FUNCTION of an existing file, got {str(path)!r}."
         )
     folder = str(path.parent)
     sys.path.insert(0, folder)
