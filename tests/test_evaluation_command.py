@@ -182,7 +182,7 @@ def test_command_without_pandas_is_one_line(command, without_package, capsys):
         ({"--images": "."}, "--images must go with data sets among boxes, coco"),
         ({"--limit": "0"}, "--limit"),
         ({"--settings": "run.toml"}, "masking_network as str"),
-        ({"--model": "own.py:load"}, "with an existing file"),
+        ({"--model": "own.py:load"}, "of an existing file"),
         (
             {"--methods": "masking-model", "--model": "resnet5000"},
             "--masking-network must be a file that captum-ext train wrote",
@@ -193,7 +193,7 @@ def test_command_without_pandas_is_one_line(command, without_package, capsys):
         ),
         (
             {"--methods": "masking-model", "--masking-network": "text.npz"},
-            "--masking-network must be a file",
+            "--masking-network must be a complete file",
         ),
         (
             {"--methods": "masking-model", "--masking-network": "three.pt"},

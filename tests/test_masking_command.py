@@ -105,7 +105,7 @@ def test_training_starts_from_a_masking_network(capsys):
     MaskingNetwork(3, width=8).save("start.pt")
     assert main(arguments) == 2
     assert "as many classes as the model, 2, got 3" in capsys.readouterr().err
-    for wrong, words in (("none.pt", "existing file"), ("text.zip", "something else")):
+    for wrong, words in (("none.pt", "existing file"), ("text.zip", "of another kind")):
         assert main([*arguments[:-1], wrong]) == 2
         error = capsys.readouterr().err
         assert "--masking-network must" in error and words in error
