@@ -54,6 +54,7 @@ _NOT_FREE = {
     "additional_forward_args",
     "colors",
     "feature_mask",
+    "layout",
     "objective",
     "reshape_transform",
     "return_convergence_delta",
