@@ -30,7 +30,7 @@ class TestMaskingModel(AttributionContract):
         return MaskingModel(self.network)
 
     @pytest.mark.skip("classes are an argument of the network")
-    def test_no_target_for_one_number_an_example(self):
+    def test_no_target_for_one_number_per_example(self):
         pass
 
     @pytest.mark.skip("the classifier is not called")
@@ -38,7 +38,7 @@ class TestMaskingModel(AttributionContract):
         pass
 
     @pytest.mark.skip("the classifier is not called")
-    def test_memory_format_is_kept_and_does_not_matter(self):
+    def test_memory_format_is_passed_on_and_does_not_matter(self):
         pass
 
     def test_nothing_is_left_behind(self):

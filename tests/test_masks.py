@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_ext._interpolation import resize
 from captum_ext.masks import (
     GridLayout,
     MaskCodes,
@@ -534,3 +535,14 @@ def test_image_palette_of_an_image_with_fewer_colors(n_distinct):
 def test_image_palette_refuses(n_colors):
     with pytest.raises(ValueError, match=f"n_colors .*16 pixels, got {n_colors}"):
         image_palette(torch.zeros(1, 3, 4, 4), n_colors)
+
+
+@pytest.mark.parametrize("size", [(9,), (5, 9), (3, 5, 9)])
+def test_resize_is_linear_along_all_axes(size):
+    """A linear ramp keeps its differences away from the borders."""
+    ramp = torch.arange(6.0).expand(2, 1, *(4,) * (len(size) - 1), 6)
+    found = resize(ramp, size)
+    assert found.shape == (2, 1, *size)
+    inner = found[..., 1:-1].diff(dim=-1)
+    torch.testing.assert_close(inner, torch.full_like(inner, 6 / 9))
+    assert resize(ramp, ramp.shape[2:]) is ramp

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_ext._interpolation import resize
 from captum_ext.masks.layout import MaskLayout
 
 __all__ = ["GridLayout", "enlarged_cells"]
@@ -31,7 +32,7 @@ def enlarged_cells(size: int, n_cells: int) -> Tensor:
         n_cells (int): Number of cells along it.
 
     Returns:
-        *Tensor* ((n_cells + 1) * ceil(size / n_cells), n_cells) float32; every row
+        *Tensor*: ((n_cells + 1) * ceil(size / n_cells), n_cells) float32; each row
         sums to 1.
 
     Examples::
@@ -40,8 +41,7 @@ def enlarged_cells(size: int, n_cells: int) -> Tensor:
         torch.Size([6, 2])
     """
     enlarged = (n_cells + 1) * math.ceil(size / n_cells)
-    cells = torch.eye(n_cells)[None]
-    return F.interpolate(cells, enlarged, mode="linear", align_corners=False)[0].T
+    return resize(torch.eye(n_cells)[None], [enlarged])[0].T
 
 
 class _Axis:
@@ -60,7 +60,7 @@ class _Axis:
 
         self.n_shifts = math.ceil(size / n_cells)
         self._size, self._enlarged = size, enlarged_cells(size, n_cells)
-        # As many windows as an enlarged grid shows cells; finer ones gain nothing.
+        # One window per visible cell of an enlarged grid; finer windows do not help.
         n_windows = min(n_cells + 1, size)
         starts = torch.arange(n_windows) * size // n_windows
         stops = -(-torch.arange(1, n_windows + 1) * size // n_windows)
