@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = [
     "check_attributions",
     "check_baselines",
-    "check_boxes",
-    "check_callable",
     "check_channels_first",
     "check_choice",
     "check_classes",
@@ -29,6 +27,7 @@ __all__ = [
     "check_decoder_channels",
     "check_example_scores",
     "check_feature_mask",
+    "check_finite_scores",
     "check_grid_size",
     "check_input_shaped",
     "check_inputs",
@@ -38,23 +37,20 @@ __all__ = [
     "check_layer_was_reached",
     "check_mask_probabilities",
     "check_masking_network",
-    "check_metric_input",
-    "check_metric_scores",
     "check_not_negative",
     "check_output_type",
     "check_perturbations_per_eval",
     "check_image",
     "check_positive",
     "check_prior",
+    "check_probabilities",
     "check_probability",
     "check_range",
-    "check_region_masks",
     "check_same_outputs",
     "check_scores",
     "check_shared_by_channels",
     "check_sizes",
     "check_target",
-    "check_unit_range",
     "check_windowed_inputs",
     "check_windows",
 ]
@@ -495,33 +491,7 @@ def check_range(maps: Tensor, dtype: torch.dtype) -> Tensor:
     return cast
 
 
-def check_callable(name: str, value: object) -> None:
-    """Refuse what cannot be called, None for example."""
-    if not callable(value):
-        raise TypeError(f"{name} must be callable, got {type(value).__name__}.")
-
-
 _INPUT_SHAPES = {3: "(B, C, L)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
-
-
-def check_metric_input(
-    inputs: Tensor | tuple[Tensor, ...], axes: Sequence[int] = (3, 4, 5)
-) -> Tensor:
-    """The one input of a metric; refuse numbers of axes that it cannot take."""
-    tensors = check_inputs(inputs)
-    if len(tensors) != 1:
-        raise ValueError(
-            f"inputs must be one tensor or a tuple of one, got {len(tensors)} tensors."
-        )
-    tensor = tensors[0]
-    if tensor.dim() not in axes:
-        raise ValueError(
-            f"inputs must be {' or '.join(_INPUT_SHAPES[n] for n in axes)}, got shape "
-            f"{tuple(tensor.shape)}."
-        )
-    if not tensor.is_floating_point():
-        raise TypeError(f"inputs must be floating point, got {tensor.dtype}.")
-    return tensor.detach()
 
 
 def check_attributions(
@@ -607,37 +577,21 @@ def check_prior(
     return tuple(check_attributions(each, inputs, "prior") for each in maps)
 
 
-def check_unit_range(maps: Tensor) -> Tensor:
-    """Maps that lie in [0, 1], as they are; refuse any other."""
-    if maps.min() < 0 or maps.max() > 1:
-        raise ValueError(
-            f"attributions must lie in [0, 1] unless they are rescaled, got values "
-            f"from {float(maps.min()):.3g} to {float(maps.max()):.3g}."
-        )
-    return maps
-
-
-def check_metric_scores(scores: Tensor, n_examples: int, probable: bool) -> None:
-    """Refuse scores (M, B) that are not finite, one an example, and as wanted.
-
-    Args:
-        scores (Tensor): Of M perturbed batches, (M, B).
-        n_examples (int): B.
-        probable (bool): Whether they have to be probabilities.
-    """
-    if scores.shape[1] != n_examples:
-        raise ValueError(
-            f"forward_func must return one number for each of the {n_examples} "
-            f"examples, got one for all."
-        )
+def check_finite_scores(scores: Tensor) -> None:
+    """Refuse NaN and infinite scores."""
     n_bad = int((~torch.isfinite(scores)).sum())
     if n_bad:
         raise ValueError(
             f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
             f"of {scores.numel()} examples."
         )
+
+
+def check_probabilities(scores: Tensor) -> None:
+    """Refuse scores that are not finite numbers in [0, 1]."""
+    check_finite_scores(scores)
     # A softmax in half precision may exceed 1 by its rounding.
-    if probable and not ((scores >= -1e-3) & (scores <= 1 + 1e-3)).all():
+    if not ((scores >= -1e-3) & (scores <= 1 + 1e-3)).all():
         raise ValueError(
             f"forward_func must return probabilities, got scores from "
             f"{float(scores.min()):.3g} to {float(scores.max()):.3g}."
@@ -656,48 +610,7 @@ def check_mask_probabilities(scores: Tensor, n_examples: int) -> None:
             "forward_func must return scores that can be differentiated, got scores "
             "without a gradient."
         )
-    check_metric_scores(scores.detach().reshape(2, -1), n_examples, probable=True)
-
-
-def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:
-    """Boxes of each example as (N, 4) x0 y0 x1 y1 in float64 on the CPU, N > 0."""
-    if not isinstance(boxes, (Sequence, Tensor)) or len(boxes) != n_examples:
-        got = f"{len(boxes)}" if isinstance(boxes, (Sequence, Tensor)) else repr(boxes)
-        raise ValueError(
-            f"boxes must hold one tensor (N, 4) for each of the {n_examples} examples, "
-            f"got {got}."
-        )
-    formatted = []
-    for i, each in enumerate(boxes):
-        table = torch.as_tensor(each).detach().cpu().double()
-        if table.dim() != 2 or table.shape[1] != 4 or len(table) == 0:
-            raise ValueError(
-                f"boxes must be tensors (N, 4) with N > 0, got shape "
-                f"{tuple(table.shape)} for example {i}."
-            )
-        # Written so that NaN fails.
-        if not (table[:, :2] < table[:, 2:]).all() or table.isinf().any():
-            raise ValueError(
-                f"boxes must be finite x0 < x1 and y0 < y1, got {table.tolist()} for "
-                f"example {i}."
-            )
-        formatted.append(table)
-    return formatted
-
-
-def check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
-    """Masks (B, ...) as bool on the CPU; refuse any without a pixel."""
-    if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
-        got = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
-        raise TypeError(f"masks must be a tensor of bool, got {got}.")
-    if masks.shape != torch.Size(shape):
-        raise ValueError(
-            f"masks must have shape {tuple(shape)}, got {tuple(masks.shape)}."
-        )
-    empty = [i for i, mask in enumerate(masks) if not mask.any()]
-    if empty:
-        raise ValueError(f"masks must not be empty, got no pixel for examples {empty}.")
-    return masks.cpu()
+    check_probabilities(scores.detach())
 
 
 def check_layer_name(argument: str, name: str, model: nn.Module) -> nn.Module:

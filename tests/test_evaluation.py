@@ -47,7 +47,7 @@ from captum_ext.metrics import (
     saliency_metric,
 )
 from captum_ext.metrics.boxes import salient_boxes
-from captum_ext.metrics.maps import spatial_maps
+from captum_ext.metrics.pixel_maps import spatial_maps
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
 
 QUICK = {"methods": "random", "metrics": "insertion:n_steps=4"}

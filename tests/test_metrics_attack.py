@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from captum_ext import metrics, zoo
 from captum_ext.metrics import EnhancedPGD, adversarial_sanity, enhanced_pgd
-from captum_ext.metrics.maps import spatial_maps, unit_maps
+from captum_ext.metrics.pixel_maps import spatial_maps, unit_maps
 
 TARGET = [0, 1, 2]
 

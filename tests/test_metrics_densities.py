@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_ext import metrics, zoo
 from captum_ext.attr import LayerCAMERAS, last_map_layer
-from captum_ext.metrics.maps import rank_maps, spatial_maps, unit_maps
+from captum_ext.metrics.pixel_maps import rank_maps, spatial_maps, unit_maps
 
 
 def half_of_sum(x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import named_palette
 from captum_ext.methods import Method, Subject
 from captum_ext.visualization import shown_map
-from captum_ext.visualization.maps import read_image
+from captum_ext.visualization.array_conversion import read_image
 from captum_ext.visualization.painting import overlay
 from captum_ext.zoo import ZooModel
 

@@ -5,8 +5,8 @@ scale: methods side by side, the colors of MC-RISE, the frames of a video. They 
 figures and never touch pyplot; :func:`to_numpy_image` leads back to Captum's.
 """
 
+from captum_ext.visualization.array_conversion import shown_map, to_numpy_image
 from captum_ext.visualization.figures import color_saliency_figure, overlay_figure
-from captum_ext.visualization.maps import shown_map, to_numpy_image
 from captum_ext.visualization.panels import stack_figures
 from captum_ext.visualization.refinement import refinement_figure
 from captum_ext.visualization.video import video_gif, video_strip

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from captum_ext.visualization.maps import (
+from captum_ext.visualization.array_conversion import (
     ArrayLike,
     FloatArray,
     finite_array,

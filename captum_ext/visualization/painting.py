@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
 
-from captum_ext.visualization.maps import FloatArray
+from captum_ext.visualization.array_conversion import FloatArray
 
 __all__ = [
     "BLUE",

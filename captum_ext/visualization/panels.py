@@ -16,7 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_ext.visualization.maps import FloatArray
+from captum_ext.visualization.array_conversion import FloatArray
 from captum_ext.visualization.painting import color_scale
 
 __all__ = [

@@ -6,8 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from captum_ext.visualization.figures import PANEL_INCHES
-from captum_ext.visualization.maps import (
+from captum_ext.visualization.array_conversion import (
     ArrayLike,
     FloatArray,
     finite_array,
@@ -16,6 +15,7 @@ from captum_ext.visualization.maps import (
     rescaled,
     robust_scale,
 )
+from captum_ext.visualization.figures import PANEL_INCHES
 from captum_ext.visualization.painting import color_scale, overlay
 from captum_ext.visualization.panels import (
     BAR_INCHES,
