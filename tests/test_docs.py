@@ -87,7 +87,9 @@ def test_defaults_are_those_of_the_code(page):
     for module, name in _CLASS.findall(text):
         known |= arguments(getattr(importlib.import_module(module), name))
     _, _, section = text.partition("## Defaults\n")
-    for argument, here in _DEFAULT.findall(section.partition("\n## ")[0]):
+    rows = _DEFAULT.findall(section.partition("\n## ")[0])
+    assert rows
+    for argument, here in rows:
         assert argument in known
         try:
             value = ast.literal_eval(here.strip("`"))

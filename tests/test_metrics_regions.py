@@ -46,7 +46,9 @@ def masks_of(boxes: list[Tensor]) -> Tensor:
 
 
 def test_regions_of_boxes():
-    for boxes in BOXES:
+    """Pixels that a box covers in part belong to it, at any of its edges."""
+    fractions = torch.tensor([[1.5, 2.5, 4.5, 6.5], [9.9, 8.1, 10.0, 8.2]])
+    for boxes in [*BOXES, fractions]:
         assert box_regions(boxes, (H, W)).tolist() == slow_region(boxes)
 
 
