@@ -1,8 +1,8 @@
-"""How it looks: attributions as figures, on top of ``captum.attr.visualization``.
+"""Figures of attributions, in addition to ``captum.attr.visualization``.
 
-Captum's functions draw one map, scaled by itself. The ones here draw several on one
-scale: methods side by side, the colors of MC-RISE, the frames of a video. They return
-figures and never touch pyplot; :func:`to_numpy_image` leads back to Captum's.
+Captum's functions draw one map, scaled by itself. The functions here draw several:
+methods side by side, the colors of MC-RISE, the frames of a video. They return figures
+and do not use pyplot; :func:`to_numpy_image` converts maps for Captum's functions.
 """
 
 from captum_ext.visualization.array_conversion import shown_map, to_numpy_image
