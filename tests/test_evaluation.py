@@ -442,6 +442,7 @@ def test_a_method_that_fails_is_rows_with_its_error(signs, tmp_path):
     metrics = "insertion:n_steps=4,pointing-game"
     table = run(read_signs(2), signs, tmp_path, methods=methods, metrics=metrics).table
     failed = table["method"] == "pn-rise"
+    assert failed.any()
     assert table["value"].isna().tolist() == failed.tolist()
     assert all("n_masks" in error for error in table["error"][failed])
     assert table["probability"].notna().all()
