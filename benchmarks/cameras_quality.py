@@ -25,7 +25,7 @@ from captum_ext.metrics import (
     pointing_game,
     positive_map_density,
 )
-from captum_ext.metrics.maps import spatial_maps, unit_maps
+from captum_ext.metrics.pixel_maps import spatial_maps, unit_maps
 
 BETTER = {
     "pointing_game": "greater",

@@ -1,6 +1,6 @@
-"""The one place where arguments are checked, before any forward pass is spent.
+"""Checks of arguments that several rooms share, made before any forward pass.
 
-Every message names the argument, says what came and what was expected.
+Every message names the argument, the value and what was expected.
 """
 
 import math
@@ -17,23 +17,19 @@ __all__ = [
     "broadcasts",
     "check_attributions",
     "check_baselines",
-    "check_boxes",
-    "check_callable",
     "check_choice",
+    "check_finite_scores",
     "check_image",
     "check_inputs",
     "check_integer",
-    "check_metric_input",
-    "check_metric_scores",
     "check_not_negative",
     "check_output_type",
     "check_perturbations_per_eval",
     "check_positive",
+    "check_probabilities",
     "check_probability",
-    "check_region_masks",
     "check_scores",
     "check_target",
-    "check_unit_range",
     "one_per_input",
 ]
 
@@ -216,35 +212,6 @@ def check_output_type(output: object) -> Tensor:
         ) from None
 
 
-def check_callable(name: str, value: object) -> None:
-    """Refuse what cannot be called, None for example."""
-    if not callable(value):
-        raise TypeError(f"{name} must be callable, got {type(value).__name__}.")
-
-
-_INPUT_SHAPES = {3: "(B, C, L)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
-
-
-def check_metric_input(
-    inputs: Tensor | tuple[Tensor, ...], axes: Sequence[int] = (3, 4, 5)
-) -> Tensor:
-    """The one input of a metric; refuse numbers of axes that it cannot take."""
-    tensors = check_inputs(inputs)
-    if len(tensors) != 1:
-        raise ValueError(
-            f"inputs must be one tensor or a tuple of one, got {len(tensors)} tensors."
-        )
-    tensor = tensors[0]
-    if tensor.dim() not in axes:
-        raise ValueError(
-            f"inputs must be {' or '.join(_INPUT_SHAPES[n] for n in axes)}, got shape "
-            f"{tuple(tensor.shape)}."
-        )
-    if not tensor.is_floating_point():
-        raise TypeError(f"inputs must be floating point, got {tensor.dtype}.")
-    return tensor.detach()
-
-
 def check_attributions(
     maps: Tensor | tuple[Tensor, ...], inputs: Tensor, name: str = "attributions"
 ) -> Tensor:
@@ -269,84 +236,6 @@ def check_attributions(
     return maps.detach()
 
 
-def check_unit_range(maps: Tensor) -> Tensor:
-    """Maps that lie in [0, 1], as they are; refuse any other."""
-    if maps.min() < 0 or maps.max() > 1:
-        raise ValueError(
-            f"attributions must lie in [0, 1] unless they are rescaled, got values "
-            f"from {float(maps.min()):.3g} to {float(maps.max()):.3g}."
-        )
-    return maps
-
-
-def check_metric_scores(scores: Tensor, n_examples: int, probable: bool) -> None:
-    """Refuse scores (M, B) that are not finite, one an example, and as wanted.
-
-    Args:
-        scores (Tensor): Of M perturbed batches, (M, B).
-        n_examples (int): B.
-        probable (bool): Whether they have to be probabilities.
-    """
-    if scores.shape[1] != n_examples:
-        raise ValueError(
-            f"forward_func must return one number for each of the {n_examples} "
-            f"examples, got one for all."
-        )
-    n_bad = int((~torch.isfinite(scores)).sum())
-    if n_bad:
-        raise ValueError(
-            f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
-            f"of {scores.numel()} examples."
-        )
-    # A softmax in half precision may exceed 1 by its rounding.
-    if probable and not ((scores >= -1e-3) & (scores <= 1 + 1e-3)).all():
-        raise ValueError(
-            f"forward_func must return probabilities, got scores from "
-            f"{float(scores.min()):.3g} to {float(scores.max()):.3g}."
-        )
-
-
-def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:
-    """Boxes of each example as (N, 4) x0 y0 x1 y1 in float64 on the CPU, N > 0."""
-    if not isinstance(boxes, (Sequence, Tensor)) or len(boxes) != n_examples:
-        got = f"{len(boxes)}" if isinstance(boxes, (Sequence, Tensor)) else repr(boxes)
-        raise ValueError(
-            f"boxes must hold one tensor (N, 4) for each of the {n_examples} examples, "
-            f"got {got}."
-        )
-    formatted = []
-    for i, each in enumerate(boxes):
-        table = torch.as_tensor(each).detach().cpu().double()
-        if table.dim() != 2 or table.shape[1] != 4 or len(table) == 0:
-            raise ValueError(
-                f"boxes must be tensors (N, 4) with N > 0, got shape "
-                f"{tuple(table.shape)} for example {i}."
-            )
-        # Written so that NaN fails.
-        if not (table[:, :2] < table[:, 2:]).all() or table.isinf().any():
-            raise ValueError(
-                f"boxes must be finite x0 < x1 and y0 < y1, got {table.tolist()} for "
-                f"example {i}."
-            )
-        formatted.append(table)
-    return formatted
-
-
-def check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
-    """Masks (B, ...) as bool on the CPU; refuse any without a pixel."""
-    if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
-        got = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
-        raise TypeError(f"masks must be a tensor of bool, got {got}.")
-    if masks.shape != torch.Size(shape):
-        raise ValueError(
-            f"masks must have shape {tuple(shape)}, got {tuple(masks.shape)}."
-        )
-    empty = [i for i, mask in enumerate(masks) if not mask.any()]
-    if empty:
-        raise ValueError(f"masks must not be empty, got no pixel for examples {empty}.")
-    return masks.cpu()
-
-
 def one_per_input(
     name: str, values: Any, inputs: tuple[Tensor, ...]
 ) -> tuple[Any, ...]:
@@ -366,3 +255,24 @@ def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
         return torch.broadcast_shapes(shape, to) == torch.Size(to)
     except RuntimeError:
         return False
+
+
+def check_finite_scores(scores: Tensor) -> None:
+    """Refuse NaN and infinite scores."""
+    n_bad = int((~torch.isfinite(scores)).sum())
+    if n_bad:
+        raise ValueError(
+            f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
+            f"of {scores.numel()} examples."
+        )
+
+
+def check_probabilities(scores: Tensor) -> None:
+    """Refuse scores that are not finite numbers in [0, 1]."""
+    check_finite_scores(scores)
+    # A softmax in half precision may exceed 1 by its rounding.
+    if not ((scores >= -1e-3) & (scores <= 1 + 1e-3)).all():
+        raise ValueError(
+            f"forward_func must return probabilities, got scores from "
+            f"{float(scores.min()):.3g} to {float(scores.max()):.3g}."
+        )

@@ -1,15 +1,18 @@
-"""Contract of a drop-in Captum attribution, as tests to inherit.
+"""Tests that every drop-in Captum attribution must pass, for test classes to inherit.
 
-The test class of a method derives from ``AttributionContract``, creates its explainer
-and names the arguments that it needs.
+The test class of a method derives from ``AttributionContract``, creates the explainer
+and lists the arguments it needs. Tests of an optional argument are skipped only if
+``attribute`` does not have that argument.
 """
 
 import inspect
+from collections.abc import Callable
 
 import pytest
 import torch
 from captum.attr import Attribution, NoiseTunnel
 from captum.attr import visualization as viz
+from captum.log import log_usage
 from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor, nn
 
@@ -44,23 +47,24 @@ class TwoInputs(nn.Module):
         return self.net(x) + 0.1 * torch.sin(y).sum(1, keepdim=True)
 
 
+def is_logged(function: Callable) -> bool:
+    """Whether the outermost decorator of a function is Captum's ``log_usage``."""
+    # All functions that one decorator returns share its code object.
+    return function.__code__ is log_usage()(is_logged).__code__
+
+
 def images(n: int = 3, dtype: torch.dtype = torch.float32) -> Tensor:
     generator = torch.Generator().manual_seed(5)
     return torch.rand(n, 3, 12, 14, generator=generator).to(dtype)
 
 
 class AttributionContract:
-    """Base of the test class of each attribution.
+    """Base of the test classes of attributions.
 
-    A subclass overrides ``explainer``, ``kwargs`` and those of the flags below that do
-    not hold for its method.
+    A subclass overrides ``explainer``, ``kwargs``, and ``output_shape`` if its maps do
+    not have the shape of the inputs.
     """
 
-    takes_baselines = True
-    takes_tuples = True
-    takes_chunks = True
-    takes_regions = True
-    takes_seed = True
     kwargs: dict = {}
     # Arguments that give the output the shape of the input, for Captum's metrics.
     input_shaped: dict = {}
@@ -80,13 +84,19 @@ class AttributionContract:
     def output_shape(self, inputs: Tensor) -> torch.Size:
         return inputs.shape
 
+    def has_argument(self, name: str) -> bool:
+        return name in inspect.signature(self.of_small_net().attribute).parameters
+
+    def skip_without(self, name: str) -> None:
+        if not self.has_argument(name):
+            pytest.skip(f"attribute has no argument {name}")
+
     def test_name_is_that_of_the_paper(self):
         name = self.of_small_net().get_name()
         assert "- " not in name and " -" not in name and len(name.split()) <= 3
 
     def test_is_logged_outermost(self):
-        method = type(self.of_small_net()).attribute
-        assert "inputs" in inspect.signature(method.__wrapped__).parameters
+        assert is_logged(type(self.of_small_net()).attribute)
 
     def test_shape_dtype_and_storage(self):
         x = images()
@@ -114,8 +124,7 @@ class AttributionContract:
 
     @pytest.mark.parametrize("chunk", [1, 3, 1000, "auto"])
     def test_chunk_size_does_not_matter(self, chunk):
-        if not self.takes_chunks:
-            pytest.skip("the method has no perturbations")
+        self.skip_without("perturbations_per_eval")
         maps = [
             self.attribute(SmallNet(), images(), target=0, perturbations_per_eval=c)
             for c in (7, chunk)
@@ -135,13 +144,13 @@ class AttributionContract:
         ids=["list", "tensor", "scalar", "one", "tuple", "tuples"],
     )
     def test_forms_of_target(self, targets):
+        chunk = (
+            {"perturbations_per_eval": 4}
+            if self.has_argument("perturbations_per_eval")
+            else {}
+        )
         maps = [
-            (
-                self.attribute(SmallNet(), images(), target=t, perturbations_per_eval=4)
-                if self.takes_chunks
-                else self.attribute(SmallNet(), images(), target=t)
-            )
-            for t in targets
+            self.attribute(SmallNet(), images(), target=t, **chunk) for t in targets
         ]
         torch.testing.assert_close(*maps)
 
@@ -152,6 +161,7 @@ class AttributionContract:
         torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
 
     def test_additional_forward_args_follow_their_example(self):
+        self.skip_without("additional_forward_args")
         scale = torch.tensor([0.2, 1.0, 3.0])
         together = self.attribute(
             SmallNet(), images(), target=1, additional_forward_args=scale
@@ -167,8 +177,7 @@ class AttributionContract:
 
     @pytest.mark.parametrize("form", ["number", "tensor", "one", "tuple"])
     def test_forms_of_baselines(self, form):
-        if not self.takes_baselines:
-            pytest.skip("the method takes no baselines")
+        self.skip_without("baselines")
         x = images()
         baselines = {
             "number": 0.3,
@@ -182,22 +191,26 @@ class AttributionContract:
         zero = self.attribute(SmallNet(), x, target=1)
         assert not torch.allclose(maps, zero)
 
-    def test_tuple_in_tuple_out(self):
-        if not self.takes_tuples:
-            pytest.skip("the method takes one input")
+    def test_tuple_of_one_input(self):
+        maps = self.attribute(SmallNet(), (images(),), target=1)
+        assert isinstance(maps, tuple) and len(maps) == 1
+        torch.testing.assert_close(
+            maps[0], self.attribute(SmallNet(), images(), target=1)
+        )
+
+    def test_tuple_of_two_inputs(self):
+        """Perturbations may hide parts of several inputs."""
+        self.skip_without("perturbations_per_eval")
         y = torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
-        one = self.attribute(SmallNet(), (images(),), target=1)
-        assert isinstance(one, tuple) and len(one) == 1
         two = self.attribute(TwoInputs(), (images(), y), target=1)
         assert isinstance(two, tuple) and len(two) == 2
         assert two[0].shape == self.output_shape(images())
         assert two[1].shape[0] == 3 and two[1].shape[-1] == 4
 
-    @pytest.mark.parametrize("shared", [True, False], ids=["shared", "each"])
+    @pytest.mark.parametrize("shared", [True, False], ids=["shared", "own"])
     def test_regions(self, shared):
-        """Regions are masked as a whole, those of other examples do not matter."""
-        if not self.takes_regions:
-            pytest.skip("the method takes no feature_mask")
+        """Maps are constant on superpixels and ignore those of other examples."""
+        self.skip_without("feature_mask")
         columns = torch.arange(14).expand(3, 1, 12, 14)
         widths = torch.tensor([7, 3, 2]).view(3, 1, 1, 1)
         regions = columns[:1] // 4 if shared else columns // widths
@@ -215,8 +228,7 @@ class AttributionContract:
             torch.testing.assert_close(maps[i : i + 1], alone, atol=1e-5, rtol=1e-4)
 
     def test_another_seed_gives_another_map(self):
-        if not self.takes_seed:
-            pytest.skip("the method is not random")
+        self.skip_without("seed")
         maps = [
             self.attribute(SmallNet(), images(), target=1, seed=seed) for seed in (0, 1)
         ]
@@ -254,10 +266,10 @@ class AttributionContract:
         error = (maps.float() - expected).abs().max() / scale
         assert error < (0.25 if dtype == torch.bfloat16 else 1e-3)
 
-    def test_nothing_is_left_behind(self):
+    def test_model_and_inputs_are_left_unchanged(self):
         net = SmallNet()
         net.head.weight.requires_grad_(False)
-        # Frozen in eval mode inside a network in training mode, as in fine-tuning.
+        # A frozen norm in eval mode in a network in training mode, as in fine-tuning.
         net.train()
         net.norm.eval()
         before = {k: v.clone() for k, v in net.state_dict().items()}
@@ -275,7 +287,7 @@ class AttributionContract:
             assert torch.equal(value, before[key])
         assert torch.is_grad_enabled()
 
-    def test_nothing_is_left_behind_by_an_exception(self):
+    def test_model_is_left_unchanged_by_an_exception(self):
         net = SmallNet()
 
         def failing(x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""What users import, one line a name: compared with the file public_api.txt.
+"""The public API, one line per name, compared with the file public_api.txt.
 
     python tests/public_api.py
 
-writes the file anew. Its difference to the last one is what changes for users.
+writes the file. Its diff shows what changes for users.
 """
 
 import importlib
@@ -20,13 +20,13 @@ COMMAND = "python tests/public_api.py"
 
 
 def rooms() -> list[str]:
-    """Where users import from: the packages and modules right below the package."""
+    """Public packages and modules directly below the package."""
     names = (module.name for module in pkgutil.iter_modules(captum_ext.__path__))
     return [f"captum_ext.{name}" for name in names if not name.startswith("_")]
 
 
 def public_api() -> list[str]:
-    """Every public name of every room, with its arguments and their defaults."""
+    """All public names with their arguments and defaults."""
     return [
         line
         for room in rooms()
@@ -37,8 +37,8 @@ def public_api() -> list[str]:
 
 
 def described(name: str, value: object) -> Iterator[str]:
-    """The lines of one name; a class has one more for each of its public methods."""
-    # To Python 3.10 an alias such as list[int] is a class.
+    """The lines of one name: one, and for a class one more per public method."""
+    # In Python 3.10, inspect.isclass is true for aliases such as list[int].
     if inspect.isclass(value) and get_origin(value) is None:
         yield name + arguments(value)
         for method in sorted(methods(value)):
@@ -52,7 +52,7 @@ def described(name: str, value: object) -> Iterator[str]:
 
 
 def methods(cls: type) -> set[str]:
-    """Public methods and properties that the package defines, here or in a base."""
+    """Public methods and properties defined in the package, including bases."""
     return {
         name
         for base in cls.__mro__
@@ -64,7 +64,7 @@ def methods(cls: type) -> set[str]:
 
 
 def arguments(function: object) -> str:
-    """Names, kinds and defaults; Python versions write types in different ways."""
+    """Signature without annotations, which differ between Python versions."""
     signature = inspect.signature(inspect.unwrap(function))
     bare = [
         parameter.replace(annotation=parameter.empty)

@@ -14,17 +14,14 @@ from captum_ext.surrogate.acquisition import EXPLORATION
 
 
 class TestContractOfBOREx(AttributionContract):
-    takes_regions = False
     # Smaller windows change the scores by less than the precision of bfloat16.
     kwargs = {"n_iterations": 12, "mask_sizes": (6, 9)}
 
     def explainer(self, forward_func, net):
         return BOREx(forward_func)
 
-    def test_tuple_in_tuple_out(self):
+    def test_tuple_of_two_inputs(self):
         net, x = SmallNet(), images()
-        one = self.attribute(net, (x,), target=1)
-        assert isinstance(one, tuple) and len(one) == 1
         y = x[:, :1] - 0.5
         two = self.attribute(lambda x, y: net(x + y), (x, y), target=1)
         assert [maps.shape for maps in two] == [x.shape, y.shape]
@@ -117,16 +114,26 @@ def test_recovers_the_map_of_an_additive_model(flip, has_prior):
     assert correlation(maps[0, 0], blurred) > 0.9
 
 
-def test_map_has_the_unit_of_the_score():
-    """Scores that are 1000 times as large give a map that is."""
+def test_unit_is_that_of_the_score():
+    """Maps scale with the score once it outweighs the prior on the amplitude."""
     net, x = SmallNet(), big_images()
-    small, large = (
+    large, huge = (
         BOREx(lambda x, s=s: s * net(x)).attribute(
-            x, target=1, n_iterations=30, mask_sizes=(7, 11), acquisition="std"
+            x,
+            target=1,
+            n_iterations=30,
+            mask_sizes=(7, 11),
+            acquisition="std",
+            return_posterior=True,
         )
-        for s in (1, 1000)
+        for s in (1e3, 1e6)
     )
-    torch.testing.assert_close(1000 * small, large, rtol=1e-2, atol=10)
+    assert torch.equal(large.windows, huge.windows)
+    scale = large.attributions.abs().max().item()
+    torch.testing.assert_close(
+        huge.attributions / 1e3, large.attributions, rtol=0, atol=1e-4 * scale
+    )
+    torch.testing.assert_close(huge.std / 1e3, large.std, rtol=2e-3, atol=0)
 
 
 def test_large_score_of_a_window_makes_its_pixels_positive():

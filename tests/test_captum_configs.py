@@ -1,4 +1,4 @@
-"""Captum's own generic test configurations, run on our classes."""
+"""Captum's generic test configurations, run on the classes of this package."""
 
 import copy
 
@@ -22,10 +22,14 @@ CONFIGS = {c["name"]: c for c in config if FeatureAblation in c["algorithms"]}
 LAYER_CONFIGS = {c["name"]: c for c in config if LayerGradCam in c["algorithms"]}
 
 
+def test_configurations_are_found():
+    assert len(CONFIGS) > 10 and len(LAYER_CONFIGS) > 5
+
+
 @pytest.mark.parametrize("method", [RISE, PNRISE])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_generic_configuration(method, name):
-    """As Captum's test_targets: a batch equals its examples one by one."""
+    """A batch equals its examples one by one, as in Captum's test_targets."""
     _, model, args, _, noise_tunnel, _ = parse_test_config(CONFIGS[name])
     model, args = copy.deepcopy(model).eval(), dict(args)
     explainer = method(model)
@@ -62,12 +66,12 @@ def assert_examples_stand_alone(explainer, args, results):
         alone = explainer.attribute(**single)
         alone = alone if isinstance(alone, tuple) else (alone,)
         for part, whole in zip(alone, results):
-            torch.testing.assert_close(part, whole[i : i + 1], atol=1e-3, rtol=1e-3)
+            torch.testing.assert_close(part, whole[i : i + 1], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", LAYER_CONFIGS)
 def test_generic_layer_configuration(name):
-    """In the shapes of Captum's LayerGradCam, and as its examples one by one."""
+    """Maps have the shapes of Captum's LayerGradCam and do not depend on the batch."""
     _, model, args, layer, _, _ = parse_test_config(LAYER_CONFIGS[name])
     model, args = copy.deepcopy(model).eval(), dict(args)
     layer = model.get_submodule(layer)
@@ -82,13 +86,13 @@ def test_generic_layer_configuration(name):
     explainer = LayerGradCamPlusPlus(model, layer)
     assert_examples_stand_alone(explainer, args, results)
     wrapped = LayerGradCamPlusPlus(torch.nn.DataParallel(model), layer)
-    alike = wrapped.attribute(**args)
-    alike = alike if isinstance(alike, tuple) else (alike,)
-    torch.testing.assert_close(alike, results, atol=1e-3, rtol=1e-3)
+    parallel = wrapped.attribute(**args)
+    parallel = parallel if isinstance(parallel, tuple) else (parallel,)
+    torch.testing.assert_close(parallel, results, atol=1e-5, rtol=1e-4)
 
 
 def test_generic_configuration_of_images():
-    """The one layer configuration with maps; its model takes one size of image."""
+    """The only layer configuration with maps; its model has one image size."""
     (found,) = [
         c for c in LAYER_CONFIGS.values() if c["attribute_args"]["inputs"][0].dim() == 3
     ]
@@ -104,15 +108,15 @@ def test_generic_configuration_of_images():
 @pytest.mark.parametrize("method", [RISE, PNRISE])
 @pytest.mark.parametrize("name", [n for n in CONFIGS if "_nt" not in n])
 def test_traced_and_parallel_models(method, name):
-    """As Captum's test_jit and test_data_parallel: the wrapper does not matter."""
+    """Wrappers do not change maps, as in Captum's test_jit and test_data_parallel."""
     _, model, args, _, _, _ = parse_test_config(CONFIGS[name])
     model, args = copy.deepcopy(model).eval(), dict(args)
     expected = method(model).attribute(**args)
     wrapped = method(torch.nn.DataParallel(model)).attribute(**args)
-    torch.testing.assert_close(wrapped, expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(wrapped, expected, atol=1e-5, rtol=1e-4)
     if "additional_forward_args" in args:
         return
     traced = torch.jit.trace(model, args["inputs"])
     torch.testing.assert_close(
-        method(traced).attribute(**args), expected, atol=1e-3, rtol=1e-3
+        method(traced).attribute(**args), expected, atol=1e-5, rtol=1e-4
     )

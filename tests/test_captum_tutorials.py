@@ -1,10 +1,9 @@
-"""The code of Captum's tutorials, with a class of this package in place of Captum's.
+"""The code of Captum's tutorials, with classes of this package instead of Captum's.
 
-Each test is what a part of TorchVision_Interpret, Resnet_TorchVision_Ablation or
-CIFAR_TorchVision_Interpret does to explain an image, written after what they tell,
-on small networks. Captum's own class is among the classes that it is run with. What
-differs is the class, and arguments that belong to it alone: the windows of Occlusion,
-the colors of MC-RISE, and how much work is done.
+Each test follows a part of TorchVision_Interpret, Resnet_TorchVision_Ablation or
+CIFAR_TorchVision_Interpret on a small network. It runs with Captum's class and with
+classes of this package; they differ only in arguments of their own, such as the windows
+of Occlusion or the colors of MC-RISE, and in the number of forward passes.
 """
 
 from typing import NamedTuple
@@ -55,7 +54,7 @@ COLORS = {"colors": PALETTE, "input_shaped": True, "n_masks": 200}
 
 @pytest.fixture(autouse=True)
 def pyplot():
-    """Pyplot as in a notebook, though nobody looks; as it was before, afterwards."""
+    """Pyplot without a display, restored afterwards."""
     backend = plt.get_backend()
     plt.switch_backend("agg")
     yield
@@ -64,7 +63,7 @@ def pyplot():
 
 
 class Cells(NamedTuple):
-    """What the first cells of TorchVision_Interpret leave behind."""
+    """Variables that the first cells of TorchVision_Interpret define."""
 
     model: nn.Module
     transformed_img: Tensor
@@ -92,7 +91,7 @@ def channels_last(image: Tensor) -> np.ndarray:
 
 
 def assert_finds_the_sign(attributions: Tensor) -> None:
-    """The sign has more of the map than the rest of the scene."""
+    """The map is larger on the sign than elsewhere, by a fifth of its range."""
     sign = SCENE.objects[0].mask
     flat = attributions[0].detach().mean(0)
     assert flat.isfinite().all()
@@ -130,7 +129,7 @@ def test_occlusion_of_torchvision_interpret(method, own, cells):
 
 @pytest.mark.parametrize("method", [IntegratedGradients, IterativeMask])
 def test_integrated_gradients_of_torchvision_interpret(method, cells):
-    # The iterative mask needs probabilities, which integrated gradients takes as well.
+    # The iterative mask needs probabilities; integrated gradients supports them.
     model = nn.Sequential(cells.model, nn.Softmax(dim=1))
     integrated_gradients = method(model)
     attributions_ig = integrated_gradients.attribute(
@@ -181,7 +180,7 @@ def test_noise_tunnel_of_torchvision_interpret(method, own, cells):
         show_colorbar=True,
     )
     assert attributions_nt.shape == cells.input.shape
-    # Squares: whatever the sign of the map was.
+    # Squares are not negative.
     assert attributions_nt.isfinite().all() and attributions_nt.min() >= 0
 
 
@@ -227,7 +226,7 @@ def test_layer_grad_cam_of_the_vision_tutorial(method, own, cells):
     ],
 )
 def test_feature_ablation_of_resnet_torchvision_ablation(method, own, cells):
-    # A segmentation whose numbers have gaps, as Pascal VOC's have.
+    # A segmentation with gaps in its labels, as in Pascal VOC.
     seg_mask = 255 * torch.ones(96, 96, dtype=torch.uint8)
     seg_mask[4:-4, 4:-4] = 0
     seg_mask[SCENE.objects[0].mask] = 5
@@ -275,7 +274,7 @@ class Net(nn.Module):
 
 @pytest.fixture
 def loaded():
-    """Four images in [-1, 1] and their labels, as the loader gives them."""
+    """A batch of the data loader: four images in [-1, 1] and their labels."""
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     return 2 * images - 1, torch.tensor([3, 8, 8, 0])
 

@@ -78,8 +78,18 @@ def arguments(cls: type) -> dict[str, object]:
     }
 
 
+def defaults_of(page: Path) -> list[tuple[str, str]]:
+    """Arguments and values in the table of a page's section on defaults."""
+    _, _, section = page.read_text().partition("## Defaults\n")
+    return _DEFAULT.findall(section.partition("\n## ")[0])
+
+
 def with_defaults() -> list[Path]:
-    return [page for page in PAGES if _DEFAULT.search(page.read_text())]
+    return [page for page in PAGES if defaults_of(page)]
+
+
+def test_pages_with_defaults_are_found():
+    assert len(with_defaults()) >= 6
 
 
 @pytest.mark.parametrize("page", with_defaults(), ids=lambda page: page.stem)
@@ -89,8 +99,7 @@ def test_defaults_are_those_of_the_code(page):
     known: dict[str, object] = {}
     for module, name in _CLASS.findall(text):
         known |= arguments(getattr(importlib.import_module(module), name))
-    _, _, section = text.partition("## Defaults\n")
-    for argument, here in _DEFAULT.findall(section.partition("\n## ")[0]):
+    for argument, here in defaults_of(page):
         assert argument in known
         try:
             value = ast.literal_eval(here.strip("`"))

@@ -47,7 +47,7 @@ from captum_ext.metrics import (
     saliency_metric,
 )
 from captum_ext.metrics.boxes import salient_boxes
-from captum_ext.metrics.maps import spatial_maps
+from captum_ext.metrics.pixel_maps import spatial_maps
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
 
 QUICK = {"methods": "random", "metrics": "insertion:n_steps=4"}
@@ -438,6 +438,7 @@ def test_failing_method_gives_rows_with_the_error(signs, tmp_path):
     metrics = "insertion:n_steps=4,pointing-game"
     table = run(read_signs(2), signs, tmp_path, methods=methods, metrics=metrics).table
     failed = table["method"] == "pn-rise"
+    assert failed.any()
     assert table["value"].isna().tolist() == failed.tolist()
     assert all("n_masks" in error for error in table["error"][failed])
     assert table["probability"].notna().all()

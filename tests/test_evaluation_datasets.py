@@ -206,7 +206,7 @@ def test_boxes_in_a_table(tmp_path):
         ("b.jpg", (1,), (Box((1,), (1, 2, 3, 4)),)),
     ]
     assert dataset.has_labels and dataset.has_boxes
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="NA"):
         dataset.examples[0].read()
 
 

@@ -23,11 +23,6 @@ from captum_ext.attr.layers import evaluate_layer
 
 
 class LayerContract(AttributionContract):
-    takes_baselines = False
-    takes_tuples = False
-    takes_chunks = False
-    takes_regions = False
-    takes_seed = False
     input_shaped = {"input_shaped": True}
 
 

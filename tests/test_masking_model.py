@@ -11,7 +11,6 @@ from captum_ext.zoo import load, sign_scene
 
 
 class TestIterativeMask(AttributionContract):
-    takes_baselines = takes_tuples = takes_chunks = takes_regions = False
     # On so small a network area would outweigh what the scores say.
     kwargs = {"n_steps": 8, "objective": SaliencyObjective((10, 1e-5, 5, 0.3))}
 
@@ -22,8 +21,6 @@ class TestIterativeMask(AttributionContract):
 class TestMaskingModel(AttributionContract):
     """The network stands for the classifier that the contract explains."""
 
-    takes_baselines = takes_tuples = takes_chunks = takes_regions = False
-    takes_seed = False
     network = MaskingNetwork(n_classes=3, width=8).eval()
 
     def explainer(self, forward_func, net):
@@ -34,14 +31,10 @@ class TestMaskingModel(AttributionContract):
         pass
 
     @pytest.mark.skip("the classifier is not called")
-    def test_additional_forward_args_follow_their_example(self):
-        pass
-
-    @pytest.mark.skip("the classifier is not called")
     def test_memory_format_is_passed_on_and_does_not_matter(self):
         pass
 
-    def test_nothing_is_left_behind(self):
+    def test_model_and_inputs_are_left_unchanged(self):
         network = MaskingNetwork(n_classes=3, width=8).train()
         before = {k: v.clone() for k, v in network.state_dict().items()}
         x = images().requires_grad_()
@@ -51,7 +44,7 @@ class TestMaskingModel(AttributionContract):
             assert torch.equal(value, before[key])
         assert all(p.grad is None and p.requires_grad for p in network.parameters())
 
-    def test_nothing_is_left_behind_by_an_exception(self):
+    def test_model_is_left_unchanged_by_an_exception(self):
         network = MaskingNetwork(n_classes=3, width=8).eval()
 
         def fail(*_):

@@ -1,10 +1,10 @@
-"""What all metrics have in common: how they are called, what they leave, refuse."""
+"""Tests that every metric must pass: signature, batches, side effects, errors."""
 
 import inspect
 
 import pytest
 import torch
-from contract import SmallNet, images
+from contract import SmallNet, images, is_logged
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,7 +36,7 @@ def boxes(i: slice, x: Tensor) -> dict:
 
 
 def attacked(i: slice, x: Tensor) -> dict:
-    """Vanilla PGD: the paper's penalty is made for images of far more pixels."""
+    """Plain PGD: the paper's penalty is meant for much larger images."""
     attack = metrics.EnhancedPGD(SmallNet())
     maps = metrics.max_box(x)
     start = attack.perturb(x.float(), maps, target=TARGET[i], targeted=False)
@@ -80,7 +80,7 @@ def each(metrics):
 
 
 every = each(METRICS)
-asking = each([*PROBABLE, metrics.insertion, metrics.deletion])
+scoring = each([*PROBABLE, metrics.insertion, metrics.deletion])
 
 
 def measured(metric, maps, x=None, i=slice(None), model=None, **kwargs) -> Tensor:
@@ -93,13 +93,14 @@ def measured(metric, maps, x=None, i=slice(None), model=None, **kwargs) -> Tenso
     )
 
 
-def test_every_metric_is_here():
+def test_every_metric_is_tested():
     others = {"EnhancedPGD", "enhanced_pgd", "is_difficult", "center_box", "max_box"}
     assert {m.__name__ for m in METRICS} == set(metrics.__all__) - others
 
 
 @every
 def test_signature(metric):
+    assert is_logged(metric)
     names = list(inspect.signature(metric.__wrapped__).parameters.values())
     assert [p.name for p in names[:6]] == [
         "forward_func",
@@ -113,7 +114,7 @@ def test_signature(metric):
 
 
 @every
-def test_one_number_an_example(metric):
+def test_one_number_per_example(metric):
     values = measured(metric, some_maps())
     assert values.shape == (B,) and values.dtype == torch.float64
     assert values.device.type == "cpu" and torch.isfinite(values).all()
@@ -130,7 +131,7 @@ def test_example_does_not_depend_on_its_batch(metric):
 
 
 @every
-def test_channels_are_summed(metric):
+def test_sum_over_channels(metric):
     expected = measured(metric, some_maps())
     parts = torch.tensor([0.5, -0.25, 0.75]).view(1, 3, 1, 1)
     for maps in (some_maps().expand(B, 3, H, W), some_maps() * parts):
@@ -185,7 +186,7 @@ def test_memory_format_is_kept_and_does_not_matter(metric):
     torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-4)
 
 
-@asking
+@scoring
 def test_additional_forward_args_follow_their_example(metric):
     scale = torch.tensor([0.5, 1.0, 2.0])
     together = measured(metric, some_maps(), additional_forward_args=scale)
@@ -201,7 +202,7 @@ def test_additional_forward_args_follow_their_example(metric):
 
 
 @every
-def test_nothing_is_left_behind(metric):
+def test_model_and_inputs_are_left_unchanged(metric):
     net = SmallNet()
     net.head.weight.requires_grad_(False)
     net.norm.weight.grad = torch.ones(6)
@@ -238,7 +239,7 @@ def test_geometric_metrics_call_no_model(metric):
 
 
 @each([m for m in METRICS if m not in GEOMETRIC])
-def test_the_model_is_needed_elsewhere(metric):
+def test_other_metrics_need_a_model(metric):
     kwargs = METRICS[metric](slice(None), images())
     with pytest.raises(TypeError, match="forward_func"):
         metric(None, images(), some_maps(), 0, **kwargs)
@@ -287,15 +288,15 @@ def test_bad_arguments_are_refused_before_any_forward_pass(metric, wrong):
 
 
 @each(PROBABLE)
-def test_scores_that_are_no_probabilities(metric):
+def test_scores_must_be_probabilities(metric):
     refused(
         lambda: measured(metric, some_maps(), model=lambda x: 5 * SmallNet()(x) - 1),
         "forward_func",
     )
 
 
-@asking
-def test_one_number_for_the_whole_batch(metric):
+@scoring
+def test_one_number_per_batch_is_refused(metric):
     net = SmallNet()
     refused(
         lambda: measured(

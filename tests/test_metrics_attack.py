@@ -1,4 +1,4 @@
-"""Enhanced PGD and adversarial sanity: against loops, Captum's PGD, and by hand."""
+"""Enhanced PGD and adversarial sanity against plain loops and Captum's PGD."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from captum_ext import metrics, zoo
 from captum_ext.metrics import EnhancedPGD, adversarial_sanity, enhanced_pgd
-from captum_ext.metrics.maps import spatial_maps, unit_maps
+from captum_ext.metrics.pixel_maps import spatial_maps, unit_maps
 
 TARGET = [0, 1, 2]
 
@@ -25,7 +25,7 @@ def unit(maps: Tensor) -> Tensor:
 
 
 def slow_attack(net, x, maps, label, radius, step_size, step_num, beta) -> Tensor:
-    """One example, with the penalty's gradient written out."""
+    """Attack of one example, with the gradient of the penalty written out."""
     p = torch.zeros_like(x)
     weight = 1 - unit(maps)
     for i in range(step_num):
@@ -41,7 +41,7 @@ def slow_attack(net, x, maps, label, radius, step_size, step_num, beta) -> Tenso
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.05, 5.0])
-def test_attack_is_the_loop(beta):
+def test_attack_equals_the_loop(beta):
     net, x, maps = SmallNet().double(), images(dtype=torch.float64), some_maps()
     attack = EnhancedPGD(net, lower_bound=0, upper_bound=1)
     settings = {"radius": 0.1, "step_size": 0.03, "step_num": 6, "beta": beta}
@@ -56,14 +56,14 @@ def test_attack_is_the_loop(beta):
 
 
 @pytest.mark.parametrize("targeted", [True, False])
-def test_first_step_is_captums(targeted):
+def test_first_step_equals_captums(targeted):
     net, x = SmallNet(), images()
     ours = EnhancedPGD(net).perturb(
         x, some_maps(), 0.1, 0.05, 1, TARGET, targeted=targeted
     )
     x = x.requires_grad_()
     theirs = PGD(net).perturb(x, 0.1, 0.05, 1, target=TARGET, targeted=targeted)
-    # Captum leaves elements whose gradient is below 1e-6.
+    # Captum does not change elements whose gradient is below 1e-6.
     assert ((ours - theirs).abs() < 1e-6).float().mean() > 0.99
 
 
@@ -77,16 +77,14 @@ def test_stays_within_radius_and_bounds():
         assert (attacked - x).abs().max() > radius / 2
 
 
-def test_avoids_what_the_map_calls_irrelevant():
+def test_irrelevant_pixels_are_spared():
     x, maps = images(), unit(some_maps())
-    vanilla, enhanced = (
+    plain, enhanced = (
         EnhancedPGD(SmallNet()).perturb(x, maps, radius=0.1, beta=beta)
         for beta in (0.0, 50.0)
     )
-    wasted = [
-        ((a - x) * (1 - maps)).flatten(1).norm(dim=1) for a in (vanilla, enhanced)
-    ]
-    assert (wasted[1] < wasted[0] / 5).all()
+    outside = [((a - x) * (1 - maps)).flatten(1).norm(dim=1) for a in (plain, enhanced)]
+    assert (outside[1] < outside[0] / 5).all()
     box = metrics.center_box(x)
     attacked = enhanced_pgd(SmallNet(), x, box, radius=0.1)
     outside = (attacked - x)[(box == 0).expand_as(x)]
@@ -104,7 +102,7 @@ def test_moves_towards_the_least_likely_label():
 
 
 def test_loss_function_of_logits():
-    """The log of a softmax and the cross entropy of its logits are one loss."""
+    """The negative log of a softmax equals the cross entropy of its logits."""
     net, x, maps = SmallNet(), images(), some_maps()
     logits = EnhancedPGD(
         lambda x: net(x).log(),
@@ -131,7 +129,7 @@ def test_is_a_perturbation_of_captum():
     assert set(result) == {"Original", "enhanced"}
 
 
-def test_keeps_format_and_leaves_nothing_behind():
+def test_format_is_kept_and_model_left_unchanged():
     net = SmallNet()
     x = images().to(memory_format=torch.channels_last).requires_grad_()
     attacked = enhanced_pgd(net, x, some_maps())
@@ -212,7 +210,7 @@ def attacked_images() -> Tensor:
 
 
 @pytest.mark.parametrize("fraction, n_steps", [(0.1, 17), (0.5, 10), (0.9, 4)])
-def test_sanity_is_the_loop(fraction, n_steps):
+def test_sanity_equals_the_loop(fraction, n_steps):
     net, x, maps, start = SmallNet(), images(), some_maps(), attacked_images()
     values = adversarial_sanity(
         net, x, maps, TARGET, start, fraction=fraction, n_steps=n_steps
@@ -230,18 +228,18 @@ def corner(x: Tensor) -> Tensor:
 
 
 def test_sanity_at_its_extremes():
-    """A model of one pixel: found at once, or never within the fraction."""
+    """A model of one pixel, which the map ranks first or last."""
     x = torch.ones(1, 3, 10, 10)
     start = torch.zeros_like(x)
     first, last = torch.zeros(1, 1, 10, 10), torch.zeros(1, 1, 10, 10)
     first[..., 0, 0], last[..., 0, 0] = 1, -1
     kwargs = {"baselines": start, "n_steps": 10}
-    # The trapezoid below the first of ten pixels is all that is missing.
+    # Only half of the first of ten steps is missing.
     assert adversarial_sanity(corner, x, first, **kwargs).item() == pytest.approx(0.05)
     assert adversarial_sanity(corner, x, last, **kwargs).item() == pytest.approx(1)
 
 
-def test_sanity_attacks_by_enhanced_pgd():
+def test_default_attack_of_sanity_is_enhanced_pgd():
     net, x = SmallNet(), images()
     maps = metrics.center_box(x)
     start = enhanced_pgd(net, x, maps, radius=0.1)
@@ -254,7 +252,7 @@ def test_sanity_attacks_by_enhanced_pgd():
     torch.testing.assert_close(*values, atol=1e-6, rtol=0)
 
 
-def test_attack_that_fails():
+def test_failed_attack_is_refused():
     with pytest.raises(ValueError, match=r"^target .* examples \[0, 1, 2\]\.$"):
         adversarial_sanity(SmallNet(), images(), some_maps(), 0, images(), n_steps=5)
 
@@ -279,9 +277,9 @@ def test_bad_arguments_of_sanity(kwargs, name):
 
 
 def test_attack_on_real_images():
-    """It misleads the network, and touches little of what Grad-CAM leaves out."""
+    """The attack misleads the network and spares pixels outside of Grad-CAM's map."""
     if "CAPTUM_EXT_DATA" not in os.environ:
-        pytest.skip("CAPTUM_EXT_DATA is unset: no real images and networks")
+        pytest.skip("CAPTUM_EXT_DATA is unset: no photographs and networks")
     data = Path(os.environ["CAPTUM_EXT_DATA"])
     entry = zoo.load("mobilenet_v2", data / "models" / "mobilenet_v2.pt")
     files = sorted((data / "imagenet" / "images").glob("*.jpg"))[:3]
@@ -296,15 +294,15 @@ def test_attack_on_real_images():
     maps = LayerGradCam(entry.model, entry.model.features[-1]).attribute(
         x, target=target, relu_attributions=True
     )
-    # The network sees normalized pixels.
+    # Inputs are normalized.
     radius, step = 12 / 255 / 0.225, 2 / 255 / 0.225
-    vanilla, enhanced = (
+    plain, enhanced = (
         enhanced_pgd(model, x, maps, radius=radius, step_size=step, beta=beta)
         for beta in (0.0, 50 * 0.225)
     )
     S = unit_maps(spatial_maps(maps, x))[:, None].float()
-    wasted = [((a - x) * (1 - S)).norm() for a in (vanilla, enhanced)]
-    assert wasted[1] < wasted[0] / 3
+    outside = [((a - x) * (1 - S)).norm() for a in (plain, enhanced)]
+    assert outside[1] < outside[0] / 3
     with torch.no_grad():
         after = model(enhanced)
     labels = target[:, None]

@@ -1,4 +1,4 @@
-"""Insertion and deletion: against plain loops, at known extremes, and in memory."""
+"""Insertion and deletion: plain loops, known extremes and memory."""
 
 import os
 import weakref
@@ -19,13 +19,13 @@ TARGET = [0, 1, 2]
 
 
 def slow_order(saliency: Tensor) -> list[int]:
-    """Pixels from the highest down; of equal ones the first in row-major order."""
+    """Pixels by decreasing value, equal ones in row-major order."""
     values = saliency.flatten().tolist()
     return sorted(range(len(values)), key=lambda i: (-values[i], i))
 
 
 def slow_curve(model, start: Tensor, end: Tensor, saliency: Tensor, n_steps: int):
-    """Scores of one example and the area under them, one pixel after the other."""
+    """Area and scores of one example, replacing one pixel after the other."""
     order = slow_order(saliency)
     image = start.clone()
     fractions, scores, done = [], [], 0
@@ -63,7 +63,7 @@ BASELINES = {
 
 @pytest.mark.parametrize("n_steps", [1, 7, 24, 168])
 @pytest.mark.parametrize("baselines", BASELINES.values(), ids=BASELINES)
-def test_insertion_and_deletion_are_the_loops(baselines, n_steps):
+def test_insertion_and_deletion_equal_the_loops(baselines, n_steps):
     net, x, maps = SmallNet(), images(), some_maps()
     start = start_of(baselines, x)
     kwargs = {"n_steps": n_steps, "return_curve": True, "baselines": baselines}
@@ -86,7 +86,7 @@ def test_insertion_and_deletion_are_the_loops(baselines, n_steps):
 
 @pytest.mark.parametrize("metric", [metrics.insertion, metrics.deletion])
 def test_ties_are_broken_in_row_major_order(metric):
-    """Few values, and a constant map: as if the first pixel were the highest."""
+    """Ties, up to a constant map, are ordered as if earlier pixels were higher."""
     net, x = SmallNet(), images()
     coarse = (2 * some_maps()).round()
     kwargs = {"n_steps": 20, "perturbations_per_eval": 7}
@@ -99,8 +99,8 @@ def test_ties_are_broken_in_row_major_order(metric):
     torch.testing.assert_close(constant, ordered, rtol=0, atol=0)
 
 
-def test_float32_values_are_not_tied_by_their_sum():
-    """Neighboring numbers, repeated over channels as input-shaped maps do."""
+def test_sum_over_channels_does_not_tie_float32_values():
+    """Neighboring numbers, equal for all channels as in input-shaped maps."""
     ulp = torch.finfo(torch.float32).eps
     values = 1.5 + ulp * torch.arange(168.0).view(1, 1, 12, 14)
     maps = values.expand(1, 3, 12, 14)
@@ -113,7 +113,7 @@ def test_float32_values_are_not_tied_by_their_sum():
     torch.testing.assert_close(*results, rtol=0, atol=0)
 
 
-def test_constant_score_is_its_own_area():
+def test_area_of_a_constant_score_is_the_score():
     x, maps = images(), some_maps()
     for metric in (metrics.insertion, metrics.deletion):
         for n_steps in (1, 13, 168):
@@ -122,7 +122,7 @@ def test_constant_score_is_its_own_area():
 
 
 def bright(x: Tensor) -> Tensor:
-    """A model that looks at one corner of 4 x 4 pixels."""
+    """Mean of a corner of 4 x 4 pixels."""
     return x[:, :, :4, :4].mean((1, 2, 3))
 
 
@@ -133,13 +133,13 @@ def corner_map() -> Tensor:
 
 
 def test_extremes():
-    """The perfect map, its inverse, and the areas that follow by hand."""
+    """Areas of the perfect map and its inverse, computed by hand."""
     x = torch.ones(1, 3, 12, 14)
     share = 16 / 168
     kwargs = {"n_steps": 168}
     best = metrics.insertion(bright, x, corner_map(), **kwargs)
     worst = metrics.insertion(bright, x, -corner_map(), **kwargs)
-    # A straight rise over the corner's share of the pixels, first or last.
+    # A linear rise over the fraction of the corner, first or last.
     assert best.item() == pytest.approx(1 - share / 2)
     assert worst.item() == pytest.approx(share / 2)
     best = metrics.deletion(bright, x, corner_map(), **kwargs)
@@ -149,7 +149,7 @@ def test_extremes():
 
 
 def test_single_pixel():
-    """A map of one pixel puts it first and leaves the others in their order."""
+    """The only positive pixel comes first, the others in row-major order."""
     maps = torch.zeros(1, 1, 2, 2)
     maps[..., 1, 1] = 5
     x = torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
@@ -184,7 +184,7 @@ def test_chunk_size_does_not_matter(chunk):
         torch.testing.assert_close(*curves, atol=1e-6, rtol=0)
 
 
-def test_video_is_measured_by_voxels():
+def test_pixels_of_a_video_are_voxels():
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(2, 3, 4, 6, 5, generator=generator)
     maps = torch.randn(2, 1, 4, 6, 5, generator=generator)
@@ -266,7 +266,7 @@ def test_scores_that_are_not_finite():
         )
 
 
-def test_images_are_dropped_chunk_by_chunk():
+def test_images_are_released_chunk_by_chunk():
     seen = []
 
     def watching(x: Tensor) -> Tensor:
@@ -281,9 +281,9 @@ def test_images_are_dropped_chunk_by_chunk():
 
 
 def test_real_images():
-    """A centered box beats its inverse on images whose objects are in the middle."""
+    """A centered box beats its inverse on photographs with centered objects."""
     if "CAPTUM_EXT_DATA" not in os.environ:
-        pytest.skip("CAPTUM_EXT_DATA is unset: no real images and networks")
+        pytest.skip("CAPTUM_EXT_DATA is unset: no photographs and networks")
     data = Path(os.environ["CAPTUM_EXT_DATA"])
     entry = zoo.load("mobilenet_v2", data / "models" / "mobilenet_v2.pt")
     files = sorted((data / "imagenet" / "images").glob("*.jpg"))[:4]

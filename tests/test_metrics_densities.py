@@ -1,4 +1,4 @@
-"""Map densities: by hand, against loops, at their extremes, and from CAMERAS on."""
+"""Map densities: known values, plain loops, extremes, CAMERAS against Grad-CAM."""
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from captum_ext import metrics, zoo
 from captum_ext.attr import LayerCAMERAS, last_map_layer
-from captum_ext.metrics.maps import rank_maps, spatial_maps, unit_maps
+from captum_ext.metrics.pixel_maps import rank_maps, spatial_maps, unit_maps
 
 
 def half_of_sum(x: Tensor) -> Tensor:
-    """A "probability": half the sum of the first row's first channel."""
+    """A "probability": half the sum of the first row of the first channel."""
     return x[:, 0, 0].sum(1) / 2
 
 
@@ -31,7 +31,7 @@ def test_densities_by_hand():
     assert gray.item() == pytest.approx(0.55 * 4 / 1.5)
 
 
-def test_densities_are_the_loops():
+def test_densities_equal_the_loops():
     net, x, maps, target = SmallNet(), images(), some_maps(), [0, 1, 2]
     positive = metrics.positive_map_density(net, x, maps, target, 0.3)
     negative = metrics.negative_map_density(net, x, maps, target, 0.3)
@@ -72,11 +72,11 @@ def test_densities_at_their_extremes():
     assert density(bright_corner, x, corner).item() == 0
     inverse = density(bright_corner, x, 1 - corner)
     assert inverse.item() == pytest.approx(168 / 16)
-    # A map without a positive value hides nothing.
+    # A map without positive values removes nothing.
     assert density(bright_corner, x, 0 * corner).item() == pytest.approx(1)
 
 
-def test_densities_that_do_not_exist():
+def test_undefined_densities_are_refused():
     x = images()
     maps = some_maps()
     maps[1] = -maps[1].abs()
@@ -123,13 +123,13 @@ def test_spatial_maps_of_every_layout():
         torch.testing.assert_close(whole, torch.full_like(same, 5))
 
 
-# From a sharp map to a blob
+# From sharp to coarse maps
 
 
 def test_density_falls_from_cameras_to_grad_cam():
-    """The supplement's check: interpolated by its Equation 2.
+    """The supplement's check: maps interpolated by its Equation 2.
 
-    ``benchmarks/cameras_quality.py`` has it for photographs.
+    ``benchmarks/cameras_quality.py`` runs it on photographs.
     """
     entry = zoo.load("signs")
     scenes = [zoo.sign_scene(seed) for seed in range(8)]
@@ -142,10 +142,10 @@ def test_density_falls_from_cameras_to_grad_cam():
     at = (entry.model, last_map_layer(entry.model, x[:1])[1])
     cam = LayerGradCam(*at).attribute(x, target, relu_attributions=True)
     sharp = unit_maps(LayerCAMERAS(*at).attribute(x, target, max_size=(384, 384)))
-    blob = unit_maps(spatial_maps(cam, x))[:, None]
+    coarse = unit_maps(spatial_maps(cam, x))[:, None]
     densities = [
         metrics.positive_map_density(
-            model, x, sharp + gamma * (blob - sharp), target, rescale=False
+            model, x, sharp + gamma * (coarse - sharp), target, rescale=False
         ).mean()
         for gamma in (0, 0.25, 0.5, 0.75, 1)
     ]

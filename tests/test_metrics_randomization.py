@@ -1,4 +1,4 @@
-"""Cascading parameter randomization: what is drawn, what is kept, what it measures."""
+"""Cascading parameter randomization: the cascade of models and the metric."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from captum_ext.metrics.parameter_randomization import (
 
 
 def slow_correlation(a: Tensor, b: Tensor) -> float:
-    """Pearson's correlation of the ranks."""
+    """Pearson correlation of ranks."""
     x, y = (torch.from_numpy(rankdata(m.flatten())) for m in (a, b))
     x, y = x - x.mean(), y - y.mean()
     return float((x * y).sum() / ((x * x).sum() * (y * y).sum()).sqrt())
@@ -32,8 +32,8 @@ def test_rank_correlation():
     assert rank_correlation(maps, torch.ones_like(maps)).tolist() == [0, 0, 0]
 
 
-def test_metric_is_the_loop():
-    """Each layer once more, from the output downwards, on a copy."""
+def test_metric_equals_the_loop():
+    """One more randomized layer each time, starting at the output."""
     x, net = images(), SmallNet()
 
     def explain(model: nn.Module) -> Tensor:
@@ -55,18 +55,18 @@ def test_metric_is_the_loop():
     torch.testing.assert_close(mean, torch.stack(list(by_layer.values())).mean(0))
 
 
-def test_layers_are_lost_one_after_the_other():
+def test_layers_are_randomized_one_after_the_other():
     net = SmallNet()
     trained = {key: value.clone() for key, value in net.state_dict().items()}
-    lost: list[set] = []
+    changed: list[set] = []
     for copied in randomized_cascade(net, ["head", "norm", "conv"], seed=0):
         assert copied is not net
         state = copied.state_dict()
-        lost.append({k for k in trained if not torch.equal(state[k], trained[k])})
-    assert lost[0] == {"head.weight", "head.bias"}
-    # A layer whose parameters are all equal has nothing to lose.
-    assert lost[1] == lost[0]
-    assert lost[2] == lost[0] | {"conv.weight", "conv.bias"}
+        changed.append({k for k in trained if not torch.equal(state[k], trained[k])})
+    assert changed[0] == {"head.weight", "head.bias"}
+    # The norm's parameters are constant: their standard deviation is 0.
+    assert changed[1] == changed[0]
+    assert changed[2] == changed[0] | {"conv.weight", "conv.bias"}
     for key, value in net.state_dict().items():
         assert torch.equal(value, trained[key])
 
@@ -82,7 +82,7 @@ def test_scale_of_the_parameters_is_kept():
         assert abs(new.mean() - old.mean()) < 0.3 * old.std()
 
 
-def test_seed_decides():
+def test_seed_reproduces_the_cascade():
     def weights(seed: int) -> Tensor:
         (copied,) = randomized_cascade(SmallNet(), ["head"], seed)
         return copied.head.weight
@@ -94,7 +94,7 @@ def test_seed_decides():
 
 
 def test_extremes():
-    """A map of the image alone does not change; one of the weights does."""
+    """A map that depends only on the image does not change; noise does."""
     x, net = images(), SmallNet()
     kept = parameter_randomization(net, x, x, explanation_func=lambda model: x)
     assert kept.tolist() == pytest.approx([1, 1, 1])
@@ -109,8 +109,8 @@ def test_extremes():
     assert constant.tolist() == [0, 0, 0]
 
 
-def test_layers_of_choice():
-    """Names of whole blocks, in their own order."""
+def test_given_layers():
+    """Only the named modules are randomized, in the given order."""
     net = nn.Sequential(SmallNet(), nn.Linear(3, 2))
     x = images()
     seen = []

@@ -1,4 +1,4 @@
-"""Metrics of boxes and masks: against plain loops and hand-made cases."""
+"""Metrics of boxes and masks: plain loops and cases computed by hand."""
 
 import math
 
@@ -46,7 +46,9 @@ def masks_of(boxes: list[Tensor]) -> Tensor:
 
 
 def test_regions_of_boxes():
-    for boxes in BOXES:
+    """Pixels that a box covers in part belong to it, at any of its edges."""
+    fractions = torch.tensor([[1.5, 2.5, 4.5, 6.5], [9.9, 8.1, 10.0, 8.2]])
+    for boxes in [*BOXES, fractions]:
         assert box_regions(boxes, (H, W)).tolist() == slow_region(boxes)
 
 
@@ -57,7 +59,7 @@ def test_boxes_of_regions():
 
 
 def test_salient_boxes():
-    """Thresholds against the maximum and the mean; negative values count as zero."""
+    """Thresholds relative to the maximum and the mean of the clipped map."""
     maps = torch.tensor([[[0.0, 1.0, 2.0, -9.0], [0.0, 4.0, 0.0, 1.0]]])
     by_value = [salient_boxes(maps, t, "value").tolist() for t in (0.1, 0.5, 1.0)]
     assert by_value == [[[1, 0, 4, 2]], [[1, 0, 3, 2]], [[1, 1, 2, 2]]]
@@ -85,7 +87,7 @@ def slow_f(saliency: Tensor, region: list[list[bool]]) -> tuple[float, float]:
     return total, products / len(inside)
 
 
-def test_f_measure_is_the_loop():
+def test_f_measure_equals_the_loop():
     maps, x = some_maps(), image(3)
     sums = metrics.f_measure(None, x, maps, boxes=BOXES)
     means = metrics.f_measure(
@@ -110,7 +112,7 @@ def test_f_measure_of_masks_and_video():
 
 
 def test_f_measure_at_its_extremes():
-    """The object itself is best; what is outside is worst."""
+    """The mask of the object is best, its inverse worst."""
     masks = masks_of(BOXES)
     perfect = masks[:, None].double()
     x, n = image(3), masks.flatten(1).sum(1)
@@ -118,8 +120,8 @@ def test_f_measure_at_its_extremes():
     worst = metrics.f_measure(None, x, -perfect, masks=masks)
     N = H * W
     for i, size in enumerate(n.tolist()):
-        # Inside first: F_k = 2k / (k + n), then 2n / (k + n); outside first: nothing
-        # until N - n pixels are gone.
+        # Inside first: F_k = 2k / (k + n), then 2n / (k + n); outside first: 0 for the
+        # first N - n pixels.
         high = sum(2 * min(k, size) / (k + size) for k in range(1, N + 1))
         low = sum(2 * (k - N + size) / (k + size) for k in range(N - size, N + 1))
         assert best[i].item() == pytest.approx(high)
@@ -136,9 +138,9 @@ def test_f_measure_at_its_extremes():
     "row, column, tolerance, hit",
     [
         (4, 5, 0, 1),  # inside
-        (3, 4, 0, 1),  # its first pixel
-        (6, 8, 0, 1),  # its last one
-        (7, 8, 0, 0),  # below it
+        (3, 4, 0, 1),  # first pixel
+        (6, 8, 0, 1),  # last pixel
+        (7, 8, 0, 0),  # below
         (7, 8, 1, 1),
         (10, 12, 5, 0),  # 4 below and 4 to the right: 5.66 away
         (9, 12, 5, 1),  # 3 and 4: exactly 5
@@ -157,7 +159,7 @@ def test_pointing_game_by_hand(row, column, tolerance, hit):
     assert value.tolist() == [hit]
 
 
-def test_any_box_may_be_hit():
+def test_hitting_any_box_counts():
     boxes = [torch.tensor([[0, 0, 2, 2], [10, 8, 12, 11]])]
     for row, column, hit in [(1, 1, 1), (9, 11, 1), (5, 5, 0)]:
         maps = one_pixel(row, column)
@@ -165,7 +167,7 @@ def test_any_box_may_be_hit():
         assert value.tolist() == [hit]
 
 
-def test_pointing_game_against_the_loop():
+def test_pointing_game_equals_the_loop():
     masks = masks_of(BOXES)
     for seed in range(10):
         maps = some_maps(seed=seed)
@@ -184,7 +186,7 @@ def test_pointing_game_against_the_loop():
                 assert values[i].item() == float(nearest <= tolerance)
 
 
-def test_first_of_several_maxima_points():
+def test_first_of_several_maxima_counts():
     maps = one_pixel(2, 3) + one_pixel(8, 1) + one_pixel(2, 9)
     for column, hit in [(3, 1), (9, 0)]:
         boxes = [torch.tensor([[column, 2, column + 1, 3]])]
@@ -216,7 +218,7 @@ def slow_iou(a: list[float], b: list[float]) -> float:
 
 @pytest.mark.parametrize("thresholding", ["value", "mean"])
 @pytest.mark.parametrize("threshold", [0.2, 0.5])
-def test_localization_error_is_the_loop(threshold, thresholding):
+def test_localization_error_equals_the_loop(threshold, thresholding):
     errors = []
     for seed in range(8):
         maps = some_maps(seed=seed)
@@ -244,7 +246,7 @@ def test_localization_error_at_its_extremes():
     x, masks = image(3), masks_of([each[:1] for each in BOXES])
     perfect = masks[:, None].double()
     assert metrics.localization_error(None, x, perfect, boxes=BOXES).sum() == 0
-    # The box of all around is the whole image, over half of which is the third box.
+    # The box around the inverse is the whole image; the third box covers over half.
     inverse = metrics.localization_error(None, x, 1 - perfect, boxes=BOXES)
     assert inverse.tolist() == [1, 1, 0]
     half = [torch.tensor([[0, 0, 7, 12]])]
@@ -265,7 +267,7 @@ def test_baseline_boxes_are_maps():
 
 
 def slow_crop(image: Tensor, box: list[int]) -> Tensor:
-    """Bilinear, corners not aligned, border repeated: one pixel after the other."""
+    """Crop resized pixel by pixel: bilinear, corners not aligned, border repeated."""
     x0, y0, x1, y1 = box
     crop = image[:, y0:y1, x0:x1].tolist()
     height, width = y1 - y0, x1 - x0
@@ -294,7 +296,7 @@ def slow_crop(image: Tensor, box: list[int]) -> Tensor:
     )
 
 
-def test_saliency_metric_is_the_loop():
+def test_saliency_metric_equals_the_loop():
     net, x, maps, target = SmallNet(), images(), some_maps(), [0, 1, 2]
     values = metrics.saliency_metric(net, x, maps, target, threshold=0.6)
     boxes = salient_boxes(maps[:, 0].double(), 0.6, "value").tolist()
@@ -320,7 +322,7 @@ def test_saliency_metric_at_its_extremes():
     assert 80 < never.item() < 90
 
 
-# What is refused
+# Errors
 
 
 GOOD = torch.tensor([[1.0, 1.0, 5.0, 5.0]])

@@ -1,4 +1,4 @@
-"""Grad-CAM++ against the public package grad-cam, on a trained network."""
+"""Grad-CAM++ against the package grad-cam, on a trained network."""
 
 import os
 from pathlib import Path
@@ -20,9 +20,9 @@ from pytorch_grad_cam.utils.model_targets import (  # noqa: E402
 
 
 def real_network():
-    """A trained network and a real image (1, 3, 224, 224)."""
+    """A trained network and a photograph (1, 3, 224, 224)."""
     if "CAPTUM_EXT_DATA" not in os.environ:
-        pytest.skip("CAPTUM_EXT_DATA names no folder with networks and images")
+        pytest.skip("CAPTUM_EXT_DATA is unset: no photographs and networks")
     data = Path(os.environ["CAPTUM_EXT_DATA"])
     entry = zoo.load("mobilenet_v2", data / "models" / "mobilenet_v2.pt")
     image = Image.open(min((data / "imagenet" / "images").iterdir()))
@@ -42,8 +42,8 @@ class Scaled(torch.nn.Module):
     "factor, eps, agrees", [(1, 1e-6, True), (1000, 0, True), (1, 0, False)]
 )
 def test_grad_cam_plus_plus_of_grad_cam(factor, eps, agrees):
-    """They add 1e-6 to a denominator of about that size: it matters for plain logits,
-    and not where gradients are a thousand times as large."""
+    """Their 1e-6 in the denominator matters unless gradients are a thousand times
+    larger."""
     model, x = real_network()
     network, layer = Scaled(model, factor), model.features[-1]
     target = int(model(x).argmax())
@@ -52,7 +52,7 @@ def test_grad_cam_plus_plus_of_grad_cam(factor, eps, agrees):
     ours = LayerGradCamPlusPlus(network, layer).attribute(
         x, target, relu_attributions=True, eps=eps
     )
-    # Theirs is enlarged after it was normalized.
+    # They interpolate the normalized map.
     ours = LayerAttribution.interpolate(unit_range(ours), (224, 224), "bilinear")[0]
     difference = (unit_range(ours) - unit_range(theirs)).abs().max()
     assert (difference < 1e-4) == agrees

@@ -1,29 +1,29 @@
-"""RISE, PN-RISE and MC-RISE against xaitk-saliency, metrics against others.
+"""RISE, PN-RISE and MC-RISE against xaitk-saliency, metrics against other packages.
 
-xaitk-saliency's conventions: an indicator of 1 marks what is *un*perturbed, also for
-each color's masks, so that color k paints where its mask is 0; ``p1`` is the keep
-probability; a map is returned divided by its largest absolute value.
-``RISEScoring(p1=p)`` is PN-RISE up to that factor. ``MCRISEScoring`` weights m_k and
-m_0 with p and 1 - p exchanged, and so it is MC-RISE at p = 1/2 only.
+Conventions of xaitk-saliency: an indicator of 1 marks *un*perturbed parts, also in the
+masks of each color: color k paints where its mask is 0. ``p1`` is the keep probability.
+A returned map is divided by its largest absolute value. ``RISEScoring(p1=p)`` is
+PN-RISE up to that factor. ``MCRISEScoring`` exchanges the weights p and 1 - p of m_k
+and m_0; it equals MC-RISE at p = 1/2 only.
 
-Its masks are enlarged by skimage's ``resize(mode="reflect")``, which mirrors cells at
-the border where torch's ``interpolate`` clamps them. Along an axis of s cells the
-enlarged grid differs in its outermost half cell, by up to 1/2 (3/4 where two axes
-meet), and nowhere else; a test below metrics it. In the end-to-end comparison the
-model therefore looks at the inside only, and the maps are compared there.
+It enlarges masks by skimage's ``resize(mode="reflect")``, which mirrors cells at the
+border where torch's ``interpolate`` clamps them. Along an axis of s cells the enlarged
+grids differ in the outermost half cell, by up to 1/2 (3/4 in corners), and nowhere
+else; a test below measures this. In the end-to-end comparison the model therefore sees
+the inside only, and maps are compared there.
 
 Insertion and deletion are compared with saliency-maps-metrics. It multiplies by masks,
-takes whole shares of pixels only, and leaves ties to ``topk``: the maps have none. Its
-area uses a function that NumPy 2.4 removed; SciPy's takes its place.
+supports equal steps only, and breaks ties by ``topk``: the maps here have no ties. Its
+area uses a function that NumPy 2.4 removed; SciPy's is used instead.
 """
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from saliency_maps_metrics.multi_step_metrics import Deletion, Insertion
 from scipy.integrate import trapezoid
 from torch import Tensor
 
@@ -32,24 +32,33 @@ from captum_ext.attr import MCRISE, PNRISE, RISE
 from captum_ext.attr.estimators import conditional_means, uncontrolled
 from captum_ext.masks import GridLayout, apply_masks, draw_masks
 
-pytest.importorskip("xaitk_saliency")
-from xaitk_saliency.impls.gen_classifier_conf_sal.mc_rise_scoring import (  # noqa: E402
-    MCRISEScoring,
-)
-from xaitk_saliency.impls.gen_classifier_conf_sal.rise_scoring import (  # noqa: E402
-    RISEScoring,
-)
-from xaitk_saliency.impls.perturb_image.mc_rise import MCRISEGrid  # noqa: E402
-from xaitk_saliency.impls.perturb_image.rise import RISEGrid  # noqa: E402
-
 SIZE, CELLS = 24, 4
 N_MASKS = 6000
 IMAGE = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
 COLORS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.2, 1.0], [1.0, 1.0, 1.0]])
 
 
+@pytest.fixture
+def xaitk() -> SimpleNamespace:
+    """Classes of xaitk-saliency; tests are skipped if it is not installed."""
+    pytest.importorskip("xaitk_saliency")
+    from xaitk_saliency.impls.gen_classifier_conf_sal.mc_rise_scoring import (
+        MCRISEScoring,
+    )
+    from xaitk_saliency.impls.gen_classifier_conf_sal.rise_scoring import RISEScoring
+    from xaitk_saliency.impls.perturb_image.mc_rise import MCRISEGrid
+    from xaitk_saliency.impls.perturb_image.rise import RISEGrid
+
+    return SimpleNamespace(
+        MCRISEGrid=MCRISEGrid,
+        MCRISEScoring=MCRISEScoring,
+        RISEGrid=RISEGrid,
+        RISEScoring=RISEScoring,
+    )
+
+
 def inside() -> slice:
-    """Pixels that no shift brings into the outermost half of an enlarged cell."""
+    """Pixels that no shift moves into the outermost half of an enlarged cell."""
     cell = math.ceil(SIZE / CELLS)
     half = (CELLS + 1) * cell / CELLS / 2
     return slice(math.ceil(half), math.floor((CELLS + 1) * cell - half - cell) + 1)
@@ -59,7 +68,7 @@ INSIDE = inside()
 
 
 def model(x: Tensor) -> Tensor:
-    """Images (B, 3, 24, 24) to (B,) in [0, 1], with regions that interact."""
+    """Scores (B,) in [0, 1] of images (B, 3, 24, 24), with interacting regions."""
     x = x[:, :, INSIDE, INSIDE]
     corner = x[:, 0, :6, :6].mean((1, 2)) - x[:, 2, :6, :6].mean((1, 2)) / 2
     rest = x[:, 1, 9:, 4:].mean((1, 2))
@@ -67,13 +76,13 @@ def model(x: Tensor) -> Tensor:
     return torch.sigmoid(8 * corner + 6 * corner * rest - 7 * dark)
 
 
-def shape_of(maps: Tensor) -> Tensor:
+def normalized(maps: Tensor) -> Tensor:
     """Maps (..., H, W), each divided by its largest absolute value."""
     return maps / maps.abs().amax((-2, -1), keepdim=True)
 
 
 def drawn(n_fills: int, p: float):
-    """Layout, codes, probabilities and masks (M, K, H, W) of what is hidden."""
+    """Layout, codes, probabilities and masks (M, K, H, W) of the hidden parts."""
     layout = GridLayout((SIZE, SIZE), (CELLS, CELLS))
     probabilities = (p, *((1 - p) / n_fills,) * n_fills)
     generator = torch.Generator().manual_seed(4)
@@ -83,7 +92,7 @@ def drawn(n_fills: int, p: float):
 
 
 def some_scores() -> Tensor:
-    """300 masks' scores of two classes, of different scales."""
+    """Scores (300, 2) of 300 masks for two classes of different scales."""
     generator = torch.Generator().manual_seed(6)
     scores = torch.rand(300, 2, generator=generator, dtype=torch.float64)
     return scores * torch.tensor([1.0, 0.1])
@@ -91,37 +100,37 @@ def some_scores() -> Tensor:
 
 @pytest.mark.parametrize("debiased", [False, True], ids=["rise", "pn-rise"])
 @pytest.mark.parametrize("p", [0.5, 0.3])
-def test_scoring_of_rise(p, debiased):
+def test_scoring_of_rise(xaitk, p, debiased):
     """Same masks, same scores, same map."""
     layout, codes, probabilities, hidden = drawn(1, p)
     fit = uncontrolled(some_scores())
     means = conditional_means(layout, codes, probabilities, fit)[0][:, :, 0]
     ours = means[0] - means[1] if debiased else means[0]
-    theirs = RISEScoring(p1=p if debiased else 0.0).generate(
+    theirs = xaitk.RISEScoring(p1=p if debiased else 0.0).generate(
         np.zeros(2), some_scores().numpy(), (1 - hidden[:, 0]).double().numpy()
     )
     expected = torch.from_numpy(theirs)
-    torch.testing.assert_close(shape_of(ours), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(normalized(ours), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("n_fills", [1, 2, 5])
-def test_scoring_of_mc_rise(n_fills):
+def test_scoring_of_mc_rise(xaitk, n_fills):
     layout, codes, probabilities, hidden = drawn(n_fills, 0.5)
     fit = uncontrolled(some_scores())
     means = conditional_means(layout, codes, probabilities, fit)[0][:, :, 0]
-    theirs = MCRISEScoring(k=n_fills, p1=0.5).generate(
+    theirs = xaitk.MCRISEScoring(k=n_fills, p1=0.5).generate(
         np.zeros(2),
         some_scores().numpy(),
         (1 - hidden).transpose(0, 1).double().numpy(),
     )
     expected = torch.from_numpy(theirs)
-    ours = shape_of(means[1:] - means[:1])
+    ours = normalized(means[1:] - means[:1])
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
 
 
-def test_masks_differ_in_the_outermost_half_cell_alone():
-    """The same cells with the same shift, enlarged by either package."""
-    grid = RISEGrid(n=40, s=CELLS, p1=0.5, seed=3, threads=0)
+def test_masks_differ_only_in_the_outermost_half_cell(xaitk):
+    """The same cells with the same shift, enlarged by both packages."""
+    grid = xaitk.RISEGrid(n=40, s=CELLS, p1=0.5, seed=3, threads=0)
     theirs = torch.from_numpy(grid.perturb(np.zeros((SIZE, SIZE))))
     layout = GridLayout((SIZE, SIZE), (CELLS, CELLS))
     cells = torch.from_numpy(grid.grid).reshape(40, 1, -1)
@@ -139,10 +148,9 @@ def test_masks_differ_in_the_outermost_half_cell_alone():
 
 
 def agree(theirs: Tensor, ours: Tensor, error: Tensor, theirs_error: Tensor) -> None:
-    """Equal up to the factor that their normalization took, within 4.5 errors.
+    """Equal up to the factor of their normalization, within 4.5 standard errors.
 
-    The factor is fitted, one number a map; what remains has to be noise, and the
-    noise has to be small beside the map.
+    One factor per map is fitted. The rest must be noise, small compared to the map.
     """
     for their, our, e, f in zip(theirs, ours, error, theirs_error):
         their, our, e, f = (m[INSIDE, INSIDE].double() for m in (their, our, e, f))
@@ -155,12 +163,12 @@ def agree(theirs: Tensor, ours: Tensor, error: Tensor, theirs_error: Tensor) -> 
 
 @pytest.mark.parametrize("method, debiased", [(RISE, False), (PNRISE, True)])
 @pytest.mark.parametrize("p", [0.5, 0.3])
-def test_rise_from_end_to_end(method, debiased, p):
+def test_rise_end_to_end(xaitk, method, debiased, p):
     """Their masks and scoring; our masks, chunks and estimators."""
-    grid = RISEGrid(n=N_MASKS, s=CELLS, p1=p, seed=0, threads=0)
+    grid = xaitk.RISEGrid(n=N_MASKS, s=CELLS, p1=p, seed=0, threads=0)
     masks = grid.perturb(np.zeros((SIZE, SIZE)))
     scores = model(IMAGE * torch.from_numpy(masks)[:, None])
-    theirs = RISEScoring(p1=p if debiased else 0.0).generate(
+    theirs = xaitk.RISEScoring(p1=p if debiased else 0.0).generate(
         np.zeros(1), scores[:, None].double().numpy(), masks.astype(np.float64)
     )
     ours, error = method(model).attribute(IMAGE, **settings(keep_probability=p), seed=1)
@@ -170,14 +178,14 @@ def test_rise_from_end_to_end(method, debiased, p):
     agree(torch.from_numpy(theirs), ours[:, 0], error[:, 0], theirs_error[:, 0])
 
 
-def test_mc_rise_from_end_to_end():
+def test_mc_rise_end_to_end(xaitk):
     k = len(COLORS)
-    grid = MCRISEGrid(n=N_MASKS, s=CELLS, p1=0.5, k=k, seed=0, threads=0)
+    grid = xaitk.MCRISEGrid(n=N_MASKS, s=CELLS, p1=0.5, k=k, seed=0, threads=0)
     masks = grid.perturb(np.zeros((SIZE, SIZE)))
     hidden = 1 - torch.from_numpy(masks).float().transpose(0, 1)
     fills = [color.view(3, 1, 1) for color in COLORS]
     scores = model(apply_masks(IMAGE, fills, hidden[:, :, None, None]))
-    theirs = MCRISEScoring(k=k, p1=0.5).generate(
+    theirs = xaitk.MCRISEScoring(k=k, p1=0.5).generate(
         np.zeros(1), scores[:, None].double().numpy(), masks
     )
     ours, error = MCRISE(model).attribute(IMAGE, COLORS, **settings(), seed=1)
@@ -200,13 +208,14 @@ def settings(**kwargs):
 @pytest.mark.parametrize("n_steps", [9, 64, SIZE * SIZE])
 @pytest.mark.parametrize("replaced_by", ["black", "blur"])
 def test_insertion_and_deletion(replaced_by, n_steps):
-    """Curves and areas of a model whose regions interact."""
+    """Curves and areas of a model with interacting regions."""
+    oracle = pytest.importorskip("saliency_maps_metrics.multi_step_metrics")
     generator = torch.Generator().manual_seed(3)
     images = torch.rand(2, 3, SIZE, SIZE, generator=generator)
     maps = torch.randn(2, 1, SIZE, SIZE, generator=generator)
     for theirs, ours in [
-        (Insertion(replaced_by, max_step_nb=n_steps), metrics.insertion),
-        (Deletion(replaced_by, max_step_nb=n_steps), metrics.deletion),
+        (oracle.Insertion(replaced_by, max_step_nb=n_steps), metrics.insertion),
+        (oracle.Deletion(replaced_by, max_step_nb=n_steps), metrics.deletion),
     ]:
         scores, _ = theirs.compute_scores(
             lambda x: model(x)[:, None], images, maps, [0, 0]

@@ -1,4 +1,4 @@
-"""Names and arguments that users rely on stay as they are, unless somebody says so."""
+"""Public names and arguments change only together with public_api.txt."""
 
 import importlib
 import inspect
@@ -12,23 +12,23 @@ import captum_ext
 
 
 def modules() -> list[str]:
-    """Every module of every room, private ones too, but for what runs a package."""
+    """All modules, including private ones, except ``__main__``."""
     found = pkgutil.walk_packages(captum_ext.__path__, "captum_ext.")
     return [module.name for module in found if not module.name.endswith("__main__")]
 
 
-def test_public_names_are_those_of_the_file():
+def test_public_names_equal_those_in_the_file():
     frozen, now = FILE.read_text().splitlines(), public_api()
     changes = "\n".join(unified_diff(frozen, now, FILE.name, "the code", n=0))
     assert not changes, (
-        f"what users import has changed:\n{changes}\nIf that is meant, write the file "
-        f"anew by `{COMMAND}` and tell users in CHANGELOG.md."
+        f"the public API has changed:\n{changes}\nIf this is intended, write the file "
+        f"again by `{COMMAND}` and add the change to CHANGELOG.md."
     )
 
 
 @pytest.mark.parametrize("name", modules())
-def test_every_module_says_what_is_public(name):
-    """All that a module defines is either in its ``__all__`` or has an underscore."""
+def test_names_are_public_or_have_an_underscore(name):
+    """Classes and functions of a module are in ``__all__`` or have an underscore."""
     module = importlib.import_module(name)
     own = {
         member
@@ -40,7 +40,7 @@ def test_every_module_says_what_is_public(name):
     assert own <= set(module.__all__)
 
 
-def test_rooms_are_what_users_import_from():
+def test_rooms_are_public_modules():
     assert {"captum_ext.attr", "captum_ext.masks", "captum_ext.methods"} <= set(rooms())
     assert not [room for room in rooms() if "._" in room]
 
@@ -75,7 +75,7 @@ def test_lines_of_other_names():
     assert list(described("room.Names", list[str])) == ["room.Names"]
 
 
-def test_a_decorated_method_shows_its_own_arguments():
+def test_arguments_of_a_decorated_method():
     from captum_ext.attr import RISE
 
     assert arguments(RISE.attribute).startswith("(self, inputs, baselines=None, ")

@@ -18,9 +18,9 @@ class TestRISE(AttributionContract):
     def explainer(self, forward_func, net):
         return RISE(forward_func)
 
-    def test_tuple_in_tuple_out(self):
+    def test_tuple_of_two_inputs(self):
         self.kwargs = {"n_masks": 64}
-        super().test_tuple_in_tuple_out()
+        super().test_tuple_of_two_inputs()
 
 
 class TestPNRISE(TestRISE):
@@ -30,7 +30,6 @@ class TestPNRISE(TestRISE):
 
 class TestMCRISE(AttributionContract):
     kwargs = {"n_masks": 64, "grid_size": 4, "colors": COLORS}
-    takes_baselines = False
     input_shaped = {"input_shaped": True}
 
     def explainer(self, forward_func, net):
@@ -39,7 +38,7 @@ class TestMCRISE(AttributionContract):
     def output_shape(self, inputs):
         return torch.Size((len(inputs), len(COLORS), *inputs.shape[2:]))
 
-    def test_tuple_in_tuple_out(self):
+    def test_tuple_of_two_inputs(self):
         self.kwargs = {"n_masks": 64, "colors": (COLORS, torch.tensor([[0.0], [1.0]]))}
         y = torch.rand(3, 4)
         net = SmallNet()
@@ -49,6 +48,12 @@ class TestMCRISE(AttributionContract):
 
 def total(x: Tensor) -> Tensor:
     return x.flatten(1).sum(1)
+
+
+def assert_within_errors(maps: Tensor, error: Tensor, expected: Tensor) -> None:
+    """Within five standard errors, which are at most a hundredth of the values."""
+    assert ((maps - expected).abs() <= 5 * error).all()
+    assert error.max() < 0.01 * expected.abs().max()
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 3, 20), (2, 3, 8, 9), (2, 3, 5, 8, 9)])
@@ -76,25 +81,41 @@ def test_shapes_of_color_maps(shape, expected):
     assert (maps[:, 0] < 0).all() and (maps[:, 1] > 0).all()
 
 
+def test_input_shaped_map_is_minus_the_mean_over_colors():
+    colors = torch.tensor([[1.0, 0, 0], [0, 1, 1], [0.5, 0.5, 0]])
+    kwargs = {"target": 1, "n_masks": 64}
+    maps = MCRISE(SmallNet()).attribute(images(), colors, **kwargs)
+    shaped = MCRISE(SmallNet()).attribute(images(), colors, input_shaped=True, **kwargs)
+    expected = -maps.mean(1, keepdim=True).expand_as(shaped)
+    torch.testing.assert_close(shaped, expected)
+
+
 def test_regions_are_constant_and_shared_across_inputs():
-    x, y = torch.rand(2, 1, 4, 4), torch.rand(2, 3)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 1, 4, 4, generator=generator)
+    y = torch.rand(2, 3, generator=generator)
     regions = torch.arange(4).view(1, 1, 4, 1).expand(1, 1, 4, 4)
-    maps, columns = PNRISE(lambda x, y: total(x) + total(y)).attribute(
-        (x, y), feature_mask=(regions, torch.tensor([[0, 1, 9]])), n_masks=400
+    (maps, columns), (_, error) = PNRISE(lambda x, y: total(x) + total(y)).attribute(
+        (x, y),
+        feature_mask=(regions, torch.tensor([[0, 1, 9]])),
+        n_masks=400,
+        return_std_error=True,
     )
     assert torch.equal(maps[..., :1].expand_as(maps), maps)
     torch.testing.assert_close(columns[:, 0], maps[:, 0, 0, 0])
     # Region 0 is the first row together with the first column of the table.
     both = x[:, 0, 0].sum(1) + y[:, 0]
-    torch.testing.assert_close(columns[:, 0], both, atol=0.2, rtol=0)
+    assert_within_errors(columns[:, 0], error[:, 0], both)
 
 
 def test_regions_of_each_example():
     x = torch.ones(2, 1, 1, 4)
     regions = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1]]).view(2, 1, 1, 4)
-    maps = PNRISE(total).attribute(x, feature_mask=regions, n_masks=2000)
+    maps, error = PNRISE(total).attribute(
+        x, feature_mask=regions, n_masks=400, return_std_error=True
+    )
     expected = torch.tensor([[2.0, 2, 2, 2], [1, 3, 3, 3]]).view_as(x)
-    torch.testing.assert_close(maps, expected, atol=0.1, rtol=0)
+    assert_within_errors(maps, error, expected)
 
 
 def test_progress_counts_the_masks(capsys):
@@ -137,9 +158,11 @@ def test_integer_inputs_with_regions():
     """Tokens: hidden ones are replaced by the baseline."""
     tokens = torch.tensor([[4, 7, 1], [2, 2, 9]])
     table = torch.linspace(0, 1, 10)
-    maps = PNRISE(lambda t: table[t].sum(1)).attribute(tokens, n_masks=2000)
+    maps, error = PNRISE(lambda t: table[t].sum(1)).attribute(
+        tokens, n_masks=400, return_std_error=True
+    )
     assert maps.dtype == torch.float32
-    torch.testing.assert_close(maps, table[tokens], atol=0.05, rtol=0)
+    assert_within_errors(maps, error, table[tokens])
 
 
 @pytest.mark.parametrize("budget", [5, 40])
@@ -156,7 +179,7 @@ def test_out_of_memory_halves_the_chunk(budget):
     expected = PNRISE(total).attribute(
         x, n_masks=300, grid_size=4, perturbations_per_eval=5
     )
-    torch.testing.assert_close(maps, expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(maps, expected)
 
 
 def test_other_runtime_errors_are_not_swallowed():

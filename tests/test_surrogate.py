@@ -165,6 +165,16 @@ def test_posterior_does_not_depend_on_the_unit_of_scores():
     assert ratio.max() < 1.01 and ratio.min() > 0.7
 
 
+def test_amplitude_is_the_mode_under_its_prior():
+    """Scores of zero leave the prior's sum of squares over more observations."""
+    process = WindowProcess(GRID, torch.zeros(1, 32, 40).double(), capacity=3)
+    for n in (1, 2, 3):
+        process.choose("std")
+        process.observe(torch.zeros(1, 1).double())
+        expected = AMPLITUDE * math.sqrt(AMPLITUDE_WEIGHT / (AMPLITUDE_WEIGHT + n))
+        assert process.amplitude.item() == pytest.approx(expected)
+
+
 def test_pending_windows_change_the_std_as_scored_ones_do():
     """A pending window counts as if it had scored its posterior mean."""
     pending, scored = explored(), explored()

@@ -1,4 +1,4 @@
-"""Known answers, layout, and the promise to change nothing global."""
+"""Figures: known values, positions of panels, and no changes of global state."""
 
 import random
 from io import BytesIO
@@ -10,6 +10,7 @@ import torch
 from captum.attr import visualization
 from matplotlib.figure import Figure
 from PIL import Image
+from torch.nn import functional as F
 
 from captum_ext.visualization import (
     color_saliency_figure,
@@ -88,7 +89,7 @@ class TestShownMap:
         shown = shown_map(np.full(SIZE, value))
         np.testing.assert_array_equal(shown, np.full(SIZE, float(expected)))
 
-    def test_outliers_do_not_hide_the_rest(self):
+    def test_outliers_do_not_change_the_scale(self):
         attribution = random_tensor(1, *SIZE, low=0.5)
         attribution[0, 0, :3] = 1e30
         assert shown_map(attribution)[1:].min() > 0.4
@@ -98,7 +99,7 @@ class TestShownMap:
         attribution[0, 0, 0] = 5
         assert shown_map(attribution)[0, 0] == 1
 
-    def test_layer_map_comes_out_at_image_size(self):
+    def test_layer_map_is_interpolated_to_the_image_size(self):
         ramp = torch.linspace(-1, 1, 7).expand(1, 7, 7)
         shown = shown_map(ramp, size=(224, 224))
         assert shown.shape == (224, 224)
@@ -136,8 +137,8 @@ class TestPainting:
         assert blue > red
 
     @pytest.mark.parametrize("color", COLORS.double().numpy())
-    def test_no_paint_looks_like_its_opposite(self, color):
-        """Negative values give dots in any panel, positive ones never."""
+    def test_negative_values_are_dotted(self, color):
+        """Negative values give dots in panels of any color, positive ones never."""
         image, strength = np.full((*SIZE, 3), 0.5), np.full(SIZE, 0.6)
         positive = painted(image, strength, color)
         negative = painted(image, -strength, color)
@@ -164,20 +165,20 @@ class TestPainting:
 
 class TestFigures:
     @pytest.mark.parametrize("n_maps", [1, 3, 9])
-    def test_overlay_has_a_panel_for_each_map_and_one_color_bar(self, n_maps):
+    def test_overlay_has_one_panel_per_map_and_a_color_bar(self, n_maps):
         maps = {f"method {i}": random_tensor(1, *SIZE, seed=i) for i in range(n_maps)}
         *panels, bar = overlay_figure(random_image(), maps).axes
         assert [panel.get_title() for panel in panels] == ["image", *maps]
         assert bar.get_ylim() == (-1, 1)
 
-    def test_one_signed_map_makes_all_signed(self):
+    def test_color_bar_is_signed_if_one_map_is(self):
         positive = random_tensor(1, *SIZE, low=0.0)
         image = random_image()
         assert overlay_figure(image, {"a": positive}).axes[-1].get_ylim() == (0, 1)
         both = {"a": positive, "b": -positive}
         assert overlay_figure(image, both).axes[-1].get_ylim() == (-1, 1)
 
-    def test_image_is_shown_as_it_is(self):
+    def test_image_is_shown_unchanged(self):
         image = random_image()
         figure = overlay_figure(image, {"a": torch.zeros(1, *SIZE)})
         shown = figure.axes[0].images[0].get_array()
@@ -187,9 +188,12 @@ class TestFigures:
     @pytest.mark.parametrize("as_array", [False, True])
     def test_images_in_every_form(self, image, as_array):
         image = to_numpy_image(image) if as_array else image.half()
-        assert overlay_figure(image, {"a": torch.rand(1, 6, 8)}).axes
+        figure = overlay_figure(image, {"a": torch.rand(1, 6, 8)})
+        shown = figure.axes[0].images[0].get_array()
+        expected = image if as_array else to_numpy_image(image)
+        np.testing.assert_array_equal(shown, np.broadcast_to(expected, shown.shape))
 
-    def test_colors_have_a_panel_each_and_share_one_scale(self):
+    def test_colors_have_one_panel_each_and_share_one_scale(self):
         maps = random_tensor(4, *SIZE)
         maps[1] *= 10
         names = ["red", "white", "black", "gray"]
@@ -221,7 +225,16 @@ class TestFigures:
         assert np.ptp(below_last.images[0].get_array(), axis=-1).min() > 0
 
     def test_layer_map_of_a_video(self):
-        assert video_strip(random_video(), random_tensor(8, 2, 3, 4)).axes
+        layer = random_tensor(8, 2, 3, 4)
+        figure = video_strip(random_video(), layer, n_frames=2)
+        full = F.interpolate(
+            layer.double().sum(0)[None, None], (5, *SIZE), mode="trilinear"
+        )[0]
+        expected = video_strip(random_video(), full, n_frames=2)
+        for panel, other in zip(figure.axes[:-1], expected.axes[:-1]):
+            np.testing.assert_array_equal(
+                panel.images[0].get_array(), other.images[0].get_array()
+            )
 
     @pytest.mark.parametrize("size", [(24, 32), (64, 24)])
     @pytest.mark.parametrize("n_maps", [3, 9])
@@ -250,7 +263,7 @@ class TestGif:
                 gif.seek(t)
                 assert gif.info["duration"] == duration
 
-    def test_frame_lies_beside_overlay(self):
+    def test_frame_and_overlay_are_side_by_side(self):
         video = torch.ones(3, 2, *SIZE)
         maps = torch.ones(1, 2, *SIZE)
         maps[0, 1] = -1
@@ -268,7 +281,7 @@ class TestGif:
 
 class TestGlobalState:
     @pytest.mark.parametrize("name", [*FIGURES, "gif"])
-    def test_nothing_global_changes(self, name):
+    def test_global_state_is_left_unchanged(self, name):
         from matplotlib import pyplot
 
         def state():
@@ -289,7 +302,7 @@ class TestGlobalState:
             figure.savefig(BytesIO(), format="png", dpi=40)
         assert state() == before
 
-    def test_arguments_are_not_changed(self):
+    def test_arguments_are_left_unchanged(self):
         image, attribution = random_image().double(), random_tensor(3, *SIZE)
         copies = image.clone(), attribution.clone()
         overlay_figure(image, {"a": attribution})
@@ -297,7 +310,7 @@ class TestGlobalState:
         assert torch.equal(image, copies[0]) and torch.equal(attribution, copies[1])
 
 
-def test_windows_lie_where_they_are_in_the_color_of_their_score():
+def test_windows_are_outlined_in_the_color_of_their_score():
     height, width = SIZE
     windows = torch.tensor([[[1, 2], [4, 7]], [[0, 0], [height, width]]])
     figure = refinement_figure(
@@ -319,7 +332,7 @@ def test_windows_lie_where_they_are_in_the_color_of_their_score():
     assert red > blue
 
 
-def test_captum_draws_our_maps():
+def test_captum_draws_converted_maps():
     figure, _ = visualization.visualize_image_attr(
         to_numpy_image(random_tensor(3, *SIZE).requires_grad_()),
         to_numpy_image(random_image()),

@@ -23,9 +23,9 @@ from captum_ext._scores import select_scores
 from captum_ext._validation import (
     check_image,
     check_integer,
-    check_metric_scores,
     check_output_type,
     check_positive,
+    check_probabilities,
     check_target,
 )
 from captum_ext.masking import SaliencyObjective
@@ -168,7 +168,7 @@ def _check_probabilities(scores: Tensor, n_examples: int) -> None:
             "forward_func must return differentiable scores, got scores without a "
             "gradient."
         )
-    check_metric_scores(scores.detach().reshape(2, -1), n_examples, probable=True)
+    check_probabilities(scores.detach())
 
 
 @torch.enable_grad()

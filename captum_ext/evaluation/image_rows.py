@@ -25,7 +25,7 @@ from captum_ext.evaluation.specs import COMPARED, Spec
 from captum_ext.methods import Method
 from captum_ext.subject import Subject, build_subject
 from captum_ext.visualization import shown_map
-from captum_ext.visualization.maps import ArrayLike, read_image
+from captum_ext.visualization.array_conversion import ArrayLike, read_image
 from captum_ext.visualization.painting import overlay
 from captum_ext.zoo import BoxPreprocessing, ZooModel
 

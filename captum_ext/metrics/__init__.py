@@ -1,7 +1,7 @@
-"""How good a map is: one metric, one file.
+"""Metrics of attribution maps, one metric per file.
 
-A metric is given the forward function, the inputs and their maps, Captum's or ours,
-and returns one number an example.
+A metric takes the forward function, the inputs and their maps, from any attribution
+method, and returns one number per example.
 """
 
 from captum_ext.metrics.adversarial_sanity import adversarial_sanity

@@ -1,4 +1,4 @@
-"""Adversarial sanity: whether cleaning the highest pixels undoes an attack."""
+"""Adversarial sanity: whether restoring the highest pixels undoes an attack."""
 
 import torch
 from captum.log import log_usage
@@ -7,31 +7,30 @@ from torch import Tensor
 from captum_ext._captum import BaselineType, TargetType
 from captum_ext._scores import PerturbationsPerEval
 from captum_ext._validation import (
-    check_callable,
-    check_metric_input,
     check_perturbations_per_eval,
     check_probability,
     check_target,
 )
 from captum_ext.metrics.curves import exchange_order, rank_curves, starting_image
 from captum_ext.metrics.enhanced_pgd import enhanced_pgd
-from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
+from captum_ext.metrics.pixel_maps import check_metric_input
+from captum_ext.metrics.scoring import ForwardFunc, check_callable, perturbed_scores
 
 __all__ = ["adversarial_sanity", "missing_area"]
 
 
 def missing_area(ideal: Tensor, area: Tensor) -> Tensor:
-    r"""What an area lacks of the ideal one, as a share of it.
+    r"""Area missing from the ideal one, as a fraction of it.
 
     .. math::
         \frac{Area_{Ideal} - Area_S}{Area_{Ideal}}
 
     Args:
-        ideal (Tensor): (B,).
-        area (Tensor): (B,).
+        ideal (Tensor): Ideal areas (B,).
+        area (Tensor): Areas (B,).
 
     Returns:
-        *Tensor*: (B,), 0 for the ideal and 1 for no area.
+        *Tensor*: Missing fractions (B,), 0 for the ideal area and 1 for no area.
 
     Examples::
 
@@ -56,55 +55,55 @@ def adversarial_sanity(
     radius: float = 12 / 255,
     perturbations_per_eval: PerturbationsPerEval = "auto",
 ) -> Tensor:
-    r"""How slowly cleaning an attacked input brings its label back. Lower is better.
+    r"""How slowly restoring clean pixels undoes an attack. Lower is better.
 
-    The input is attacked, its pixels are replaced by the clean ones in the order of the
-    map, and the probability of the label is followed over a first share of the pixels.
-    An ideal map restores the probability of the clean input at once, so that its mean
-    over that share is P(K(I)); with the mean under the given map,
+    The input is attacked, and its pixels are replaced by the clean ones in the order of
+    the map, up to a fraction of all pixels. An ideal map restores the probability of
+    the clean input at once: the mean probability over that fraction is P(K(I)). With
+    the mean Area_S for the given map,
 
     .. math::
         Sanity = \frac{Area_{Ideal} - Area_S}{Area_{Ideal}},
         \quad Area_{Ideal} = P(K(I)).
 
-    It is 0 for the ideal map, 1 where nothing comes back, and below 0 where a half
-    cleaned input is more convincing than the clean one.
+    The metric is 0 for the ideal map, 1 if the probability stays 0, and negative if
+    partly restored inputs have a higher probability than the clean one.
 
     Source: M. Jalwana et al., CAMERAS: Enhanced Resolution And Sanity preserving Class
     Activation Mapping for image Saliency, CVPR 2021; supplement A-4, Equations (3) and
     (4), both areas divided by the number of pixels.
 
     Args:
-        forward_func (Callable): Returns probabilities (B, classes), and is
-            differentiated by the attack.
+        forward_func (Callable): Function of the inputs that returns probabilities
+            (B, classes); the attack differentiates it.
         inputs (Tensor or tuple[Tensor]): One input (B, C, L), (B, C, H, W) or
             (B, C, T, H, W).
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
-            scale. Channels are summed, layer maps interpolated to the input's size.
-            The attack takes negative values for zero and the maximum for 1.
+            scale; summed over channels and interpolated to the input's size. The attack
+            also clips them at zero and divides them by their maximum.
         target (int, tuple, Tensor, or list, optional): Label whose probability is
-            followed, in any of Captum's forms. Default: None
-        baselines (Tensor, optional): Attacked inputs (B, C, ...) of your own, for
-            other settings or to judge several maps from one start. Default: None
+            measured, in any of Captum's forms. Default: None
+        baselines (Tensor, optional): Attacked inputs (B, C, ...), for other attacks or
+            to compare several maps from one start. Default: None
             (:func:`enhanced_pgd` towards the least likely label)
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``. The first axis of a tensor is the batch. Default: None
-        fraction (float, optional): Share of the pixels that is cleaned, in (0, 1).
+        fraction (float, optional): Fraction of the pixels to restore, in (0, 1).
             Default: 0.1
-        n_steps (int, optional): Number of equal shares in which they are, at most one
-            a pixel. Default: 50
+        n_steps (int, optional): Number of equal steps, at most one per pixel.
+            Default: 50
         radius (float, optional): Largest change by the attack, in units of ``inputs``;
-            the default is the paper's for pixels in [0, 1]. Default: 12 / 255
-        perturbations_per_eval (int or "auto", optional): Images of each example in one
-            call of ``forward_func``; "auto" finds the fastest number during the first
-            ones. It changes the metric by rounding only. Default: "auto"
+            the default is the paper's, for pixels in [0, 1]. Default: 12 / 255
+        perturbations_per_eval (int or "auto", optional): Images per example in one call
+            of ``forward_func``; "auto" measures the fastest number in the first calls.
+            It changes the metric by rounding only. Default: "auto"
 
     Returns:
         *Tensor*: (B,), float64 on the CPU.
 
     Raises:
-        ValueError: If an argument is out of its range or does not fit the inputs, if
-            scores are no probabilities, or if the attack does not lower them.
+        ValueError: If an argument is out of its range or does not match the inputs, if
+            scores are not probabilities, or if the attack does not lower them.
         TypeError: If an argument is of the wrong type.
 
     Examples::
@@ -131,9 +130,9 @@ def adversarial_sanity(
         )
     else:
         attacked = starting_image(baselines, x)
-    asked = (target, additional_forward_args)
+    forward_args = (target, additional_forward_args)
     (ideal,) = perturbed_scores(
-        forward_func, lambda i, j: x, 1, len(x), *asked, probable=True
+        forward_func, lambda i, j: x, 1, len(x), *forward_args, probabilities=True
     )
     area, curves = rank_curves(
         forward_func,
@@ -141,14 +140,14 @@ def adversarial_sanity(
         x,
         ranks,
         counts,
-        *asked,
+        *forward_args,
         perturbations_per_eval,
-        probable=True,
+        probabilities=True,
     )
-    unharmed = (curves[:, 0] >= ideal).nonzero().flatten().tolist()
-    if unharmed:
+    unaffected = (curves[:, 0] >= ideal).nonzero().flatten().tolist()
+    if unaffected:
         raise ValueError(
-            f"target must be a label that loses probability by the attack, got one "
-            f"that does not for examples {unharmed}."
+            f"target must be a label whose probability the attack lowers, got another "
+            f"one for examples {unaffected}."
         )
     return missing_area(ideal, area)

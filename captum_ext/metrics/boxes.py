@@ -1,7 +1,7 @@
-"""Boxes x0 y0 x1 y1 in pixels: regions they cover, the box round a map, overlap.
+"""Boxes x0 y0 x1 y1 in pixels: the regions they cover and the box around a map.
 
-Coordinates are edges, so that (0, 0, W, H) is the whole image, and a pixel belongs to
-every box that it overlaps.
+Coordinates are edges: (0, 0, W, H) is the whole image. A pixel belongs to every box
+that it overlaps.
 """
 
 import math
@@ -11,18 +11,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_ext._validation import (
-    check_boxes,
-    check_choice,
-    check_positive,
-    check_region_masks,
-)
-from captum_ext.metrics.maps import unit_maps
+from captum_ext._validation import check_choice, check_positive
+from captum_ext.metrics.pixel_maps import unit_maps
 
 __all__ = [
     "Thresholding",
     "box_regions",
     "center_box",
+    "check_boxes",
     "given_regions",
     "max_box",
     "salient_boxes",
@@ -32,8 +28,47 @@ __all__ = [
 Thresholding = Literal["value", "mean"]
 
 
+def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:
+    """Boxes in float64 on the CPU; invalid ones are refused.
+
+    Args:
+        boxes (sequence of Tensor): For each example the boxes x0 y0 x1 y1 in pixels,
+            (N, 4) with N > 0.
+        n_examples (int): Number of examples.
+
+    Returns:
+        *list[Tensor]*: One tensor (N, 4) per example.
+
+    Raises:
+        ValueError: If there are not ``n_examples`` tensors (N, 4), or if a box is empty
+            or not finite.
+    """
+    if not isinstance(boxes, (Sequence, Tensor)) or len(boxes) != n_examples:
+        got = f"{len(boxes)}" if isinstance(boxes, (Sequence, Tensor)) else repr(boxes)
+        raise ValueError(
+            f"boxes must hold one tensor (N, 4) for each of the {n_examples} examples, "
+            f"got {got}."
+        )
+    formatted = []
+    for i, each in enumerate(boxes):
+        table = torch.as_tensor(each).detach().cpu().double()
+        if table.dim() != 2 or table.shape[1] != 4 or len(table) == 0:
+            raise ValueError(
+                f"boxes must be tensors (N, 4) with N > 0, got shape "
+                f"{tuple(table.shape)} for example {i}."
+            )
+        # Written so that NaN fails.
+        if not (table[:, :2] < table[:, 2:]).all() or table.isinf().any():
+            raise ValueError(
+                f"boxes must be finite x0 < x1 and y0 < y1, got {table.tolist()} for "
+                f"example {i}."
+            )
+        formatted.append(table)
+    return formatted
+
+
 def box_regions(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """Pixels that lie in any of the boxes, wholly or in part.
+    """Pixels covered by any of the boxes, wholly or in part.
 
     Args:
         boxes (Tensor): (N, 4).
@@ -59,46 +94,62 @@ def box_regions(boxes: Tensor, size: Sequence[int]) -> Tensor:
 def given_regions(
     boxes: Sequence[Tensor] | None, masks: Tensor | None, shape: Sequence[int]
 ) -> Tensor:
-    """What was annotated, as boxes or as masks, as one mask an example.
+    """Annotated boxes or masks as one mask per example.
 
     Args:
-        boxes (sequence of Tensor, optional): B tensors (N, 4); in a video they hold
-            for all frames.
-        masks (Tensor, optional): Bool, in ``shape``.
+        boxes (sequence of Tensor, optional): B tensors (N, 4), valid for all frames of
+            a video.
+        masks (Tensor, optional): Boolean masks of shape ``shape``.
         shape (sequence of int): (B, H, W) or (B, T, H, W).
 
     Returns:
-        *Tensor*: In ``shape``, bool on the CPU.
+        *Tensor*: Boolean masks of shape ``shape`` on the CPU.
 
     Raises:
-        ValueError: If not exactly one is given, shapes do not fit, or an example has
-            no pixel.
-        TypeError: If ``masks`` is no tensor of bool.
+        ValueError: If not exactly one of the two is given, if shapes do not match, or
+            if the mask of an example is empty.
+        TypeError: If ``masks`` is not a boolean tensor.
     """
     if (boxes is None) == (masks is None):
         raise ValueError(
-            f"boxes or masks must be given, got {'none' if boxes is None else 'both'}."
+            f"boxes or masks must be given, got "
+            f"{'neither' if boxes is None else 'both'}."
         )
     if masks is not None:
-        return check_region_masks(masks, shape)
+        return _check_region_masks(masks, shape)
     assert boxes is not None
     size = shape[-2:]
     regions = [box_regions(each, size) for each in check_boxes(boxes, shape[0])]
     outside = [i for i, region in enumerate(regions) if not region.any()]
     if outside:
         raise ValueError(
-            f"boxes must overlap the image of {tuple(size)} pixels, got none that "
-            f"does for examples {outside}."
+            f"boxes must overlap the image of {tuple(size)} pixels, got none that do "
+            f"for examples {outside}."
         )
     stacked = torch.stack(regions).view(len(regions), *(1,) * (len(shape) - 3), *size)
     return stacked.expand(*shape)
 
 
+def _check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
+    """Boolean masks (B, ...) on the CPU; empty ones are refused."""
+    if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
+        got = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
+        raise TypeError(f"masks must be a boolean tensor, got {got}.")
+    if masks.shape != torch.Size(shape):
+        raise ValueError(
+            f"masks must have shape {tuple(shape)}, got {tuple(masks.shape)}."
+        )
+    empty = [i for i, mask in enumerate(masks) if not mask.any()]
+    if empty:
+        raise ValueError(f"masks must not be empty, got no pixel for examples {empty}.")
+    return masks.cpu()
+
+
 def tightest_box(region: Tensor) -> Tensor:
-    """The smallest box that holds a region.
+    """The smallest box that contains a region.
 
     Args:
-        region (Tensor): Pixels that belong to it, at least one, (H, W), bool.
+        region (Tensor): Boolean mask (H, W) with at least one pixel.
 
     Returns:
         *Tensor*: x0 y0 x1 y1, (4,), int64.
@@ -113,23 +164,23 @@ def tightest_box(region: Tensor) -> Tensor:
 
 
 def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) -> Tensor:
-    """The tightest box round what is left of each map above a threshold.
+    """The tightest box around the pixels of each map that reach a threshold.
 
-    Negative values count as zero. A map without a positive value singles out nothing,
-    and its box is the whole image.
+    Negative values count as zero. The box of a map without positive values is the whole
+    image.
 
     Args:
-        maps (Tensor): S, (B, H, W).
-        threshold (float): The share of the reference that a pixel has to reach.
-        thresholding (str): The reference: "value" is the maximum of the map, "mean"
-            its mean.
+        maps (Tensor): Maps S, (B, H, W).
+        threshold (float): Threshold as a fraction of the reference.
+        thresholding (str): Reference of the threshold: "value" for the maximum of the
+            map, "mean" for its mean.
 
     Returns:
         *Tensor*: x0 y0 x1 y1, (B, 4), int64.
 
     Raises:
-        ValueError: If the threshold is not positive or leaves no pixel of a map.
-        TypeError: If the threshold is no number.
+        ValueError: If the threshold is not positive or no pixel of a map reaches it.
+        TypeError: If the threshold is not a number.
 
     Examples::
 
@@ -145,21 +196,21 @@ def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) ->
     empty = [i for i, region in enumerate(regions) if not region.any()]
     if empty:
         raise ValueError(
-            f"threshold must leave a pixel of every map, got {threshold} of the "
-            f"{thresholding}, which leaves none for examples {empty}."
+            f"threshold must be reached by a pixel of every map, got {threshold} of "
+            f"the {thresholding}, which no pixel of examples {empty} reaches."
         )
     return torch.stack(list(map(tightest_box, regions)))
 
 
 def center_box(inputs: Tensor) -> Tensor:
-    """The baseline that ignores the image: a centered box of half its area, as a map.
+    """Baseline map: a centered box that covers half of the image.
 
     Args:
         inputs (Tensor): Images (B, C, H, W).
 
     Returns:
-        *Tensor*: 1 in the box and 0 outside, (B, 1, H, W), to be measured in place of
-        attributions.
+        *Tensor*: 1 inside the box and 0 outside, (B, 1, H, W), to pass to a metric
+        instead of attributions.
 
     Examples::
 
@@ -174,13 +225,14 @@ def center_box(inputs: Tensor) -> Tensor:
 
 
 def max_box(inputs: Tensor) -> Tensor:
-    """The baseline that names everything: the whole image, as a map.
+    """Baseline map: the whole image.
 
     Args:
         inputs (Tensor): Images (B, C, H, W).
 
     Returns:
-        *Tensor*: 1 everywhere, (B, 1, H, W), to be measured in place of attributions.
+        *Tensor*: 1 everywhere, (B, 1, H, W), to pass to a metric instead of
+        attributions.
 
     Examples::
 

@@ -1,4 +1,4 @@
-"""Scores while pixels are exchanged in the order of a map, and the area under them."""
+"""Score curves as pixels are replaced in order of a map, and the area under them."""
 
 from typing import Literal, TypeAlias
 
@@ -9,7 +9,7 @@ from captum_ext._captum import BaselineType, TargetType
 from captum_ext._scores import PerturbationsPerEval
 from captum_ext._validation import check_baselines, check_choice, check_integer
 from captum_ext.masks import memory_format_of
-from captum_ext.metrics.maps import rank_maps, spatial_maps
+from captum_ext.metrics.pixel_maps import rank_maps, spatial_maps
 from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
 
 __all__ = [
@@ -24,19 +24,19 @@ __all__ = [
 
 Start: TypeAlias = BaselineType | Literal["blur"]
 
-# The blur of RISE's authors; it leaves colors and takes shapes at ImageNet's sizes.
+# The blur of RISE's authors: at ImageNet's sizes it keeps colors but not shapes.
 _BLUR_SIZE, _BLUR_SIGMA = 11, 5.0
 
 
 def shares(n_pixels: int, n_steps: int) -> Tensor:
-    """Numbers of exchanged pixels: none, all, and equal shares between.
+    """Numbers of replaced pixels, evenly spaced from 0 to all.
 
     Args:
-        n_pixels (int): How many are exchanged in the end.
-        n_steps (int): In how many steps.
+        n_pixels (int): Number of pixels replaced in the end.
+        n_steps (int): Number of steps.
 
     Returns:
-        *Tensor*: Rounded down where shares are not whole, (n_steps + 1,), int64.
+        *Tensor*: Numbers of pixels, rounded down, (n_steps + 1,), int64.
 
     Examples::
 
@@ -47,16 +47,17 @@ def shares(n_pixels: int, n_steps: int) -> Tensor:
 
 
 def exchange(before: Tensor, after: Tensor, ranks: Tensor, counts: Tensor) -> Tensor:
-    """Inputs whose first pixels by rank are exchanged.
+    """Inputs whose highest-ranked pixels are replaced.
 
     Args:
         before (Tensor): Inputs (B, C, ...).
-        after (Tensor): What takes the place of pixels, (B, C, ...).
-        ranks (Tensor): Rank of each pixel from 0 on, (B, ...) without channels.
-        counts (Tensor): Numbers of pixels to exchange, (M,).
+        after (Tensor): Replacement of each pixel, (B, C, ...).
+        ranks (Tensor): Rank of each pixel, from 0, (B, ...) without channels.
+        counts (Tensor): Numbers of pixels to replace, (M,).
 
     Returns:
-        *Tensor*: (M * B, C, ...), number by number, in the memory format of ``before``.
+        *Tensor*: One batch per number, (M * B, C, ...), in the memory format of
+        ``before``.
 
     Examples::
 
@@ -73,14 +74,14 @@ def exchange(before: Tensor, after: Tensor, ranks: Tensor, counts: Tensor) -> Te
 
 
 def area_under(curves: Tensor, counts: Tensor) -> Tensor:
-    """Mean height of curves by the trapezoid rule over the share of pixels.
+    """Area under curves over the fraction of replaced pixels, by the trapezoid rule.
 
     Args:
-        curves (Tensor): Scores, (..., M).
-        counts (Tensor): Numbers of pixels at which they were taken, (M,).
+        curves (Tensor): Scores (..., M).
+        counts (Tensor): Numbers of replaced pixels at these scores, (M,).
 
     Returns:
-        *Tensor*: (...,); 1 for a score that is always 1.
+        *Tensor*: Areas (...,); 1 for a constant score of 1.
 
     Examples::
 
@@ -96,20 +97,20 @@ def exchange_order(
     n_steps: int,
     fraction: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Which pixels are exchanged when.
+    """Order in which pixels are replaced, and their number after each step.
 
     Args:
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...).
-        inputs (Tensor): Inputs (B, C, ...) that they explain.
-        n_steps (int): In how many steps pixels are exchanged.
-        fraction (float, optional): Share of the pixels that are. Default: 1.0
+        inputs (Tensor): Explained inputs (B, C, ...).
+        n_steps (int): Number of steps.
+        fraction (float, optional): Fraction of the pixels to replace. Default: 1.0
 
     Returns:
-        *tuple[Tensor, Tensor]*: Rank of each pixel (B, ...) and numbers of exchanged
+        *tuple[Tensor, Tensor]*: Rank of each pixel (B, ...) and numbers of replaced
         pixels (n_steps + 1,), int32 on the device of ``inputs``.
 
     Raises:
-        ValueError: If maps do not fit the inputs or there are more steps than pixels.
+        ValueError: If maps do not match the inputs or there are more steps than pixels.
         TypeError: If an argument is of the wrong type.
 
     Examples::
@@ -122,7 +123,7 @@ def exchange_order(
     ranks = rank_maps(spatial_maps(attributions, inputs))
     n_pixels = round(fraction * ranks[0].numel())
     counts = shares(n_pixels, check_integer("n_steps", n_steps, 1, n_pixels))
-    # Half the memory traffic of int64 where hundreds of masks are made of them.
+    # Half the memory traffic of int64 for hundreds of masks.
     narrow = inputs.device, torch.int32
     return ranks.to(*narrow), counts.to(*narrow)
 
@@ -136,22 +137,23 @@ def rank_curves(
     target: TargetType,
     additional_forward_args: object,
     perturbations_per_eval: PerturbationsPerEval,
-    probable: bool = False,
+    probabilities: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Scores while pixels are exchanged in order, and the area under them.
+    """Scores as pixels are replaced in order, and the area under them.
 
-    Images are made, scored and dropped chunk by chunk.
+    Images are created, scored and released chunk by chunk.
 
     Args:
         forward_func (Callable): The model or any function of its inputs.
         before (Tensor): Inputs (B, C, ...).
-        after (Tensor): What takes the place of pixels, (B, C, ...).
-        ranks (Tensor): Rank of each pixel from 0 on, (B, ...).
-        counts (Tensor): Numbers of pixels to exchange, (M,).
+        after (Tensor): Replacement of each pixel, (B, C, ...).
+        ranks (Tensor): Rank of each pixel, from 0, (B, ...).
+        counts (Tensor): Numbers of pixels to replace, (M,).
         target (int, tuple, Tensor, or list, optional): Output to score.
-        additional_forward_args (Any, optional): Further arguments.
-        perturbations_per_eval (int or "auto"): Images of an example in one call.
-        probable (bool, optional): Whether scores have to lie in [0, 1].
+        additional_forward_args (Any, optional): Further arguments of
+            ``forward_func``.
+        perturbations_per_eval (int or "auto"): Images per example in one call.
+        probabilities (bool, optional): Whether scores must lie in [0, 1].
             Default: False
 
     Returns:
@@ -159,7 +161,8 @@ def rank_curves(
         CPU.
 
     Raises:
-        ValueError: If an argument does not fit the inputs or the scores are bad.
+        ValueError: If an argument does not match the inputs, if scores are not finite,
+            or if a score must be a probability and is not.
         TypeError: If an argument is of the wrong type.
     """
     scores = perturbed_scores(
@@ -170,7 +173,7 @@ def rank_curves(
         target,
         additional_forward_args,
         perturbations_per_eval,
-        probable,
+        probabilities,
     )
     curves = scores.T.contiguous()
     return area_under(curves, counts), curves
@@ -180,15 +183,16 @@ def starting_image(baselines: Start, inputs: Tensor) -> Tensor:
     """Baselines in the shape and memory format of the inputs.
 
     Args:
-        baselines (scalar, Tensor or "blur", optional): None is zero; "blur" is a
-            Gaussian of sigma 5 over 11 x 11 pixels of the inputs themselves.
-        inputs (Tensor): (B, C, ...).
+        baselines (scalar, Tensor or "blur", optional): Baselines, broadcastable to
+            ``inputs``. None is zero; "blur" is the inputs under a Gaussian blur of
+            sigma 5 over 11 x 11 pixels.
+        inputs (Tensor): Inputs (B, C, ...).
 
     Returns:
-        *Tensor*: (B, C, ...).
+        *Tensor*: Baselines (B, C, ...).
 
     Raises:
-        ValueError: If baselines do not fit, are unknown by name, or "blur" is given
+        ValueError: If baselines do not broadcast, are an unknown name, or are "blur"
             for inputs without height and width.
         TypeError: If baselines are of the wrong type.
 
@@ -213,7 +217,7 @@ def _blurred(inputs: Tensor) -> Tensor:
             f"baselines must not be 'blur' for inputs without height and width, got "
             f"inputs of shape {tuple(inputs.shape)}."
         )
-    # A reflected border must be narrower than the image.
+    # Reflection padding must be narrower than the image.
     size = [
         min(_BLUR_SIZE, 2 * side - 1) for side in (inputs.shape[-1], inputs.shape[-2])
     ]

@@ -1,4 +1,4 @@
-"""Enhanced PGD: an attack that leaves alone what a map calls irrelevant."""
+"""Enhanced PGD: an attack that spares the pixels a map marks as irrelevant."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,29 +18,27 @@ from captum_ext._captum import (
 )
 from captum_ext._scores import select_scores
 from captum_ext._validation import (
-    check_callable,
     check_integer,
-    check_metric_input,
     check_not_negative,
     check_output_type,
     check_positive,
     check_target,
 )
-from captum_ext.metrics.maps import spatial_maps, unit_maps
-from captum_ext.metrics.scoring import ForwardFunc
+from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps, unit_maps
+from captum_ext.metrics.scoring import ForwardFunc, check_callable
 
 __all__ = ["EnhancedPGD", "enhanced_pgd", "irrelevant_change", "negative_log"]
 
 
 def irrelevant_change(p: Tensor, S: Tensor) -> Tensor:
-    r"""Size of a perturbation where the map is low, :math:`\|p \odot (1 - S)\|_2`.
+    r"""Norm of a perturbation outside of the map, :math:`\|p \odot (1 - S)\|_2`.
 
     Args:
-        p (Tensor): Perturbation, (B, C, ...).
+        p (Tensor): Perturbation (B, C, ...).
         S (Tensor): Map in [0, 1], (B, 1, ...).
 
     Returns:
-        *Tensor*: (B,).
+        *Tensor*: Norms (B,).
 
     Examples::
 
@@ -52,14 +50,14 @@ def irrelevant_change(p: Tensor, S: Tensor) -> Tensor:
 
 
 def negative_log(outputs: Tensor, target: TargetType) -> Tensor:
-    """The default loss: the negative log of the target's probability.
+    """Default loss: the negative log probability of the target.
 
     Args:
         outputs (Tensor): Probabilities (B, ...).
-        target (int, tuple, Tensor, or list, optional): In any of Captum's forms.
+        target (int, tuple, Tensor, or list, optional): Target in any of Captum's forms.
 
     Returns:
-        *Tensor*: (B,).
+        *Tensor*: Losses (B,).
 
     Examples::
 
@@ -70,31 +68,29 @@ def negative_log(outputs: Tensor, target: TargetType) -> Tensor:
 
 
 class EnhancedPGD(Perturbation):
-    r"""Projected gradient descent that avoids what a map calls irrelevant.
+    r"""Projected gradient descent that spares irrelevant pixels.
 
-    It looks for the perturbation p, no element of which exceeds the radius, that
-    minimizes
+    The perturbation p, no element of which exceeds the radius, minimizes
 
     .. math::
         L(K(I + p), l) + \beta \| p \odot (1 - S) \|_2
 
-    by steps along the sign of the gradient from p = 0. The steps shrink linearly, since
-    the penalty pulls irrelevant elements to zero and steps of one size jump to and fro
-    over it: on ImageNet images the attack then fails. With beta = 0 the objective is
-    that of plain PGD.
+    by steps along the sign of the gradient, starting from p = 0. The step size
+    decreases linearly: the penalty pulls irrelevant elements to zero, and with a
+    constant step size they oscillate around it, so that the attack fails on ImageNet
+    images. With beta = 0 the objective is that of plain PGD.
 
     Source: M. Jalwana et al., CAMERAS: Enhanced Resolution And Sanity preserving Class
     Activation Mapping for image Saliency, CVPR 2021; supplement A-6.
 
     Args:
-        forward_func (Callable): The model or any modification of it; it is
-            differentiated. The default loss needs probabilities.
-        loss_func (Callable, optional): Returns one loss an example, given the outputs
-            and the target. Default: None (negative log of the target's output)
-        lower_bound (float, optional): Least value of an attacked input.
-            Default: -inf
-        upper_bound (float, optional): Largest value of an attacked input.
-            Default: inf
+        forward_func (Callable): The model or any modification of it; the attack
+            differentiates it. The default loss needs probabilities.
+        loss_func (Callable, optional): Function of the outputs and the target that
+            returns one loss per example. Default: None (negative log of the target's
+            output)
+        lower_bound (float, optional): Lower bound of attacked inputs. Default: -inf
+        upper_bound (float, optional): Upper bound of attacked inputs. Default: inf
 
     Examples::
 
@@ -137,22 +133,22 @@ class EnhancedPGD(Perturbation):
             inputs (Tensor or tuple[Tensor]): One input (B, C, L), (B, C, H, W) or
                 (B, C, T, H, W) to attack.
             attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
-                scale. Channels are summed, layer maps interpolated to the input's
-                size, negative values clipped at zero, and the maximum becomes 1.
+                scale; summed over channels, interpolated to the input's size, clipped
+                at zero, and divided by their maximum.
             radius (float, optional): Largest change of an element, in units of
-                ``inputs``. The default is the paper's for pixels in [0, 1]: put
-                normalization into ``forward_func``. Default: 12 / 255
+                ``inputs``. The default is the paper's, for pixels in [0, 1]: include
+                normalization in ``forward_func``. Default: 12 / 255
             step_size (float, optional): Change of an element in the first step, in
                 the same units. Default: 2 / 255
             step_num (int, optional): Number of steps. Default: 20
             target (int, tuple, Tensor, or list, optional): Label of the attack, in any
-                of Captum's forms. Default: None (each example's least likely label, as
-                in the paper, for outputs (B, classes))
+                of Captum's forms. Default: None (the least likely label of each
+                example, as in the paper, for outputs (B, classes))
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. Default: None
-            targeted (bool, optional): Whether the attack is towards the target, rather
-                than away from it. Default: True
-            beta (float, optional): Weight of the change of irrelevant elements, at
+            targeted (bool, optional): Whether the attack moves towards the target
+                instead of away from it. Default: True
+            beta (float, optional): Weight of the penalty on irrelevant elements, at
                 least 0. Default: 50.0
 
         Returns:
@@ -160,7 +156,7 @@ class EnhancedPGD(Perturbation):
             and memory format of ``inputs``, within the radius and the bounds.
 
         Raises:
-            ValueError: If an argument is out of its range or does not fit the inputs,
+            ValueError: If an argument is out of its range or does not match the inputs,
                 or if the loss is NaN or infinite.
             TypeError: If an argument is of the wrong type.
         """
@@ -178,8 +174,8 @@ class EnhancedPGD(Perturbation):
             with torch.enable_grad():
                 attacked = attacked.detach().requires_grad_()
                 loss = self.loss_func(self._outputs(attacked, args), label).sum()
-                avoided = beta * irrelevant_change(attacked - x, S).sum()
-                objective = (loss if targeted else -loss) + avoided
+                penalty = beta * irrelevant_change(attacked - x, S).sum()
+                objective = (loss if targeted else -loss) + penalty
             _check_loss(loss)
             (gradient,) = torch.autograd.grad(objective, attacked)
             step = step_size * (1 - i / step_num)
@@ -196,8 +192,8 @@ class EnhancedPGD(Perturbation):
         outputs = self._outputs(inputs, args)
         if outputs.dim() != 2:
             raise ValueError(
-                f"target must be given where forward_func does not return "
-                f"(B, classes), got an output of shape {tuple(outputs.shape)}."
+                f"target must be given if forward_func does not return (B, classes), "
+                f"got an output of shape {tuple(outputs.shape)}."
             )
         return outputs.argmin(1)
 
@@ -211,10 +207,11 @@ def enhanced_pgd(
     """Inputs attacked by :class:`EnhancedPGD`, in one call.
 
     Args:
-        forward_func (Callable): The model or any modification of it; it is
-            differentiated and has to return probabilities.
+        forward_func (Callable): The model or any modification of it, returning
+            probabilities; the attack differentiates it.
         inputs (Tensor or tuple[Tensor]): One input (B, C, ...) to attack.
-        attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of what may change.
+        attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of the pixels to
+            attack.
         **kwargs (Any, optional): Further arguments of :meth:`EnhancedPGD.perturb`.
 
     Returns:
@@ -222,7 +219,7 @@ def enhanced_pgd(
         memory format of ``inputs``.
 
     Raises:
-        ValueError: If an argument is out of its range or does not fit the inputs, or
+        ValueError: If an argument is out of its range or does not match the inputs, or
             if the loss is NaN or infinite.
         TypeError: If an argument is of the wrong type.
 

@@ -1,4 +1,4 @@
-"""F-measure: how well the highest pixels of a map cover an object and nothing else."""
+"""F-measure: how well the highest pixels of a map match the pixels of an object."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,9 +8,9 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import check_choice, check_metric_input
+from captum_ext._validation import check_choice
 from captum_ext.metrics.boxes import given_regions
-from captum_ext.metrics.maps import rank_maps, spatial_maps
+from captum_ext.metrics.pixel_maps import check_metric_input, rank_maps, spatial_maps
 from captum_ext.metrics.scoring import ForwardFunc
 
 __all__ = ["f_measure", "precision_and_recall"]
@@ -20,11 +20,12 @@ def precision_and_recall(ranks: Tensor, regions: Tensor) -> tuple[Tensor, Tensor
     """Precision and recall of the k highest pixels, for all k.
 
     Args:
-        ranks (Tensor): Rank of each pixel from 0 on, (B, ...).
-        regions (Tensor): Pixels of the object, in the same shape, bool.
+        ranks (Tensor): Rank of each pixel, from 0, (B, ...).
+        regions (Tensor): Boolean masks of the object, in the shape of ``ranks``.
 
     Returns:
-        *tuple[Tensor, Tensor]*: For k = 1..H*W, each (B, H*W), float64.
+        *tuple[Tensor, Tensor]*: Precision and recall for k = 1 to H*W, (B, H*W) each,
+        float64.
 
     Examples::
 
@@ -55,7 +56,7 @@ def f_measure(
     masks: Tensor | None = None,
     variant: Literal["sum", "recall_times_precision"] = "sum",
 ) -> Tensor:
-    r"""How well the highest pixels cover an object and nothing else. Higher is better.
+    r"""How well the highest pixels match the object. Higher is better.
 
     With P_k and R_k the precision and the recall of the k highest pixels, and F_k their
     harmonic mean, the metric of the paper is
@@ -63,10 +64,10 @@ def f_measure(
     .. math::
         \sum_{k=1}^{h w} F_k, \quad F_k = \frac{2 P_k R_k}{P_k + R_k},
 
-    with F_k = 0 while no pixel hits. It grows with the number of pixels: divide by it
-    to compare images of different sizes. The public code of the paper's authors
-    averages R_k P_k over the ranks instead. Pixels are ranked by their signed values;
-    equal ones in row-major order.
+    with F_k = 0 as long as no pixel hits the object. The sum grows with the number of
+    pixels: divide by it to compare images of different sizes. The public code of the
+    paper's authors averages R_k P_k over k instead. Pixels are ranked by their signed
+    values, equal values in row-major order.
 
     Source: A. Kikuchi et al., BOREx: Bayesian-Optimization-Based Refinement of Saliency
     Map for Image- and Video-Classification Models, ACCV 2022, Section 4.
@@ -74,26 +75,26 @@ def f_measure(
     Args:
         forward_func (Callable, optional): Not called; None is accepted.
         inputs (Tensor or tuple[Tensor]): Images (B, C, H, W) or video
-            (B, C, T, H, W), for their size.
+            (B, C, T, H, W); only their size is used.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
-            scale. Channels are summed, layer maps interpolated to the input's size.
+            scale; summed over channels and interpolated to the input's size.
         target (int, tuple, Tensor, or list, optional): Not used. Default: None
         baselines (scalar or Tensor, optional): Not used. Default: None
         additional_forward_args (Any, optional): Not used. Default: None
         boxes (sequence of Tensor, optional): For each example the boxes (N, 4) of the
-            explained class, x0 y0 x1 y1 as edges in pixels of the input; in a video
-            they hold for all frames. Default: None
-        masks (Tensor, optional): Pixels of the explained class, (B, H, W) or
-            (B, T, H, W), bool, in place of boxes. Default: None
+            explained class, x0 y0 x1 y1 as edges in pixels of the input, valid for all
+            frames of a video. Default: None
+        masks (Tensor, optional): Boolean masks of the explained class, (B, H, W) or
+            (B, T, H, W), instead of boxes. Default: None
         variant (str, optional): "sum" for the paper's sum of F_k, or
             "recall_times_precision" for the mean of R_k P_k. Default: "sum"
 
     Returns:
-        *Tensor*: In (0, h w] for "sum", in (0, 1] for "recall_times_precision", (B,),
-        float64 on the CPU.
+        *Tensor*: (B,), float64 on the CPU, in (0, h w] for "sum" and in (0, 1] for
+        "recall_times_precision".
 
     Raises:
-        ValueError: If an argument is out of its range or does not fit the inputs, or
+        ValueError: If an argument is out of its range or does not match the inputs, or
             if not exactly one of ``boxes`` and ``masks`` is given.
         TypeError: If an argument is of the wrong type.
 

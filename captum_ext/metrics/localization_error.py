@@ -1,4 +1,4 @@
-"""Localization error: whether the box round a map is the box of an object."""
+"""Localization error: whether the box around a map misses the box of an object."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,8 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import check_boxes, check_metric_input
-from captum_ext.metrics.boxes import Thresholding, salient_boxes
-from captum_ext.metrics.maps import spatial_maps
+from captum_ext.metrics.boxes import Thresholding, check_boxes, salient_boxes
+from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps
 from captum_ext.metrics.scoring import ForwardFunc
 
 __all__ = ["localization_error"]
@@ -29,41 +28,40 @@ def localization_error(
     threshold: float = 0.5,
     thresholding: Thresholding = "value",
 ) -> Tensor:
-    """Whether the tightest box round a map misses all objects. Lower is better.
+    """Whether the tightest box around a map misses all objects. Lower is better.
 
-    The map is thresholded, and the tightest box round all that remains has to overlap
-    one of the given boxes with an intersection over union above 0.5. The mean over a
-    data set is the localization error. In place of the attributions,
-    :func:`~captum_ext.metrics.center_box` and :func:`~captum_ext.metrics.max_box` give
-    the paper's baselines.
+    The tightest box around the pixels of the map that reach a threshold is a success if
+    its intersection over union with one of the given boxes is above 0.5. The mean over
+    a dataset is the localization error. Pass
+    :func:`~captum_ext.metrics.center_box` or :func:`~captum_ext.metrics.max_box` as
+    attributions for the paper's baselines.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
-    NeurIPS 2017, Section 5.1.1; the mean as reference is R. Fong's and A. Vedaldi's,
+    NeurIPS 2017, Section 5.1.1; the mean as reference is from R. Fong, A. Vedaldi,
     Interpretable Explanations of Black Boxes by Meaningful Perturbation, ICCV 2017.
 
     Args:
         forward_func (Callable, optional): Not called; None is accepted.
-        inputs (Tensor or tuple[Tensor]): Images (B, C, H, W), for their size.
+        inputs (Tensor or tuple[Tensor]): Images (B, C, H, W); only their size is used.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, h, w) of any size and
-            scale. Channels are summed, layer maps interpolated to the input's size,
-            negative values clipped at zero. A map without a positive value has the
-            whole image as its box.
+            scale; summed over channels, interpolated to the input's size, and clipped
+            at zero. The box of a map without positive values is the whole image.
         target (int, tuple, Tensor, or list, optional): Not used. Default: None
         baselines (scalar or Tensor, optional): Not used. Default: None
         additional_forward_args (Any, optional): Not used. Default: None
         boxes (sequence of Tensor): For each example the boxes (N, 4) of the explained
             class, x0 y0 x1 y1 as edges in pixels of the input.
-        threshold (float, optional): The share of the reference that a pixel has to
-            reach. Default: 0.5
-        thresholding (str, optional): The reference, "value" for the maximum of the map
-            or "mean" for its mean. Default: "value"
+        threshold (float, optional): Threshold as a fraction of the reference.
+            Default: 0.5
+        thresholding (str, optional): Reference of the threshold: "value" for the
+            maximum of the map, "mean" for its mean. Default: "value"
 
     Returns:
         *Tensor*: 1 for an error, 0 for a success, (B,), float64 on the CPU.
 
     Raises:
-        ValueError: If an argument is out of its range or does not fit the inputs, or
-            if the threshold leaves no pixel of a map.
+        ValueError: If an argument is out of its range or does not match the inputs, or
+            if no pixel of a map reaches the threshold.
         TypeError: If an argument is of the wrong type.
 
     Examples::

@@ -1,34 +1,30 @@
-"""Map densities: how much probability a map keeps for each unit of its mass."""
+"""Map densities: the probability kept by a map per unit of its mass."""
 
 import torch
 from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import (
-    check_baselines,
-    check_metric_input,
-    check_unit_range,
-)
+from captum_ext._validation import check_baselines
 from captum_ext.masks import apply_masks
-from captum_ext.metrics.maps import spatial_maps, unit_maps
+from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps, unit_maps
 from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
 
 __all__ = ["map_density", "negative_map_density", "positive_map_density"]
 
 
 def map_density(probability: Tensor, kept: Tensor) -> Tensor:
-    r"""Probability over the mean of what was kept.
+    r"""Probability divided by the mean of the kept fractions.
 
     .. math::
         \rho = P \cdot \frac{h w}{\sum_\lambda K(\lambda)}
 
     Args:
         probability (Tensor): P of the masked inputs, (B,).
-        kept (Tensor): K in [0, 1], the share of each pixel that was kept, (B, ...).
+        kept (Tensor): K in [0, 1], kept fraction of each pixel, (B, ...).
 
     Returns:
-        *Tensor*: (B,).
+        *Tensor*: Densities (B,).
 
     Examples::
 
@@ -50,44 +46,42 @@ def positive_map_density(
     *,
     rescale: bool = True,
 ) -> Tensor:
-    r"""Probability of what a map keeps, for each unit of the map. Higher is better.
+    r"""Probability of the part that a map keeps, per unit of it. Higher is better.
 
     .. math::
         \rho^+ = P(K(I \odot S)) \cdot \frac{h w}{\sum S}
 
-    A map that names much of the image is charged for it: a constant map has the
-    probability of the whole image, a tenth of the image that is as convincing has
-    ten times that.
+    Large maps are penalized: a constant map has the probability of the whole image, and
+    a tenth of the image with the same probability has ten times that density.
 
     Source: M. Jalwana et al., CAMERAS: Enhanced Resolution And Sanity preserving Class
     Activation Mapping for image Saliency, CVPR 2021; supplement A-3.
 
     Args:
-        forward_func (Callable): Returns probabilities.
+        forward_func (Callable): Function of the inputs that returns probabilities.
         inputs (Tensor or tuple[Tensor]): One input (B, C, L), (B, C, H, W) or
-            (B, C, T, H, W); volumes take the place of h w for video.
+            (B, C, T, H, W); h w is the number of pixels, or of voxels for video.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
-            scale. Channels are summed, layer maps interpolated to the input's size;
-            then negative values are clipped at zero, and the maximum becomes 1.
-        target (int, tuple, Tensor, or list, optional): Output whose probability is
-            taken, in any of Captum's forms. Default: None
-        baselines (scalar or Tensor, optional): What hidden parts are replaced by,
-            broadcastable to ``inputs``. Zero is the paper's black where inputs are
-            pixel values, and the mean color where they are normalized.
-            Default: None (zero)
+            scale; summed over channels, interpolated to the input's size, clipped at
+            zero, and divided by their maximum.
+        target (int, tuple, Tensor, or list, optional): Class whose probability is
+            used, in any of Captum's forms. Default: None
+        baselines (scalar or Tensor, optional): Replacement of hidden parts,
+            broadcastable to ``inputs``. Zero is black, as in the paper, for pixel
+            values, and the mean color for normalized inputs. Default: None (zero)
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``. The first axis of a tensor is the batch. Default: None
-        rescale (bool, optional): Whether maps are clipped and made to have a maximum
-            of 1. False takes them as they are, in [0, 1]: masks of a masking model,
-            or the interpolations between maps of the supplement's Equation (2).
+        rescale (bool, optional): Whether maps are clipped at zero and divided by their
+            maximum. If False, they must lie in [0, 1], such as the masks of a masking
+            model or the interpolated maps of the supplement's Equation (2).
             Default: True
 
     Returns:
         *Tensor*: rho+, at least 0, (B,), float64 on the CPU.
 
     Raises:
-        ValueError: If a map has no positive value, if an argument does not fit the
-            inputs, or if scores are no probabilities.
+        ValueError: If a map has no positive value, if an argument does not match the
+            inputs, or if scores are not probabilities.
         TypeError: If an argument is of the wrong type.
 
     Examples::
@@ -121,7 +115,7 @@ def negative_map_density(
     *,
     rescale: bool = True,
 ) -> Tensor:
-    r"""Probability of what a map leaves, for each unit that it leaves. Lower is better.
+    r"""Probability of the part outside of a map, per unit of it. Lower is better.
 
     .. math::
         \rho^- = P(K(I \odot (1 - S))) \cdot \frac{h w}{\sum (1 - S)}
@@ -130,23 +124,22 @@ def negative_map_density(
     Activation Mapping for image Saliency, CVPR 2021; supplement A-3.
 
     Args:
-        forward_func (Callable): Returns probabilities.
+        forward_func (Callable): Function of the inputs that returns probabilities.
         inputs (Tensor or tuple[Tensor]): One input (B, C, L), (B, C, H, W) or
-            (B, C, T, H, W); volumes take the place of h w for video.
+            (B, C, T, H, W); h w is the number of pixels, or of voxels for video.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
-            scale. Channels are summed, layer maps interpolated to the input's size;
-            then negative values are clipped at zero, and the maximum becomes 1.
-        target (int, tuple, Tensor, or list, optional): Output whose probability is
-            taken, in any of Captum's forms. Default: None
-        baselines (scalar or Tensor, optional): What hidden parts are replaced by,
-            broadcastable to ``inputs``. Zero is the paper's black where inputs are
-            pixel values, and the mean color where they are normalized.
-            Default: None (zero)
+            scale; summed over channels, interpolated to the input's size, clipped at
+            zero, and divided by their maximum.
+        target (int, tuple, Tensor, or list, optional): Class whose probability is
+            used, in any of Captum's forms. Default: None
+        baselines (scalar or Tensor, optional): Replacement of hidden parts,
+            broadcastable to ``inputs``. Zero is black, as in the paper, for pixel
+            values, and the mean color for normalized inputs. Default: None (zero)
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``. The first axis of a tensor is the batch. Default: None
-        rescale (bool, optional): Whether maps are clipped and made to have a maximum
-            of 1. False takes them as they are, in [0, 1]: masks of a masking model,
-            or the interpolations between maps of the supplement's Equation (2).
+        rescale (bool, optional): Whether maps are clipped at zero and divided by their
+            maximum. If False, they must lie in [0, 1], such as the masks of a masking
+            model or the interpolated maps of the supplement's Equation (2).
             Default: True
 
     Returns:
@@ -154,7 +147,7 @@ def negative_map_density(
 
     Raises:
         ValueError: If a map is constant and positive, so that nothing is left, if an
-            argument does not fit the inputs, or if scores are no probabilities.
+            argument does not match the inputs, or if scores are not probabilities.
         TypeError: If an argument is of the wrong type.
 
     Examples::
@@ -189,7 +182,7 @@ def _density(
     x = check_metric_input(inputs)
     (fill,) = check_baselines(baselines, (x,))
     S = spatial_maps(attributions, x)
-    S = unit_maps(S) if rescale else check_unit_range(S)
+    S = unit_maps(S) if rescale else _check_unit_range(S)
     kept = 1 - S if negative else S
     empty = (kept.flatten(1).amax(1) == 0).nonzero().flatten().tolist()
     if empty:
@@ -206,6 +199,16 @@ def _density(
         len(x),
         target,
         additional_forward_args,
-        probable=True,
+        probabilities=True,
     )
     return map_density(probability, kept)
+
+
+def _check_unit_range(maps: Tensor) -> Tensor:
+    """Maps in [0, 1], unchanged; others are refused."""
+    if maps.min() < 0 or maps.max() > 1:
+        raise ValueError(
+            f"attributions must lie in [0, 1] unless they are rescaled, got values "
+            f"from {float(maps.min()):.3g} to {float(maps.max()):.3g}."
+        )
+    return maps

@@ -1,4 +1,4 @@
-"""Cascading parameter randomization: whether a map depends on what a model learned."""
+"""Cascading parameter randomization: whether a map depends on learned parameters."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -8,12 +8,9 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import (
-    check_callable,
-    check_integer,
-    check_metric_input,
-)
-from captum_ext.metrics.maps import spatial_maps
+from captum_ext._validation import check_integer
+from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps
+from captum_ext.metrics.scoring import check_callable
 
 __all__ = [
     "parameter_randomization",
@@ -23,15 +20,14 @@ __all__ = [
 
 
 def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
-    """Spearman's correlation of each map with its counterpart.
+    """Spearman's rank correlation of each map with its counterpart.
 
     Args:
-        maps (Tensor): (B, ...).
-        others (Tensor): In the same shape.
+        maps (Tensor): Maps (B, ...).
+        others (Tensor): Maps of the same shape.
 
     Returns:
-        *Tensor*: In [-1, 1], (B,), float64; 0 where a map is constant and so tells
-        nothing of the other.
+        *Tensor*: Correlations in [-1, 1], (B,), float64; 0 if a map is constant.
 
     Examples::
 
@@ -52,20 +48,19 @@ def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
 def randomized_cascade(
     model: nn.Module, layers: Sequence[str], seed: int
 ) -> Iterator[nn.Module]:
-    """A copy of a model that loses one layer after the other.
+    """A copy of a model whose layers are randomized one after the other.
 
-    Parameters are redrawn from a normal distribution that has the mean and the standard
-    deviation of the trained ones, so that what changes is what was learned and not the
-    scale of the activations, whatever kind of layer it is. Buffers, such as running
-    statistics, stay.
+    New parameters are drawn from a normal distribution with the mean and the standard
+    deviation of the trained ones: activations keep their scale in any kind of layer.
+    Buffers, such as running statistics, are kept.
 
     Args:
-        model (nn.Module): Trained model; it stays as it is.
+        model (nn.Module): Trained model; it is not modified.
         layers (sequence of str): Names of its modules in the order of the cascade.
         seed (int): Seed of the new parameters.
 
     Yields:
-        *nn.Module*: The same copy each time, with one more layer redrawn.
+        *nn.Module*: The same copy each time, with one more layer randomized.
 
     Examples::
 
@@ -79,13 +74,13 @@ def randomized_cascade(
     copied = deepcopy(model)
     for name in layers:
         for parameter in copied.get_submodule(name).parameters():
-            _redraw(parameter, generator)
+            _randomize(parameter, generator)
         yield copied
 
 
 @torch.no_grad()
-def _redraw(parameter: Tensor, generator: torch.Generator) -> None:
-    # Drawn on the CPU, where a seed means the same for all devices.
+def _randomize(parameter: Tensor, generator: torch.Generator) -> None:
+    # On the CPU a seed gives the same numbers for models on any device.
     noise = torch.randn(parameter.shape, generator=generator).to(parameter)
     parameter.copy_(noise * parameter.std(correction=0) + parameter.mean())
 
@@ -104,47 +99,47 @@ def parameter_randomization(
     seed: int = 0,
     return_layers: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    """How alike a map stays while the model forgets. Closer to 0 is better.
+    """Similarity of maps before and after randomization. Closer to 0 is better.
 
-    The layers of a copy of the model are randomized one after the other, from the
-    output downwards, and the map is made anew each time. A method that explains what
-    the model learned gives maps whose ranks have little to do with those of the trained
-    model's map; one that draws edges, say, keeps them. The metric is the mean rank
-    correlation over the cascade.
+    The layers of a copy of the model are randomized one after the other, starting at
+    the output, and the map is computed again each time. If a method explains what the
+    model learned, the new maps rank pixels differently from the map of the trained
+    model; a method that draws edges, for example, ranks them alike. The metric is the
+    mean rank correlation over the cascade.
 
     Source: J. Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, Section 4
-    (there layers are drawn as before training; see :func:`randomized_cascade`).
+    (which initializes layers as before training; see :func:`randomized_cascade`).
 
     Args:
-        forward_func (nn.Module): The trained model; it stays as it is.
+        forward_func (nn.Module): The trained model; it is not modified.
         inputs (Tensor or tuple[Tensor]): One input (B, C, L), (B, C, H, W) or
-            (B, C, T, H, W), for its size.
+            (B, C, T, H, W); only its size is used.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of the trained model,
-            of any size and scale. Channels are summed, layer maps interpolated to the
-            input's size; so are the maps of the randomized models.
-        target (int, tuple, Tensor, or list, optional): Not used: it is for
-            ``explanation_func`` to know. Default: None
-        baselines (scalar or Tensor, optional): Not used, likewise. Default: None
-        additional_forward_args (Any, optional): Not used, likewise. Default: None
-        explanation_func (Callable): Returns the maps that a model, a randomized copy of
-            ``forward_func``, has for the same inputs and target.
-        layers (sequence of str, optional): Names of modules in the order in which they
-            are randomized, each with all that it holds. Default: None (every module
-            that has parameters of its own, the last defined first)
+            of any size and scale. These and the maps of randomized models are summed
+            over channels and interpolated to the input's size.
+        target (int, tuple, Tensor, or list, optional): Not used; ``explanation_func``
+            determines the target. Default: None
+        baselines (scalar or Tensor, optional): Not used. Default: None
+        additional_forward_args (Any, optional): Not used. Default: None
+        explanation_func (Callable): Function of a model, a randomized copy of
+            ``forward_func``, that returns its maps for the same inputs and target.
+        layers (sequence of str, optional): Names of the modules to randomize, in this
+            order, each with its submodules. Default: None (every module that has
+            parameters outside of its submodules, the last defined first)
         seed (int, optional): Seed of the random parameters. Default: 0
-        return_layers (bool, optional): Whether the correlation after each layer is
-            returned as well. Default: False
+        return_layers (bool, optional): Whether to return the correlation after each
+            layer as well. Default: False
 
     Returns:
         *Tensor* or *tuple[Tensor, dict[str, Tensor]]* of **correlation**, or a pair of
         **correlation** and **by layer** if ``return_layers``; float64 on the CPU:
-        - **correlation** (*Tensor*): Mean over the layers, in [-1, 1], (B,). A map
-          that is constant counts as uncorrelated.
-        - **by layer** (*dict[str, Tensor]*): The correlation (B,) once that layer and
-          all before it are random, in the order of the cascade.
+        - **correlation** (*Tensor*): Mean over the layers, in [-1, 1], (B,). A constant
+          map counts as uncorrelated.
+        - **by layer** (*dict[str, Tensor]*): Correlation (B,) after each layer was
+          randomized, in the order of the cascade.
 
     Raises:
-        ValueError: If maps do not fit the inputs, or a layer is unknown.
+        ValueError: If maps do not match the inputs, or if a layer is unknown.
         TypeError: If an argument is of the wrong type.
 
     Examples::
@@ -166,14 +161,16 @@ def parameter_randomization(
     seed = check_integer("seed", seed, 0, 2**64 - 1)
     by_layer = {}
     for name, model in zip(names, randomized_cascade(forward_func, names, seed)):
-        redrawn = spatial_maps(explanation_func(model), x, "maps of explanation_func")
-        by_layer[name] = rank_correlation(maps, redrawn)
+        randomized = spatial_maps(
+            explanation_func(model), x, "maps of explanation_func"
+        )
+        by_layer[name] = rank_correlation(maps, randomized)
     mean = torch.stack(list(by_layer.values())).mean(0)
     return (mean, by_layer) if return_layers else mean
 
 
 def _cascade_of(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
-    """Names of the modules to randomize; refuse what holds no parameters."""
+    """Names of the modules to randomize; modules without parameters are refused."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"forward_func must be an nn.Module, got {type(model).__name__}."

@@ -1,4 +1,4 @@
-"""The pointing game: whether a map is highest on the object."""
+"""Pointing game: whether the highest pixel of a map lies on the object."""
 
 from collections.abc import Sequence
 
@@ -7,27 +7,23 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import (
-    check_boxes,
-    check_metric_input,
-    check_not_negative,
-)
-from captum_ext.metrics.boxes import box_regions, given_regions
-from captum_ext.metrics.maps import rank_maps, spatial_maps
+from captum_ext._validation import check_not_negative
+from captum_ext.metrics.boxes import box_regions, check_boxes, given_regions
+from captum_ext.metrics.pixel_maps import check_metric_input, rank_maps, spatial_maps
 from captum_ext.metrics.scoring import ForwardFunc
 
 __all__ = ["distance_to_region", "is_difficult", "pointing_game"]
 
 
 def distance_to_region(pixel: Tensor, region: Tensor) -> Tensor:
-    """Distance of a pixel from the nearest one of a region, in pixels.
+    """Distance between a pixel and the nearest pixel of a region.
 
     Args:
-        pixel (Tensor): Its row and column, (2,).
-        region (Tensor): Pixels that belong to it, (H, W), bool.
+        pixel (Tensor): Row and column of the pixel, (2,).
+        region (Tensor): Boolean mask (H, W).
 
     Returns:
-        *Tensor*: A scalar, 0 inside the region.
+        *Tensor*: Distance in pixels, a scalar; 0 inside the region.
 
     Examples::
 
@@ -55,34 +51,34 @@ def pointing_game(
 ) -> Tensor:
     """Whether the highest pixel of a map lies on the object. Higher is better.
 
-    Of several highest pixels the first in row-major order counts. The mean over a data
-    set is the accuracy of "All" in the papers' tables, the mean over the examples that
-    :func:`is_difficult` names that of "Difficult".
+    If several pixels are highest, the first in row-major order counts. The mean over a
+    dataset is the accuracy "All" in the papers' tables; the mean over the examples for
+    which :func:`is_difficult` is true is the accuracy "Difficult".
 
     Source: J. Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV
     2018.
 
     Args:
         forward_func (Callable, optional): Not called; None is accepted.
-        inputs (Tensor or tuple[Tensor]): Images (B, C, H, W), for their size.
+        inputs (Tensor or tuple[Tensor]): Images (B, C, H, W); only their size is used.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, h, w) of any size and
-            scale. Channels are summed, layer maps interpolated to the input's size.
+            scale; summed over channels and interpolated to the input's size.
         target (int, tuple, Tensor, or list, optional): Not used. Default: None
         baselines (scalar or Tensor, optional): Not used. Default: None
         additional_forward_args (Any, optional): Not used. Default: None
         boxes (sequence of Tensor, optional): For each example the boxes (N, 4) of the
-            explained class, x0 y0 x1 y1 as edges in pixels of the input. Any may be
-            hit. Default: None
-        masks (Tensor, optional): Pixels of the explained class, (B, H, W), bool, in
-            place of boxes. Default: None
-        tolerance (float, optional): Distance from the object that still is a hit,
-            between the centers of pixels, in pixels. Default: 15.0
+            explained class, x0 y0 x1 y1 as edges in pixels of the input; hitting any
+            of them counts. Default: None
+        masks (Tensor, optional): Boolean masks of the explained class, (B, H, W),
+            instead of boxes. Default: None
+        tolerance (float, optional): Largest distance from the object that counts as a
+            hit, in pixels, between pixel centers. Default: 15.0
 
     Returns:
         *Tensor*: 1 for a hit, 0 for a miss, (B,), float64 on the CPU.
 
     Raises:
-        ValueError: If an argument is out of its range or does not fit the inputs, or
+        ValueError: If an argument is out of its range or does not match the inputs, or
             if not exactly one of ``boxes`` and ``masks`` is given.
         TypeError: If an argument is of the wrong type.
 
@@ -109,8 +105,8 @@ def is_difficult(
 ) -> Tensor:
     """Whether an example belongs to the "Difficult" subset of the pointing game.
 
-    It does if the boxes of the explained class cover less than a quarter of the
-    image and an object of another class is present.
+    An example is difficult if the boxes of the explained class cover less than a
+    quarter of the image and an object of another class is present.
 
     Args:
         boxes (sequence of Tensor): For each example the boxes (N, 4) of the explained
@@ -120,10 +116,11 @@ def is_difficult(
         size (sequence of int): H and W in pixels.
 
     Returns:
-        *Tensor*: (B,), bool on the CPU.
+        *Tensor*: Boolean tensor (B,) on the CPU.
 
     Raises:
-        ValueError: If ``boxes`` are no boxes, or the sequences differ in length.
+        ValueError: If ``boxes`` are not valid boxes, or if the sequences differ in
+            length.
 
     Examples::
 

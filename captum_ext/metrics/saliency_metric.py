@@ -1,4 +1,4 @@
-"""Saliency metric: how small a crop is still recognized."""
+"""Saliency metric: how well the model recognizes a tight crop around a map."""
 
 import torch
 from captum.log import log_usage
@@ -6,10 +6,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import check_metric_input
 from captum_ext.masks import memory_format_of
 from captum_ext.metrics.boxes import Thresholding, salient_boxes
-from captum_ext.metrics.maps import spatial_maps
+from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps
 from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
 
 __all__ = ["enlarged_crop", "relative_information", "saliency_metric"]
@@ -22,12 +21,12 @@ def relative_information(a: Tensor, p: Tensor) -> Tensor:
         s(a, p) = \log \max(a, 0.05) - \log p
 
     Args:
-        a (Tensor): Area of the crop as a share of the image, (B,).
-        p (Tensor): Probability of the class for the crop, (B,). A probability below
-            the least normal float32 is taken for that, to keep means finite.
+        a (Tensor): Area of the crop as a fraction of the image, (B,).
+        p (Tensor): Probability of the class for the crop, (B,), clamped to the smallest
+            normal float32 so that means stay finite.
 
     Returns:
-        *Tensor*: (B,).
+        *Tensor*: Metric (B,).
 
     Examples::
 
@@ -41,11 +40,11 @@ def enlarged_crop(image: Tensor, box: Tensor) -> Tensor:
     """A crop resized to the size of its image, whatever its aspect ratio.
 
     Args:
-        image (Tensor): (C, H, W).
-        box (Tensor): x0 y0 x1 y1, (4,), whole pixels.
+        image (Tensor): Image (C, H, W).
+        box (Tensor): Box x0 y0 x1 y1 in whole pixels, (4,).
 
     Returns:
-        *Tensor*: (C, H, W), bilinear, corners not aligned.
+        *Tensor*: Crop (C, H, W), interpolated bilinearly, corners not aligned.
 
     Examples::
 
@@ -70,47 +69,47 @@ def saliency_metric(
     threshold: float = 0.5,
     thresholding: Thresholding = "value",
 ) -> Tensor:
-    r"""How small the crop round a map is, and how well recognized. Lower is better.
+    r"""How small the crop around a map is, and how well recognized. Lower is better.
 
-    The tightest box round all that remains of the thresholded map is cropped, resized
-    to the input's size and scored. With its area a, as a share of the image, and its
-    probability p,
+    The tightest box around the pixels of the map that reach a threshold is cropped,
+    resized to the input's size and scored. With its area a, as a fraction of the image,
+    and its probability p,
 
     .. math::
         s(a, p) = \log \max(a, 0.05) - \log p.
 
-    In place of the attributions, :func:`~captum_ext.metrics.center_box` and
-    :func:`~captum_ext.metrics.max_box` give the paper's baselines; the latter is the
-    cross entropy of the model.
+    Pass :func:`~captum_ext.metrics.center_box` or
+    :func:`~captum_ext.metrics.max_box` as attributions for the paper's baselines; the
+    latter gives the cross entropy of the model.
 
     Source: P. Dabkowski, Y. Gal, Real Time Image Saliency for Black Box Classifiers,
     NeurIPS 2017, Equation (3).
 
     Args:
-        forward_func (Callable): Returns probabilities.
+        forward_func (Callable): Function of the inputs that returns probabilities.
         inputs (Tensor or tuple[Tensor]): Images (B, C, H, W).
         attributions (Tensor or tuple[Tensor]): Maps (B, any, h, w) of any size and
-            scale. Channels are summed, layer maps interpolated to the input's size,
-            negative values clipped at zero. A map without a positive value has the
-            whole image as its box.
-        target (int, tuple, Tensor, or list, optional): Output whose probability is
-            taken, in any of Captum's forms. Default: None
+            scale; summed over channels, interpolated to the input's size, and clipped
+            at zero. The box of a map without positive values is the whole image.
+        target (int, tuple, Tensor, or list, optional): Class whose probability is
+            used, in any of Captum's forms. Default: None
         baselines (scalar or Tensor, optional): Not used: nothing is hidden.
             Default: None
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``. The first axis of a tensor is the batch. Default: None
-        threshold (float, optional): The share of the reference that a pixel has to
-            reach. Default: 0.5
-        thresholding (str, optional): The reference, "value" for the maximum of the map
-            or "mean" for its mean. Default: "value"
+        threshold (float, optional): Threshold as a fraction of the reference.
+            Default: 0.5
+        thresholding (str, optional): Reference of the threshold: "value" for the
+            maximum of the map, "mean" for its mean. Default: "value"
 
     Returns:
-        *Tensor*: s, at least log 0.05, (B,), float64 on the CPU. Probabilities below
-        1.2e-38 count as that.
+        *Tensor*: s, at least log 0.05, (B,), float64 on the CPU. Probabilities are
+        clamped to at least 1.2e-38.
 
     Raises:
-        ValueError: If an argument is out of its range or does not fit the inputs, if
-            the threshold leaves no pixel of a map, or if scores are no probabilities.
+        ValueError: If an argument is out of its range or does not match the inputs, if
+            no pixel of a map reaches the threshold, or if scores are not
+            probabilities.
         TypeError: If an argument is of the wrong type.
 
     Examples::
@@ -131,7 +130,7 @@ def saliency_metric(
         len(x),
         target,
         additional_forward_args,
-        probable=True,
+        probabilities=True,
     )
     sides = (boxes[:, 2:] - boxes[:, :2]).double()
     return relative_information(sides.prod(1) / x[0, 0].numel(), p)

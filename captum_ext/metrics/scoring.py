@@ -1,4 +1,4 @@
-"""Scores of perturbed inputs, checked: how metrics ask the model."""
+"""Scores of perturbed inputs for metrics, with the checks that all of them need."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,29 @@ from torch import Tensor
 from captum_ext._captum import TargetType
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval
 from captum_ext._validation import (
-    check_callable,
-    check_metric_scores,
+    check_finite_scores,
     check_perturbations_per_eval,
+    check_probabilities,
     check_target,
 )
 
-__all__ = ["ForwardFunc", "perturbed_scores"]
+__all__ = ["ForwardFunc", "check_callable", "perturbed_scores"]
 
 ForwardFunc = Callable[..., Tensor]
+
+
+def check_callable(name: str, value: object) -> None:
+    """Refuse an argument that cannot be called, such as None.
+
+    Args:
+        name (str): Name of the argument in the error message.
+        value (object): The argument.
+
+    Raises:
+        TypeError: If it cannot be called.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {type(value).__name__}.")
 
 
 def perturbed_scores(
@@ -26,28 +40,30 @@ def perturbed_scores(
     target: TargetType,
     additional_forward_args: object,
     perturbations_per_eval: PerturbationsPerEval = 1,
-    probable: bool = False,
+    probabilities: bool = False,
 ) -> Tensor:
     """Score every perturbation of a batch, chunk by chunk.
 
     Args:
         forward_func (Callable): The model or any function of its inputs.
-        perturb (Callable): Returns the perturbed batches of a range, (n * B, ...),
-            perturbation by perturbation.
+        perturb (Callable): Function that returns the perturbed batches
+            ``start`` to ``stop``, (n * B, ...), perturbation by perturbation.
         n_perturbations (int): Number of perturbations M.
         n_examples (int): Number of examples B.
         target (int, tuple, Tensor, or list, optional): Output to score.
-        additional_forward_args (Any, optional): Further arguments.
+        additional_forward_args (Any, optional): Further arguments of
+            ``forward_func``.
         perturbations_per_eval (int or "auto", optional): Perturbed batches in one call
             of ``forward_func``. Default: 1
-        probable (bool, optional): Whether scores have to lie in [0, 1].
+        probabilities (bool, optional): Whether scores must lie in [0, 1].
             Default: False
 
     Returns:
-        *Tensor*: (M, B), float64 on the CPU.
+        *Tensor*: Scores (M, B), float64 on the CPU.
 
     Raises:
-        ValueError: If the scores are not what a metric needs.
+        ValueError: If there is not one finite score per example, or if a score must be
+            a probability and is not.
         TypeError: If ``forward_func`` cannot be called.
     """
     check_callable("forward_func", forward_func)
@@ -60,5 +76,10 @@ def perturbed_scores(
         check_perturbations_per_eval(perturbations_per_eval),
     )
     scores = score(lambda start, stop: (perturb(start, stop),), 0, n_perturbations)
-    check_metric_scores(scores, n_examples, probable)
+    if scores.shape[1] != n_examples:
+        raise ValueError(
+            f"forward_func must return one number for each of the {n_examples} "
+            f"examples, got one for the batch."
+        )
+    check_probabilities(scores) if probabilities else check_finite_scores(scores)
     return scores

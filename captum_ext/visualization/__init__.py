@@ -6,8 +6,8 @@ video. They return figures and never use pyplot; :func:`to_numpy_image` prepares
 for Captum's functions.
 """
 
+from captum_ext.visualization.array_conversion import shown_map, to_numpy_image
 from captum_ext.visualization.figures import color_saliency_figure, overlay_figure
-from captum_ext.visualization.maps import shown_map, to_numpy_image
 from captum_ext.visualization.panels import stack_figures
 from captum_ext.visualization.refinement import refinement_figure
 from captum_ext.visualization.video import video_gif, video_strip

@@ -1,4 +1,4 @@
-"""Figures of one image: several methods side by side, or the maps of K colors."""
+"""Figures of one image: maps of several methods, or the K maps of MC-RISE."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from captum_ext.visualization.maps import (
+from captum_ext.visualization.array_conversion import (
     ArrayLike,
     FloatArray,
     finite_array,
@@ -52,14 +52,14 @@ BAR_DOTS = 2
 
 
 def overlay_figure(image: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
-    r"""Draws the image and, beside it, one heat map for each of several methods.
+    r"""Draw an image and the heat maps of several methods next to it.
 
-    Each map lies over a gray version of the image and is scaled by itself, since
-    methods have different units; the scale stands below its panel: the 99th percentile
-    of the map's non-zero magnitudes, in the map's own unit. Red is positive, blue
-    negative, and zero, the middle of the color map, is transparent. If no map has a
-    negative value, a sequential color map from zero upwards takes its place. More
-    than six panels are spread over several rows.
+    Each map is drawn over a gray version of the image and scaled by itself, since
+    methods have different units. The scale, the 99th percentile of the map's non-zero
+    magnitudes in the map's unit, is shown below its panel. Red is positive, blue is
+    negative, and zero, the middle of the color map, is transparent. If no map has
+    negative values, a sequential color map is used. More than six panels are spread
+    over several rows.
 
     Args:
         image (Tensor or numpy.ndarray): One image with values in [0, 1]: a tensor
@@ -68,17 +68,17 @@ def overlay_figure(image: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
         maps (dict[str, Tensor or numpy.ndarray]): Attributions by the title of their
             panel, in any unit: tensors of shape (C, H, W) or (H, W), or arrays of
             shape (H, W, C) or (H, W). Channels are summed; a layer's map (C, h, w)
-            that is smaller, in similar proportions, is interpolated bilinearly.
+            that is smaller and of similar proportions is interpolated bilinearly.
 
     Returns:
-        matplotlib.figure.Figure: A figure with one axes for the image, one for each
-        map and one for the color bar. Saving it is the caller's.
+        matplotlib.figure.Figure: A figure with axes for the image, each map and the
+        color bar.
 
     Raises:
-        TypeError: If ``maps`` is no mapping, or the image or a map is neither a
+        TypeError: If ``maps`` is not a mapping, or if the image or a map is neither a
             tensor nor an array.
-        ValueError: If ``maps`` is empty; if the image or a map has a shape that does
-            not fit or holds NaN or infinity; if the image leaves [0, 1].
+        ValueError: If ``maps`` is empty; if the image or a map has a wrong shape or
+            contains NaN or infinity; if the image is not in [0, 1].
 
     Examples::
 
@@ -97,7 +97,7 @@ def overlay_figure(image: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
         raise ValueError("maps must hold at least one map, got none.")
     size = pixels.shape[:2]
     flat = {name: flat_map(m, size, f"maps[{name!r}]") for name, m in maps.items()}
-    # One color bar has to serve all panels, so one signed map makes all of them so.
+    # All panels share one color bar: it is signed if one of the maps is.
     signed = any(values.min() < 0 for values in flat.values())
 
     titles = ["image", *flat]
@@ -124,14 +124,14 @@ def color_saliency_figure(
     colors: ArrayLike,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    r"""Draws MC-RISE's map of each color in that color, and which color is best.
+    r"""Draw MC-RISE's map of each color in that color, and the best color per pixel.
 
-    Over a gray version of the image, each panel paints its color where that color
-    would raise the score and sets dark dots where it would lower it; paint gets more
-    opaque, and dots larger, with strength. A line encloses what exceeds half of the
-    full strength. All panels share one scale, the 99th percentile of the non-zero
-    magnitudes, which the bars below the panels give in the maps' unit. The last panel
-    paints each pixel in the color with the largest positive value there.
+    Over a gray version of the image, each panel is painted in its color where that
+    color would raise the score and dotted where it would lower the score; opacity and
+    dot size increase with the magnitude. A contour encloses values above half of the
+    scale. All panels share one scale, the 99th percentile of the non-zero magnitudes,
+    shown in the maps' unit below the panels. The last panel paints each pixel in the
+    color with the largest positive value.
 
     Args:
         image (Tensor or numpy.ndarray): One image with values in [0, 1]: a tensor
@@ -145,16 +145,14 @@ def color_saliency_figure(
             Default: None (hexadecimal codes)
 
     Returns:
-        matplotlib.figure.Figure: A figure with an axes for the image, one for each
-        color (its bar is an inset of it), and one for the best color. Saving it is
-        the caller's.
+        matplotlib.figure.Figure: A figure with axes for the image, each color (with
+        its color bar as inset axes) and the best color.
 
     Raises:
         TypeError: If ``image``, ``maps`` or ``colors`` is neither a tensor nor an
             array.
-        ValueError: If one of them has a shape that does not fit or holds NaN or
-            infinity; if the image or a color leaves [0, 1]; if there are not K
-            names.
+        ValueError: If one of them has a wrong shape or contains NaN or infinity; if
+            the image or a color is not in [0, 1]; if there are not K names.
 
     Examples::
 
@@ -203,7 +201,7 @@ def color_saliency_figure(
 
 
 def _balanced_columns(n_panels: int) -> int:
-    """Columns for as few rows as may be, all but the last equally long."""
+    """Number of columns for the fewest rows, all of equal length but the last."""
     return ceil(n_panels / ceil(n_panels / MAX_COLUMNS))
 
 
@@ -220,7 +218,7 @@ def _read_colors(colors: ArrayLike) -> FloatArray:
 
 
 def _add_swatch(panel: Axes, color: FloatArray) -> None:
-    """Turns the panel's title into a patch of its color."""
+    """Set the background of the panel's title to its color."""
     panel.title.set_color("black" if color @ LUMA > 0.5 else "white")
     panel.title.set_bbox(
         {"facecolor": color, "edgecolor": "0.4", "boxstyle": "round,pad=0.2"}
@@ -230,7 +228,7 @@ def _add_swatch(panel: Axes, color: FloatArray) -> None:
 def _add_outline(panel: Axes, strength: FloatArray) -> None:
     if not strength.min() < OUTLINE < strength.max():
         return
-    # A dark line on a light one stays visible on paint of any color.
+    # A dark line on a light one is visible on any color.
     for color, width in (("white", 1.8), ("black", 0.8)):
         panel.contour(
             strength,
@@ -243,7 +241,7 @@ def _add_outline(panel: Axes, strength: FloatArray) -> None:
 
 
 def _add_paint_bar(panel: Axes, color: FloatArray, scale: float) -> None:
-    """A color bar below the panel, with dots of the same size as in it."""
+    """Add a color bar below the panel, with dots of the panel's size."""
     height, width = panel.images[0].get_size()
     bar_height = BAR_DOTS * PIXELS_PER_DOT
     bar_width = DOTS_PER_SIDE * PIXELS_PER_DOT

@@ -1,7 +1,7 @@
-"""How values become colors: pure functions from arrays to RGB arrays in [0, 1].
+"""Colors of scaled attributions: pure functions from arrays to RGB arrays in [0, 1].
 
-Opacity grows with strength, so that the image stays visible where a map has nothing
-to say. The color maps carry that opacity: at zero they are transparent.
+Opacity increases with the magnitude and is part of the color maps: the image stays
+visible where a map is near zero.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
 
-from captum_ext.visualization.maps import FloatArray
+from captum_ext.visualization.array_conversion import FloatArray
 
 __all__ = [
     "BLUE",
@@ -38,68 +38,68 @@ __all__ = [
 LUMA = np.array([0.299, 0.587, 0.114])
 INK = np.full(3, 0.08)
 MAX_OPACITY = 0.85
-# Lifted shadows keep the blue and red of a map apart from a dark image.
+# Brightened shadows: blue and red stay distinguishable on dark images.
 OVERLAY_GRAYS = (0.35, 0.95)
-# Paint may be black or white, so the image below it keeps away from both.
+# Paint may be black or white, so the image below it is neither.
 PAINT_GRAYS = (0.4, 0.75)
 DOTS_PER_SIDE = 26
 PIXELS_PER_DOT = 24
 
 
 def opacity(strength: FloatArray) -> FloatArray:
-    """Opacity of the strengths, steep at zero: weak evidence is still seen."""
+    """Opacity by strength, steep at zero: weak values stay visible."""
     return MAX_OPACITY * np.sin(np.pi / 2 * np.clip(strength, 0, 1))
 
 
 def _ramp(*colors: str) -> FloatArray:
-    """Colors (128, 4) for strengths from just above 0 to 1."""
+    """Colors (128, 4) for strengths above 0 up to 1."""
     strength = np.linspace(0, 1, 129)[1:]
     rgba = LinearSegmentedColormap.from_list("ramp", colors)(strength)
     return np.column_stack([rgba[:, :3], opacity(strength)])
 
 
-# Light blue and light orange, dark blue and dark red are told apart with every common
-# color vision deficiency. Opacity does the fading: a ramp that starts at white would
-# veil dark images and leave dark rings where a map crosses zero.
+# Light blue and light orange, dark blue and dark red differ with all common color
+# vision deficiencies. Colors fade by opacity: a ramp that starts at white would veil
+# dark images and leave dark rings where a map crosses zero.
 ZERO = np.array([[0.97, 0.97, 0.97, 0.0]])
 RED = _ramp("#f6a27c", "#e8603c", "#c4203a", "#7f0014")
 BLUE = _ramp("#86bfe8", "#3f8fd4", "#1a5dab", "#08306b")
 GOLD = _ramp("#ffdf80", "#fdae3c", "#e8641b", "#b01010", "#5a0010")
-# Zero has the one entry in the middle, or the first one.
+# Zero is the middle entry of the diverging map and the first of the sequential one.
 DIVERGING = ListedColormap(np.vstack([BLUE[::-1], ZERO, RED]), "captum_ext_diverging")
 SEQUENTIAL = ListedColormap(np.vstack([ZERO, GOLD]), "captum_ext_sequential")
 
 
 def color_scale(signed: bool) -> tuple[ListedColormap, Normalize]:
-    """The color map of rescaled values, and the interval that it spans."""
+    """Color map of scaled values and its range."""
     return (DIVERGING, Normalize(-1, 1)) if signed else (SEQUENTIAL, Normalize(0, 1))
 
 
 def gray(image: FloatArray, grays: tuple[float, float]) -> FloatArray:
-    """An image (..., 3) as grays between the two given."""
+    """An image (..., 3) in grays from the first to the second value."""
     darkest, lightest = grays
     luma = (image @ LUMA)[..., None]
     return np.broadcast_to(darkest + (lightest - darkest) * luma, image.shape)
 
 
 def blend(below: FloatArray, above: FloatArray, alpha: FloatArray) -> FloatArray:
-    """Colors ``above`` (..., 3) over ``below`` (..., 3), opaque by ``alpha`` (...)."""
+    """Colors ``above`` over ``below``, (..., 3) each, with opacity ``alpha`` (...)."""
     return below + alpha[..., None] * (above - below)
 
 
 def overlay(image: FloatArray, values: FloatArray, signed: bool) -> FloatArray:
-    """Rescaled values (...) over the gray image (..., 3)."""
+    """Scaled values (...) as a heat map over the gray image (..., 3)."""
     colormap, norm = color_scale(signed)
     rgba = colormap(norm(values))
     return blend(gray(image, OVERLAY_GRAYS), rgba[..., :3], rgba[..., 3])
 
 
 def painted(image: FloatArray, values: FloatArray, color: FloatArray) -> FloatArray:
-    """The image painted in ``color`` by positive, dotted by negative values.
+    """The image painted in ``color`` at positive values and dotted at negative ones.
 
-    Dots that grow with strength, not a second color: whatever the palette holds,
-    black, white and gray included, no paint can be taken for its opposite. They need
-    room, so the result is a multiple of the image's size.
+    Dots, instead of a second color, mark negative values: they cannot be confused with
+    any paint, including black, white and gray. Dots need several pixels, so the result
+    is a multiple of the image's size.
     """
     factor = -(-DOTS_PER_SIDE * PIXELS_PER_DOT // max(values.shape))
     values = values.repeat(factor, 0).repeat(factor, 1)
@@ -109,7 +109,7 @@ def painted(image: FloatArray, values: FloatArray, color: FloatArray) -> FloatAr
 
 
 def halftone(strength: FloatArray) -> FloatArray:
-    """1 inside dots whose area is proportional to the strength, 0 elsewhere."""
+    """Dots with an area proportional to the strength: 1 inside, 0 outside."""
     rows, columns = np.indices(strength.shape) % PIXELS_PER_DOT
     center = (PIXELS_PER_DOT - 1) / 2
     distance = np.hypot(rows - center, columns - center)
@@ -120,9 +120,9 @@ def halftone(strength: FloatArray) -> FloatArray:
 def best_colors(
     image: FloatArray, values: FloatArray, colors: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """The color (K, 3) whose value (K, H, W) is largest at each pixel, if positive.
+    """The image painted in the color (K, 3) of the largest positive value (K, H, W).
 
-    Returns the painted image (H, W, 3) and the strength (H, W) of its paint.
+    Returns the painted image (H, W, 3) and the largest values (H, W), at least 0.
     """
     strength = values.max(0).clip(0)
     best = colors[values.argmax(0)]

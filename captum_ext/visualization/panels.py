@@ -1,6 +1,7 @@
-"""Panels, titles and the color bar at computed places of a figure.
+"""Grids of panels with titles and a color bar.
 
-matplotlib's layout engines cut titles off when panels keep the aspect of an image.
+Positions are computed here: matplotlib's layout engines cut off titles of panels with a
+fixed aspect ratio.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_ext.visualization.maps import FloatArray
+from captum_ext.visualization.array_conversion import FloatArray
 from captum_ext.visualization.painting import color_scale
 
 __all__ = [
@@ -50,10 +51,10 @@ def panel_grid(
     below: float = 0.0,
     right: float = 0.0,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with one panel for each title, row by row, for images of ``size``.
+    """A figure with one panel per title, row by row, for images of ``size``.
 
-    A panel has an area of ``inches`` squared and ``below`` inches under it; ``right``
-    inches are left beside the rows.
+    A panel has an area of ``inches`` squared and a margin of ``below`` inches below it;
+    the figure has a right margin of ``right`` inches.
     """
     stretch = sqrt(size[0] / size[1])
     width, height = inches / stretch, inches * stretch
@@ -77,19 +78,19 @@ def panel_grid(
 
 
 def show(panel: Axes, pixels: FloatArray) -> None:
-    """Draws pixels (H, W, 3) with the first row on top, whatever rcParams say."""
+    """Draw pixels (H, W, 3), the first row on top regardless of rcParams."""
     panel.imshow(pixels, origin="upper")
 
 
 def add_color_bar(
     figure: Figure, panels: list[Axes], signed: bool, label: str, scale: float = 1.0
 ) -> None:
-    """A color bar in the BAR_INCHES beside the panels, its ticks times ``scale``."""
+    """Add a color bar in the right margin, with tick labels multiplied by ``scale``."""
     colormap, norm = color_scale(signed)
     width = figure.get_figwidth()
     bottom, top = panels[-1].get_position().y0, panels[0].get_position().y1
     axes = figure.add_axes((1 - BAR_INCHES / width, bottom, 0.12 / width, top - bottom))
-    # Behind a transparent color lies the gray that lies behind it in the panels.
+    # Transparent colors show a gray similar to that of the panels.
     axes.set_facecolor("0.8")
     bar = figure.colorbar(ScalarMappable(norm, colormap), cax=axes)
     ticks = np.linspace(-1 if signed else 0, 1, 5)
@@ -103,14 +104,14 @@ def _count_lines(title: str) -> int:
 
 
 def stack_figures(figures: Sequence[Figure]) -> Image.Image:
-    r"""Puts figures below each other in one image.
+    r"""Stack figures vertically in one image.
 
     Args:
         figures (sequence[Figure]): At least one figure.
 
     Returns:
-        PIL.Image.Image: As wide as the widest figure, white where one is narrower.
-        Saving it is the caller's.
+        PIL.Image.Image: An image as wide as the widest figure, with white margins next
+        to narrower ones.
 
     Raises:
         ValueError: If there are no figures.

@@ -1,4 +1,4 @@
-"""The figure of a refinement: from a poor map to a better one, and why."""
+"""Figure of a BOREx refinement: prior map, windows, refined map and its std."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from captum_ext.visualization.figures import PANEL_INCHES
-from captum_ext.visualization.maps import (
+from captum_ext.visualization.array_conversion import (
     ArrayLike,
     FloatArray,
     finite_array,
@@ -16,6 +15,7 @@ from captum_ext.visualization.maps import (
     rescaled,
     robust_scale,
 )
+from captum_ext.visualization.figures import PANEL_INCHES
 from captum_ext.visualization.painting import color_scale, overlay
 from captum_ext.visualization.panels import (
     BAR_INCHES,
@@ -36,34 +36,36 @@ def refinement_figure(
     windows: ArrayLike,
     scores: ArrayLike,
 ) -> Figure:
-    r"""Draws the prior map, the windows tried, the refined map, and its doubt.
+    r"""Draw the prior map, the evaluated windows, the refined map and its std.
 
-    Maps are drawn as :func:`overlay_figure` draws them, each scaled by itself; the
-    scale stands below. Windows are outlined in the color of their score, the strongest
-    last and on top. The last panel shows the posterior standard deviation, in the
-    colors of what is positive: where it is strong, nothing was tried nearby.
+    Maps are drawn as in :func:`overlay_figure`, each scaled by itself; the scale is
+    shown below. Windows are outlined in the color of their score, those with the
+    largest magnitude on top. The last panel shows the posterior standard deviation,
+    which is large where no window was evaluated nearby.
 
     Args:
         image (Tensor or numpy.ndarray): One image with values in [0, 1]: a tensor
             of shape (3, H, W) or (1, H, W), or an array of shape (H, W, 3) or
             (H, W, 1).
-        prior (Tensor or numpy.ndarray, optional): The map that was refined, a tensor
-            (C, h, w) or an array (h, w, C); None for none, and no panel.
+        prior (Tensor or numpy.ndarray, optional): The prior map, a tensor (C, h, w) or
+            an array (h, w, C); None omits its panel.
         refined (Tensor or numpy.ndarray): The refined map, a tensor (C, H, W) or an
             array (H, W, C).
-        std (Tensor or numpy.ndarray): Its standard deviation, in the same form.
-        windows (Tensor or numpy.ndarray): First row and column of each window, and the
-            ones after the last, (N, 2, 2).
-        scores (Tensor or numpy.ndarray): What the windows scored, (N,).
+        std (Tensor or numpy.ndarray): Posterior standard deviation, in the form of
+            ``refined``.
+        windows (Tensor or numpy.ndarray): First row and column of each window, and
+            those after the last, (N, 2, 2).
+        scores (Tensor or numpy.ndarray): Scores of the windows, (N,).
 
     Returns:
-        matplotlib.figure.Figure: Saving it is the caller's.
+        matplotlib.figure.Figure: A figure with axes for the image, each map, the
+        windows, the standard deviation and the color bar.
 
     Raises:
         TypeError: If an argument is neither a tensor nor an array.
-        ValueError: If the image or a map has a shape that does not fit or holds NaN
-            or infinity; if the image leaves [0, 1]; if windows and scores do not
-            belong together.
+        ValueError: If the image or a map has a wrong shape or contains NaN or
+            infinity; if the image is not in [0, 1]; if the numbers of windows and
+            scores differ.
 
     Examples::
 
@@ -80,7 +82,7 @@ def refinement_figure(
     maps = {"refined map": flat_map(refined, size, "refined")}
     if prior is not None:
         maps = {"prior": flat_map(prior, size, "prior"), **maps}
-    doubt = flat_map(std, size, "std")
+    deviation = flat_map(std, size, "std")
     bounds, values = finite_array(windows, "windows"), finite_array(scores, "scores")
     if bounds.shape != (len(values), 2, 2):
         raise ValueError(
@@ -98,23 +100,23 @@ def refinement_figure(
         scale = robust_scale(each)
         show(by_title[title], overlay(pixels, rescaled(each, scale), True))
         by_title[title].set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
-    tried = panels[-3]
-    show(tried, overlay(pixels, np.zeros(size), True))
+    evaluated = panels[-3]
+    show(evaluated, overlay(pixels, np.zeros(size), True))
     scale = robust_scale(values)
     colormap, norm = color_scale(True)
     strengths = rescaled(values, scale)
     for number in np.argsort(np.abs(values)):
-        tried.add_patch(_outline(bounds[number], colormap(norm(strengths[number]))))
-    tried.set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
-    scale = robust_scale(doubt)
-    show(panels[-1], overlay(pixels, rescaled(doubt, scale), True))
+        evaluated.add_patch(_outline(bounds[number], colormap(norm(strengths[number]))))
+    evaluated.set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
+    scale = robust_scale(deviation)
+    show(panels[-1], overlay(pixels, rescaled(deviation, scale), True))
     panels[-1].set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
     add_color_bar(figure, panels, True, label="attribution / scale")
     return figure
 
 
 def _outline(bounds: FloatArray, color: tuple[float, ...]) -> Rectangle:
-    """A window's frame, in a color that the color map would leave transparent."""
+    """Outline of a window, opaque also in transparent colors."""
     (top, left), (bottom, right) = bounds
     return Rectangle(
         (left - 0.5, top - 0.5),

@@ -1,4 +1,4 @@
-"""Figures of a video: a strip of frames, and an animation."""
+"""Figures of video attributions: a strip of frames and an animated GIF."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_ext.visualization.maps import (
+from captum_ext.visualization.array_conversion import (
     ArrayLike,
     FloatArray,
     flat_map,
@@ -41,32 +41,31 @@ def video_strip(
     n_frames: int = 8,
     label: str = "attribution",
 ) -> Figure:
-    r"""Draws frames of a video in one row and the map over each of them below.
+    r"""Draw frames of a video in one row and the same frames with the map below.
 
-    The frames are evenly spaced and include the first and the last. One scale serves
-    the whole video: the 99th percentile of the non-zero magnitudes of all its frames.
-    Colors are those of :func:`overlay_figure`.
+    The frames are evenly spaced and include the first and the last. All frames share
+    one scale, the 99th percentile of the non-zero magnitudes of the whole map. Colors
+    are those of :func:`overlay_figure`.
 
     Args:
         video (Tensor or numpy.ndarray): One video with values in [0, 1]: a tensor of
             shape (3, T, H, W) or (1, T, H, W), or an array of shape (T, H, W, 3) or
             (T, H, W, 1).
-        maps (Tensor or numpy.ndarray): Its attribution, in any unit: a tensor of shape
-            (C, T, H, W) or (T, H, W), or an array of shape (T, H, W, C) or (T, H, W).
-            Channels are summed; a layer's map (C, t, h, w) that is smaller is
-            interpolated trilinearly.
-        n_frames (int, optional): Number of frames shown; no more than T are.
-            Default: 8
-        label (str, optional): What the color bar metrics. Default: "attribution"
+        maps (Tensor or numpy.ndarray): Attribution of the video, in any unit: a tensor
+            of shape (C, T, H, W) or (T, H, W), or an array of shape (T, H, W, C) or
+            (T, H, W). Channels are summed; a layer's map (C, t, h, w) that is smaller
+            is interpolated trilinearly.
+        n_frames (int, optional): Number of frames shown, at most T. Default: 8
+        label (str, optional): Label of the color bar. Default: "attribution"
 
     Returns:
-        matplotlib.figure.Figure: A figure with two rows of axes and the color bar,
-        which has the maps' unit. Saving it is the caller's.
+        matplotlib.figure.Figure: A figure with two rows of axes and a color bar in the
+        unit of the map.
 
     Raises:
         TypeError: If ``video`` or ``maps`` is neither a tensor nor an array.
-        ValueError: If one of them has a shape that does not fit or holds NaN or
-            infinity; if the video leaves [0, 1]; if ``n_frames`` is below one.
+        ValueError: If one of them has a wrong shape or contains NaN or infinity; if the
+            video is not in [0, 1]; if ``n_frames`` is below 1.
 
     Examples::
 
@@ -91,27 +90,27 @@ def video_strip(
 
 
 def video_gif(video: ArrayLike, maps: ArrayLike, frame_duration: int = 120) -> bytes:
-    r"""Renders a video beside its attribution as an animated GIF that repeats forever.
+    r"""Render a video and its attribution side by side as a looping animated GIF.
 
-    Colors and scale are those of :func:`video_strip`. Each frame has as many pixels
-    as the video's, twice side by side with a gap between.
+    Colors and scale are those of :func:`video_strip`. Each frame shows the video and
+    the overlay at the size of the video, with a gap between them.
 
     Args:
         video (Tensor or numpy.ndarray): One video with values in [0, 1], as in
             :func:`video_strip`.
-        maps (Tensor or numpy.ndarray): Its attribution, as in :func:`video_strip`.
-        frame_duration (int, optional): How long each frame is shown, in milliseconds;
-            GIF keeps whole hundredths of a second. Equal frames that follow each other
-            are stored once and shown for as long as all of them.
-            Default: 120
+        maps (Tensor or numpy.ndarray): Attribution of the video, as in
+            :func:`video_strip`.
+        frame_duration (int, optional): Duration of each frame in milliseconds, rounded
+            by the format to hundredths of a second. Consecutive equal frames are stored
+            as one frame with their total duration. Default: 120
 
     Returns:
-        bytes: The content of a GIF file. Saving it is the caller's.
+        bytes: Content of a GIF file.
 
     Raises:
         TypeError: If ``video`` or ``maps`` is neither a tensor nor an array.
-        ValueError: If one of them has a shape that does not fit or holds NaN or
-            infinity; if the video leaves [0, 1]; if ``frame_duration`` is below 10.
+        ValueError: If one of them has a wrong shape or contains NaN or infinity; if the
+            video is not in [0, 1]; if ``frame_duration`` is below 10.
 
     Examples::
 
@@ -148,7 +147,7 @@ def video_gif(video: ArrayLike, maps: ArrayLike, frame_duration: int = 120) -> b
 def _read_video(
     video: ArrayLike, maps: ArrayLike
 ) -> tuple[FloatArray, FloatArray, float, bool]:
-    """Frames (T, H, W, 3), rescaled maps (T, H, W), their scale, and the sign."""
+    """Frames (T, H, W, 3), scaled maps (T, H, W), the scale, and if there is a sign."""
     frames = read_image(video, "video", layout="THW")
     values = flat_map(maps, frames.shape[:3], "maps")
     scale = robust_scale(values)

@@ -1,7 +1,7 @@
-"""What is shown: images, videos and attributions of any origin as plain arrays.
+"""Conversion of images, videos and attributions to NumPy arrays.
 
-Tensors put their channels first, NumPy arrays last, as everywhere in Captum. Inside
-this package everything is a float64 array on the CPU with its channels last.
+Tensors have their channels first, NumPy arrays last, as in Captum. The modules of this
+package use float64 arrays with channels last.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ FloatArray = NDArray[np.float64]
 ArrayLike = Tensor | NDArray[np.generic]
 
 DEFAULT_PERCENTILE = 99.0
-# Undoing mean and std in half precision leaves the unit interval by about this much.
+# Undoing a normalization in half precision exceeds [0, 1] by about this much.
 RANGE_TOLERANCE = 1e-2
 LAYOUT = {2: "HW", 3: "THW"}
 
 
 def to_numpy_image(image: Tensor) -> FloatArray:
-    r"""Turns an image or a map into what Captum's own plotting functions take.
+    r"""Convert an image or a map for Captum's plotting functions.
 
     Args:
         image (Tensor): One image or one attribution map of shape (C, H, W), of any
@@ -49,8 +49,8 @@ def to_numpy_image(image: Tensor) -> FloatArray:
         numpy.ndarray: A copy of shape (H, W, C), float64, values unchanged.
 
     Raises:
-        TypeError: If ``image`` is no tensor.
-        ValueError: If ``image`` has another number of dimensions than three.
+        TypeError: If ``image`` is not a tensor.
+        ValueError: If ``image`` does not have three dimensions.
 
     Examples::
 
@@ -81,31 +81,30 @@ def shown_map(
     size: tuple[int, int] | None = None,
     percentile: float = DEFAULT_PERCENTILE,
 ) -> FloatArray:
-    r"""Turns an attribution map into the values that a color map is applied to.
+    r"""Scale an attribution map to [-1, 1] for a color map.
 
-    Channels are summed, a layer's map is interpolated to the image's size, and the
-    result is divided by a percentile of its non-zero magnitudes, so that neither a few
-    outliers nor many zeros decide what can be seen. Zero stays zero: a map with
-    negative values is scaled symmetrically, another one from zero upwards.
+    The map is summed over channels, interpolated to the image's size if it is a
+    layer's, and divided by a percentile of its non-zero magnitudes, which a few
+    outliers or many zeros do not change. Zero stays zero.
 
     Args:
         attribution (Tensor or numpy.ndarray): One map: a tensor of shape (C, H, W) or
             (H, W), or an array of shape (H, W, C) or (H, W), in any unit.
         size (tuple[int, int], optional): Height and width of the image in pixels; a
-            map that is smaller, in similar proportions, is interpolated bilinearly.
+            map that is smaller and of similar proportions is interpolated bilinearly.
             Default: None (the size of the map)
-        percentile (float, optional): The percentile, in (0, 100], of the non-zero
-            magnitudes that is shown at full strength.
+        percentile (float, optional): Percentile of the non-zero magnitudes, in
+            (0, 100], that becomes 1.
             Default: 99.0
 
     Returns:
-        numpy.ndarray: An array of shape (H, W) in [-1, 1], without a negative value
-        where the map has none. A map of zeros stays one.
+        numpy.ndarray: Array of shape (H, W) in [-1, 1]. Signs are kept; a map of zeros
+        stays zero.
 
     Raises:
         TypeError: If ``attribution`` is neither a tensor nor an array.
         ValueError: If ``attribution`` has a wrong number of dimensions, is empty,
-            holds NaN or infinity, or does not fit ``size``; if ``percentile`` is
+            contains NaN or infinity, or does not match ``size``; if ``percentile`` is
             outside (0, 100].
 
     Examples::
@@ -124,7 +123,7 @@ def shown_map(
 def flat_map(
     attribution: ArrayLike, size: tuple[int, ...] | None, name: str
 ) -> FloatArray:
-    """The attribution in its own unit: channels summed, at the image's size.
+    """The attribution summed over channels, at the image's size.
 
     ``size`` is (H, W), or (T, H, W) for a video.
     """
@@ -143,9 +142,9 @@ def flat_map(
 
 
 def _is_layer_of(layer: tuple[int, ...], image: tuple[int, ...]) -> bool:
-    """Whether a map of the one size may belong to a layer that sees the other one.
+    """Whether a map of the first size may come from a layer of a model of the image.
 
-    Channels taken for rows would pass for a very flat layer, hence the proportions.
+    Proportions must be similar: with channels mistaken for rows, a map is very flat.
     """
     *layer_frames, height, width = layer
     *frames, full_height, full_width = image
@@ -157,19 +156,19 @@ def _is_layer_of(layer: tuple[int, ...], image: tuple[int, ...]) -> bool:
 
 
 def robust_scale(values: FloatArray, percentile: float = DEFAULT_PERCENTILE) -> float:
-    """The magnitude shown at full strength; 1 where there is nothing to show."""
+    """A percentile of the non-zero magnitudes; 1 if all values are zero."""
     magnitudes = np.abs(values[values != 0])
     return float(np.percentile(magnitudes, percentile)) if magnitudes.size else 1.0
 
 
 def rescaled(values: FloatArray, scale: float) -> FloatArray:
     """Values in units of ``scale``, clipped to [-1, 1]."""
-    # Clipping first keeps the quotient of a huge outlier and a tiny scale finite.
+    # Clipping first keeps the quotient finite for huge outliers and a tiny scale.
     return np.clip(values, -scale, scale) / scale
 
 
 def read_image(image: ArrayLike, name: str, layout: str = "HW") -> FloatArray:
-    """An image or video (``layout`` THW) in [0, 1] with three channels, the last."""
+    """An image or video (``layout`` THW) in [0, 1] with three channels last."""
     pixels = read_array(image, name, layout)
     if pixels.shape[-1] not in (1, 3):
         raise ValueError(
@@ -188,7 +187,7 @@ def read_image(image: ArrayLike, name: str, layout: str = "HW") -> FloatArray:
 def read_array(
     value: ArrayLike, name: str, layout: str, channels_optional: bool = False
 ) -> FloatArray:
-    """Finite values with the channels last, one channel where none was given."""
+    """Finite values with channels last; a missing channel axis is added."""
     array = finite_array(value, name)
     if channels_optional and array.ndim == len(layout):
         return array[..., None]
@@ -203,7 +202,7 @@ def read_array(
 
 
 def finite_array(value: ArrayLike, name: str) -> FloatArray:
-    """The values as they lie, or the error that says what is wrong with them."""
+    """Finite values as a float64 array; others are refused."""
     if isinstance(value, Tensor):
         array = value.detach().cpu().double().numpy()
     elif isinstance(value, np.ndarray):

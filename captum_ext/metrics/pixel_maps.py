@@ -1,0 +1,135 @@
+"""Inputs and attribution maps of metrics: checks, sums over channels, ranks.
+
+Every metric starts here: maps of any form become one number per pixel.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_ext._interpolation import resize
+from captum_ext._validation import check_attributions, check_inputs
+
+__all__ = ["check_metric_input", "rank_maps", "spatial_maps", "unit_maps"]
+
+_INPUT_SHAPES = {3: "(B, C, L)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
+
+
+def check_metric_input(
+    inputs: Tensor | tuple[Tensor, ...], axes: Sequence[int] = (3, 4, 5)
+) -> Tensor:
+    """The one input of a metric, detached; invalid ones are refused.
+
+    Args:
+        inputs (Tensor or tuple[Tensor, ...]): Inputs, one tensor or a tuple of one.
+        axes (sequence of int, optional): Numbers of axes that the metric supports.
+            Default: (3, 4, 5)
+
+    Returns:
+        *Tensor*: The input (B, C, ...).
+
+    Raises:
+        ValueError: If there are several inputs, if they have another number of axes, or
+            if they are not finite.
+        TypeError: If the input is not a floating point tensor.
+    """
+    tensors = check_inputs(inputs)
+    if len(tensors) != 1:
+        raise ValueError(
+            f"inputs must be one tensor or a tuple of one, got {len(tensors)} tensors."
+        )
+    tensor = tensors[0]
+    if tensor.dim() not in axes:
+        raise ValueError(
+            f"inputs must be {' or '.join(_INPUT_SHAPES[n] for n in axes)}, got shape "
+            f"{tuple(tensor.shape)}."
+        )
+    if not tensor.is_floating_point():
+        raise TypeError(f"inputs must be floating point, got {tensor.dtype}.")
+    return tensor.detach()
+
+
+def spatial_maps(
+    attributions: Tensor | tuple[Tensor, ...],
+    inputs: Tensor,
+    name: str = "attributions",
+) -> Tensor:
+    """One signed number per pixel of the inputs.
+
+    Maps are summed over channels and, if their size is not that of the inputs, as for
+    layer attributions, interpolated (linear, bilinear or trilinear, corners not
+    aligned).
+
+    Args:
+        attributions (Tensor or tuple[Tensor, ...]): Maps (B, any, ...) with as many
+            axes as ``inputs``, one tensor or a tuple of one.
+        inputs (Tensor): Explained inputs (B, C, ...).
+        name (str, optional): Name of the maps in error messages.
+            Default: "attributions"
+
+    Returns:
+        *Tensor*: (B, ...) without channels, in float64 on the CPU: sums over equal
+        channels do not round distinct pixels to one value, and ties are the same on
+        all devices.
+
+    Raises:
+        ValueError: If shapes do not match or values are NaN or infinite.
+        TypeError: If ``attributions`` is not a tensor.
+
+    Examples::
+
+        >>> spatial_maps(torch.rand(2, 1, 7, 7), torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 32, 32])
+    """
+    maps = check_attributions(attributions, inputs, name).cpu().double()
+    return resize(maps.sum(1, keepdim=True), inputs.shape[2:])[:, 0]
+
+
+def rank_maps(maps: Tensor) -> Tensor:
+    """Rank of every pixel, 0 for the highest value.
+
+    Equal values are ranked in row-major order, the first pixel first.
+
+    Args:
+        maps (Tensor): Maps S, (B, ...).
+
+    Returns:
+        *Tensor*: Ranks 0 to H*W - 1 in the shape of ``maps``, int64.
+
+    Examples::
+
+        >>> rank_maps(torch.tensor([[[0.5, 2.0], [0.5, -1.0]]]))
+        tensor([[[1, 0],
+                 [2, 3]]])
+    """
+    order = maps.flatten(1).sort(dim=1, descending=True, stable=True).indices
+    ranks = torch.empty_like(order)
+    positions = torch.arange(order.shape[1], device=order.device)
+    ranks.scatter_(1, order, positions.expand_as(order))
+    return ranks.view(maps.shape)
+
+
+def unit_maps(maps: Tensor) -> Tensor:
+    """Maps clipped at zero and divided by their maximum.
+
+    The scale of a map does not matter, and zero, which means "no influence", stays
+    zero. Shifting the minimum to zero instead would make pixels relevant because other
+    pixels are negative.
+
+    Args:
+        maps (Tensor): Maps S, (B, ...).
+
+    Returns:
+        *Tensor*: Values in [0, 1] in the shape of ``maps``; a map without positive
+        values becomes zero.
+
+    Examples::
+
+        >>> unit_maps(torch.tensor([[[-4.0, 1.0], [0.0, 2.0]]]))
+        tensor([[[0.0000, 0.5000],
+                 [0.0000, 1.0000]]])
+    """
+    positive = maps.clamp_min(0)
+    highest = positive.flatten(1).amax(1).view(-1, *(1,) * (maps.dim() - 1))
+    return positive / torch.where(highest > 0, highest, 1)
