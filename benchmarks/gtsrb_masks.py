@@ -50,7 +50,12 @@ THRESHOLDS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="output folder")
-    parser.add_argument("--signs", type=int, default=1000, help="signs in both halves together (default 1000)")
+    parser.add_argument(
+        "--signs",
+        type=int,
+        default=1000,
+        help="signs in both halves together (default 1000)",
+    )
     parser.add_argument(
         "--stages",
         nargs="+",

@@ -64,7 +64,7 @@ def test_layouts_of_one_data_set_give_one_network(capsys):
     printed = capsys.readouterr().out
     assert printed.count("mean mask on 12 images") == 3
     expected = weights("npz")
-    for folder in ("res", "zip"):
+    for folder in ("ges", "zip"):
         found = weights(folder)
         assert all(torch.equal(found[key], value) for key, value in expected.items())
     assert len(pd.read_csv("npz/log.csv")) == 6
@@ -100,7 +100,7 @@ def test_a_network_to_begin_with(capsys):
     MaskingNetwork(3, width=8).save("start.pt")
     assert main(asked) == 2
     assert "as many classes as the model, 2, got 3" in capsys.readouterr().err
-    for wrong, words in (("none.pt", "existing file"), ("text.zip", "something else")):
+    for wrong, words in (("none.pt", "existing file"), ("text.zip", "another kind")):
         assert main([*asked[:-1], wrong]) == 2
         error = capsys.readouterr().err
         assert "--masking-network must" in error and words in error
