@@ -1,4 +1,4 @@
-"""A small training of a masking network that can end itself at a chosen place."""
+"""Small training run of a masking network that can kill its own process."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from captum_ext.masking import MaskingNetwork, train_masking_network
 
 __all__ = [
     "BlackBox",
-    "Place",
+    "KillPoint",
     "SmallImages",
     "new_network",
     "small_training",
@@ -23,13 +23,13 @@ __all__ = [
 N_STEPS = 12
 
 
-class Place(NamedTuple):
-    """Where a process ends, whichever comes first.
+class KillPoint(NamedTuple):
+    """When a process kills itself, whichever comes first.
 
     Attributes:
-        n_samples (int): Images that are still read.
-        n_files (int): Files that are still replaced; the next one is written and lies
-            there under its other name.
+        n_samples (int): Number of images that it still reads.
+        n_files (int): Number of files that it still replaces; the next one is written
+            under its temporary name but not renamed.
     """
 
     n_samples: int
@@ -37,14 +37,14 @@ class Place(NamedTuple):
 
 
 def patterns() -> Tensor:
-    """Upright stripes, level stripes and a chessboard, (3, 1, 6, 6) of +1 and -1."""
+    """Vertical stripes, horizontal stripes and a checkerboard, (3, 1, 6, 6) of +-1."""
     sign = torch.tensor([1.0, -1.0]).repeat(3)
-    upright, level = sign.expand(6, 6), sign[:, None].expand(6, 6)
-    return torch.stack([upright, level, upright * level])[:, None]
+    vertical, horizontal = sign.expand(6, 6), sign[:, None].expand(6, 6)
+    return torch.stack([vertical, horizontal, vertical * horizontal])[:, None]
 
 
 class BlackBox(nn.Module):
-    """Finds the three patterns, wherever they are; what can go wrong is inside."""
+    """Detects the three patterns anywhere, with batch norm and dropout inside."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class BlackBox(nn.Module):
 
 
 class SmallImages(Dataset[tuple[Tensor, int]]):
-    """A pattern on noise, mirrored by the global generator."""
+    """Images of one pattern on noise, randomly mirrored by the global generator."""
 
     def __init__(self, n: int = 26, dtype: torch.dtype = torch.float32) -> None:
         self.n, self.dtype = n, dtype
@@ -86,8 +86,8 @@ def new_network() -> MaskingNetwork:
 def small_training(
     folder: Path | None, dtype: torch.dtype = torch.float32, **options: Any
 ) -> MaskingNetwork:
-    """Twelve steps of eight images, in rounds of three steps."""
-    asked: dict[str, Any] = {
+    """Twelve steps of eight images, three steps per epoch."""
+    arguments: dict[str, Any] = {
         "network": new_network().to(dtype),
         "black_box": BlackBox().to(dtype),
         "dataset": SmallImages(dtype=dtype),
@@ -96,13 +96,13 @@ def small_training(
         "checkpoint_every": 2,
         "seed": 3,
     }
-    return train_masking_network(output=folder, **asked | options)
+    return train_masking_network(output=folder, **arguments | options)
 
 
-def arm(place: Place, dataset: SmallImages) -> None:
-    """From now on this process ends there."""
-    replace, left = os.replace, place.n_files
-    dataset.left = place.n_samples
+def arm(point: KillPoint, dataset: SmallImages) -> None:
+    """Make this process kill itself at the point."""
+    replace, left = os.replace, point.n_files
+    dataset.left = point.n_samples
 
     def replace_or_die(*paths: Any) -> None:
         nonlocal left
@@ -116,22 +116,22 @@ def arm(place: Place, dataset: SmallImages) -> None:
 
 def work(
     folder: Path,
-    place: Place | None,
+    point: KillPoint | None,
     rank: int,
     world_size: int,
-    meeting: Path,
+    rendezvous: Path,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """The training in one of several processes, up to a place if one is given."""
+    """Run the training in one of several processes, up to the point if given."""
     torch.set_num_threads(1)
     dataset = SmallImages(dtype=dtype)
-    if place is not None:
-        arm(place, dataset)
+    if point is not None:
+        arm(point, dataset)
     if world_size > 1:
         distributed.init_process_group(
-            "gloo", f"file://{meeting}", rank=rank, world_size=world_size
+            "gloo", f"file://{rendezvous}", rank=rank, world_size=world_size
         )
-    judged = SmallImages(4, dtype)
-    small_training(folder, dtype, dataset=dataset, validation=judged)
+    validation = SmallImages(4, dtype)
+    small_training(folder, dtype, dataset=dataset, validation=validation)
     if world_size > 1:
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Memory that a command keeps for its next tensors."""
+"""Freed memory stays with the process after keep_freed_memory."""
 
 import platform
 import subprocess
@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-# Pages that four tensors of 64 MiB, one after the other, touch for the first time: some
-# time after the start, when malloc has found room for the alignment too.
-FAULTS = """
+# Counts page faults of four consecutive tensors of 64 MiB, after 60 others have brought
+# malloc to its final size.
+PAGE_FAULTS = """
 import resource
 import torch
 from captum_ext._allocator import keep_freed_memory
@@ -22,8 +22,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(call: str) -> int:
-    code = FAULTS.format(call=call)
+def page_faults(call: str) -> int:
+    """Page faults in a new process that makes the call first."""
+    code = PAGE_FAULTS.format(call=call)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
@@ -32,10 +33,10 @@ def faults(call: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_large_tensors_reuse_memory():
-    assert faults("keep_freed_memory()") < faults("") / 4
+    assert page_faults("keep_freed_memory()") < page_faults("") / 4
 
 
-def test_another_c_library_is_left_alone(monkeypatch):
+def test_other_c_libraries_are_not_called(monkeypatch):
     from captum_ext import _allocator
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))

@@ -1,4 +1,4 @@
-"""MaskingModel and IterativeMask as drop-in attributions."""
+"""MaskingModel and IterativeMask as Captum attributions."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from captum_ext.zoo import load, sign_scene
 
 
 class TestIterativeMask(AttributionContract):
-    # On so small a network area would outweigh what the scores say.
+    # With a network this small, the area term would outweigh the scores.
     kwargs = {"n_steps": 8, "objective": SaliencyObjective((10, 1e-5, 5, 0.3))}
 
     def explainer(self, forward_func, net):
@@ -19,7 +19,7 @@ class TestIterativeMask(AttributionContract):
 
 
 class TestMaskingModel(AttributionContract):
-    """The network stands for the classifier that the contract explains."""
+    """The masking network takes the place of the contract's classifier."""
 
     network = MaskingNetwork(n_classes=3, width=8).eval()
 
@@ -55,12 +55,12 @@ class TestMaskingModel(AttributionContract):
             MaskingModel(network).attribute(images(), target=1)
         assert torch.is_grad_enabled()
 
-    def test_map_is_the_mask(self):
+    def test_attribution_is_the_mask(self):
         x, target = images(), torch.tensor([2, 0, 1])
         maps = MaskingModel(self.network).attribute(x, target=target)
         with torch.no_grad():
             masks = self.network(x, target)
-        # The layouts differ in memory, and so in rounding.
+        # Other memory formats round differently.
         torch.testing.assert_close(maps, masks.expand_as(x))
         assert maps.min() >= 0 and maps.max() <= 1
 
@@ -68,11 +68,11 @@ class TestMaskingModel(AttributionContract):
         "target",
         [None, 3, -1, [0, 1, 3], (0, 1), [(0, 1)] * 3, torch.tensor([0, 1, 9])],
     )
-    def test_target_beyond_the_embedding(self, target):
+    def test_targets_that_are_not_classes(self, target):
         with pytest.raises(ValueError, match="target must be a class from 0 to 2"):
             MaskingModel(self.network).attribute(images(), target=target)
 
-    def test_inputs_and_networks_that_do_not_fit(self):
+    def test_invalid_inputs_and_networks(self):
         with pytest.raises(ValueError, match="inputs must be images with 3 channels"):
             MaskingModel(self.network).attribute(torch.rand(1, 1, 8, 8), target=0)
         with pytest.raises(ValueError, match="inputs must be one tensor of images"):
@@ -89,7 +89,7 @@ class QuarterNet(nn.Module):
         return torch.stack([logit, -logit], 1).softmax(1)
 
 
-def test_iterative_mask_finds_what_the_score_is_made_of():
+def test_iterative_mask_covers_the_pixels_that_determine_the_score():
     x = torch.ones(1, 3, 16, 16)
     objective = SaliencyObjective(
         evidence_removal=EvidenceRemoval(limits=([0] * 3, [1] * 3))
@@ -97,12 +97,12 @@ def test_iterative_mask_finds_what_the_score_is_made_of():
     mask = IterativeMask(QuarterNet()).attribute(x, 0, objective=objective)[0, 0]
     inside = mask[:8, :8].mean()
     outside = (mask.sum() - 64 * inside) / 192
-    # Where evidence counts, the mask is drawn to it; elsewhere only the area counts.
+    # Outside the quarter, the mask affects only the area term.
     assert inside > 3 * outside
 
 
-def test_iterative_mask_lowers_its_objective():
-    """Its last mask is better than its first, under images it has not seen."""
+def test_iterative_mask_minimizes_its_objective():
+    """The last mask is better than the first, also with new alternative images."""
     entry, scene = load("signs"), sign_scene(3)
     x = entry.normalize(scene.image)[None]
     objective = SaliencyObjective()
@@ -128,7 +128,7 @@ def test_iterative_mask_lowers_its_objective():
     assert totals[1] < 0.8 * totals[0]
 
 
-def test_iterative_mask_refuses_what_is_no_probability():
+def test_iterative_mask_refuses_scores_that_are_not_probabilities():
     x = torch.rand(1, 3, 8, 8)
     with pytest.raises(ValueError, match="must return probabilities"):
         IterativeMask(lambda x: 5 + x.mean((1, 2, 3))).attribute(x)

@@ -1,18 +1,15 @@
-"""The masking network: its shapes, its formulas, and the files it is kept in."""
+"""Masking network: shapes, formulas and files."""
 
 import copy
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import conv_transpose2d, interpolate
 
 from captum_ext.masking import MaskingNetwork
+from captum_ext.masking.decoder import FeatureFilter, UpsamplingBlock, mask_of_channels
 from captum_ext.masking.encoders import TorchvisionEncoder
-from captum_ext.masking.network import (
-    FeatureFilter,
-    UpsamplingBlock,
-    mask_of_channels,
-)
 from captum_ext.masking.normalization import SharedBatchNorm
 
 SCALES = {
@@ -32,13 +29,13 @@ def test_torchvision_encoders(name):
     masks = network(x, torch.tensor([4]))
     assert masks.shape == (1, 1, 96, 72)
     assert masks.min() >= 0 and masks.max() <= 1
-    # The figure's words can be found in the printed network.
+    # The names of Figure 4 appear in the printed network.
     for word in ("strides", "channels", "FeatureFilter", "UpsamplingBlock"):
         assert word in repr(network)
 
 
-def test_kept_maps_are_those_of_the_model_itself():
-    """ResNet's scales: the input of each stage is the output of the one before."""
+def test_encoder_returns_the_maps_of_each_stage():
+    """The scales of a ResNet are the outputs of its stages."""
     from torchvision.models import get_model
 
     with torch.random.fork_rng():
@@ -54,8 +51,8 @@ def test_kept_maps_are_those_of_the_model_itself():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "efficientnet_b0"])
-def test_embedding_starts_as_the_classifiers_last_layer(name):
-    """What Eq. 7 asks at a place is its share of the logit, for every class."""
+def test_embedding_is_initialized_with_the_last_layer(name):
+    """The mean of X_ij^T C_s over positions is the logit of s without its bias."""
     from torchvision.models import get_model
 
     with torch.random.fork_rng():
@@ -77,7 +74,7 @@ def test_embedding_starts_as_the_classifiers_last_layer(name):
 
 
 @pytest.mark.parametrize("name, n_classes", [("resnet18", 3), ("squeezenet1_0", 1000)])
-def test_embedding_of_other_classifiers_is_drawn(name, n_classes):
+def test_embedding_is_random_if_the_last_layer_does_not_fit(name, n_classes):
     from torchvision.models import get_model
 
     weights = get_model(name, weights=None).state_dict()
@@ -89,8 +86,8 @@ def test_embedding_of_other_classifiers_is_drawn(name, n_classes):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("size", [(6, 8), (5, 7)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_upsampling_block_is_its_layers(training, size, layout):
-    """Matrix products, split and folded ones too, are the layers, and so backwards."""
+def test_upsampling_block_equals_torch_s_layers(training, size, layout):
+    """The fast paths have the values and gradients of torch's layers."""
     generator = torch.Generator().manual_seed(0)
     block = UpsamplingBlock(8, 5, 16, n_bottlenecks=2)
     for tensor in block.state_dict().values():
@@ -102,23 +99,24 @@ def test_upsampling_block_is_its_layers(training, size, layout):
     coarse, skip = (x.contiguous(memory_format=layout) for x in (coarse, skip))
     layers = copy.deepcopy(block)
     maps = block(coarse, skip)
-    expected = layers.upsample(coarse)
+    upsample = layers.upsample
+    expected = conv_transpose2d(coarse, upsample.weight, upsample.bias, stride=2)
     if expected.shape[2:] != size:
-        expected = torch.nn.functional.interpolate(expected, size, mode="bilinear")
-    beside = torch.cat([expected, skip], 1)
+        expected = interpolate(expected, size, mode="bilinear")
+    both = torch.cat([expected, skip], 1)
     for bottleneck in layers.bottlenecks:
-        expected = torch.relu(expected + bottleneck.residual(beside))
-        beside = expected
+        expected = torch.relu(expected + nn.Sequential(*bottleneck.residual)(both))
+        both = expected
     torch.testing.assert_close(maps, expected)
     direction = torch.randn(maps.shape, generator=generator).double()
     maps.backward(direction)
     expected.backward(direction)
-    for own, its in zip(block.parameters(), layers.parameters()):
-        torch.testing.assert_close(own.grad, its.grad)
+    for fast, plain in zip(block.parameters(), layers.parameters()):
+        torch.testing.assert_close(fast.grad, plain.grad)
 
 
-def test_gradients_lie_as_their_weights():
-    """Or else DistributedDataParallel copies them, and warns."""
+def test_gradients_have_the_strides_of_their_weights():
+    """Otherwise DistributedDataParallel copies them, with a warning."""
     network = MaskingNetwork(3, width=8).to(memory_format=torch.channels_last)
     x = torch.rand(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     network(x, torch.tensor([0, 1])).sum().backward()
@@ -127,7 +125,7 @@ def test_gradients_lie_as_their_weights():
             assert parameter.grad.stride() == parameter.stride(), name
 
 
-def test_frozen_encoder_stays_as_it_is():
+def test_torchvision_encoder_is_frozen():
     network = MaskingNetwork(3, "squeezenet1_0", decoder_channels=(16, 8))
     before = {k: v.clone() for k, v in network.encoder.state_dict().items()}
     network.train()
@@ -141,7 +139,7 @@ def test_frozen_encoder_stays_as_it_is():
         assert torch.equal(value, before[key])
 
 
-def test_small_encoder_is_the_paper_s_cifar_variant():
+def test_small_encoder_is_the_cifar_variant_of_the_paper():
     network = MaskingNetwork(10)
     convolutions = [
         [m for m in block.modules() if isinstance(m, nn.Conv2d)]
@@ -152,7 +150,7 @@ def test_small_encoder_is_the_paper_s_cifar_variant():
     assert all(p.requires_grad for p in network.parameters())
 
 
-def test_normalization_is_torch_s_in_one_process():
+def test_shared_batch_norm_is_batch_norm_in_one_process():
     x = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
     one, other = SharedBatchNorm(4), nn.BatchNorm2d(4)
     assert torch.equal(one(x), other(x))
@@ -177,7 +175,7 @@ def test_example_does_not_depend_on_its_batch():
 
 
 def test_feature_filter_by_hand():
-    """Eq. 7 at two places, with sigmoid(log 3) = 3/4."""
+    """Eq. 7 at two positions, with sigmoid(log 3) = 3/4."""
     feature_filter = FeatureFilter(n_classes=2, channels=2)
     log3 = float(torch.tensor(3.0).log())
     with torch.no_grad():
@@ -185,7 +183,7 @@ def test_feature_filter_by_hand():
     X = torch.tensor([[1.0, 0.0], [4.0, 5.0]]).view(1, 2, 1, 2)
     Y = feature_filter(X, torch.tensor([1]))
     expected = torch.tensor([[45.0, log3]])
-    torch.testing.assert_close(feature_filter.strongest(X), expected)
+    torch.testing.assert_close(feature_filter.class_logits(X), expected)
     expected = torch.tensor([[0.75, 0.0], [3.0, 2.5]]).view(1, 2, 1, 2)
     torch.testing.assert_close(Y, expected)
 
@@ -196,7 +194,7 @@ def test_mask_of_channels_by_hand():
     assert masks.flatten().tolist() == [0.75, 0.5, 0.0, 0.0]
 
 
-def test_seed_makes_the_network_and_touches_nothing_else():
+def test_seed_determines_the_weights_without_side_effects():
     state = torch.get_rng_state()
     one, same, other = (MaskingNetwork(3, width=8, seed=s) for s in (1, 1, 2))
     assert torch.equal(state, torch.get_rng_state())
@@ -206,7 +204,7 @@ def test_seed_makes_the_network_and_touches_nothing_else():
 
 
 @pytest.mark.parametrize("encoder", ["small", "squeezenet1_0"])
-def test_a_file_holds_all_of_a_network(encoder, tmp_path):
+def test_saved_network_is_loaded_unchanged(encoder, tmp_path):
     network = MaskingNetwork(3, encoder, width=8, decoder_channels=[16, 8], seed=5)
     network.save(tmp_path / "network.pt")
     loaded = MaskingNetwork.load(tmp_path / "network.pt")
@@ -215,7 +213,7 @@ def test_a_file_holds_all_of_a_network(encoder, tmp_path):
         assert torch.equal(value, loaded.state_dict()[key])
 
 
-def test_half_precision_makes_half_the_file_and_nearly_the_same_weights(tmp_path):
+def test_half_precision_halves_the_file_and_rounds_the_weights(tmp_path):
     network = MaskingNetwork(3, width=16)
     network.save(tmp_path / "full.pt")
     network.save(tmp_path / "half.pt", half=True)
@@ -229,17 +227,17 @@ def test_half_precision_makes_half_the_file_and_nearly_the_same_weights(tmp_path
         )
 
 
-def test_files_that_are_no_network(tmp_path):
+def test_files_that_are_not_networks(tmp_path):
     network = MaskingNetwork(3, width=8)
     path = tmp_path / "network.pt"
     network.save(path)
     whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], whole[:-1], b"", b"no network"):
+    for content in (whole[: len(whole) // 2], whole[:-1], b"", b"not a network"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="truncated or something else"):
+        with pytest.raises(ValueError, match="truncated or of another kind"):
             MaskingNetwork.load(path)
     torch.save(network.state_dict(), path)
-    with pytest.raises(ValueError, match="settings of no network of this version"):
+    with pytest.raises(ValueError, match="settings do not fit this version"):
         MaskingNetwork.load(path)
     with pytest.raises(ValueError, match="existing file"):
         MaskingNetwork.load(tmp_path / "missing.pt")
@@ -248,7 +246,7 @@ def test_files_that_are_no_network(tmp_path):
         MaskingNetwork.load(path)
 
 
-def test_weights_of_another_architecture_change_nothing():
+def test_weights_of_another_architecture_are_refused_as_a_whole():
     network = MaskingNetwork(3, width=8)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     for other in (MaskingNetwork(4, width=8), MaskingNetwork(3, width=16)):
@@ -258,10 +256,10 @@ def test_weights_of_another_architecture_change_nothing():
         assert torch.equal(value, before[key])
 
 
-def test_arguments_that_make_no_network():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="maps of at least two strides"):
         MaskingNetwork(3, "vit_b_16")
-    with pytest.raises(ValueError, match="'small' or a model of torchvision"):
+    with pytest.raises(ValueError, match="'small' or a torchvision model"):
         MaskingNetwork(3, "resnet5000")
     with pytest.raises(ValueError, match="n_classes must be at least 2"):
         MaskingNetwork(1)

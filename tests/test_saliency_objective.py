@@ -1,4 +1,4 @@
-"""Eq. 4 to 6: by hand, by finite differences, and where each term applies."""
+"""Eq. 4 to 6, by hand and by finite differences, and which terms apply when."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import Generator, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from captum_ext.masking import EvidenceRemoval, SaliencyObjective
-from captum_ext.masking.evidence import blurred, edited
+from captum_ext.masking.evidence_removal import blurred, edited
 from captum_ext.masking.objective import total_variation
 
 
@@ -16,15 +16,15 @@ def generators(n: int, seed: int = 0) -> list[Generator]:
     return [Generator().manual_seed(seed + i) for i in range(n)]
 
 
-class GivenEvidence(EvidenceRemoval):
-    """Phi with an alternative image of zeros."""
+class ZeroAlternatives(EvidenceRemoval):
+    """Phi with zeros as alternative images."""
 
     def alternatives(self, inputs, generators):
         return torch.zeros_like(inputs)
 
 
 class SumNet(nn.Module):
-    """Two classes; the first has the odds exp(sum of the pixels)."""
+    """Two classes; the odds of the first are exp(sum of the pixels)."""
 
     def forward(self, x):
         total = x.sum((1, 2, 3))
@@ -32,11 +32,11 @@ class SumNet(nn.Module):
 
 
 @pytest.mark.parametrize("pixels, smoothness, area", [(1, 15, 5e-4), (1e4, 1.5e-3, 5)])
-def test_a_case_worked_by_hand(pixels, smoothness, area):
+def test_terms_by_hand(pixels, smoothness, area):
     """A mask ((0, 1), (1/2, 1/2)): TV = 1 + 0 + 1/4 + 1/4 = 3/2, AV = 1/2."""
     X = torch.tensor([[[[9.0, math.log(3)], [0.0, 0.0]]]])
     M = torch.tensor([[[[0.0, 1.0], [0.5, 0.5]]]])
-    objective = SaliencyObjective(pixels=pixels, evidence_removal=GivenEvidence())
+    objective = SaliencyObjective(pixels=pixels, evidence_removal=ZeroAlternatives())
     terms = objective(SumNet(), X, M, torch.tensor([0]), generators(1))
     # Preserved: log 3, so f = 3/4. Destroyed: 9, so f = 1 / (1 + exp(-9)).
     assert float(terms.smoothness) == pytest.approx(smoothness)
@@ -49,8 +49,8 @@ def test_a_case_worked_by_hand(pixels, smoothness, area):
     assert float(terms.total) == pytest.approx(expected)
 
 
-def test_total_variation_of_an_enlarged_mask():
-    """A ramp keeps its TV when the image is twice as large."""
+def test_total_variation_does_not_depend_on_the_size():
+    """TV of a ramp is the same in an image of twice the size."""
     ramp = torch.linspace(0, 1, 65).expand(1, 1, 65, 65)
     fine = torch.linspace(0, 1, 129).expand(1, 1, 129, 129)
     # 65 rows of 64 steps of 1/64, and 129 of 128.
@@ -58,7 +58,7 @@ def test_total_variation_of_an_enlarged_mask():
     torch.testing.assert_close(total_variation(fine), torch.tensor([129 / 128]))
 
 
-def test_gradient_is_that_of_finite_differences():
+def test_gradient_matches_finite_differences():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Sequential(
@@ -71,29 +71,29 @@ def test_gradient_is_that_of_finite_differences():
     target, labels = torch.tensor([0, 1, 2]), torch.tensor([0, 2, 2])
     objective = SaliencyObjective()
 
-    def every_term(masks):
+    def terms_of(masks):
         terms = objective(net, X, masks, target, generators(3), labels)
         return torch.stack(terms[:4])
 
-    assert torch.autograd.gradcheck(every_term, M.requires_grad_())
+    assert torch.autograd.gradcheck(terms_of, M.requires_grad_())
 
 
-def test_fake_class_counts_its_area_alone():
-    """No other term, no gradient from one, and the classifier does not see it."""
-    seen = []
+def test_only_the_area_counts_for_a_fake_class():
+    """Other terms and their gradients are 0; the classifier is not called."""
+    batch_sizes = []
 
     def black_box(x):
-        seen.append(len(x))
+        batch_sizes.append(len(x))
         return SumNet()(x)
 
-    # A sum of some tenths, at which no probability is sure.
+    # The sums are small, so that no probability is near 0 or 1.
     x = 0.01 * torch.rand(3, 3, 8, 8, generator=Generator().manual_seed(0))
     masks = torch.rand(3, 1, 8, 8, generator=Generator().manual_seed(1))
     masks.requires_grad_()
     target, labels = torch.tensor([1, 0, 1]), torch.tensor([0, 0, 0])
     objective = SaliencyObjective()
     terms = objective(black_box, x, masks, target, generators(3), labels)
-    assert seen == [2]
+    assert batch_sizes == [2]
     for name in ("smoothness", "preservation", "destruction"):
         each = getattr(terms, name)
         assert each[0] == each[2] == 0 and each[1] != 0
@@ -102,30 +102,30 @@ def test_fake_class_counts_its_area_alone():
         assert (gradient[1] != 0).any()
     (gradient,) = torch.autograd.grad(terms.total.sum(), masks)
     torch.testing.assert_close(gradient[0], torch.full((1, 8, 8), 10 / 64))
-    seen.clear()
-    every = objective(black_box, x, masks, target, generators(3), 1 - target)
-    assert not seen
-    torch.testing.assert_close(every.total, every.area)
+    batch_sizes.clear()
+    all_fake = objective(black_box, x, masks, target, generators(3), 1 - target)
+    assert not batch_sizes
+    torch.testing.assert_close(all_fake.total, all_fake.area)
 
 
 def test_selection_by_hand():
-    """-log of the right class's sigmoid, and the mean of the others' -log(1 - it)."""
+    """-log sigmoid of the image's class, plus the mean -log(1 - sigmoid) of others."""
     log3 = math.log(3)
-    evidence = torch.tensor([[log3, 0.0, -log3], [log3, -log3, 0.0]])
+    class_logits = torch.tensor([[log3, 0.0, -log3], [log3, -log3, 0.0]])
     x, masks = torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4)
     target, labels = torch.tensor([0, 0]), torch.tensor([0, 2])
     objective = SaliencyObjective(selection_weight=2)
-    terms = objective(SumNet(), x, masks, target, generators(2), labels, evidence)
+    terms = objective(SumNet(), x, masks, target, generators(2), labels, class_logits)
     two, four, third = math.log(2), math.log(4), math.log(4 / 3)
     expected = [third + (two + third) / 2, two + (four + third) / 2]
     torch.testing.assert_close(terms.selection, 2 * torch.tensor(expected))
 
 
-def test_probabilities_that_vanish_have_gradients():
-    """f = exp(-1000) is zero as a number; its logarithm is not."""
+def test_gradient_of_a_probability_that_underflows():
+    """f = exp(-1000) underflows to 0; its logarithm is -1000."""
     x = torch.full((1, 1, 10, 10), -10.0)
     masks = torch.ones(1, 1, 10, 10).requires_grad_()
-    objective = SaliencyObjective(evidence_removal=GivenEvidence())
+    objective = SaliencyObjective(evidence_removal=ZeroAlternatives())
     terms = objective(SumNet(), x, masks, torch.tensor([0]), generators(1))
     assert terms.preservation.item() == pytest.approx(1000)
     (gradient,) = torch.autograd.grad(terms.total.sum(), masks)
@@ -135,7 +135,7 @@ def test_probabilities_that_vanish_have_gradients():
 # Evidence removal
 
 
-def test_phi_keeps_and_replaces():
+def test_edited_is_a_convex_combination():
     X, A = torch.rand(2, 3, 5, 5), torch.rand(2, 3, 5, 5)
     ones = torch.ones(2, 1, 5, 5)
     assert torch.equal(edited(X, ones, A), X)
@@ -144,21 +144,21 @@ def test_phi_keeps_and_replaces():
 
 
 @pytest.mark.parametrize("size", [(80, 96), (32, 32), (7, 90)])
-def test_blur_is_torchvision_s(size):
+def test_blur_matches_torchvision(size):
     x = torch.rand(2, 3, *size, generator=Generator().manual_seed(0))
     kernel = [2 * min(30, n - 1) + 1 for n in (size[1], size[0])]
     expected = gaussian_blur(x, kernel, [10.0, 10.0])
     torch.testing.assert_close(blurred(x, 10.0), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_half_of_the_alternatives_are_blurred_the_others_colored():
+def test_half_of_the_alternatives_are_blurred_and_half_colored():
     x = torch.rand(1, 3, 8, 8, generator=Generator().manual_seed(0)).expand(
         1000, -1, -1, -1
     )
     phi = EvidenceRemoval(noise=0, limits=([-1, 0, 2], [1, 1, 3]))
     drawn = phi.alternatives(x, generators(1000))
-    soft = blurred(x[:1], 10.0)
-    is_blurred = torch.tensor([torch.allclose(each, soft[0]) for each in drawn])
+    blurred_x = blurred(x[:1], 10.0)
+    is_blurred = torch.tensor([torch.allclose(each, blurred_x[0]) for each in drawn])
     assert 450 < int(is_blurred.sum()) < 550
     colors = drawn[~is_blurred]
     assert torch.equal(colors, colors[..., :1, :1].expand_as(colors))
@@ -169,23 +169,23 @@ def test_half_of_the_alternatives_are_blurred_the_others_colored():
     torch.testing.assert_close(std, width, atol=0.05, rtol=0)
 
 
-def test_noise_has_the_standard_deviation_asked_for():
+def test_standard_deviation_of_the_noise():
     x = torch.zeros(40, 1, 64, 64)
     phi = EvidenceRemoval(noise=0.2, limits=([0], [10]))
     drawn = phi.alternatives(x, generators(40))
-    spread = drawn.std((1, 2, 3))
-    colored = spread > 1
+    std = drawn.std((1, 2, 3))
+    colored = std > 1
     assert 5 < int(colored.sum()) < 35
     torch.testing.assert_close(
-        spread[colored], torch.full_like(spread[colored], 2), atol=0.1, rtol=0
+        std[colored], torch.full_like(std[colored], 2), atol=0.1, rtol=0
     )
-    assert (spread[~colored] == 0).all()
+    assert (std[~colored] == 0).all()
 
 
-def test_alternatives_are_new_at_every_call_and_an_example_s_own():
+def test_alternatives_differ_by_call_and_depend_only_on_their_example():
     x = torch.rand(8, 3, 8, 8)
-    phi, own = EvidenceRemoval(), generators(8)
-    first, second = (phi.alternatives(x, own) for _ in range(2))
+    phi, used = EvidenceRemoval(), generators(8)
+    first, second = (phi.alternatives(x, used) for _ in range(2))
     assert not torch.equal(first, second)
     again = phi.alternatives(x, generators(8))
     torch.testing.assert_close(first, again)
@@ -193,14 +193,14 @@ def test_alternatives_are_new_at_every_call_and_an_example_s_own():
     torch.testing.assert_close(first[5:6], alone)
 
 
-def test_global_generator_is_untouched():
+def test_global_generator_is_unchanged():
     state = torch.get_rng_state()
     x, masks = torch.rand(4, 3, 8, 8, generator=Generator()), torch.zeros(4, 1, 8, 8)
     SaliencyObjective()(SumNet(), x, masks, torch.zeros(4).long(), generators(4))
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_arguments_that_make_no_objective():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="lambdas must be four numbers"):
         SaliencyObjective((1, 2, 3))
     with pytest.raises(ValueError, match="lambdas must be a number of at least 0"):

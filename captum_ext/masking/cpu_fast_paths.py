@@ -52,11 +52,12 @@ class ConvolutionStack(nn.Sequential):
     folded into the convolutions.
 
     Args:
-        *layers (Module): Convolution without bias, batch norm, ReLU, convolution,
+        *args (Module): Convolution without bias, batch norm, ReLU, convolution,
             batch norm, and so on.
 
     Examples::
 
+        >>> from captum_ext.masking.normalization import SharedBatchNorm
         >>> convolution = nn.Conv2d(8, 4, 1, bias=False)
         >>> stack = ConvolutionStack(convolution, SharedBatchNorm(4))
         >>> stack(torch.rand(1, 5, 6, 6), torch.rand(1, 3, 6, 6)).shape
