@@ -86,7 +86,7 @@ def test_defaults_are_those_of_the_code(page):
     known: dict[str, object] = {}
     for module, name in _CLASS.findall(text):
         known |= arguments(getattr(importlib.import_module(module), name))
-    _, _, section = text.partition("## Defaults\n")
+    _, _, section = text.partition("## Arguments\n")
     for argument, here in _DEFAULT.findall(section.partition("\n## ")[0]):
         assert argument in known
         try:
