@@ -11,8 +11,8 @@ import captum_ext
 
 ROOT = Path(captum_ext.__file__).parent
 
-# Masks, surrogate, masking, metrics, visualization and zoo never import attr; attr
-# never imports what uses attributions.
+# What hides, believes, trains, metrics, draws and provides knows nothing of what
+# explains; what explains knows nothing of what uses explanations.
 _USERS = ("attr", "methods", "evaluation", "commands", "cli")
 FORBIDDEN = {
     "masks": _USERS,

@@ -9,7 +9,7 @@ m_0 with p and 1 - p exchanged, and so it is MC-RISE at p = 1/2 only.
 Its masks are enlarged by skimage's ``resize(mode="reflect")``, which mirrors cells at
 the border where torch's ``interpolate`` clamps them. Along an axis of s cells the
 enlarged grid differs in its outermost half cell, by up to 1/2 (3/4 where two axes
-meet), and nowhere else; a test below measures it. In the end-to-end comparison the
+meet), and nowhere else; a test below metrics it. In the end-to-end comparison the
 model therefore looks at the inside only, and the maps are compared there.
 
 Insertion and deletion are compared with saliency-maps-metrics. It multiplies by masks,

@@ -57,7 +57,7 @@ def video_strip(
             interpolated trilinearly.
         n_frames (int, optional): Number of frames shown; no more than T are.
             Default: 8
-        label (str, optional): Quantity that the color bar shows. Default: "attribution"
+        label (str, optional): What the color bar metrics. Default: "attribution"
 
     Returns:
         matplotlib.figure.Figure: A figure with two rows of axes and the color bar,
