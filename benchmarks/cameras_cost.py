@@ -67,7 +67,7 @@ def peak_mb(name: str, call: str) -> float:
     return float(output.stdout)
 
 
-def metric(name: str, repeats: int) -> dict[str, object]:
+def measure(name: str, repeats: int) -> dict[str, object]:
     call = calls(name)
     call["passes"](), call["CAMERAS"](), call["Grad-CAM"]()
     times = [
@@ -99,8 +99,8 @@ def main() -> None:
         return
     result = {
         "benchmark": "cameras_cost",
-        "mobilenet_v2": metric("mobilenet_v2", arguments.repeats),
-        "resnet50": metric("resnet50", arguments.repeats),
+        "mobilenet_v2": measure("mobilenet_v2", arguments.repeats),
+        "resnet50": measure("resnet50", arguments.repeats),
         "batch_size": 1,
         "repeats": arguments.repeats,
         "threads": torch.get_num_threads(),

@@ -39,7 +39,7 @@ def pure(model: Callable[[Tensor], Tensor], image: Tensor, n: int, chunk: int) -
         model(rest)
 
 
-def metric(
+def measure(
     model: Callable[[Tensor], Tensor], size: int, n_steps: int, repeats: int
 ) -> dict[str, float]:
     """Milliseconds per pass, pure and within insertion, and their ratio."""
@@ -85,7 +85,7 @@ def main() -> None:
     mobilenet = load_network("mobilenet_v2").model
     result = {
         "benchmark": "insertion",
-        "mobilenet_v2_224": metric(mobilenet, 224, n_steps, repeats),
+        "mobilenet_v2_224": measure(mobilenet, 224, n_steps, repeats),
         "n_steps": n_steps,
         "repeats": repeats,
         "threads": torch.get_num_threads(),

@@ -24,7 +24,7 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def metric(
+def measure(
     model: Callable[[Tensor], Tensor], size: int, chunk: int, n_masks: int, repeats: int
 ) -> dict[str, float]:
     """Milliseconds per pass, pure and within PN-RISE, and their ratio."""
@@ -67,8 +67,8 @@ def main() -> None:
     resnet20 = load_resnet20().to(memory_format=torch.channels_last)
     result = {
         "benchmark": "overhead",
-        "mobilenet_v2_224": metric(mobilenet, 224, 4, n_masks, repeats),
-        "resnet20_32": metric(resnet20, 32, 32, 4 * n_masks, repeats),
+        "mobilenet_v2_224": measure(mobilenet, 224, 4, n_masks, repeats),
+        "resnet20_32": measure(resnet20, 32, 32, 4 * n_masks, repeats),
         "n_masks": n_masks,
         "repeats": repeats,
         "threads": torch.get_num_threads(),

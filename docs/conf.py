@@ -1,7 +1,7 @@
-"""How Sphinx builds these pages: ``sphinx-build -W -b html docs docs/_build``.
+"""Sphinx configuration: ``sphinx-build -W -b html docs docs/_build``.
 
-Neither building nor reading needs a network: MathJax and the styles are copied from
-installed packages.
+Neither building nor reading the pages needs a network: MathJax and the styles are
+copied from installed packages.
 """
 
 from sphinx.application import Sphinx
@@ -38,8 +38,8 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
-# Names of this package have to lead somewhere; those of others stay plain text, since
-# looking them up would need a network.
+# References to this package must resolve; those to other packages stay plain text,
+# because resolving them would need a network.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!captum_ext).*")]
 
@@ -47,7 +47,7 @@ nitpick_ignore_regex = [("py:.*", r"(?!captum_ext).*")]
 def separate_items(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Put the empty lines that reST wants before what Captum's docstrings list."""
+    """Insert the empty lines that reST requires before the lists in docstrings."""
     for i in reversed(range(len(lines))):
         if lines[i].lstrip().startswith("- **"):
             lines.insert(i, "")
@@ -56,12 +56,12 @@ def separate_items(
 def skip_fields(
     app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
 ) -> bool:
-    """Leave out the fields of named tuples, which their docstrings describe."""
+    """Skip the fields of named tuples, which the docstring of the class describes."""
     return skip or type(obj).__name__ == "_tuplegetter"
 
 
 def setup(app: Sphinx) -> None:
-    """Register what is above."""
+    """Register the event handlers."""
     app.connect("autodoc-skip-member", skip_fields)
     # Before napoleon, whose priority is 500.
     app.connect("autodoc-process-docstring", separate_items, priority=400)

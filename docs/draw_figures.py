@@ -1,11 +1,11 @@
-"""Draws every figure of README.md and of these pages anew, into docs/figures.
+"""Draw the figures of README.md and of these pages into docs/figures.
 
-    python docs/draw_figures.py               all
-    python docs/draw_figures.py borex demo    those
+    python docs/draw_figures.py               all figures
+    python docs/draw_figures.py borex demo    the named figures
 
-Road signs come with the package. The photograph is scikit-image's, in the public domain
-(SpaceX); mobilenet_v2 explains it, with the weights of
-CAPTUM_EXT_DATA/models/mobilenet_v2.pt or torchvision's.
+Road signs come with the package. The photograph (SpaceX, public domain) is from
+scikit-image; it is explained for mobilenet_v2 with the weights of
+CAPTUM_EXT_DATA/models/mobilenet_v2.pt, or torchvision's.
 """
 
 import argparse
@@ -52,7 +52,7 @@ from captum_ext.zoo import (
 )
 
 FOLDER = Path(__file__).parent / "figures"
-# As wide as a page shows, and as large as a reader should have to load.
+# Width of a page, and limits on what a reader has to load.
 WIDTH, PIXELS, COLORS, BYTES = 1000, 800_000, 256, 150 * 1024
 COMPARED = (
     "pn-rise",
@@ -84,7 +84,7 @@ def subject_of(entry: ZooModel, image: Tensor, target: int) -> Subject:
 
 
 def photograph() -> tuple[Subject, Tensor]:
-    """A rocket before its launch; the class for it that ImageNet has."""
+    """Photograph of a rocket, with ImageNet's class "missile" as target."""
     from skimage.data import rocket
 
     entry = mobilenet()
@@ -97,41 +97,41 @@ def photograph() -> tuple[Subject, Tensor]:
 
 
 def scene() -> tuple[Subject, Tensor]:
-    """The road signs of the demo, and the class of the largest one."""
+    """Road-sign scene of the demo, with the class of the largest sign as target."""
     drawn = sign_scene(seed=0)
     return subject_of(signs(), drawn.image, drawn.label), drawn.image
 
 
 def shown(subject: Subject, *names: str) -> dict[str, Tensor]:
-    """Maps of methods by their titles, as figures show them."""
+    """Maps by method title, as figures show them."""
     methods = [METHODS[name] for name in names]
     return {each.title: each.displayed(each.attribute(subject)) for each in methods}
 
 
 def draw_methods() -> Figure:
-    """The photograph by all methods, and the seconds that one core spent on each."""
+    """Compare all methods on the photograph, with the seconds of one core for each."""
     subject, image = photograph()
     maps = {}
-    # Seconds of one core can be compared, whatever else the machine does. The import of
-    # BoTorch, which BOREx does when it is first used, is no part of them.
+    # Seconds of one core are comparable whatever else the machine does. BOREx imports
+    # BoTorch on first use; import it before timing.
     torch.set_num_threads(1)
     import_module("captum_ext.surrogate")
     for name in (*COMPARED, "mc-rise"):
-        method, began = METHODS[name], time.process_time()
+        method, start = METHODS[name], time.process_time()
         options = {}
         if name == "borex":
             options["prior"] = METHODS["grad-cam++"].attribute(subject)
         found = method.attribute(subject, **options)
-        seconds = f"{time.process_time() - began:.2g} s"
+        seconds = f"{time.process_time() - start:.2g} s"
         print(f"{method.title}: {seconds}", flush=True)
-        # One map a color has a figure of its own.
+        # Methods with one map per color have their own figure.
         if not method.colorwise:
             maps[f"{method.title}, {seconds}"] = method.displayed(found)
     return overlay_figure(image, maps)
 
 
 def draw_demo() -> Image.Image:
-    """What the command captum-ext demo draws."""
+    """Run the command captum-ext demo."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "demo.png")
         captum_ext(["demo", "--output", str(file)])
@@ -140,26 +140,26 @@ def draw_demo() -> Image.Image:
 
 
 def draw_rise() -> Figure:
-    """The default estimator beside the paper's sum of as many masks, and of many."""
+    """Compare the default estimator with the paper's sum of as many and more masks."""
     subject, image = scene()
     rise = RISE(subject.probabilities)
 
-    def relief(n_masks: int, estimator: str) -> Tensor:
+    def above_minimum(n_masks: int, estimator: str) -> Tensor:
         maps = rise.attribute(
             subject.inputs, None, subject.target, n_masks=n_masks, estimator=estimator
         )
         return maps[0, :1] - maps.min()
 
     maps = {
-        "paper's sum, 200 masks": relief(200, "monte_carlo"),
-        "default, 200 masks": relief(200, "control_variate"),
-        "paper's sum, 10000 masks": relief(10000, "monte_carlo"),
+        "paper's sum, 200 masks": above_minimum(200, "monte_carlo"),
+        "default, 200 masks": above_minimum(200, "control_variate"),
+        "paper's sum, 10000 masks": above_minimum(10000, "monte_carlo"),
     }
     return overlay_figure(image, maps)
 
 
 def draw_pn_rise() -> Figure:
-    """What speaks for a class, and for another one."""
+    """Compare the maps of two classes."""
     subject, image = photograph()
     pn_rise = PNRISE(subject.probabilities)
     maps = {}
@@ -170,7 +170,7 @@ def draw_pn_rise() -> Figure:
 
 
 def draw_mc_rise() -> Figure:
-    """Which colors would make a green sign the blue one of its shape."""
+    """Show which colors would turn a green sign into the blue sign of its shape."""
     entry = signs()
     green, blue = (
         find_class(entry.class_names, f"{color} square, cross")
@@ -184,7 +184,7 @@ def draw_mc_rise() -> Figure:
 
 
 def draw_borex() -> Figure:
-    """The map of Grad-CAM++, the windows that were tried, and what came of it."""
+    """Show the map of Grad-CAM++, the evaluated windows and the refined map."""
     subject, image = photograph()
     prior = METHODS["grad-cam++"].attribute(subject)
     found = BOREx(subject.probabilities).attribute(
@@ -201,14 +201,14 @@ def draw_borex() -> Figure:
 
 
 def draw_cameras() -> Figure:
-    """A large and a small sign of a class, by maps of one size and of several."""
+    """Compare maps from one and several image sizes, on a large and a small sign."""
     drawn = sign_scene(seed=64)
     subject = subject_of(signs(), drawn.image, drawn.label)
     return overlay_figure(drawn.image, shown(subject, "grad-cam", "cameras"))
 
 
 def draw_grad_cam_plus_plus() -> Figure:
-    """Two rockets: the photograph beside its mirror image."""
+    """Compare maps of two rockets: the photograph next to its mirror image."""
     subject, image = photograph()
     both = torch.cat([image, image.flip(2)], 2)[None]
     both = interpolate(both, (224, 448), mode="bilinear", antialias=True)[0]
@@ -217,7 +217,7 @@ def draw_grad_cam_plus_plus() -> Figure:
 
 
 def draw_masking_model() -> Figure:
-    """The mask of one forward pass beside maps of hundreds."""
+    """Compare the mask of one forward pass with maps of hundreds of passes."""
     subject, image = scene()
     classifier = signs().with_masking_network(load_signs_masks())
     subject = subject._replace(classifier=classifier)
@@ -226,7 +226,7 @@ def draw_masking_model() -> Figure:
 
 
 def draw_iterative_mask() -> Figure:
-    """Masks of two seeds, and what they keep and destroy."""
+    """Compare the masks of two seeds."""
     subject, image = scene()
     mask = IterativeMask(subject.probabilities)
     maps = {
@@ -251,7 +251,7 @@ FIGURES: dict[str, Callable[[], Figure | Image.Image]] = {
 
 
 def small(figure: Figure | Image.Image) -> bytes:
-    """A PNG at most as large as a page shows, with the smoothest palette that fits."""
+    """Encode a figure as PNG within the limits, with the best palette that fits."""
     image = stack_figures([figure]) if isinstance(figure, Figure) else figure
     width, height = image.size
     scale = min(1, WIDTH / width, sqrt(PIXELS / (width * height)))
@@ -267,7 +267,7 @@ def small(figure: Figure | Image.Image) -> bytes:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="figures; none for all")
+    parser.add_argument("names", nargs="*", help="names of figures (default: all)")
     names = parser.parse_args().names
     unknown = [name for name in names if name not in FIGURES]
     if unknown:

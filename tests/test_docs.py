@@ -1,4 +1,4 @@
-"""The pages under docs/: their code runs, and they leave no public name out."""
+"""Pages under docs/: their code runs, and they cover all public names."""
 
 import ast
 import importlib
@@ -41,7 +41,7 @@ _CLASS = re.compile(r"\{py:class\}`(captum_ext\.\w+)\.(\w+)`")
 _DEFAULT = re.compile(r"^\| `(\w+)` \| (.+?) \|", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^\.\. (?:auto|py:)(?:class|function|data):: (\S+)", re.M)
 _FIGURE = re.compile(r"!\[[^\]]+\]\(([^)]+)\)")
-# What a browser would fetch while it shows a page; links may lead anywhere.
+# Resources that a browser loads to show a page; links may lead anywhere.
 _LOADED = re.compile(
     r'<(?:script|img|link|iframe)\b[^>]*?(?:src|href)="((?:\w+:)?//.*?)"'
 )
@@ -57,7 +57,7 @@ def with_code() -> list[Path]:
 
 @pytest.mark.parametrize("page", with_code(), ids=lambda p: str(p.relative_to(DOCS)))
 def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
-    """Its ```python blocks, one after the other, as a reader would type them."""
+    """Run the ```python blocks of a page in order, in one namespace."""
     monkeypatch.chdir(tmp_path)
     text = page.read_text()
     names: dict[str, object] = {"__name__": "__main__"}
@@ -69,7 +69,7 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
 
 
 def arguments(cls: type) -> dict[str, object]:
-    """Arguments of a class, and of its ``attribute``, with their defaults."""
+    """Return arguments of a class and of its ``attribute``, with their defaults."""
     functions = [cls.__init__, inspect.unwrap(getattr(cls, "attribute", cls.__init__))]
     return {
         name: parameter.default
@@ -78,28 +78,27 @@ def arguments(cls: type) -> dict[str, object]:
     }
 
 
-def defaults_of(page: Path) -> list[tuple[str, str]]:
-    """Arguments and values in the table of a page's section on defaults."""
-    _, _, section = page.read_text().partition("## Defaults\n")
+def defaults(page: Path) -> list[tuple[str, str]]:
+    """Return arguments and defaults in the table under "Arguments" of a page."""
+    _, _, section = page.read_text().partition("## Arguments\n")
     return _DEFAULT.findall(section.partition("\n## ")[0])
 
 
-def with_defaults() -> list[Path]:
-    return [page for page in PAGES if defaults_of(page)]
+WITH_DEFAULTS = [page for page in PAGES if defaults(page)]
 
 
-def test_pages_with_defaults_are_found():
-    assert len(with_defaults()) >= 6
+def test_pages_of_methods_list_their_arguments():
+    methods = {page.stem for page in PAGES if page.parent.name == "methods"}
+    assert {page.stem for page in WITH_DEFAULTS} == methods - {"pn_rise"}  # As RISE.
 
 
-@pytest.mark.parametrize("page", with_defaults(), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", WITH_DEFAULTS, ids=lambda page: page.stem)
 def test_defaults_are_those_of_the_code(page):
-    """Where a table of defaults gives one as it is typed, the code has the same."""
-    text = page.read_text()
+    """Literal defaults in the table of arguments are those of the code."""
     known: dict[str, object] = {}
-    for module, name in _CLASS.findall(text):
+    for module, name in _CLASS.findall(page.read_text()):
         known |= arguments(getattr(importlib.import_module(module), name))
-    for argument, here in defaults_of(page):
+    for argument, here in defaults(page):
         assert argument in known
         try:
             value = ast.literal_eval(here.strip("`"))
@@ -117,7 +116,7 @@ def test_public_names_are_documented(room):
         for page in (DOCS / "methods").glob("*.md"):
             directives += _DIRECTIVE.findall(page.read_text())
     own = [name.removeprefix(f"captum_ext.{room}.") for name in directives]
-    # Names of modules within the room may stand there too: what its functions return.
+    # Return types from modules within the package may also have directives.
     assert sorted(name for name in own if "." not in name) == sorted(module.__all__)
 
 
@@ -141,7 +140,7 @@ def test_figures_are_those_that_the_command_draws():
     assert max(sizes) <= draw_figures.BYTES and sum(sizes) <= ALL_FIGURES
 
 
-def test_a_figure_is_drawn_anew(tmp_path, monkeypatch):
+def test_a_figure_is_redrawn(tmp_path, monkeypatch):
     monkeypatch.setattr(draw_figures, "FOLDER", tmp_path)
     monkeypatch.setattr("sys.argv", ["draw_figures.py", "cameras"])
     draw_figures.main()
@@ -159,7 +158,7 @@ def test_an_unknown_figure_is_refused(monkeypatch, capsys):
 
 
 def shares(page: Path) -> dict[str, set[str]]:
-    """Numbers such as .395 in the tables of a page by the first cell of their rows."""
+    """Return numbers such as .395 in the tables of a page, by first cell of the row."""
     found: dict[str, set[str]] = {}
     for name, row in re.findall(r"^\| (.+?) \| (.+) \|$", page.read_text(), re.M):
         found.setdefault(name.removesuffix(" (Captum)"), set()).update(
@@ -169,14 +168,14 @@ def shares(page: Path) -> dict[str, set[str]]:
 
 
 def test_readme_has_the_numbers_of_the_results():
-    told, measured = shares(README), shares(DOCS / "evaluation_results.md")
-    assert {"RISE", "PN-RISE", "CAMERAS", "Random map"} <= set(told)
-    assert all(numbers <= measured[name] for name, numbers in told.items())
+    quoted, measured = shares(README), shares(DOCS / "evaluation_results.md")
+    assert {"RISE", "PN-RISE", "CAMERAS", "Random map"} <= set(quoted)
+    assert all(numbers <= measured[name] for name, numbers in quoted.items())
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The pages as Sphinx builds them, warnings counting as errors."""
+    """Build the pages with Sphinx; warnings are errors."""
     for name in ("sphinx", "myst_parser", "furo", "sphinx-mathjax-offline"):
         pytest.importorskip(name, reason="the extra docs is not installed")
     folder = tmp_path_factory.mktemp("site")

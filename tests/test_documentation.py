@@ -1,4 +1,4 @@
-"""What the documentation shows works, and every public name is documented."""
+"""Examples of docstrings and README run, and every public name is documented."""
 
 import doctest
 import importlib
@@ -16,7 +16,7 @@ from torch import nn
 import captum_ext
 
 ROOT = Path(captum_ext.__file__).parent
-# Names of these packages may stand in an example without an import.
+# Examples may use names of these packages without an import.
 AT_HAND = ("attr", "masks", "visualization", "zoo")
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -29,14 +29,14 @@ def public_modules() -> Iterator[str]:
 
 
 def public_objects() -> dict[str, object]:
-    """Modules, their public functions and classes, and the methods of these."""
+    """Return modules, their public functions and classes, and the methods of these."""
     found: dict[str, object] = {}
     for name in public_modules():
         module = importlib.import_module(name)
         found[name] = module
         for member in getattr(module, "__all__", ()):
             value = getattr(module, member)
-            # To Python 3.10 an alias such as list[int] is a class.
+            # In Python 3.10, isclass is true for an alias such as list[int].
             alias = get_origin(value) is not None
             if alias or not (inspect.isclass(value) or inspect.isroutine(value)):
                 continue
@@ -67,7 +67,7 @@ CALLABLES = {
     for name, value in OBJECTS.items()
     if callable(value) and not inspect.isabstract(value)
 }
-# What users import: the names of the packages themselves.
+# Names that users import from the packages.
 EXPORTED = [
     getattr(module, name)
     for module in OBJECTS.values()
@@ -77,7 +77,7 @@ EXPORTED = [
 
 
 def documentation(value: object) -> str:
-    """Docstring, inherited for methods; none where Python wrote it itself."""
+    """Return the docstring, inherited for methods; "" if Python generated it."""
     if inspect.isclass(value):
         text = inspect.cleandoc(vars(value).get("__doc__") or "")
         return "" if text.startswith(f"{value.__name__}(") else text
@@ -85,7 +85,7 @@ def documentation(value: object) -> str:
 
 
 def documented_arguments(text: str) -> set[str] | None:
-    """Names under ``Args:``, or ``Attributes:`` of a tuple; None without either."""
+    """Return names under ``Args:`` or ``Attributes:``; None without either."""
     header = r"^(?:Args|Attributes):\n((?:[ ]+.*(?:\n|\Z)|\n)+)"
     section = re.search(header, text, re.MULTILINE)
     if section is None:
@@ -106,7 +106,7 @@ def namespace(value: object) -> dict[str, object]:
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """Files land in a folder of the test; the global generator stays as it was."""
+    """Run in a temporary folder; restore the global generator."""
     monkeypatch.chdir(tmp_path)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -139,23 +139,23 @@ def test_arguments_are_read(text, expected):
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_run(name, workplace):
-    said: list[str] = []
+    report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=FLAGS)
-    result = runner.run(example(name), out=said.append)
-    assert result.failed == 0, "".join(said)
+    result = runner.run(example(name), out=report.append)
+    assert result.failed == 0, "".join(report)
 
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_public_names_have_a_docstring(name):
     text = documentation(OBJECTS[name])
     assert text and re.match(r"[^\n]+(\n\n|$)|Args:", text), (
-        "a docstring starts with one line that says what this is"
+        "a docstring must start with one line that says what the object is"
     )
 
 
 @pytest.mark.parametrize("name", CALLABLES)
 def test_arguments_are_documented(name):
-    """All of them and none that is gone, wherever any is, and in what users import."""
+    """If any argument is documented, all are, and exported names document theirs."""
     value = CALLABLES[name]
     parameters = set(inspect.signature(inspect.unwrap(value)).parameters) - {"self"}
     if getattr(value, "_is_protocol", False):
@@ -172,7 +172,7 @@ def pages() -> list[Path]:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_code_of_a_page_runs(page, workplace):
-    """Its ```python blocks, one after the other, as a reader would type them."""
+    """Run the ```python blocks of the page in order, in one namespace."""
     text = page.read_text()
     names: dict[str, object] = {"__name__": "__main__"}
     for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):

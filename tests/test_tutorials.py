@@ -1,4 +1,4 @@
-"""The notebooks under tutorials/: they run, and what is stored of them is clean."""
+"""Notebooks under tutorials/: they run, and their stored outputs are clean."""
 
 import importlib.util
 import re
@@ -28,9 +28,9 @@ def stored(path):
 
 
 def outputs(notebook):
-    """Of each code cell: kinds of its outputs, and its printed words.
+    """Return the kinds of outputs and the printed words of each code cell.
 
-    Numbers are left out: their last digits are a matter of the processor.
+    Numbers are ignored: their last digits depend on the processor.
     """
     return [
         (
@@ -42,13 +42,13 @@ def outputs(notebook):
     ]
 
 
-def test_there_are_the_tutorials_of_the_issue():
+def test_notebooks_are_numbered_from_1_to_8():
     assert [path.name[:2] for path in PATHS] == [f"{n:02}" for n in range(1, 9)]
 
 
 @each_notebook
-def test_notebook_runs_and_says_what_is_stored(path):
-    """Also where real data is at hand: what readers get must not depend on it."""
+def test_notebook_runs_and_reproduces_its_outputs(path):
+    """The outputs do not depend on the optional data folder."""
     fresh = execute.executed(path)
     assert execute.problems(fresh) == []
     assert outputs(fresh) == outputs(stored(path))
@@ -69,7 +69,7 @@ def test_stored_notebook_is_complete_and_clean(path):
 
 @each_notebook
 def test_stored_notebook_does_not_change_by_cleaning(path):
-    """So ids, metadata and images are the same whoever executes it next."""
+    """Ids, metadata and images do not depend on who executes the notebook."""
     notebook = stored(path)
     assert execute.cleaned(deepcopy(notebook)) == notebook
     ids = [cell.id for cell in notebook.cells]
@@ -77,14 +77,14 @@ def test_stored_notebook_does_not_change_by_cleaning(path):
 
 
 @each_notebook
-def test_notebook_opens_with_its_question(path):
+def test_notebook_starts_with_a_question(path):
     first = stored(path).cells[0]
     assert first.cell_type == "markdown"
     assert re.match(r"# .+\?\n\n\S", first.source)
 
 
 @each_notebook
-def test_links_between_notebooks_lead_somewhere(path):
+def test_links_between_notebooks_resolve(path):
     for cell in stored(path).cells:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", cell.source):
             assert (FOLDER / link).is_file(), link
@@ -106,14 +106,14 @@ def test_noise_in_an_output_is_a_problem(output):
     assert len(execute.problems(execute.cleaned(notebook))) == 1
 
 
-def test_ordinary_output_is_no_problem():
+def test_ordinary_output_is_not_a_problem():
     text = "seeds 0/1: 0.3 a/b </td> of 1/2 https://captum.ai/api/ torch.Size([1, 3])"
     printed = new_output("stream", name="stdout", text=text)
     notebook = new_notebook(cells=[new_code_cell(outputs=[printed])])
     assert execute.problems(notebook) == []
 
 
-def test_cells_are_numbered_whatever_their_ids_were():
+def test_cell_ids_are_numbers():
     def fresh():
         return execute.cleaned(
             new_notebook(cells=[new_markdown_cell(), new_code_cell()])
@@ -130,7 +130,7 @@ def test_cells_are_numbered_whatever_their_ids_were():
         ("import warnings; warnings.warn('careful')", SystemExit),
     ],
 )
-def test_notebook_that_fails_or_warns_stays_as_it_was(
+def test_notebook_that_fails_or_warns_is_not_changed(
     source, refusal, tmp_path, monkeypatch
 ):
     path = tmp_path / "01_broken.ipynb"

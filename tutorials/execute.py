@@ -1,11 +1,11 @@
-"""Runs the notebooks top to bottom and stores them with their outputs, cleaned.
+"""Execute the notebooks and store them with their outputs, cleaned.
 
-    python tutorials/execute.py             all
-    python tutorials/execute.py 01 06       those whose names start so
+    python tutorials/execute.py             all notebooks
+    python tutorials/execute.py 01 06       notebooks whose names start with 01 or 06
 
-A notebook that fails, warns or names a path of this machine is left as it was. What
-is stored depends on the notebook's text and the package only: cells are numbered, and
-nothing is kept of the machine, the editor or the clock.
+A notebook that fails, warns or prints a path of this machine is not changed. The stored
+file depends only on the notebook's source and the package: cell ids are numbers, and
+metadata of the machine, the editor and the time are removed.
 """
 
 import argparse
@@ -29,21 +29,21 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# Real images are for readers who have them: what is stored must not depend on it.
+# Stored notebooks must not depend on the optional data folder.
 DATA = "CAPTUM_EXT_DATA"
-SECONDS_A_CELL = 1800
-# What figures have and what a page needs.
+SECONDS_PER_CELL = 1800
+# Resolution of figures as drawn and as stored.
 FIGURE_DPI, DPI = 150, 100
-# GPyTorch's own import, under a new PyTorch; no reader can do anything about it.
+# Raised by GPyTorch's import under a new PyTorch; readers cannot fix it.
 _FOREIGN = "ignore:`torch.jit.script` is deprecated:FutureWarning"
-# A folder below the root, a Windows drive, an address in memory, a warning's line.
+# An absolute path, a Windows drive, a memory address, a warning.
 _NOISE = re.compile(
     r"(?<![\w.:/<])/(?:\w[\w.-]*/)+|\b[A-Z]:\\|\b0x[0-9a-f]{6,}|\w*Warning\b"
 )
 
 
 def notebooks(prefixes: list[str]) -> list[Path]:
-    """The notebooks whose names start with one of the prefixes; all for none."""
+    """Return the notebooks whose names start with a prefix; all without prefixes."""
     found = sorted(FOLDER.glob("*.ipynb"))
     for prefix in prefixes:
         if not any(path.name.startswith(prefix) for path in found):
@@ -55,14 +55,14 @@ def notebooks(prefixes: list[str]) -> list[Path]:
 
 
 def executed(path: Path) -> NotebookNode:
-    """The notebook with fresh outputs, run by this Python in an empty folder."""
+    """Execute a notebook with this Python in an empty folder."""
     notebook = nbformat.read(path, as_version=4)
     environment = {name: value for name, value in os.environ.items() if name != DATA}
     environment["PYTHONWARNINGS"] = _FOREIGN
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
-            timeout=SECONDS_A_CELL,
+            timeout=SECONDS_PER_CELL,
             kernel_name="python3",
             record_timing=False,
             coalesce_streams=True,
@@ -73,7 +73,7 @@ def executed(path: Path) -> NotebookNode:
 
 
 def cleaned(notebook: NotebookNode) -> NotebookNode:
-    """The notebook without what editors and kernels leave in it."""
+    """Remove metadata of editors and kernels, and shrink figures."""
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells, 1):
@@ -89,7 +89,7 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
 
 
 def smaller(png: str) -> str:
-    """A figure (PNG, base64) as JPEG at 100 dots an inch: a sixth of the bytes."""
+    """Convert a figure (PNG, base64) to JPEG at 100 dpi: a sixth of the bytes."""
     with Image.open(BytesIO(base64.b64decode(png))) as figure:
         size = [round(side * DPI / FIGURE_DPI) for side in figure.size]
         small = figure.convert("RGB").resize(size, Image.Resampling.LANCZOS)
@@ -99,7 +99,7 @@ def smaller(png: str) -> str:
 
 
 def problems(notebook: NotebookNode) -> list[str]:
-    """What must not stand in a notebook that readers get, one sentence each."""
+    """Return what must not be in a stored notebook, one sentence per problem."""
     found = []
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -107,26 +107,30 @@ def problems(notebook: NotebookNode) -> list[str]:
             if output.output_type == "error" or output.get("name") == "stderr":
                 found.append(f"{cell.id} has an error or a warning: {text.strip()!r}.")
             elif noise := _NOISE.search(text):
-                found.append(f"{cell.id} says {noise[0]!r}, which is this machine's.")
+                found.append(
+                    f"{cell.id} prints {noise[0]!r}, which depends on the machine."
+                )
     return found
 
 
 def text_of(output: NotebookNode) -> str:
-    """All words of an output, without its images."""
+    """Return the text of an output, without its images."""
     data = output.get("data", {})
     texts = [value for kind, value in data.items() if kind.startswith("text/")]
     return "\n".join([output.get("text", ""), output.get("evalue", ""), *texts])
 
 
 def store(notebook: NotebookNode, path: Path) -> None:
-    """Write the notebook, whole or not at all."""
+    """Write the notebook atomically."""
     nbformat.validate(notebook)
     write_file(f"{nbformat.writes(notebook)}\n".encode(), path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("prefixes", nargs="*", help="starts of names; none for all")
+    parser.add_argument(
+        "prefixes", nargs="*", help="prefixes of names (default: all notebooks)"
+    )
     try:
         chosen = notebooks(parser.parse_args().prefixes)
     except ValueError as error:
@@ -135,7 +139,7 @@ def main() -> None:
         notebook = executed(path)
         found = problems(notebook)
         if found:
-            sys.exit("\n".join([f"{path.name} was left as it was:", *found]))
+            sys.exit("\n".join([f"{path.name} was not changed:", *found]))
         store(notebook, path)
         print(f"{path.name}: {path.stat().st_size / 1024:.0f} KB")
 
