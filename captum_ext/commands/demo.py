@@ -32,7 +32,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "demo",
-        help="explain a built-in scene with every method",
         description="Explain a built-in road-sign scene with every method and write "
         "one figure. Takes half a minute and needs no internet connection.",
     )

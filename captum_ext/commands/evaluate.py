@@ -120,7 +120,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "evaluate",
-        help="compare methods on a data set",
         description="Compare methods on a data set by metrics. Writes a folder with "
         "the table (results.csv), curves, timings, images and maps.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -27,7 +27,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     white_box = [name for name, m in METHODS.items() if "model" in m.built_from]
     parser = commands.add_parser(
         "explain",
-        help="explain the classification of an image",
         description="Explain the classification of an image and draw the map over "
         f"it. Methods that look inside the model ({', '.join(white_box)}) explain the "
         "logit of the class, all others its softmax probability.",

@@ -32,7 +32,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "refine",
-        help="refine a map of an image",
         description="Refine the map of another method, or a map from a file, with a "
         "Gaussian process (BOREx). Draws the prior, the evaluated windows, the refined "
         "map and its standard deviation.",

@@ -18,7 +18,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "report",
-        help="compare the methods of an evaluation: tables, tests and a page",
         description="Print means, medians and paired tests of an evaluation, one table "
         "per metric, and write them with curves and a gallery of maps to an HTML page. "
         "The tables test all methods against one, the page tests every method against "

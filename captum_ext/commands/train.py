@@ -67,7 +67,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "train",
-        help="train a masking network for a classifier",
         description="Train a masking network for a classifier. The trained network "
         "computes a map in one forward pass, without calling the classifier.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -64,7 +64,7 @@ class EvaluationConfig(NamedTuple):
     folder: Path
 
 
-class ImageContext(NamedTuple):
+class _ImageContext(NamedTuple):
     """An image with everything that its rows share.
 
     Attributes:
@@ -160,7 +160,7 @@ def _failed(
         yield row._replace(method=method, metric=metric, error=text)
 
 
-def _image_context(config: EvaluationConfig, example: Example) -> ImageContext:
+def _image_context(config: EvaluationConfig, example: Example) -> _ImageContext:
     model, image = config.model, example.read()
     subject = build_subject(
         model,
@@ -171,7 +171,7 @@ def _image_context(config: EvaluationConfig, example: Example) -> ImageContext:
     )
     probabilities, target = subject.class_probabilities.tolist(), subject.target
     label = max(example.labels, key=lambda i: probabilities[i], default=None)
-    return ImageContext(
+    return _ImageContext(
         subject,
         _target_boxes(model, example, target, image),
         Row(example.name, label, target, probabilities[target]),
@@ -214,7 +214,7 @@ class _Maps:
 
 
 def _measure(
-    config: EvaluationConfig, name: str, context: ImageContext, maps: Tensor
+    config: EvaluationConfig, name: str, context: _ImageContext, maps: Tensor
 ) -> tuple[float, list[float] | None]:
     spec = config.metrics[name]
     metric = METRICS[spec.use]
