@@ -183,11 +183,11 @@ def test_map_equals_that_of_the_library(scene_file, tmp_path):
         ({"--masking-network": "network.pt"}, "used with masking-model, got 'pn-rise'"),
         (
             {"--method": "masking-model", "--masking-network": "misfit.pt"},
-            "--masking-network must be a file that MaskingNetwork.save wrote",
+            "--masking-network must be a file written by MaskingNetwork.save",
         ),
         (
             {"--method": "masking-model", "--masking-network": "text.png"},
-            "--masking-network must be a file",
+            "--masking-network must be a complete file",
         ),
         (
             {"--method": "masking-model", "--masking-network": "missing.pt"},
