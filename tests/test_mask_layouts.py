@@ -150,17 +150,50 @@ def test_expectation_is_the_enumerated_one(method, estimator):
 GRID = GridLayout((12, 14), (2, 2))
 CHANNELS = RegionLayout([torch.arange(3).view(1, 3, 1, 1)])
 REGIONS = torch.zeros(1, 1, 1, 1, dtype=torch.long)
+
+
+class Changed(OnlyExpand):
+    """Another layout whose masks are changed."""
+
+    def __init__(self, layout: MaskLayout, change) -> None:
+        super().__init__(layout)
+        self.change = change
+
+    def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
+        return self.change(super().expand(values, shifts))
+
+
 REFUSED = {
-    "another size": (PNRISE, {"layout": GridLayout((12, 12), (2, 2))}, "layout must"),
-    "fewer axes": (PNRISE, {"layout": GridLayout((14,), (2,))}, "layout must give"),
-    "two masks": (PNRISE, {"layout": ProductLayout([GRID, GRID])}, "layout must give"),
+    "another size": (
+        PNRISE,
+        {"layout": GridLayout((12, 12), (2, 2))},
+        "return one tensor",
+    ),
+    "fewer axes": (PNRISE, {"layout": GridLayout((14,), (2,))}, "return one tensor"),
+    "two masks": (PNRISE, {"layout": ProductLayout([GRID, GRID])}, "return one tensor"),
     "each its own": (
         PNRISE,
         {"layout": RegionLayout([torch.arange(3).view(3, 1, 1, 1)])},
-        "layout must give one mask",
+        "return one tensor",
     ),
     "a mask per channel": (MCRISE, {"layout": CHANNELS}, "a channel axis of 1"),
-    "text": (PNRISE, {"layout": "superpixels"}, "must be a MaskLayout, got str"),
+    "text": (PNRISE, {"layout": "superpixels"}, "must be an instance of MaskLayout"),
+    "class": (PNRISE, {"layout": RegionLayout}, "must be an instance of MaskLayout"),
+    "no tuple": (
+        PNRISE,
+        {"layout": Changed(GRID, lambda masks: masks[0])},
+        "must return a tuple .* got Tensor",
+    ),
+    "one mask for all": (
+        PNRISE,
+        {"layout": Changed(GRID, lambda masks: (masks[0][:1],))},
+        "return one tensor",
+    ),
+    "scaled": (
+        PNRISE,
+        {"layout": Changed(GRID, lambda masks: (2 * masks[0],))},
+        "sum to 1 .* from 2 to 2",
+    ),
     "grid": (PNRISE, {"layout": GRID, "grid_size": 2}, "got grid_size and layout"),
     "regions": (
         MCRISE,
@@ -184,3 +217,15 @@ def test_channels_may_have_different_masks():
     maps = attribute(PNRISE, layout=CHANNELS)
     assert torch.equal(maps[..., :1, :1].expand_as(maps), maps)
     assert not torch.equal(maps[:, 0], maps[:, 1])
+
+
+@pytest.mark.parametrize("n_cells", [0, 2.5, None])
+def test_bad_numbers_of_cells_are_refused(n_cells):
+    with pytest.raises(ValueError, match="n_cells must be a positive integer"):
+        MaskLayout.__init__(GRID, n_cells)
+
+
+@pytest.mark.parametrize("n_shifts", [4, [4], (0,)])
+def test_bad_numbers_of_shifts_are_refused(n_shifts):
+    with pytest.raises(ValueError, match="n_shifts must be a tuple of positive"):
+        MaskLayout.__init__(GRID, 4, n_shifts)

@@ -76,27 +76,47 @@ def _default_layouts(
 
 def mask_shapes(layout: MaskLayout) -> list[tuple[int, ...]]:
     """Shape (1, ...) of one mask of each input."""
-    cells, shifts = (
-        torch.zeros(1, 1, layout.n_cells),
-        torch.zeros(1, len(layout.n_shifts)),
-    )
-    return [tuple(mask.shape[2:]) for mask in layout.expand(cells, shifts.int())]
+    return [tuple(mask.shape[2:]) for mask in _expanded_ones(layout, 1, 1)]
+
+
+def _expanded_ones(layout: MaskLayout, n_masks: int, n_fills: int) -> Sequence[Tensor]:
+    """Masks whose cells are all 1, without shifts."""
+    cells = torch.ones(n_masks, n_fills, layout.n_cells)
+    return layout.expand(cells, torch.zeros(n_masks, len(layout.n_shifts)).int())
 
 
 def _check_layout(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> MaskLayout:
-    """The layout; refuse one whose masks do not broadcast to the inputs."""
+    """The layout; refuse one whose masks do not fit the inputs."""
     if not isinstance(layout, MaskLayout):
-        raise TypeError(f"layout must be a MaskLayout, got {type(layout).__name__}.")
-    shapes = mask_shapes(layout)
-    fits = len(shapes) == len(inputs) and all(
-        len(shape) == x.dim() and shape[0] == 1 and broadcasts(shape, x.shape)
-        for shape, x in zip(shapes, inputs)
+        raise TypeError(
+            f"layout must be an instance of MaskLayout, got {type(layout).__name__}."
+        )
+    # Two of each, so that a layout that ignores an axis is noticed.
+    masks = _expanded_ones(layout, 2, 2)
+    if not isinstance(masks, tuple):
+        raise TypeError(
+            f"layout.expand must return a tuple with one tensor per input, got "
+            f"{type(masks).__name__}."
+        )
+    fits = len(masks) == len(inputs) and all(
+        mask.shape[:3] == (2, 2, 1)
+        and mask.dim() == x.dim() + 2
+        and broadcasts(mask.shape[2:], x.shape)
+        for mask, x in zip(masks, inputs)
     )
     if not fits:
         raise ValueError(
-            f"layout must give one mask (1, ...) that broadcasts to each input of "
-            f"shape {', '.join(str(tuple(x.shape)) for x in inputs)}, got masks of "
-            f"shape {', '.join(map(str, shapes))}."
+            f"layout.expand must return one tensor (M, K, 1, ...) per input, whose "
+            f"last axes broadcast to inputs of shape "
+            f"{', '.join(str(tuple(x.shape)) for x in inputs)}, got "
+            f"{', '.join(str(tuple(mask.shape)) for mask in masks)} for 2 masks of 2 "
+            f"fills."
+        )
+    low, high = torch.stack([m for mask in masks for m in mask.aminmax()]).aminmax()
+    if low < 1 - 1e-4 or high > 1 + 1e-4:
+        raise ValueError(
+            f"layout must give cells weights that sum to 1 in each pixel, got sums "
+            f"from {float(low):.3g} to {float(high):.3g}."
         )
     return layout
 

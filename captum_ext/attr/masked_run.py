@@ -158,7 +158,7 @@ class MaskedRun:
     def maps(self, update: Callable[[int], object]) -> Maps:
         """Score masks until the errors of all examples are within the tolerance.
 
-        An example keeps the map that first met the tolerance, so that its map does not
+        An example keeps the map that first met the tolerance, so that it does not
         depend on the other examples of its batch.
 
         Args:

@@ -29,7 +29,7 @@ __all__ = [
 COMPARED = METHODS | {
     "random": Method(
         "Random map",
-        "a random grid, upsampled: the lower bound of every table",
+        "a random grid, upsampled: a baseline for every method",
         RandomMap,
         lambda subject: {"seed": subject.seed},
     ),

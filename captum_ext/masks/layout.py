@@ -92,6 +92,12 @@ class MaskLayout(ABC):
         n_features: int | None = None,
         norm: float | None = None,
     ) -> None:
+        if not isinstance(n_cells, int) or n_cells < 1:
+            raise ValueError(f"n_cells must be a positive integer, got {n_cells!r}.")
+        if not isinstance(n_shifts, tuple) or not all(n > 0 for n in n_shifts):
+            raise ValueError(
+                f"n_shifts must be a tuple of positive integers, got {n_shifts!r}."
+            )
         self.n_cells, self.n_shifts = n_cells, n_shifts
         self.n_features = n_cells if n_features is None else n_features
         self.norm = float(n_cells) if norm is None else norm
@@ -108,8 +114,10 @@ class MaskLayout(ABC):
             shifts (Tensor): (M, n_axes).
 
         Returns:
-            *tuple[Tensor, ...]*: One tensor (M, K, 1, ...) per input, which broadcasts
-            against (M, K, \\*inputs.shape), on the device of ``values``.
+            *tuple[Tensor, ...]*: One tensor (M, K, 1, ...) per input on the device of
+            ``values``: masks, fills, then the axes of the input with 1 for the batch,
+            (M, K, 1, 1, H, W) for images. It broadcasts against (M, K,
+            \\*inputs.shape).
         """
 
     def accumulate(

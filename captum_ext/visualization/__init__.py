@@ -1,6 +1,6 @@
 """Figures of attributions, on top of ``captum.attr.visualization``.
 
-Captum's functions draw one map on a scale of its own. The functions here draw several
+Captum's functions draw one map on its own scale. The functions here draw several
 maps on a shared scale: methods side by side, the colors of MC-RISE, the frames of a
 video. They return figures and never use pyplot; :func:`to_numpy_image` prepares images
 for Captum's functions.
