@@ -183,10 +183,10 @@ def test_rows_depend_only_on_the_image(signs, tmp_path):
     """Neither other images nor their order matter, even for random methods."""
     dataset = read_signs(3)
     turned = dataset._replace(examples=dataset.examples[::-1])
-    asked = {"methods": "random,pn-rise:n_masks=16"}
-    one = run(dataset, signs, tmp_path / "one", **asked).table
-    other = run(turned, signs, tmp_path / "other", **asked).table
-    alone = run(dataset.first(1), signs, tmp_path / "alone", **asked).table
+    kwargs = {"methods": "random,pn-rise:n_masks=16"}
+    one = run(dataset, signs, tmp_path / "one", **kwargs).table
+    other = run(turned, signs, tmp_path / "other", **kwargs).table
+    alone = run(dataset.first(1), signs, tmp_path / "alone", **kwargs).table
     pd.testing.assert_frame_equal(
         one.sort_values(["image", "method"], ignore_index=True),
         other.sort_values(["image", "method"], ignore_index=True),
@@ -243,7 +243,7 @@ def test_every_metric_has_a_value(metric, signs, tmp_path):
 @pytest.mark.parametrize("method", COMPARED)
 def test_every_method_has_a_map(method, signs, tmp_path):
     options = COMPARED[method].options()
-    asked = {
+    kwargs = {
         **({"n_masks": 16} if "n_masks" in options else {}),
         **({"n_steps": 3} if "n_steps" in options else {}),
         **({"input_shaped": True} if COMPARED[method].colorwise else {}),
@@ -252,7 +252,7 @@ def test_every_method_has_a_map(method, signs, tmp_path):
         read_signs(1),
         signs.with_masking_network(new_network()),
         tmp_path,
-        methods={method: asked},
+        methods={method: kwargs},
     )
     assert results.table["error"].isna().all(), results.table["error"].tolist()
     with Image.open(map_path(tmp_path, "scene-0", method)) as drawn:
@@ -420,9 +420,9 @@ def test_unreadable_image_gives_rows_with_the_error(signs, tmp_path, caplog):
     dataset = read_signs(3)
     first, second, third = dataset.examples
     examples = (first, second._replace(read=broken), third)
-    asked = {"methods": "random,grad-cam"}
-    table = run(dataset._replace(examples=examples), signs, tmp_path / "a", **asked)
-    whole = run(dataset, signs, tmp_path / "b", **asked)
+    kwargs = {"methods": "random,grad-cam"}
+    table = run(dataset._replace(examples=examples), signs, tmp_path / "a", **kwargs)
+    whole = run(dataset, signs, tmp_path / "b", **kwargs)
     failed = table.table[table.table["image"] == "scene-1"]
     assert failed["error"].tolist() == ["no such image"] * 2
     assert failed[["value", "label", "target", "probability"]].isna().all(axis=None)
@@ -483,11 +483,11 @@ def test_complete_run_is_not_computed_again(signs, tmp_path):
 
 @pytest.mark.parametrize("torn", ["", '{"image": "scene-2", "met', '{"image": "sc'])
 def test_whole_rows_are_kept_and_incomplete_ones_computed(torn, signs, tmp_path):
-    asked = {
+    kwargs = {
         "methods": "random,grad-cam",
         "metrics": "insertion:n_steps=4,deletion:n_steps=4",
     }
-    run(read_signs(4), signs, tmp_path, **asked)
+    run(read_signs(4), signs, tmp_path, **kwargs)
     before = content(tmp_path)
     part = tmp_path / "parts" / "rank-0.jsonl"
     lines = part.read_text().splitlines(keepends=True)
@@ -495,7 +495,7 @@ def test_whole_rows_are_kept_and_incomplete_ones_computed(torn, signs, tmp_path)
     part.write_text("".join(lines[:7]) + torn)
     for name in ("results.csv", "curves.csv", "timings.csv"):
         (tmp_path / name).unlink()
-    run(read_signs(4), signs, tmp_path, **asked)
+    run(read_signs(4), signs, tmp_path, **kwargs)
     assert content(tmp_path) == before
     added = (tmp_path / "parts" / "rank-0-1.jsonl").read_text().splitlines()
     assert len(added) == 16 - 7
@@ -522,9 +522,9 @@ def test_whole_rows_are_kept_and_incomplete_ones_computed(torn, signs, tmp_path)
 def test_results_of_other_settings_are_an_error(change, words, signs, tmp_path):
     run(read_signs(1), signs, tmp_path)
     before = content(tmp_path)
-    asked = {"dataset": read_signs(1), **change}
+    kwargs = {"dataset": read_signs(1), **change}
     with pytest.raises(ValueError, match="holds results of other settings") as error:
-        run(asked.pop("dataset"), signs, tmp_path, **asked)
+        run(kwargs.pop("dataset"), signs, tmp_path, **kwargs)
     assert words in str(error.value)
     assert content(tmp_path) == before
 
@@ -540,16 +540,16 @@ def test_results_of_other_weights_are_an_error(tmp_path):
 
 def test_results_of_another_masking_network_are_an_error(signs, tmp_path):
     """Equal weights make equal networks."""
-    asked = {"methods": "masking-model,random"}
+    kwargs = {"methods": "masking-model,random"}
     one, same, other = (
         signs.with_masking_network(network)
         for network in (new_network(), new_network(), new_network(seed=1))
     )
-    first = run(read_signs(1), one, tmp_path, **asked)
-    again = run(read_signs(1), same, tmp_path, **asked)
+    first = run(read_signs(1), one, tmp_path, **kwargs)
+    again = run(read_signs(1), same, tmp_path, **kwargs)
     pd.testing.assert_frame_equal(first.table, again.table)
     with pytest.raises(ValueError, match="masking_network.sha256"):
-        run(read_signs(1), other, tmp_path, **asked)
+        run(read_signs(1), other, tmp_path, **kwargs)
 
 
 def test_unused_masking_network_is_not_a_setting(signs, tmp_path):
@@ -619,15 +619,15 @@ def test_errors_are_one_sentence_before_the_model_is_called(
 ):
     monkeypatch.chdir(tmp_path)
     Path("file.txt").write_text("no results")
-    asked = {"dataset": read_signs(1), "output": "out", **change}
-    dataset, folder = asked.pop("dataset"), asked.pop("output")
+    kwargs = {"dataset": read_signs(1), "output": "out", **change}
+    dataset, folder = kwargs.pop("dataset"), kwargs.pop("output")
     if dataset == "bare":
         example = read_signs(1).examples[0]._replace(labels=(), boxes=())
         dataset = Dataset("here", (example,))
-    preprocess = asked.pop("preprocess", signs.preprocess)
+    preprocess = kwargs.pop("preprocess", signs.preprocess)
     model = signs._replace(model=Untouchable(), preprocess=preprocess)
     with pytest.raises((ValueError, OSError)) as error:
-        run(dataset, model, folder, **asked)
+        run(dataset, model, folder, **kwargs)
     text = str(error.value)
     assert words in text and text.endswith(".") and "\n" not in text
     assert not Path("out").exists()

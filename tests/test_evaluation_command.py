@@ -41,19 +41,19 @@ def test_masking_network_of_the_settings_file_is_a_setting(capsys):
     settings = 'dataset = "signs"\nlimit = 1\nmethods = "masking-model"\n'
     settings += 'masking_network = "network-0.pt"\n'
     Path("run.toml").write_text(settings)
-    asked = ["evaluate", "--settings", "run.toml", *QUICK]
-    assert main(asked) == 0
+    words = ["evaluate", "--settings", "run.toml", *QUICK]
+    assert main(words) == 0
     first = Path("out/results.csv").read_bytes()
     Path("network-0.pt").rename("moved.pt")
-    assert main([*asked, "--masking-network", "moved.pt"]) == 0
+    assert main([*words, "--masking-network", "moved.pt"]) == 0
     assert Path("out/results.csv").read_bytes() == first
-    assert main([*asked, "--masking-network", "network-1.pt"]) == 2
+    assert main([*words, "--masking-network", "network-1.pt"]) == 2
     assert "masking_network.sha256" in capsys.readouterr().err
 
 
 def test_signs_have_a_built_in_masking_network():
-    asked = ["--dataset", "signs", "--limit", "1", "--methods", "masking-model"]
-    assert main(["evaluate", *asked, *QUICK]) == 0
+    words = ["--dataset", "signs", "--limit", "1", "--methods", "masking-model"]
+    assert main(["evaluate", *words, *QUICK]) == 0
     assert read_results("out").table["value"].notna().all()
 
 
@@ -61,8 +61,8 @@ def test_arrays_are_evaluated_with_their_boxes():
     write_arrays("scenes.npz")
     boxes = ["--methods", "center-box,max-box"]
     assert main(["evaluate", "--dataset", "arrays:scenes.npz", *boxes, *QUICK]) == 0
-    asked = ["evaluate", "--dataset", "signs", "--limit", "2", *boxes, *QUICK[:-1]]
-    assert main([*asked, "signs"]) == 0
+    words = ["evaluate", "--dataset", "signs", "--limit", "2", *boxes, *QUICK[:-1]]
+    assert main([*words, "signs"]) == 0
     arrays, signs = (read_results(folder).table for folder in ("out", "signs"))
     assert arrays["value"].tolist() == signs["value"].tolist()
     assert arrays["probability"].tolist() == signs["probability"].tolist()

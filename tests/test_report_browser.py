@@ -118,13 +118,13 @@ def test_no_request_and_no_log_message(view, page):
     events = [
         json.loads(e["message"])["message"] for e in browser.get_log("performance")
     ]
-    asked = [
+    requested = [
         event["params"]["request"]["url"]
         for event in events
         if event["method"] == "Network.requestWillBeSent"
     ]
-    assert asked[0] == page.as_uri()
-    assert all(url.startswith("data:") for url in asked[1:])
+    assert requested[0] == page.as_uri()
+    assert all(url.startswith("data:") for url in requested[1:])
     assert browser.get_log("browser") == []
 
 

@@ -63,9 +63,9 @@ def draw_scene_layout(
     taken = [(*center, radius), (*occluder.center, max(occluder.half))]
     others = []
     for other in labels[1:]:
-        x, y, room = _free_spot(generator, taken, radius)
-        others.append(_sign(generator, other, (x, y), room))
-        taken.append((x, y, room))
+        x, y, clearance = _free_spot(generator, taken, radius)
+        others.append(_sign(generator, other, (x, y), clearance))
+        taken.append((x, y, clearance))
     n_others = (drawn_n_signs if n_signs is None else n_signs) - 1
     hidden = drawn_occluded if occluded is None else occluded
     clutter = _clutter(generator)
@@ -137,10 +137,10 @@ def _free_spot(
     discs = torch.tensor(taken)
     clear = torch.cdist(spots, discs[:, :2]) / _REACH - discs[:, 2]
     border = torch.minimum(spots, 1 - spots)
-    room = torch.cat([clear, border], 1).amin(1).clamp(max=wanted)
-    best = int(room.argmax())
+    clearance = torch.cat([clear, border], 1).amin(1).clamp(max=wanted)
+    best = int(clearance.argmax())
     x, y = spots[best].tolist()
-    return x, y, room[best].item()
+    return x, y, clearance[best].item()
 
 
 def _clutter(generator: Generator) -> list[Box]:
