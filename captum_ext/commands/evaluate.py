@@ -131,7 +131,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--settings",
         type=Path,
         metavar="FILE.toml",
-        help="file of options, by their names here",
+        help="TOML file of options, named as below",
     )
     # Inherited fields come first; in the help the data set does.
     inherited = fields(EvaluationOptions)
