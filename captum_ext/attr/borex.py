@@ -1,6 +1,6 @@
 """BOREx: refinement of a map by Bayesian optimization over windows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -16,10 +16,8 @@ from captum_ext._captum import (
     format_tensor_into_tuples,
     is_tuple,
 )
-from captum_ext._interpolation import resize
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
 from captum_ext._validation import (
-    check_attributions,
     check_baselines,
     check_choice,
     check_inputs,
@@ -27,24 +25,22 @@ from captum_ext._validation import (
     check_perturbations_per_eval,
     check_target,
 )
+from captum_ext.attr.prior_maps import Prior, check_prior, prior_maps
 from captum_ext.attr.random_masks import expanded_as
 from captum_ext.attr.window_search import WindowScores, WindowSearch
 
 if TYPE_CHECKING:
     from captum_ext.surrogate import Acquisition, WindowGrid
 
-__all__ = ["BOREx", "Refinement", "prior_maps"]
+__all__ = ["BOREx", "Refinement"]
 
 Maps = Tensor | tuple[Tensor, ...]
-Prior = Maps | Callable[..., Maps]
 
 # The authors' sides as shares of the shorter side of the image.
 _SIDES = tuple(2 * half / 224 for half in (30, 45, 60, 75))
 _DURATIONS = (0.5, 1.0)
 # Default number of window centers along the shorter side.
 _CENTERS = 28
-# Mean absolute value of a prior map after rescaling.
-_PRIOR_MEAN = 0.1
 
 
 class Refinement(NamedTuple):
@@ -222,9 +218,7 @@ class BOREx(PerturbationAttribution):
         score = ChunkedScores(
             self.forward_func, n_examples, target, additional_forward_args, chunk
         )
-        if callable(prior):
-            prior = prior(inputs, target=target)
-        maps = prior_maps(_check_prior(prior, tensors[0]), n_examples, size)
+        maps = prior_maps(check_prior(prior, inputs, target), n_examples, size)
         scores = WindowScores(score, tensors, fills, grid, flip)
         bar = progress_bar(f"{self.get_name()} windows", n_iterations, show_progress)
         process = search.run(grid, scores.share(maps), scores, bar)
@@ -237,33 +231,6 @@ class BOREx(PerturbationAttribution):
             torch.stack(grid.bounds(grid.parameters[process.windows]), 2),
             process.scores,
         )
-
-
-def prior_maps(maps: Sequence[Tensor], n_examples: int, size: Sequence[int]) -> Tensor:
-    """Sum and rescale prior maps for the Gaussian process.
-
-    Args:
-        maps (sequence of Tensor): Maps (B, any, ...) to sum; an empty one gives zero.
-        n_examples (int): Number of examples B.
-        size (sequence of int): (H, W) or (T, H, W).
-
-    Returns:
-        *Tensor*: (B, H, W) or (B, T, H, W) float64 on the CPU with a mean absolute
-        value of 0.1, or zero for an example whose map is constant.
-
-    Examples::
-
-        >>> prior_maps([torch.tensor([[[[1.0, 3.0]]]])], 1, (1, 2))
-        tensor([[[0.0500, 0.1500]]], dtype=torch.float64)
-    """
-    total = torch.zeros(n_examples, *size, dtype=torch.float64)
-    for each in maps:
-        summed = each.detach().cpu().double().sum(1, keepdim=True)
-        total += resize(summed, size)[:, 0]
-    axes = tuple(range(1, total.dim()))
-    mean = total.abs().mean(axes, keepdim=True)
-    spread = total.amax(axes, keepdim=True) - total.amin(axes, keepdim=True)
-    return torch.where(spread > 1e-9 * mean, _PRIOR_MEAN * total / mean, 0)
 
 
 def _window_grid(
@@ -291,13 +258,3 @@ def _attributions(
     maps = grid.maps(values, weighting == "window")[None, :, None]
     shaped = (expanded_as(maps, x) for x in format_tensor_into_tuples(inputs))
     return format_output(is_tuple(inputs), tuple(shaped))
-
-
-def _check_prior(
-    prior: Tensor | tuple[Tensor, ...] | None, inputs: Tensor
-) -> tuple[Tensor, ...]:
-    """Finite maps, one per example, with as many axes as the input; none for None."""
-    if prior is None:
-        return ()
-    maps = prior if isinstance(prior, tuple) else (prior,)
-    return tuple(check_attributions(each, inputs, "prior") for each in maps)

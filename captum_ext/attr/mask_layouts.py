@@ -8,11 +8,19 @@ from torch import Tensor
 from captum_ext._validation import broadcasts, check_integer, one_per_input
 from captum_ext.masks import GridLayout, MaskLayout, ProductLayout, RegionLayout
 
-__all__ = ["GridSize", "check_feature_mask", "mask_layouts", "mask_shapes"]
+__all__ = [
+    "GridSize",
+    "cell_layouts",
+    "check_feature_mask",
+    "mask_layouts",
+    "mask_shapes",
+]
 
 GridSize = int | Sequence[int] | None
 
+# Cells along the axes of a grid, and of all axes together for a field.
 _DEFAULT_GRID = 7
+_N_BLOCKS = 784
 
 
 def mask_layouts(
@@ -61,11 +69,65 @@ def mask_layouts(
     ]
 
 
+def cell_layouts(
+    inputs: tuple[Tensor, ...],
+    feature_mask: Tensor | tuple[Tensor, ...] | None,
+    grid_size: GridSize,
+    layout: MaskLayout | None,
+) -> list[RegionLayout]:
+    """Cells of the field that arguments of ``attribute`` describe.
+
+    Args:
+        inputs (tuple[Tensor, ...]): Inputs (B, ...).
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Regions.
+        grid_size (int or sequence of int, optional): Blocks along each axis.
+        layout (MaskLayout, optional): Layout of regions that is used as it is.
+
+    Returns:
+        *list[RegionLayout]*: One layout for the whole batch, or one for each example.
+        Without arguments, columns of tables and equal blocks of other inputs.
+
+    Raises:
+        ValueError: If several are given, or one does not fit the inputs.
+        TypeError: If one is of the wrong type, or a layout is not one of regions.
+    """
+    if feature_mask is None and layout is None:
+        grids = _check_grid_size(grid_size, inputs, _N_BLOCKS)
+        return [RegionLayout(_blocks(inputs, grids))]
+    cells = []
+    for each in mask_layouts(inputs, feature_mask, grid_size, layout):
+        if not isinstance(each, RegionLayout):
+            raise TypeError(
+                f"layout must be 'grid', 'superpixels' or a RegionLayout if estimator "
+                f"is 'field', got {type(each).__name__}."
+            )
+        cells.append(each)
+    return cells
+
+
+def _blocks(
+    inputs: tuple[Tensor, ...], grids: Sequence[tuple[int, ...] | None]
+) -> list[Tensor]:
+    """Index of the block, or of the column, of each element of each input, (1, ...)."""
+    regions: list[Tensor] = []
+    n_cells = 0
+    for tensor, grid in zip(inputs, grids):
+        index = torch.zeros((), dtype=torch.long)
+        for n, cells in zip(tensor.shape[2:], grid or ()):
+            index = index[..., None] * cells + torch.arange(n) * cells // n
+        if grid is None:
+            index = torch.arange(tensor[0].numel())
+        shape = tensor.shape[1:] if grid is None else (1, *tensor.shape[2:])
+        regions.append(n_cells + index.reshape(1, *shape))
+        n_cells = int(regions[-1].max()) + 1
+    return regions
+
+
 def _default_layouts(
     inputs: tuple[Tensor, ...], grid_size: GridSize
 ) -> list[MaskLayout]:
     layouts: list[MaskLayout] = []
-    for tensor, grid in zip(inputs, _check_grid_size(grid_size, inputs)):
+    for tensor, grid in zip(inputs, _check_grid_size(grid_size, inputs, None)):
         if grid is None:
             columns = torch.arange(tensor[0].numel()).view(1, *tensor.shape[1:])
             layouts.append(RegionLayout([columns]))
@@ -145,9 +207,12 @@ def check_feature_mask(
 
 
 def _check_grid_size(
-    grid_size: GridSize, inputs: tuple[Tensor, ...]
+    grid_size: GridSize, inputs: tuple[Tensor, ...], n_cells: int | None
 ) -> list[tuple[int, ...] | None]:
-    """Cells along each axis after the channel axis of each input, None for tables."""
+    """Cells along each axis after the channel axis of each input, None for tables.
+
+    By default about ``n_cells`` in all, or 7 along each axis if that is None.
+    """
     sizes = [tuple(tensor.shape[2:]) for tensor in inputs]
     if grid_size is not None and not any(sizes):
         raise ValueError(
@@ -162,7 +227,10 @@ def _check_grid_size(
                 f"{tensor.dtype}; give feature_mask to replace whole regions."
             )
         if grid_size is None:
-            grids.append(tuple(min(_DEFAULT_GRID, n) for n in size) or None)
+            along = (
+                round(n_cells ** (1 / max(1, len(size)))) if n_cells else _DEFAULT_GRID
+            )
+            grids.append(tuple(min(along, n) for n in size) or None)
         else:
             grids.append(_grid_of(grid_size, size) if size else None)
     return grids

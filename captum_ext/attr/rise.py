@@ -12,11 +12,12 @@ from captum_ext._captum import (
 from captum_ext._scores import PerturbationsPerEval
 from captum_ext._validation import (
     check_baselines,
+    check_choice,
     check_inputs,
     check_probability,
 )
 from captum_ext.attr.mask_layouts import GridSize, mask_layouts
-from captum_ext.attr.masked_run import Sampling
+from captum_ext.attr.masked_run import UNBIASED, Sampling
 from captum_ext.attr.random_masks import (
     Attributions,
     MaskedInputs,
@@ -76,6 +77,7 @@ class RISE(RandomMaskAttribution):
         seed: int = 0,
         return_std_error: bool = False,
         tolerance: float | None = None,
+        rtol: float | None = None,
         show_progress: bool = False,
     ) -> Attributions:
         r"""Attribute one output to the inputs, by n_masks forward passes per example.
@@ -134,6 +136,10 @@ class RISE(RandomMaskAttribution):
             tolerance (float, optional): Standard error, in units of the score, at which
                 an example is finished: no pixel has a larger one. It is checked after
                 64 masks, 96 and so on. Default: None (all masks are used)
+            rtol (float, optional): Typical standard error (root mean square over the
+                map), in units of the range of the map, at which an example is
+                finished. Both tolerances must be met if both are given.
+                Default: None
             show_progress (bool, optional): Whether a progress bar over the masks is
                 shown. Default: False
 
@@ -163,6 +169,7 @@ class RISE(RandomMaskAttribution):
             True
         """
         check_probability("keep_probability", keep_probability)
+        check_choice("estimator", estimator, UNBIASED)
         tensors = check_inputs(inputs)
         fills = [(value,) for value in check_baselines(baselines, tensors)]
         sampling = Sampling(
@@ -172,6 +179,7 @@ class RISE(RandomMaskAttribution):
             seed,
             return_std_error,
             tolerance,
+            rtol,
         )
         return self._estimate(
             inputs,

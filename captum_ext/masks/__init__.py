@@ -2,6 +2,7 @@
 
 from captum_ext.masks.fill import apply_masks, memory_format_of
 from captum_ext.masks.grid import GridLayout, enlarged_cells
+from captum_ext.masks.halves import smooth_halves
 from captum_ext.masks.layout import (
     MaskCodes,
     MaskLayout,
@@ -22,6 +23,7 @@ __all__ = [
     "draw_masks",
     "enlarged_cells",
     "memory_format_of",
-    "named_palette",
     "image_palette",
+    "named_palette",
+    "smooth_halves",
 ]

@@ -9,6 +9,9 @@ from captum_ext.masks.layout import MaskLayout
 
 __all__ = ["RegionLayout"]
 
+# Distance at which positions have nothing to do with each other.
+_FAR = 1e3
+
 
 class RegionLayout(MaskLayout):
     """One cell per region, with hard borders and no shift.
@@ -44,3 +47,62 @@ class RegionLayout(MaskLayout):
     def correlate(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         maps = (coefficients[:, index[0]] for index in self._index)
         return tuple(values.movedim(-1, 1) for values in maps)
+
+    def sums(self, maps: Sequence[Tensor]) -> Tensor:
+        """Sum of a map over each region.
+
+        Args:
+            maps (sequence of Tensor): One map (1, ...) per input, broadcastable to its
+                regions.
+
+        Returns:
+            *Tensor*: (n_cells,) float64.
+        """
+        total = torch.zeros(self.n_cells, dtype=torch.float64)
+        for index, each in zip(self._index, maps):
+            values = each.double().cpu().expand(index.shape)
+            total.index_add_(0, index.flatten(), values.flatten())
+        return total
+
+    def counts(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Number of elements of an example in each region, (n_cells,) float64.
+
+        Args:
+            inputs (sequence of Tensor): Inputs (B, ...).
+        """
+        repeats = (x[0].numel() / i.numel() for x, i in zip(inputs, self._index))
+        return self.sums([torch.tensor(each) for each in repeats])
+
+    def sizes(self) -> Tensor:
+        """Size of each region, (n_cells,) float64, in mean regions of its input."""
+        means = [index.numel() / len(index.unique()) for index in self._index]
+        return self.sums([torch.tensor(1 / mean) for mean in means])
+
+    def positions(self) -> Tensor:
+        """Centers of the regions, (n_cells, d) float64.
+
+        Coordinates are in units of the shorter side of an image, or of the length of a
+        sequence or of the time axis. A last coordinate sets the inputs apart, and
+        regions of inputs without an axis after the channel axis from each other.
+        """
+        d = max(index.dim() for index in self._index) - 2
+        sums = []
+        for axis in range(d):
+            along = [_coordinate(index, axis) for index in self._index]
+            sums.append(self.sums(along))
+        apart = [
+            index if index.dim() == 2 else torch.tensor(number)
+            for number, index in enumerate(self._index)
+        ]
+        sums.append(self.sums([_FAR * each.double() for each in apart]))
+        return torch.stack(sums, 1) / self.counts(self._index)[:, None]
+
+
+def _coordinate(index: Tensor, axis: int) -> Tensor:
+    """Coordinate of each element along a spatial axis, 0 if there is no such axis."""
+    size = index.shape[2:]
+    if axis >= len(size):
+        return torch.zeros(())
+    unit = size[axis] if axis < len(size) - 2 else min(size[-2:])
+    along = torch.arange(size[axis]).double() / unit
+    return along.reshape(-1, *(1,) * (len(size) - 1 - axis))
