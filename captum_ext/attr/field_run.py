@@ -28,6 +28,7 @@ class FieldRun:
         score (ChunkedScores): Scores masked inputs.
         contrast (Callable): Linear map from the categories (K + 1, ...) to the R maps
             of an example (R, ...).
+        n_elements (sequence of int): Number of elements of each map of an example.
         prior (Tensor, optional): Prior maps (B, ...) of the size of the inputs.
     """
 
@@ -39,6 +40,7 @@ class FieldRun:
         fills: Sequence[Sequence[Tensor]],
         score: ChunkedScores,
         contrast: Callable[[Tensor], Tensor],
+        n_elements: Sequence[int],
         prior: Tensor | None,
     ) -> None:
         from captum_ext.surrogate.field import Cells
@@ -46,6 +48,7 @@ class FieldRun:
         self._layout, self._sampling = layout, sampling
         self._inputs, self._fills = inputs, fills
         self._score, self._contrast = score, contrast
+        self._n_elements = n_elements
         self._cells = Cells(layout.sizes(), layout.positions())
         self._n_fills = len(fills[0])
         # The whole input and the K fully filled ones take a pass each.
@@ -137,7 +140,7 @@ class FieldRun:
 
     def _spread(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values of cells (R, B, n) shared equally by their elements, (R, B, ...)."""
-        shares = values / self._layout.counts(self._inputs)
+        shares = values / self._layout.counts(self._n_elements)
         return self._layout.correlate(shares.transpose(1, 2))
 
 

@@ -205,6 +205,9 @@ class MCRISE(RandomMaskAttribution):
             maps = maps.squeeze(2).expand(-1, -1, *tensor.shape[2:])
         return stored_as(maps.transpose(0, 1), tensor).contiguous()
 
+    def _n_elements(self, tensor: Tensor) -> int:
+        return tensor[0].numel() if tensor.dim() < 3 else tensor[0, 0].numel()
+
 
 class _MeanOverColors(MCRISE):
     """MC-RISE with ``input_shaped``: minus the mean of the K maps."""
@@ -214,6 +217,9 @@ class _MeanOverColors(MCRISE):
 
     def _shape(self, maps: Tensor, tensor: Tensor) -> Tensor:
         return expanded_as(maps, tensor)
+
+    def _n_elements(self, tensor: Tensor) -> int:
+        return tensor[0].numel()
 
 
 def _unpacked(

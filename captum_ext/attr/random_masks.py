@@ -89,6 +89,10 @@ class RandomMaskAttribution(PerturbationAttribution):
         """Attributions to an input (B, ...) from its maps (R, B, ...)."""
         return expanded_as(maps, tensor)
 
+    def _n_elements(self, tensor: Tensor) -> int:
+        """Number of elements of a map of an example of an input (B, ...)."""
+        return tensor[0].numel()
+
     def _estimate(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
@@ -150,8 +154,9 @@ class RandomMaskAttribution(PerturbationAttribution):
         )
         run: MaskedRun | FieldRun
         if isinstance(layout, RegionLayout) and sampling.estimator == "field":
+            counts = [self._n_elements(x) for x in inputs]
             run = FieldRun(
-                layout, sampling, inputs, fills, score, self._contrast, prior
+                layout, sampling, inputs, fills, score, self._contrast, counts, prior
             )
         else:
             run = MaskedRun(layout, sampling, inputs, fills, score, self._contrast)

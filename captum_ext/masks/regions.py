@@ -64,13 +64,15 @@ class RegionLayout(MaskLayout):
             total.index_add_(0, index.flatten(), values.flatten())
         return total
 
-    def counts(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Number of elements of an example in each region, (n_cells,) float64.
+    def counts(self, n_elements: Sequence[int] | None = None) -> Tensor:
+        """Number of elements of each region, (n_cells,) float64.
 
         Args:
-            inputs (sequence of Tensor): Inputs (B, ...).
+            n_elements (sequence of int, optional): Number of elements of each map over
+                which the regions are spread. Default: None (those of the regions)
         """
-        repeats = (x[0].numel() / i.numel() for x, i in zip(inputs, self._index))
+        n = [index.numel() for index in self._index]
+        repeats = [m / each for m, each in zip(n_elements or n, n)]
         return self.sums([torch.tensor(each) for each in repeats])
 
     def sizes(self) -> Tensor:
@@ -95,7 +97,7 @@ class RegionLayout(MaskLayout):
             for number, index in enumerate(self._index)
         ]
         sums.append(self.sums([_FAR * each.double() for each in apart]))
-        return torch.stack(sums, 1) / self.counts(self._index)[:, None]
+        return torch.stack(sums, 1) / self.counts()[:, None]
 
 
 def _coordinate(index: Tensor, axis: int) -> Tensor:

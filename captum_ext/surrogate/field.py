@@ -31,11 +31,12 @@ from captum_ext.surrogate.hyperparameters import matern
 
 __all__ = ["Cells", "FieldEstimate", "FieldParameters", "field_kernel", "fit_field"]
 
-# Candidates of a fit. The smallest noise is that of a score without effects of third
-# order; larger ones were measured on ImageNet classifiers.
+# Candidates of a fit, measured on ImageNet classifiers.
 _LENGTHS = (0.15, 0.3, 0.6)
 _INDEPENDENT = (1.0, 3.0)
-_NOISES = (1e-10, 0.1, 0.3)
+# Variance of a score, with the log of its prior probability: models without effects of
+# third order, whose scores have no noise, are rare.
+_NOISES = {1e-10: -7.0, 0.1: 0.0, 0.3: 0.0}
 _PRIOR_STDS = (0.3, 1.0, 3.0)
 # Covariance c of all cells.
 _LEVEL = 0.02
@@ -147,7 +148,7 @@ def fit_field(
         share = prior / prior.abs().sum().clamp_min(1e-300)
     trend = (masks @ share)[:, None] * (masks @ share)
     prior_stds = (0.0,) if prior is None else _PRIOR_STDS
-    candidates, grams = [], []
+    candidates, grams, log_priors = [], [], []
     for length, independent in itertools.product(_LENGTHS, _INDEPENDENT):
         gram = masks @ field_kernel(cells, length, independent) @ masks.T
         for std, noise in itertools.product(prior_stds, _NOISES):
@@ -155,8 +156,10 @@ def fit_field(
             errors = torch.full_like(values, noise)
             errors[-1] = _JITTER
             grams.append(gram + std**2 * trend + errors.diag())
+            log_priors.append(_NOISES[noise])
     covariances = torch.stack(grams)
-    best = int(log_evidence(covariances, values).argmax())
+    evidence = log_evidence(covariances, values) + torch.tensor(log_priors)
+    best = int(evidence.argmax())
     parameters = candidates[best]
     k = field_kernel(cells, parameters.length, parameters.independent)
     k = k + parameters.prior_std**2 * share[:, None] * share
