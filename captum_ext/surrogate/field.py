@@ -22,6 +22,7 @@ f(1) - f(0).
 """
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from captum_ext.surrogate.hyperparameters import matern
 
-__all__ = ["Cells", "FieldEstimate", "FieldParameters", "field_kernel", "fit_field"]
+__all__ = ["Cells", "FieldEstimate", "field_kernel", "fit_field"]
 
 # Candidates of a fit, measured on ImageNet classifiers.
 _LENGTHS = (0.15, 0.3, 0.6)
@@ -37,6 +38,7 @@ _INDEPENDENT = (1.0, 3.0)
 # Variance of a score, with the log of its prior probability: models without effects of
 # third order, whose scores have no noise, are rare.
 _NOISES = {1e-10: -7.0, 0.1: 0.0, 0.3: 0.0}
+# Standard deviation of the prior's scale in units of that of the total.
 _PRIOR_STDS = (0.3, 1.0, 3.0)
 # Covariance c of all cells.
 _LEVEL = 0.02
@@ -57,36 +59,16 @@ class Cells(NamedTuple):
     positions: Tensor
 
 
-class FieldParameters(NamedTuple):
-    """Hyperparameters of a field.
-
-    Args:
-        length (float): Length scale l of the smooth part, in units of the shorter side.
-        independent (float): omega, the variance of the independent part of a cell in
-            units of that of the smooth part.
-        noise (float): Variance of a score in units of that of the total.
-        prior_std (float, optional): Standard deviation of the scale of the prior map,
-            in units of that of the total. Default: 0.0 (no prior)
-    """
-
-    length: float
-    independent: float
-    noise: float
-    prior_std: float = 0.0
-
-
 class FieldEstimate(NamedTuple):
     """Posterior of a field.
 
     Args:
         mean (Tensor): Posterior mean of phi, (n,) float64. Its sum is the total.
         std (Tensor): Posterior standard deviation of phi, (n,) float64.
-        parameters (FieldParameters): Hyperparameters of the largest evidence.
     """
 
     mean: Tensor
     std: Tensor
-    parameters: FieldParameters
 
 
 def field_kernel(cells: Cells, length: float, independent: float) -> Tensor:
@@ -120,7 +102,9 @@ def fit_field(
     total: float,
     prior: Tensor | None = None,
 ) -> FieldEstimate:
-    """Posterior of the field given the scores of masks, with fitted hyperparameters.
+    """Posterior of the field given the scores of masks.
+
+    Hyperparameters are averaged over candidates by their evidence.
 
     Args:
         cells (Cells): The n cells.
@@ -131,7 +115,7 @@ def fit_field(
             any scale. Default: None (zero)
 
     Returns:
-        *FieldEstimate*: The fit takes the candidate of the largest evidence.
+        *FieldEstimate*: In the unit of the scores.
 
     Examples::
 
@@ -143,73 +127,54 @@ def fit_field(
     # The total is the score of the mask that keeps every cell.
     masks = torch.cat([weights, torch.ones_like(weights[:1])])
     values = torch.cat([scores, scores.new_tensor([total])])
+    means, variances, evidences = [], [], []
+    for k in _kernels(cells, prior):
+        cross = masks @ k
+        noises = values.new_tensor(list(_NOISES))
+        errors = noises[:, None].repeat(1, len(values))
+        errors[:, -1] = _JITTER
+        fits = _fits(cross @ masks.T + errors.diag_embed(), values)
+        V = torch.linalg.solve_triangular(fits.L, cross, upper=False)
+        means.append((V.mT @ fits.z[..., None])[..., 0])
+        known = V.square().sum(1)
+        variances.append((k.diagonal() - known) * fits.squared_amplitude[:, None])
+        evidences.append(fits.log_evidence + values.new_tensor([*_NOISES.values()]))
+    probabilities = torch.cat(evidences).softmax(0)[:, None]
+    mean, variance = torch.cat(means), torch.cat(variances).clamp_min(0)
+    average = (probabilities * mean).sum(0)
+    variance = (probabilities * (variance + (mean - average).square())).sum(0)
+    return FieldEstimate(average, variance.sqrt())
+
+
+def _kernels(cells: Cells, prior: Tensor | None) -> Iterator[Tensor]:
+    """Covariance (n, n) of the cells under each candidate, without the noise."""
     share = torch.zeros_like(cells.sizes)
     if prior is not None:
         share = prior / prior.abs().sum().clamp_min(1e-300)
-    trend = (masks @ share)[:, None] * (masks @ share)
-    prior_stds = (0.0,) if prior is None else _PRIOR_STDS
-    candidates, grams, log_priors = [], [], []
     for length, independent in itertools.product(_LENGTHS, _INDEPENDENT):
-        gram = masks @ field_kernel(cells, length, independent) @ masks.T
-        for std, noise in itertools.product(prior_stds, _NOISES):
-            candidates.append(FieldParameters(length, independent, noise, std))
-            errors = torch.full_like(values, noise)
-            errors[-1] = _JITTER
-            grams.append(gram + std**2 * trend + errors.diag())
-            log_priors.append(_NOISES[noise])
-    covariances = torch.stack(grams)
-    evidence = log_evidence(covariances, values) + torch.tensor(log_priors)
-    best = int(evidence.argmax())
-    parameters = candidates[best]
-    k = field_kernel(cells, parameters.length, parameters.independent)
-    k = k + parameters.prior_std**2 * share[:, None] * share
-    return FieldEstimate(*posterior(k, masks, values, covariances[best]), parameters)
+        k = field_kernel(cells, length, independent)
+        for std in (0.0,) if prior is None else _PRIOR_STDS:
+            yield k + std**2 * share[:, None] * share
 
 
-def log_evidence(covariance: Tensor, values: Tensor) -> Tensor:
-    """Log density of values with the amplitude integrated out, up to a constant.
+class _Fits(NamedTuple):
+    """Cholesky factors of covariances, whitened values, amplitudes and evidences."""
 
-    Args:
-        covariance (Tensor): Covariance in units of the squared amplitude, noise
-            included, (..., N, N).
-        values (Tensor): Values of mean 0, (N,).
+    L: Tensor
+    z: Tensor
+    squared_amplitude: Tensor
+    log_evidence: Tensor
 
-    Returns:
-        *Tensor*: (...), minus infinity if the covariance is not positive definite.
 
-    Examples::
-
-        >>> log_evidence(torch.eye(2), torch.ones(2))
-        tensor(-0.6931)
-    """
-    L, failed = torch.linalg.cholesky_ex(covariance)
+def _fits(covariance: Tensor, values: Tensor) -> _Fits:
+    """Fits of values (N,) of mean 0 by covariances (..., N, N) with their noise."""
+    L = torch.linalg.cholesky(covariance)
     column = values[:, None].expand(*L.shape[:-1], 1)
     z = torch.linalg.solve_triangular(L, column, upper=False)[..., 0]
+    squares = z.square().sum(-1)
+    # The prior density of the amplitude is inverse to it, so that no unit matters; the
+    # posterior of its square is an inverse gamma distribution.
+    n = len(values)
     half_log_det = L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    # The prior of the amplitude is scale free: its density is inverse to it.
-    squares = z.square().sum(-1).clamp_min(1e-300)
-    density = -half_log_det - len(values) / 2 * squares.log()
-    return torch.where(failed == 0, density, -torch.inf)
-
-
-def posterior(
-    k: Tensor, masks: Tensor, values: Tensor, covariance: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Posterior mean and standard deviation of the cells.
-
-    Args:
-        k (Tensor): Prior covariance of the cells in units of the squared amplitude,
-            (n, n).
-        masks (Tensor): Observed masks, (N, n).
-        values (Tensor): Their scores, (N,).
-        covariance (Tensor): Covariance of the scores, noise included, (N, N).
-
-    Returns:
-        *tuple[Tensor, Tensor]*: (n,) each, the standard deviation in the unit of the
-        scores.
-    """
-    L = torch.linalg.cholesky(covariance)
-    V = torch.linalg.solve_triangular(L, masks @ k, upper=False)
-    z = torch.linalg.solve_triangular(L, values[:, None], upper=False)[:, 0]
-    variance = (k.diagonal() - V.square().sum(0)).clamp_min(0)
-    return V.T @ z, (variance * z.square().mean()).sqrt()
+    log_evidence = -half_log_det - n / 2 * squares.clamp_min(1e-300).log()
+    return _Fits(L, z, squares / max(1, n - 2), log_evidence)
