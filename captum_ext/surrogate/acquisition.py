@@ -35,9 +35,9 @@ Acquisition = str | Callable[[Any], Callable[..., Tensor]]
 EXPLORATION = 10.0
 
 # Candidates per call of an acquisition function.
-_CANDIDATES_AT_ONCE = 1024
+_CANDIDATES_AT_ONCE = 2048
 # Numbers in the means of the fantasies of a call of a one-shot acquisition function.
-_FANTASY_NUMBERS = 2**24
+_FANTASY_NUMBERS = 2**21
 
 
 class InformationGain(AcquisitionFunction):

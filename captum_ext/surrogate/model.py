@@ -151,7 +151,7 @@ class CandidateModel(Model, FantasizeMixin):
         v = row / corner
         step = (y[..., None] - _taken(self.mean, at[..., None])) / corner
         model = copy.copy(self)
-        model.mean = self.mean + step * v
+        model.mean = torch.addcmul(self.mean, step, v)
         model._variance = self._variance - v.square()
         model._V = _joined(self._V, v[..., None, :])
         model.train_inputs = (_joined(self.train_inputs[0], at[..., None, None]),)

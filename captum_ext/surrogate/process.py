@@ -152,13 +152,13 @@ class CandidateProcess(ABC):
         return squared * self.amplitude[example].square().square()
 
     def _map_covariance(self, example: int) -> "_MapCovariance":
+        n = self.chosen.shape[1]
+        V, L = self._V[:n, example], self._L[example, :n, :n]
         if example not in self._of_maps:
-            self._of_maps[example] = _MapCovariance(self.prior_map_covariance(example))
-        of_map, n = self._of_maps[example], self.chosen.shape[1]
-        of_map.update(
-            self._V[:n, example], self._L[example, :n, :n], self.chosen[example]
-        )
-        return of_map
+            prior = self.prior_map_covariance(example)
+            self._of_maps[example] = _MapCovariance(prior, V, L, self.chosen[example])
+        self._of_maps[example].update(V, L, self.chosen[example])
+        return self._of_maps[example]
 
     def start(self) -> Tensor:
         """Choose the candidates (B,) of the highest mean, which become pending."""
@@ -274,15 +274,19 @@ class _MapCovariance:
 
     Args:
         prior (Tensor): Prior covariance of the candidates with the map, (G, P).
+        V (Tensor): Rows of V for the candidates, (n, G).
+        L (Tensor): L, (n, n).
+        chosen (Tensor): Indices of the candidates in these rows, (n,).
 
     Attributes:
         V (Tensor): Rows of V for the values of the map, (n, P).
         squared (Tensor): Sum of the squares of the covariance over the map, (G,).
     """
 
-    def __init__(self, prior: Tensor) -> None:
-        self.prior, self.V = prior, prior.new_empty(0, prior.shape[1])
-        self.squared = prior.square().sum(1)
+    def __init__(self, prior: Tensor, V: Tensor, L: Tensor, chosen: Tensor) -> None:
+        self.prior = prior
+        self.V = torch.linalg.solve_triangular(L, prior[chosen], upper=False)
+        self.squared = (prior - V.T @ self.V).square().sum(1)
 
     def update(self, V: Tensor, L: Tensor, chosen: Tensor) -> None:
         """Add the rows that V (n, G) has more; L (n, n), chosen (n,)."""
