@@ -95,7 +95,7 @@ def test_posterior_is_that_of_scikit_learn(has_prior):
         unit = m[b].square().mean().sqrt().clamp_min(1e-300)
         trend = torch.stack([m[b] / unit, 0.3 * torch.ones_like(m[b])])
         X = torch.cat([GRID.parameters, trend.T], 1).numpy()
-        at = process.windows[b]
+        at = process.chosen[b]
         regressor = GaussianProcessRegressor(
             _Trend(process.hyperparameters.lengthscale[b].numpy(), "fixed", nu=1.5),
             alpha=float(process.hyperparameters.noise[b]),
@@ -115,15 +115,15 @@ def test_unknown_scale_and_offset_are_generalized_least_squares():
     process._features = vague
     process.condition()
     for b in range(2):
-        at, H = process.windows[b], vague[b] / 1e3
+        at, H = process.chosen[b], vague[b] / 1e3
         k = process._matern(GRID.parameters[at], GRID.parameters).to_dense()[b]
         K_inverse = torch.linalg.inv(
             k[:, at] + process.hyperparameters.noise[b] * torch.eye(len(at))
         )
-        r = process.scores[b] - process._prior_mean[b, at]
+        r = process.scores[b] - process.prior_mean[b, at]
         beta = torch.linalg.solve(H[at].T @ K_inverse @ H[at], H[at].T @ K_inverse @ r)
         expected = H @ beta + k.T @ K_inverse @ (r - H[at] @ beta)
-        mean = process.mean[b] - process._prior_mean[b]
+        mean = process.mean[b] - process.prior_mean[b]
         torch.testing.assert_close(mean, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -196,7 +196,7 @@ def test_several_pending_windows_equal_one_at_a_time():
     several.observe(scores_of(windows))
     torch.testing.assert_close(one.mean, several.mean)
     torch.testing.assert_close(one.std, several.std)
-    assert torch.equal(several.windows, windows)
+    assert torch.equal(several.chosen, windows)
 
 
 class _Absolute(UpperConfidenceBound):
@@ -291,7 +291,7 @@ def test_examples_are_fitted_independently():
             alone.observe(scores_of(both)[1:])
             if i == 7:
                 alone.refit()
-    assert torch.equal(alone.windows[0], together.windows[1])
+    assert torch.equal(alone.chosen[0], together.chosen[1])
     torch.testing.assert_close(alone.mean[0], together.mean[1])
 
 

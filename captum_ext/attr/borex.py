@@ -228,7 +228,7 @@ class BOREx(PerturbationAttribution):
         return Refinement(
             attributions,
             _attributions(process.std, grid, weighting, inputs),
-            torch.stack(grid.bounds(grid.parameters[process.windows]), 2),
+            torch.stack(grid.bounds(grid.parameters[process.chosen]), 2),
             process.scores,
         )
 

@@ -1,96 +1,109 @@
-r"""Gaussian processes over windows, conditioned on one score at a time.
+r"""Gaussian processes over candidates, conditioned on one score at a time.
 
 With k the kernel and n the noise in units of the squared amplitude, X the scored
-windows and r their scores minus the mean, the posterior follows from
+candidates and r their scores minus the mean, the posterior follows from
 
 .. math::
     L L^T = k(X, X) + n I, \quad V = L^{-1} k(X, \cdot), \quad z = L^{-1} r,
 
     \mu = m + V^T z, \quad \sigma^2 \propto k(\cdot, \cdot) - \sum V^2.
 
-A further window adds one row to V and z, and its row of L is a column of V: the cost of
-a step is proportional to the size of V.
+A further candidate adds one row to V and z, and its row of L is a column of V: the cost
+of a step is proportional to the size of V.
 """
 
 import warnings
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
-from captum_ext.surrogate.acquisition import (
-    ACQUISITIONS,
-    Acquisition,
-    acquisition_values,
-)
-from captum_ext.surrogate.hyperparameters import (
-    AMPLITUDE,
-    AMPLITUDE_WEIGHT,
-    Hyperparameters,
-    matern,
-)
-from captum_ext.surrogate.windows import WindowGrid, box_means
+from captum_ext.surrogate.acquisition import Acquisition, acquisition_values
+from captum_ext.surrogate.hyperparameters import AMPLITUDE, AMPLITUDE_WEIGHT
+from captum_ext.surrogate.model import CandidateModel
 
-if TYPE_CHECKING:
-    from botorch.models import SingleTaskGP
+__all__ = ["CandidateProcess"]
 
-__all__ = ["WindowProcess"]
-
-# Standard deviations of the prior's scale and of the offset, in units of the amplitude
-# if the prior's means over windows have root mean square 1.
-_SCALE_STD, _OFFSET_STD = 1.0, 0.3
-# Share of the range of acquisition values that breaks ties, in a random order.
+# Share of the spread of acquisition values that breaks ties, in a random order.
 _TIE = 1e-6
 
 
-class WindowProcess:
-    """B Gaussian processes, one per image, over the same grid of windows.
+class CandidateProcess(ABC):
+    """B Gaussian processes, one per example, over G candidates.
 
-    A window is pending from the time that it is chosen until its score is observed.
+    A candidate is pending from the time that it is chosen until its score is observed.
+    A subclass supplies the prior: :meth:`prior_variance`, :meth:`prior_covariance` and
+    :attr:`noise`, in units of the squared amplitude, and :meth:`fit`. It sets what
+    these need before it calls the constructor.
 
     Args:
-        grid (WindowGrid): Grid of the G windows.
-        prior (Tensor): Prior maps, (B, H, W) or (B, T, H, W) float64; zero for none.
-        capacity (int): Largest number N of windows per image.
-        seed (int, optional): Seed of the order among windows with the same acquisition
-            value. Default: 0
+        prior_mean (Tensor): Prior mean of all candidates, (B, G) float64.
+        capacity (int): Largest number N of candidates per example.
+        seed (int, optional): Seed of the order among candidates with the same
+            acquisition value, and of random acquisition functions. Default: 0
 
     Attributes:
-        hyperparameters (Hyperparameters): Hyperparameters of the last fit.
-        mean (Tensor): Posterior mean at all windows, (B, G).
-        windows (Tensor): Indices of the scored windows in order, then of the pending
+        prior_mean (Tensor): Prior mean of all candidates, (B, G).
+        mean (Tensor): Posterior mean of all candidates, (B, G).
+        chosen (Tensor): Indices of the scored candidates in order, then of the pending
             ones, (B, n).
-        scores (Tensor): Scores of the scored windows, (B, at most n).
+        scores (Tensor): Scores of the scored candidates, (B, at most n).
     """
 
     mean: Tensor
 
-    def __init__(
-        self, grid: WindowGrid, prior: Tensor, capacity: int, seed: int = 0
-    ) -> None:
-        self._grid, self._prior, self._seed = grid, prior, seed
-        self._prior_mean = box_means(prior, *grid.bounds(grid.parameters))
-        n_processes, n_windows = self._prior_mean.shape
-        unit = self._prior_mean.square().mean(1, keepdim=True).sqrt()
-        self._scale_std = torch.where(unit > 0, _SCALE_STD / unit, 0)
-        offset = torch.full_like(self._prior_mean, _OFFSET_STD)
-        self._features = torch.stack([self._scale_std * self._prior_mean, offset], -1)
-        self.hyperparameters = Hyperparameters.initial(
-            n_processes, grid.parameters.shape[1]
-        )
-        self._V = self._prior_mean.new_empty(capacity, n_processes, n_windows)
-        self._L = self._prior_mean.new_zeros(n_processes, capacity, capacity)
-        self._z = self._prior_mean.new_empty(n_processes, capacity)
+    def __init__(self, prior_mean: Tensor, capacity: int, seed: int = 0) -> None:
+        self.prior_mean = prior_mean
+        n_processes, n_candidates = prior_mean.shape
+        self._V = prior_mean.new_empty(capacity, n_processes, n_candidates)
+        self._L = prior_mean.new_zeros(n_processes, capacity, capacity)
+        self._z = prior_mean.new_empty(n_processes, capacity)
         generator = torch.Generator().manual_seed(seed)
-        self._order = torch.rand(n_windows, generator=generator, dtype=torch.float64)
-        self.windows = torch.empty(n_processes, 0, dtype=torch.long)
-        self.scores = self._prior_mean.new_empty(n_processes, 0)
+        self._order = torch.rand(n_candidates, generator=generator, dtype=torch.float64)
+        # One stream of random numbers for each choice.
+        self._seeds = torch.randint(2**62, (capacity,), generator=generator).tolist()
+        self.chosen = torch.empty(n_processes, 0, dtype=torch.long)
+        self.scores = prior_mean.new_empty(n_processes, 0)
         self.condition()
 
     @property
-    def std(self) -> Tensor:
-        """Posterior standard deviation at all windows, without noise, (B, G)."""
-        return self._variance.clamp_min(1e-12).sqrt() * self.amplitude[:, None]
+    @abstractmethod
+    def noise(self) -> Tensor:
+        """Variance of an observation, (B,)."""
+
+    @abstractmethod
+    def prior_variance(self) -> Tensor:
+        """Prior variance of all candidates, (B, G), a new tensor."""
+
+    @abstractmethod
+    def prior_covariance(
+        self, indices: Tensor, examples: slice = slice(None)
+    ) -> Tensor:
+        """Prior covariance of some candidates with all.
+
+        Args:
+            indices (Tensor): Indices (b, n) of candidates of b examples.
+            examples (slice, optional): The b examples. Default: all
+
+        Returns:
+            *Tensor*: (b, n, G).
+        """
+
+    def prior_map_covariance(self, example: int) -> Tensor:
+        """Prior covariance of all candidates with the P values of the map, (G, P).
+
+        The values are those of the candidates themselves unless a subclass has others.
+        """
+        everything = torch.arange(self.prior_mean.shape[1])[None]
+        return self.prior_covariance(everything, slice(example, example + 1))[0]
+
+    @abstractmethod
+    def fit(self) -> Tensor:
+        """Fit the hyperparameters to the scores; none is pending.
+
+        Returns:
+            *Tensor*: Which examples failed and keep their hyperparameters, (B,) bool.
+        """
 
     @property
     def amplitude(self) -> Tensor:
@@ -99,15 +112,63 @@ class WindowProcess:
         total = AMPLITUDE_WEIGHT * AMPLITUDE**2 + self._z[:, :n].square().sum(1)
         return (total / (AMPLITUDE_WEIGHT + n)).sqrt()
 
+    @property
+    def std(self) -> Tensor:
+        """Posterior standard deviation of all candidates, without noise, (B, G)."""
+        return self._variance.clamp_min(1e-12).sqrt() * self.amplitude[:, None]
+
+    def covariance(self, example: int, indices: Tensor) -> Tensor:
+        """Posterior covariance of some candidates with all.
+
+        Args:
+            example (int): Index of the example.
+            indices (Tensor): Indices (n,) of candidates.
+
+        Returns:
+            *Tensor*: (n, G), in the unit of the squared score.
+        """
+        prior = self.prior_covariance(indices[None], slice(example, example + 1))[0]
+        V = self._V[: self.chosen.shape[1], example]
+        return (prior - V[:, indices].T @ V) * self.amplitude[example].square()
+
+    def map_covariance(self, example: int, indices: Tensor) -> Tensor:
+        """Posterior covariance of some candidates with the values of the map.
+
+        Args:
+            example (int): Index of the example.
+            indices (Tensor): Indices (n,) of candidates.
+
+        Returns:
+            *Tensor*: (n, P), in the unit of the squared score.
+        """
+        of_map = self._map_covariance(example)
+        V = self._V[: self.chosen.shape[1], example]
+        posterior = of_map.prior[indices] - V[:, indices].T @ of_map.V
+        return posterior * self.amplitude[example].square()
+
+    def squared_map_covariance(self, example: int) -> Tensor:
+        """Sum of the squares of :meth:`map_covariance` over the map, (G,)."""
+        squared = self._map_covariance(example).squared.clamp_min(0)
+        return squared * self.amplitude[example].square().square()
+
+    def _map_covariance(self, example: int) -> "_MapCovariance":
+        n = self.chosen.shape[1]
+        V, L = self._V[:n, example], self._L[example, :n, :n]
+        if example not in self._of_maps:
+            prior = self.prior_map_covariance(example)
+            self._of_maps[example] = _MapCovariance(prior, V, L, self.chosen[example])
+        self._of_maps[example].update(V, L, self.chosen[example])
+        return self._of_maps[example]
+
     def start(self) -> Tensor:
-        """Choose the windows (B,) of the highest mean, which become pending."""
+        """Choose the candidates (B,) of the highest mean, which become pending."""
         return self._choose_highest(self.mean)
 
     def choose(self, acquisition: Acquisition) -> Tensor:
-        """Choose the windows of the highest acquisition value, which become pending.
+        """Choose the candidates of the highest value, which become pending.
 
-        A pending window counts as if it had scored its posterior mean, so that the next
-        one is chosen elsewhere.
+        A pending candidate counts as if it had scored its posterior mean, so that the
+        next one is chosen elsewhere.
 
         Args:
             acquisition (str or Callable): Name of an acquisition function, or a
@@ -118,41 +179,51 @@ class WindowProcess:
         """
         return self._choose_highest(self._acquisition_values(acquisition))
 
-    def _choose_highest(self, values: Tensor) -> Tensor:
-        spread = (values.amax(1) - values.amin(1)).clamp_min(1e-12)
-        windows = (values + _TIE * spread[:, None] * self._order).argmax(1)
-        self.add_pending(windows)
-        return windows
+    def _acquisition_values(self, acquisition: Acquisition) -> Tensor:
+        values = []
+        # BoTorch functions draw from the global generator of the CPU.
+        with torch.random.fork_rng(devices=[]):
+            for example in range(len(self.mean)):
+                torch.default_generator.manual_seed(self._seeds[self.chosen.shape[1]])
+                values.append(acquisition_values(acquisition, self.model(example)))
+        return torch.stack(values)
 
-    def add_pending(self, windows: Tensor) -> None:
-        """Add pending windows.
+    def _choose_highest(self, values: Tensor) -> Tensor:
+        # The logarithm of the expected improvement has no useful lower end.
+        spread = (values.amax(1) - values.median(1).values).clamp_min(1e-12)
+        indices = (values + _TIE * spread[:, None] * self._order).argmax(1)
+        self.add_pending(indices)
+        return indices
+
+    def add_pending(self, indices: Tensor) -> None:
+        """Add pending candidates.
 
         Args:
-            windows (Tensor): Index of one window per image, (B,).
+            indices (Tensor): Index of one candidate per example, (B,).
         """
-        n = self.windows.shape[1]
-        rows = torch.arange(len(windows))
-        k = self._kernel_rows(windows[:, None])[:, 0]
+        n = self.chosen.shape[1]
+        rows = torch.arange(len(indices))
+        k = self.prior_covariance(indices[:, None])[:, 0]
         V = self._V[:n]
-        known = V[:, rows, windows].T
-        left = self._variance[rows, windows] + self.hyperparameters.noise
+        known = V[:, rows, indices].T
+        left = self._variance[rows, indices] + self.noise
         corner = left.clamp_min(1e-12).sqrt()
         row = torch.einsum("bn,nbg->bg", known, V).neg_().add_(k)
         self._V[n] = row.div_(corner[:, None])
         self._L[:, n, :n], self._L[:, n, n] = known, corner
         self._variance -= self._V[n].square()
-        self.windows = torch.cat([self.windows, windows[:, None]], 1)
+        self.chosen = torch.cat([self.chosen, indices[:, None]], 1)
 
     def observe(self, scores: Tensor) -> None:
-        """Condition on the scores of the pending windows.
+        """Condition on the scores of the pending candidates.
 
         Args:
-            scores (Tensor): Scores (B, q) of the first q pending windows, in order.
+            scores (Tensor): Scores (B, q) of the first q pending candidates, in order.
         """
         for score in scores.unbind(1):
             n = self.scores.shape[1]
-            at = self.windows[:, n]
-            residual = score - self._prior_mean.gather(1, at[:, None])[:, 0]
+            at = self.chosen[:, n]
+            residual = score - self.prior_mean.gather(1, at[:, None])[:, 0]
             known = (self._L[:, n, :n] * self._z[:, :n]).sum(1)
             self._z[:, n] = (residual - known) / self._L[:, n, n]
             self.mean = torch.addcmul(self.mean, self._V[n], self._z[:, n, None])
@@ -160,11 +231,7 @@ class WindowProcess:
 
     def refit(self) -> None:
         """Fit the hyperparameters to the scores and condition on all scores again."""
-        fitted, failed = self.hyperparameters.fitted(
-            self._grid.parameters[self.windows],
-            _taken(self._features, self.windows),
-            self.scores - self._prior_mean.gather(1, self.windows),
-        )
+        failed = self.fit()
         if failed.any():
             warnings.warn(
                 f"The Gaussian process could not be fitted for examples "
@@ -172,81 +239,61 @@ class WindowProcess:
                 f"hyperparameters.",
                 stacklevel=2,
             )
-        self.hyperparameters = fitted
         self.condition()
 
-    def model(self, example: int) -> "SingleTaskGP":
-        """Process of one example as a BoTorch model.
-
-        Args:
-            example (int): Index of the example.
-
-        Returns:
-            *SingleTaskGP* in eval mode.
-        """
-        from captum_ext.surrogate.model import window_model
-
-        n = self.scores.shape[1]
-        at = self.windows[example]
-        # A pending window counts as if it had scored its posterior mean.
-        scores = torch.cat([self.scores[example], self.mean[example, at[n:]]])
-        return window_model(
-            self._grid,
-            self._prior[example],
-            self._grid.parameters[at],
-            scores,
-            self.hyperparameters.lengthscale[example],
-            float(self.hyperparameters.noise[example]),
-            float(self.amplitude[example]),
-            float(self._scale_std[example]),
-            _OFFSET_STD,
-        )
-
-    def _acquisition_values(self, acquisition: Acquisition) -> Tensor:
-        if isinstance(acquisition, str):
-            scored = self.scores.shape[1] > 0
-            best = self.scores.amax(1) if scored else self.mean.amax(1)
-            function = ACQUISITIONS[acquisition]
-            return function(self.mean, self.std, best[:, None])
-        # BoTorch functions draw from the global generator.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
-            return torch.stack(
-                [
-                    acquisition_values(
-                        acquisition, self.model(b), self._grid.parameters
-                    )
-                    for b in range(len(self.windows))
-                ]
-            )
-
-    def _kernel_rows(self, windows: Tensor) -> Tensor:
-        """Covariance (B, n, G) of windows (B, n) with all windows."""
-        X = self._grid.parameters
-        everywhere = X.expand(len(windows), -1, -1)
-        k = self._matern(X[windows], everywhere).to_dense()
-        return k + _taken(self._features, windows) @ self._features.mT
-
     def condition(self) -> None:
-        """Compute the posterior from scratch, without pending windows."""
-        self._matern = matern(self.hyperparameters.lengthscale)
-        n = self.windows.shape[1]
-        self.mean = self._prior_mean.clone()
-        self._variance = 1 + self._features.square().sum(-1)
+        """Compute the posterior from scratch, without pending candidates."""
+        n = self.chosen.shape[1]
+        self.mean = self.prior_mean.clone()
+        self._variance = self.prior_variance()
+        self._of_maps: dict[int, _MapCovariance] = {}
         if not n:
             return
-        k = self._kernel_rows(self.windows)
-        among = k.gather(2, self.windows[:, None].expand(-1, n, -1))
-        noise = self.hyperparameters.noise[:, None, None]
+        k = self.prior_covariance(self.chosen)
+        among = k.gather(2, self.chosen[:, None].expand(-1, n, -1))
+        noise = self.noise[:, None, None]
         self._L[:, :n, :n] = L = torch.linalg.cholesky(among + noise * torch.eye(n))
         V = torch.linalg.solve_triangular(L, k, upper=False)
-        residuals = self.scores - self._prior_mean.gather(1, self.windows)
+        residuals = self.scores - self.prior_mean.gather(1, self.chosen)
         z = torch.linalg.solve_triangular(L, residuals[..., None], upper=False)[..., 0]
         self._V[:n], self._z[:, :n] = V.transpose(0, 1), z
         self.mean += torch.einsum("bng,bn->bg", V, z)
         self._variance -= V.square().sum(1)
 
+    def model(self, example: int) -> CandidateModel:
+        """Process of one example as a BoTorch model.
 
-def _taken(features: Tensor, windows: Tensor) -> Tensor:
-    """Features (B, n, 2) of windows (B, n), from those of all windows, (B, G, 2)."""
-    return features.gather(1, windows[..., None].expand(-1, -1, features.shape[-1]))
+        Args:
+            example (int): Index of the example.
+        """
+        return CandidateModel(self, example)
+
+
+class _MapCovariance:
+    """Posterior covariance of the candidates of an example with its map.
+
+    Args:
+        prior (Tensor): Prior covariance of the candidates with the map, (G, P).
+        V (Tensor): Rows of V for the candidates, (n, G).
+        L (Tensor): L, (n, n).
+        chosen (Tensor): Indices of the candidates in these rows, (n,).
+
+    Attributes:
+        V (Tensor): Rows of V for the values of the map, (n, P).
+        squared (Tensor): Sum of the squares of the covariance over the map, (G,).
+    """
+
+    def __init__(self, prior: Tensor, V: Tensor, L: Tensor, chosen: Tensor) -> None:
+        self.prior = prior
+        self.V = torch.linalg.solve_triangular(L, prior[chosen], upper=False)
+        self.squared = (prior - V.T @ self.V).square().sum(1)
+
+    def update(self, V: Tensor, L: Tensor, chosen: Tensor) -> None:
+        """Add the rows that V (n, G) has more; L (n, n), chosen (n,)."""
+        for n in range(len(self.V), len(V)):
+            row = (self.prior[chosen[n]] - L[n, :n] @ self.V) / L[n, n]
+            # The covariance C loses V row^T, which turns the sum of its squares into
+            # sum C^2 - 2 V (C row) + V^2 |row|^2.
+            product = self.prior @ row - V[:n].T @ (self.V @ row)
+            self.squared = self.squared + V[n] * (V[n] * (row @ row) - 2 * product)
+            self.V = torch.cat([self.V, row[None]])
