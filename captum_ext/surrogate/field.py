@@ -22,7 +22,7 @@ f(1) - f(0).
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,14 +30,24 @@ from torch import Tensor
 
 from captum_ext.surrogate.hyperparameters import matern
 
-__all__ = ["Cells", "FieldEstimate", "field_kernel", "fit_field"]
+__all__ = [
+    "Cells",
+    "FieldEstimate",
+    "KernelFits",
+    "NOISES",
+    "field_kernel",
+    "fit_field",
+    "fit_kernels",
+    "kernels",
+    "whitened",
+]
 
 # Candidates of a fit, measured on ImageNet classifiers.
 _LENGTHS = (0.15, 0.3, 0.6)
 _INDEPENDENT = (1.0, 3.0)
 # Variance of a score, with the log of its prior probability: models without effects of
 # third order, whose scores have no noise, are rare.
-_NOISES = {1e-10: -7.0, 0.1: 0.0, 0.3: 0.0}
+NOISES = {1e-10: -7.0, 0.1: 0.0, 0.3: 0.0}
 # Standard deviation of the prior's scale in units of that of the total.
 _PRIOR_STDS = (0.3, 1.0, 3.0)
 # Covariance c of all cells.
@@ -124,30 +134,22 @@ def fit_field(
         >>> fit_field(cells, weights.double(), scores.double(), 1.0).mean.sum()
         tensor(1., dtype=torch.float64)
     """
-    # The total is the score of the mask that keeps every cell.
-    masks = torch.cat([weights, torch.ones_like(weights[:1])])
-    values = torch.cat([scores, scores.new_tensor([total])])
-    means, variances, evidences = [], [], []
-    for k in _kernels(cells, prior):
-        cross = masks @ k
-        noises = values.new_tensor(list(_NOISES))
-        errors = noises[:, None].repeat(1, len(values))
-        errors[:, -1] = _JITTER
-        fits = _fits(cross @ masks.T + errors.diag_embed(), values)
-        V = torch.linalg.solve_triangular(fits.L, cross, upper=False)
-        means.append((V.mT @ fits.z[..., None])[..., 0])
-        known = V.square().sum(1)
-        variances.append((k.diagonal() - known) * fits.squared_amplitude[:, None])
-        evidences.append(fits.log_evidence + values.new_tensor([*_NOISES.values()]))
-    probabilities = torch.cat(evidences).softmax(0)[:, None]
-    mean, variance = torch.cat(means), torch.cat(variances).clamp_min(0)
-    average = (probabilities * mean).sum(0)
-    variance = (probabilities * (variance + (mean - average).square())).sum(0)
-    return FieldEstimate(average, variance.sqrt())
+    covariances = list(kernels(cells, prior))
+    fits = fit_kernels(covariances, weights, scores, total)
+    probabilities = fits.log_evidence.softmax(0)[:, None]
+    mean = (probabilities * fits.mean).sum(0)
+    spread = fits.variance.clamp_min(0) + (fits.mean - mean).square()
+    return FieldEstimate(mean, (probabilities * spread).sum(0).sqrt())
 
 
-def _kernels(cells: Cells, prior: Tensor | None) -> Iterator[Tensor]:
-    """Covariance (n, n) of the cells under each candidate, without the noise."""
+def kernels(cells: Cells, prior: Tensor | None) -> Iterator[Tensor]:
+    """Kernel (n, n) of the cells under each candidate of the hyperparameters.
+
+    Args:
+        cells (Cells): The n cells.
+        prior (Tensor, optional): Sum of a prior map over each cell, (n,) float64; its
+            unknown scale adds to the kernel.
+    """
     share = torch.zeros_like(cells.sizes)
     if prior is not None:
         share = prior / prior.abs().sum().clamp_min(1e-300)
@@ -157,24 +159,77 @@ def _kernels(cells: Cells, prior: Tensor | None) -> Iterator[Tensor]:
             yield k + std**2 * share[:, None] * share
 
 
-class _Fits(NamedTuple):
-    """Cholesky factors of covariances, whitened values, amplitudes and evidences."""
+class KernelFits(NamedTuple):
+    """Posteriors of the field under P pairs of a kernel and a noise.
 
-    L: Tensor
-    z: Tensor
-    squared_amplitude: Tensor
+    Args:
+        mean (Tensor): Posterior mean, (P, n).
+        variance (Tensor): Posterior variance, (P, n).
+        log_evidence (Tensor): Log density of the scores with its prior, up to a
+            constant, (P,).
+    """
+
+    mean: Tensor
+    variance: Tensor
     log_evidence: Tensor
 
 
-def _fits(covariance: Tensor, values: Tensor) -> _Fits:
-    """Fits of values (N,) of mean 0 by covariances (..., N, N) with their noise."""
-    L = torch.linalg.cholesky(covariance)
+def fit_kernels(
+    covariances: Sequence[Tensor], weights: Tensor, scores: Tensor, total: float
+) -> KernelFits:
+    """Posterior of the field under each kernel and each noise.
+
+    Args:
+        covariances (sequence of Tensor): Kernels (n, n) of the cells.
+        weights (Tensor): Share of each cell that a mask keeps, (M, n) float64.
+        scores (Tensor): Halved scores of the masks, (M,) float64.
+        total (float): Sum of the field.
+
+    Returns:
+        *KernelFits*: All noises of the first kernel, then those of the next.
+    """
+    # The total is the score of the mask that keeps every cell.
+    masks = torch.cat([weights, torch.ones_like(weights[:1])])
+    values = torch.cat([scores, scores.new_tensor([total])])
+    noises = values.new_tensor(list(NOISES))[:, None].repeat(1, len(values))
+    noises[:, -1] = _JITTER
+    log_priors = values.new_tensor(list(NOISES.values()))
+    fits = []
+    for k in covariances:
+        cross = masks @ k
+        L = torch.linalg.cholesky(cross @ masks.T + noises.diag_embed())
+        z, squared_amplitude, log_evidence = whitened(L, values)
+        V = torch.linalg.solve_triangular(L, cross, upper=False)
+        mean = (V.mT @ z[..., None])[..., 0]
+        variance = (k.diagonal() - V.square().sum(1)) * squared_amplitude[:, None]
+        fits.append(KernelFits(mean, variance, log_evidence + log_priors))
+    return KernelFits(*map(torch.cat, zip(*fits)))
+
+
+def whitened(L: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Whitened values, their squared amplitude and evidence with it integrated out.
+
+    The prior density of the amplitude is inverse to it, so that no unit matters; the
+    posterior of its square is an inverse gamma distribution.
+
+    Args:
+        L (Tensor): Cholesky factors of the covariance of the values, noise included,
+            (..., N, N).
+        values (Tensor): Values of mean 0, (N,).
+
+    Returns:
+        *tuple[Tensor, Tensor, Tensor]*: Whitened values (..., N), posterior mean of the
+        squared amplitude (...), and log density of the values up to a constant (...).
+
+    Examples::
+
+        >>> whitened(torch.eye(3), torch.ones(3))[1]
+        tensor(3.)
+    """
+    n = len(values)
     column = values[:, None].expand(*L.shape[:-1], 1)
     z = torch.linalg.solve_triangular(L, column, upper=False)[..., 0]
     squares = z.square().sum(-1)
-    # The prior density of the amplitude is inverse to it, so that no unit matters; the
-    # posterior of its square is an inverse gamma distribution.
-    n = len(values)
     half_log_det = L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     log_evidence = -half_log_det - n / 2 * squares.clamp_min(1e-300).log()
-    return _Fits(L, z, squares / max(1, n - 2), log_evidence)
+    return z, squares / max(1, n - 2), log_evidence
