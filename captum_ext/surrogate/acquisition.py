@@ -5,14 +5,16 @@ from typing import Any
 
 import gpytorch
 import torch
-from botorch.acquisition import (
+from botorch.acquisition.acquisition import (
     AcquisitionFunction,
-    LogExpectedImprovement,
     OneShotAcquisitionFunction,
+)
+from botorch.acquisition.analytic import (
+    LogExpectedImprovement,
     PosteriorStandardDeviation,
     UpperConfidenceBound,
-    qKnowledgeGradient,
 )
+from botorch.acquisition.knowledge_gradient import qKnowledgeGradient
 from botorch.generation.sampling import SamplingStrategy
 from botorch.utils.transforms import t_batch_mode_transform
 from torch import Tensor
@@ -66,6 +68,8 @@ class InformationGain(AcquisitionFunction):
         >>> InformationGain(process.model(0))(torch.tensor([[[0.0]], [[3.0]]])).shape
         torch.Size([2])
     """
+
+    model: CandidateModel
 
     def __init__(self, model: CandidateModel) -> None:
         super().__init__(model)
