@@ -162,11 +162,12 @@ class BOREx(PerturbationAttribution):
                 in frames. Default: None (half of the frames, and all)
             n_iterations (int, optional): Number of windows N. Default: 50
             acquisition (str or Callable, optional): Acquisition function that chooses
-                the next window by its posterior mean and standard deviation: "ucb" for
-                mean + 10 std, "abs_ucb" for abs(mean) + 10 std, "ei" for the expected
-                improvement on the best score, "std" for std; or a function of a BoTorch
-                model that returns a BoTorch acquisition function for one point at a
-                time (q = 1). Default: "ucb"
+                the next window: BoTorch's "ucb" for mean + 10 std, "ei" for the
+                logarithm of the expected improvement on the best score, "std" for std,
+                "information" for how much the score lowers the total variance; or a
+                function of a :class:`~captum_ext.surrogate.CandidateModel` that returns
+                any acquisition function of BoTorch for one point at a time (q = 1), a
+                ``qKnowledgeGradient`` or a ``MaxPosteriorSampling``. Default: "ucb"
             flip (bool, optional): Whether the score includes what the window adds to a
                 fully hidden input, as in Algorithm 2. Otherwise it is f(i) - f(i * m),
                 as in Algorithm 1, for N + 1 passes. Default: True
@@ -205,6 +206,7 @@ class BOREx(PerturbationAttribution):
             TypeError: If an argument is of the wrong type.
         """
         # BoTorch takes a second to import, which other methods need not wait for.
+        from captum_ext.surrogate import WindowProcess
         from captum_ext.surrogate.windows import check_windowed_inputs
 
         tensors = check_windowed_inputs(check_inputs(inputs))
@@ -221,7 +223,8 @@ class BOREx(PerturbationAttribution):
         maps = prior_maps(check_prior(prior, inputs, target), n_examples, size)
         scores = WindowScores(score, tensors, fills, grid, flip)
         bar = progress_bar(f"{self.get_name()} windows", n_iterations, show_progress)
-        process = search.run(grid, scores.share(maps), scores, bar)
+        process = WindowProcess(grid, scores.share(maps), n_iterations, seed)
+        search.run(process, scores, bar)
         attributions = _attributions(process.mean, grid, weighting, inputs)
         if not return_posterior:
             return attributions

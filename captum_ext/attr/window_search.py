@@ -11,7 +11,7 @@ from captum_ext._validation import check_choice, check_integer, check_scores
 from captum_ext.masks import apply_masks
 
 if TYPE_CHECKING:
-    from captum_ext.surrogate import Acquisition, WindowGrid, WindowProcess
+    from captum_ext.surrogate import Acquisition, CandidateProcess, WindowGrid
 
 __all__ = ["WindowScores", "WindowSearch"]
 
@@ -108,23 +108,14 @@ class WindowSearch:
         if not callable(self.acquisition):
             check_choice("acquisition", self.acquisition, tuple(ACQUISITIONS))
 
-    def run(
-        self, grid: "WindowGrid", prior: Tensor, score: WindowScores, bar: Any
-    ) -> "WindowProcess":
+    def run(self, process: "CandidateProcess", score: WindowScores, bar: Any) -> None:
         """Choose and score windows until N are scored.
 
         Args:
-            grid (WindowGrid): Candidate windows.
-            prior (Tensor): Prior maps, (B, H, W) or (B, T, H, W).
+            process (CandidateProcess): Process over the windows, which observes them.
             score (WindowScores): Scores of windows.
             bar: Progress bar over the windows.
-
-        Returns:
-            *WindowProcess* that has observed all scores.
         """
-        from captum_ext.surrogate import WindowProcess
-
-        process = WindowProcess(grid, prior, self.n_iterations, self.seed)
         n, next_fit = 0, _FIRST_FIT
         with bar:
             while n < self.n_iterations:
@@ -136,9 +127,8 @@ class WindowSearch:
                 if n > _FIRST_FIT if last else n >= next_fit:
                     process.refit()
                     next_fit = 2 * n
-        return process
 
-    def _next(self, process: "WindowProcess", q: int) -> Tensor:
+    def _next(self, process: "CandidateProcess", q: int) -> Tensor:
         """Windows (B, q) to score; the first of all has the highest prior mean."""
         chosen = [] if process.scores.shape[1] else [process.start()]
         while len(chosen) < q:

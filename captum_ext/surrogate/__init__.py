@@ -13,6 +13,7 @@ with warnings.catch_warnings():
     )
     from captum_ext.surrogate.hyperparameters import Hyperparameters
     from captum_ext.surrogate.model import CandidateModel
+    from captum_ext.surrogate.posterior import CandidatePosterior
     from captum_ext.surrogate.process import CandidateProcess
     from captum_ext.surrogate.window_process import WindowProcess
     from captum_ext.surrogate.windows import WindowGrid, box_means
@@ -21,6 +22,7 @@ __all__ = [
     "ACQUISITIONS",
     "Acquisition",
     "CandidateModel",
+    "CandidatePosterior",
     "CandidateProcess",
     "Hyperparameters",
     "InformationGain",

@@ -5,14 +5,16 @@ from typing import Any
 
 import gpytorch
 import torch
-from botorch.acquisition import (
+from botorch.acquisition.acquisition import (
     AcquisitionFunction,
-    LogExpectedImprovement,
     OneShotAcquisitionFunction,
+)
+from botorch.acquisition.analytic import (
+    LogExpectedImprovement,
     PosteriorStandardDeviation,
     UpperConfidenceBound,
-    qKnowledgeGradient,
 )
+from botorch.acquisition.knowledge_gradient import qKnowledgeGradient
 from botorch.generation.sampling import SamplingStrategy
 from botorch.utils.transforms import t_batch_mode_transform
 from torch import Tensor
@@ -53,6 +55,11 @@ class InformationGain(AcquisitionFunction):
     Args:
         model (CandidateModel): Model of one example, as its process gives it.
 
+    Raises:
+        ValueError: If the model was conditioned on further observations.
+
+    Source: the criterion of ShaplEIG for a linear map.
+
     Examples::
 
         >>> from captum_ext.surrogate import WindowGrid, WindowProcess
@@ -61,6 +68,17 @@ class InformationGain(AcquisitionFunction):
         >>> InformationGain(process.model(0))(torch.tensor([[[0.0]], [[3.0]]])).shape
         torch.Size([2])
     """
+
+    model: CandidateModel
+
+    def __init__(self, model: CandidateModel) -> None:
+        super().__init__(model)
+        n, n_known = model.train_inputs[0].shape[-2], model.process.chosen.shape[1]
+        if n > n_known:
+            raise ValueError(
+                f"model must be that of a process, got one that was conditioned on "
+                f"{n - n_known} further observations."
+            )
 
     @t_batch_mode_transform(expected_q=1)
     def forward(self, X: Tensor) -> Tensor:

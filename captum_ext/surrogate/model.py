@@ -1,7 +1,7 @@
 """Gaussian process over candidates as a BoTorch model."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from botorch.acquisition.objective import PosteriorTransform
@@ -11,8 +11,7 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DenseLinearOperator
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from captum_ext.surrogate.process import CandidateProcess
+from captum_ext.surrogate.posterior import CandidatePosterior
 
 __all__ = ["CandidateModel"]
 
@@ -29,11 +28,11 @@ class CandidateModel(Model, FantasizeMixin):
     mean.
 
     Args:
-        process (CandidateProcess): Processes of B examples.
+        process (CandidatePosterior): Processes of B examples.
         example (int): Index of the example.
 
     Attributes:
-        process (CandidateProcess): The processes.
+        process (CandidatePosterior): The processes.
         example (int): Index of the example.
         mean (Tensor): Posterior mean of all candidates, (*batch_shape, G).
         candidates (Tensor): All points, (G, 1).
@@ -54,7 +53,7 @@ class CandidateModel(Model, FantasizeMixin):
     # BoTorch asks for it; the noise of observations is part of the posterior.
     likelihood = None
 
-    def __init__(self, process: "CandidateProcess", example: int) -> None:
+    def __init__(self, process: CandidatePosterior, example: int) -> None:
         super().__init__()
         self.process, self.example = process, example
         unit = process.amplitude[example].square()
@@ -131,6 +130,7 @@ class CandidateModel(Model, FantasizeMixin):
                 front.
             noise (Tensor, optional): Variance of their noise, (..., n, 1).
                 Default: None (that of the process)
+            **kwargs: Not used.
 
         Returns:
             *CandidateModel* of batch shape (...).

@@ -17,9 +17,9 @@ _SCALE_STD, _OFFSET_STD = 1.0, 0.3
 class WindowProcess(CandidateProcess):
     r"""B Gaussian processes, one per image, over the same grid of windows.
 
-    The mean m is that of the prior map over a window. It has an unknown scale :math:`b
-    \sim N(1, \tau_b^2)` and an unknown offset :math:`a \sim N(0, \tau_a^2)`; integrating
-    both out adds to the Matern 3/2 kernel over the parameters of windows
+    The mean m is that of the prior map over a window. It has an unknown scale
+    :math:`b \sim N(1, \tau_b^2)` and an unknown offset :math:`a \sim N(0, \tau_a^2)`;
+    integrating both out adds to the Matern 3/2 kernel over the parameters of windows
 
     .. math::
         \tau_a^2 + \tau_b^2\, m(x)\, m(x').
