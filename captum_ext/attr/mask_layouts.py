@@ -1,15 +1,29 @@
-"""The mask layout of a batch: a grid, the regions of a feature mask, or one's own."""
+"""The mask layout of a batch: a grid, superpixels, regions of one's own, or any."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from captum_ext._validation import broadcasts, check_integer, one_per_input
-from captum_ext.masks import GridLayout, MaskLayout, ProductLayout, RegionLayout
+from captum_ext._validation import (
+    broadcasts,
+    check_choice,
+    check_integer,
+    one_per_input,
+)
+from captum_ext.masks import (
+    GridLayout,
+    MaskLayout,
+    MixedLayout,
+    ProductLayout,
+    RegionLayout,
+    superpixels,
+)
 
 __all__ = [
     "GridSize",
+    "Layout",
     "cell_layouts",
     "check_feature_mask",
     "mask_layouts",
@@ -17,17 +31,20 @@ __all__ = [
 ]
 
 GridSize = int | Sequence[int] | None
+Layout = MaskLayout | Literal["grid", "superpixels", "mixed"] | None
 
 # Cells along the axes of a grid, and of all axes together for a field.
 _DEFAULT_GRID = 7
 _N_BLOCKS = 784
+# Superpixels of an image in the layout "mixed".
+_MIXED_SEGMENTS = (25, 50, 100)
 
 
 def mask_layouts(
     inputs: tuple[Tensor, ...],
     feature_mask: Tensor | tuple[Tensor, ...] | None,
     grid_size: GridSize,
-    layout: MaskLayout | None,
+    layout: Layout,
 ) -> list[MaskLayout]:
     """Mask layouts that arguments of ``attribute`` describe.
 
@@ -35,17 +52,21 @@ def mask_layouts(
         inputs (tuple[Tensor, ...]): Inputs (B, ...).
         feature_mask (Tensor or tuple[Tensor, ...], optional): Regions.
         grid_size (int or sequence of int, optional): Cells of a grid.
-        layout (MaskLayout, optional): Layout that is used as it is.
+        layout (MaskLayout or str, optional): Layout that is used as it is, or "grid",
+            "superpixels" or "mixed".
 
     Returns:
         *list[MaskLayout]*: One layout for the whole batch, or one for each example if
-        examples have different regions. Without arguments, columns of tables and a
-        grid for other inputs.
+        examples have different regions. Without arguments, and for "grid", columns of
+        tables and a grid for other inputs.
 
     Raises:
-        ValueError: If several are given, or one does not fit the inputs.
+        ValueError: If several are given other than a grid and its size, or one does not
+            fit the inputs.
         TypeError: If one is of the wrong type.
     """
+    if layout == "grid" and feature_mask is None:
+        layout = None
     given = {"feature_mask": feature_mask, "grid_size": grid_size, "layout": layout}
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
@@ -53,6 +74,9 @@ def mask_layouts(
             f"feature_mask, grid_size and layout must not be combined, got "
             f"{' and '.join(names)}."
         )
+    if isinstance(layout, str):
+        check_choice("layout", layout, ("grid", "superpixels", "mixed"))
+        return _superpixel_layouts(inputs, mixed=layout == "mixed")
     if layout is not None:
         return [_check_layout(layout, inputs)]
     regions = check_feature_mask(feature_mask, inputs)
@@ -73,7 +97,7 @@ def cell_layouts(
     inputs: tuple[Tensor, ...],
     feature_mask: Tensor | tuple[Tensor, ...] | None,
     grid_size: GridSize,
-    layout: MaskLayout | None,
+    layout: Layout,
 ) -> list[RegionLayout]:
     """Cells of the field that arguments of ``attribute`` describe.
 
@@ -81,17 +105,21 @@ def cell_layouts(
         inputs (tuple[Tensor, ...]): Inputs (B, ...).
         feature_mask (Tensor or tuple[Tensor, ...], optional): Regions.
         grid_size (int or sequence of int, optional): Blocks along each axis.
-        layout (MaskLayout, optional): Layout of regions that is used as it is.
+        layout (MaskLayout or str, optional): Layout of regions that is used as it is,
+            "grid" or "superpixels".
 
     Returns:
         *list[RegionLayout]*: One layout for the whole batch, or one for each example.
-        Without arguments, columns of tables and equal blocks of other inputs.
+        Without arguments, and for "grid", columns of tables and equal blocks of other
+        inputs.
 
     Raises:
         ValueError: If several are given, or one does not fit the inputs.
         TypeError: If one is of the wrong type, or a layout is not one of regions.
     """
-    if feature_mask is None and layout is None:
+    if isinstance(layout, str):
+        check_choice("layout", layout, ("grid", "superpixels"))
+    if feature_mask is None and layout in (None, "grid"):
         grids = _check_grid_size(grid_size, inputs, _N_BLOCKS)
         return [RegionLayout(_blocks(inputs, grids))]
     cells = []
@@ -129,11 +157,41 @@ def _default_layouts(
     layouts: list[MaskLayout] = []
     for tensor, grid in zip(inputs, _check_grid_size(grid_size, inputs, None)):
         if grid is None:
-            columns = torch.arange(tensor[0].numel()).view(1, *tensor.shape[1:])
-            layouts.append(RegionLayout([columns]))
+            layouts.append(_column_layout(tensor))
         else:
             layouts.append(GridLayout(tensor.shape[2:], grid))
     return layouts
+
+
+def _column_layout(table: Tensor) -> MaskLayout:
+    columns = torch.arange(table[0].numel()).view(1, *table.shape[1:])
+    return RegionLayout([columns])
+
+
+def _superpixel_layouts(inputs: tuple[Tensor, ...], mixed: bool) -> list[MaskLayout]:
+    """Superpixels of each image, and columns of the tables beside it."""
+    n_axes = {tensor.dim() for tensor in inputs}
+    if 4 not in n_axes or not n_axes <= {2, 4}:
+        raise ValueError(
+            f"layout must be None, 'grid' or a MaskLayout unless inputs are images "
+            f"(B, C, H, W), got inputs of shape "
+            f"{', '.join(str(tuple(tensor.shape)) for tensor in inputs)}; give regions "
+            f"of other inputs as feature_mask."
+        )
+
+    def layout_of(tensor: Tensor) -> MaskLayout:
+        if tensor.dim() == 2:
+            return _column_layout(tensor)
+        if not mixed:
+            return RegionLayout([superpixels(tensor)])
+        return MixedLayout(
+            [RegionLayout([superpixels(tensor, n)]) for n in _MIXED_SEGMENTS]
+        )
+
+    return [
+        ProductLayout([layout_of(tensor[i : i + 1]) for tensor in inputs])
+        for i in range(len(inputs[0]))
+    ]
 
 
 def mask_shapes(layout: MaskLayout) -> list[tuple[int, ...]]:
@@ -151,7 +209,8 @@ def _check_layout(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> MaskLayout:
     """The layout; refuse one whose masks do not fit the inputs."""
     if not isinstance(layout, MaskLayout):
         raise TypeError(
-            f"layout must be an instance of MaskLayout, got {type(layout).__name__}."
+            f"layout must be a name or an instance of MaskLayout, got "
+            f"{type(layout).__name__}."
         )
     # Two of each, so that a layout that ignores an axis is noticed.
     masks = _expanded_ones(layout, 2, 2)

@@ -9,6 +9,7 @@ from captum_ext._scores import PerturbationsPerEval
 from captum_ext._validation import check_inputs, check_probability, one_per_input
 from captum_ext.attr.mask_layouts import (
     GridSize,
+    Layout,
     cell_layouts,
     check_feature_mask,
     mask_layouts,
@@ -72,7 +73,7 @@ class MCRISE(RandomMaskAttribution):
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         n_masks: int = 2000,
         grid_size: GridSize = None,
-        layout: MaskLayout | None = None,
+        layout: Layout = None,
         mask_probability: float = 0.5,
         estimator: str = "control_variate",
         perturbations_per_eval: PerturbationsPerEval = "auto",
@@ -111,11 +112,15 @@ class MCRISE(RandomMaskAttribution):
                 number by the default estimator. Default: 2000
             grid_size (int or tuple[int, ...], optional): Number of cells of the random
                 grid along each axis. Default: None (7, or fewer along a shorter axis)
-            layout (MaskLayout, optional): Masks of your own instead of a grid or
-                regions, with a channel axis of 1
+            layout (MaskLayout or str, optional): How masks are drawn if not from the
+                regions of a ``feature_mask``. "grid" is the paper's grid; "superpixels"
+                keeps or paints each of about 100 regions of similar color of an image
+                (:func:`~captum_ext.masks.superpixels`), other for each example; "mixed"
+                does so with about 25, 50 or 100 regions, at random for each mask. Or
+                masks of your own with a channel axis of 1
                 (:class:`~captum_ext.masks.MaskLayout` says how to write one). At most
-                one of ``feature_mask``, ``grid_size`` and ``layout`` may be given.
-                Default: None
+                one of ``feature_mask``, ``grid_size`` and ``layout`` may be given,
+                except ``grid_size`` with "grid". Default: None ("grid")
             mask_probability (float, optional): Probability that a cell is painted, in
                 (0, 1), shared equally by the colors. Default: 0.5
             estimator (str, optional): "control_variate" draws masks in antithetic

@@ -15,7 +15,7 @@ from captum_ext._validation import (
     check_inputs,
     check_probability,
 )
-from captum_ext.attr.mask_layouts import GridSize, cell_layouts, mask_layouts
+from captum_ext.attr.mask_layouts import GridSize, Layout, cell_layouts, mask_layouts
 from captum_ext.attr.masked_run import Sampling
 from captum_ext.attr.prior_maps import Prior, check_prior, prior_maps
 from captum_ext.attr.random_masks import (
@@ -23,7 +23,6 @@ from captum_ext.attr.random_masks import (
     MaskedInputs,
     RandomMaskAttribution,
 )
-from captum_ext.masks import MaskLayout
 
 __all__ = ["PNRISE"]
 
@@ -74,7 +73,7 @@ class PNRISE(RandomMaskAttribution):
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         n_masks: int | None = None,
         grid_size: GridSize = None,
-        layout: MaskLayout | None = None,
+        layout: Layout = None,
         keep_probability: float = 0.5,
         estimator: str = "control_variate",
         prior: Prior | None = None,
@@ -118,10 +117,15 @@ class PNRISE(RandomMaskAttribution):
             grid_size (int or tuple[int, ...], optional): Number of cells of the random
                 grid along each axis. Default: None (7, or 28 for the field of an image;
                 fewer along a shorter axis)
-            layout (MaskLayout, optional): Masks of your own instead of a grid or
-                regions (:class:`~captum_ext.masks.MaskLayout` says how to write one).
-                At most one of ``feature_mask``, ``grid_size`` and ``layout`` may be
-                given. Default: None
+            layout (MaskLayout or str, optional): How masks are drawn if not from the
+                regions of a ``feature_mask``. "grid" is the paper's grid; "superpixels"
+                keeps or hides each of about 100 regions of similar color of an image
+                (:func:`~captum_ext.masks.superpixels`), other for each example; "mixed"
+                does so with about 25, 50 or 100 regions, at random for each mask. Or
+                masks of your own (:class:`~captum_ext.masks.MaskLayout` says how to
+                write one). At most one of ``feature_mask``, ``grid_size`` and
+                ``layout`` may be given, except ``grid_size`` with "grid".
+                Default: None ("grid")
             keep_probability (float, optional): Probability p that a cell is kept, in
                 (0, 1). Default: 0.5
             estimator (str, optional): "control_variate" draws masks in antithetic

@@ -16,14 +16,13 @@ from captum_ext._validation import (
     check_inputs,
     check_probability,
 )
-from captum_ext.attr.mask_layouts import GridSize, mask_layouts
+from captum_ext.attr.mask_layouts import GridSize, Layout, mask_layouts
 from captum_ext.attr.masked_run import UNBIASED, Sampling
 from captum_ext.attr.random_masks import (
     Attributions,
     MaskedInputs,
     RandomMaskAttribution,
 )
-from captum_ext.masks import MaskLayout
 
 __all__ = ["RISE"]
 
@@ -70,7 +69,7 @@ class RISE(RandomMaskAttribution):
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         n_masks: int = 1000,
         grid_size: GridSize = None,
-        layout: MaskLayout | None = None,
+        layout: Layout = None,
         keep_probability: float = 0.5,
         estimator: str = "control_variate",
         perturbations_per_eval: PerturbationsPerEval = "auto",
@@ -111,10 +110,15 @@ class RISE(RandomMaskAttribution):
                 number by the default estimator. Default: 1000
             grid_size (int or tuple[int, ...], optional): Number of cells of the random
                 grid along each axis. Default: None (7, or fewer along a shorter axis)
-            layout (MaskLayout, optional): Masks of your own instead of a grid or
-                regions (:class:`~captum_ext.masks.MaskLayout` says how to write one).
-                At most one of ``feature_mask``, ``grid_size`` and ``layout`` may be
-                given. Default: None
+            layout (MaskLayout or str, optional): How masks are drawn if not from the
+                regions of a ``feature_mask``. "grid" is the paper's grid; "superpixels"
+                keeps or hides each of about 100 regions of similar color of an image
+                (:func:`~captum_ext.masks.superpixels`), other for each example; "mixed"
+                does so with about 25, 50 or 100 regions, at random for each mask. Or
+                masks of your own (:class:`~captum_ext.masks.MaskLayout` says how to
+                write one). At most one of ``feature_mask``, ``grid_size`` and
+                ``layout`` may be given, except ``grid_size`` with "grid".
+                Default: None ("grid")
             keep_probability (float, optional): Probability p that a cell is kept, in
                 (0, 1). Default: 0.5
             estimator (str, optional): "control_variate" draws masks in antithetic

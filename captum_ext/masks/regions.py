@@ -7,7 +7,7 @@ from torch import Tensor
 
 from captum_ext.masks.layout import MaskLayout
 
-__all__ = ["RegionLayout"]
+__all__ = ["RegionLayout", "disjoint_regions"]
 
 # Distance at which positions have nothing to do with each other.
 _FAR = 1e3
@@ -108,3 +108,52 @@ def _coordinate(index: Tensor, axis: int) -> Tensor:
     unit = size[axis] if axis < len(size) - 2 else min(size[-2:])
     along = torch.arange(size[axis]).double() / unit
     return along.reshape(-1, *(1,) * (len(size) - 1 - axis))
+
+
+def disjoint_regions(masks: Tensor | Sequence[Tensor]) -> Tensor:
+    """Regions of overlapping masks: pixels that the same masks cover belong together.
+
+    This turns the masks of any segmentation, of SAM or of Captum's ``ImageMaskInput``
+    for example, into a ``feature_mask``.
+
+    Args:
+        masks (Tensor or sequence of Tensor): N masks (N, H, W), or a sequence of N
+            masks (H, W): boolean, or numbers in [0, 1] that cover pixels above 0.5.
+
+    Returns:
+        *Tensor*: Index of the region of each pixel, (1, 1, H, W) int64 on the device of
+        ``masks``, from 0 without gaps. Pixels that no mask covers are one region, the
+        first.
+
+    Raises:
+        ValueError: If ``masks`` do not have shape (N, H, W) or are not in [0, 1].
+
+    Examples::
+
+        >>> disjoint_regions(torch.tensor([[[1, 1, 0, 0]], [[0, 1, 1, 0]]]))
+        tensor([[[[2, 3, 1, 0]]]])
+    """
+    if not isinstance(masks, Tensor):
+        masks = _stacked([torch.as_tensor(mask) for mask in masks])
+    if masks.dim() != 3 or not masks.numel():
+        raise ValueError(f"masks must have shape (N, H, W), got {tuple(masks.shape)}.")
+    if not ((masks >= 0) & (masks <= 1)).all():
+        raise ValueError(
+            f"masks must be boolean or lie in [0, 1], got values from "
+            f"{float(masks.min()):.3g} to {float(masks.max()):.3g}."
+        )
+    labels = torch.zeros(masks.shape[1:], dtype=torch.long, device=masks.device)
+    for covered in masks > 0.5:
+        # Numbered anew after each mask, so that any number of masks fits into 64 bits.
+        labels = (2 * labels + covered).unique(return_inverse=True)[1]
+    return labels[None, None]
+
+
+def _stacked(masks: list[Tensor]) -> Tensor:
+    shapes = sorted({tuple(mask.shape) for mask in masks})
+    if len(shapes) != 1:
+        raise ValueError(
+            f"masks must hold one or several masks of one shape (H, W), got "
+            f"{' and '.join(map(str, shapes)) or 'none'}."
+        )
+    return torch.stack(masks)

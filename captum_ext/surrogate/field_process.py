@@ -8,7 +8,7 @@ from captum_ext.surrogate.process import CandidateProcess
 
 __all__ = ["FieldProcess"]
 
-# Index of the candidate hyperparameters and noise before the first fit.
+# Noise before the first fit.
 _FIRST_NOISE = 0.1
 
 
@@ -59,7 +59,7 @@ class FieldProcess(CandidateProcess):
         return torch.tensor([self._noise], dtype=torch.float64)
 
     def prior_variance(self) -> Tensor:
-        """Prior variance of all candidates, in units of the squared amplitude, (1, G)."""
+        """Prior variance of all candidates, (1, G), in squared amplitudes."""
         return (self._crossed * self.masks).sum(1)[None]
 
     def prior_covariance(
