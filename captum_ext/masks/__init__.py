@@ -1,5 +1,6 @@
 """Random masks: layouts, regions, drawing, fills and color palettes."""
 
+from captum_ext.masks.candidates import candidate_masks
 from captum_ext.masks.fill import apply_masks, memory_format_of
 from captum_ext.masks.grid import GridLayout, enlarged_cells
 from captum_ext.masks.halves import smooth_halves
@@ -23,6 +24,7 @@ __all__ = [
     "ProductLayout",
     "RegionLayout",
     "apply_masks",
+    "candidate_masks",
     "disjoint_regions",
     "draw_masks",
     "enlarged_cells",

@@ -80,6 +80,19 @@ class RegionLayout(MaskLayout):
         means = [index.numel() / len(index.unique()) for index in self._index]
         return self.sums([torch.tensor(1 / mean) for mean in means])
 
+    def neighbors(self) -> Tensor:
+        """Whether two regions touch each other along an axis, (n_cells, n_cells) bool.
+
+        Regions of inputs without an axis after the channel axis touch no other.
+        """
+        touching = torch.zeros(self.n_cells, self.n_cells, dtype=torch.bool)
+        for index in self._index:
+            for axis in range(2, index.dim()):
+                first = index.narrow(axis, 0, index.shape[axis] - 1)
+                second = index.narrow(axis, 1, index.shape[axis] - 1)
+                touching[first.flatten(), second.flatten()] = True
+        return touching | touching.T
+
     def positions(self) -> Tensor:
         """Centers of the regions, (n_cells, d) float64.
 
