@@ -184,7 +184,7 @@ def draw_mc_rise() -> Figure:
 
 
 def draw_borex() -> Figure:
-    """Show the map of Grad-CAM++, the evaluated windows and the refined map."""
+    """Show the map of Grad-CAM++, the scored masks, the map and what changed."""
     subject, image = photograph()
     prior = METHODS["grad-cam++"].attribute(subject)
     found = BOREx(subject.probabilities).attribute(
@@ -195,7 +195,7 @@ def draw_borex() -> Figure:
         prior[0],
         found.attributions[0, :1],
         found.std[0, :1],
-        found.windows[0],
+        (found.windows[0].sum(1) - 1) / 2,
         found.scores[0],
     )
 
