@@ -124,6 +124,10 @@ class TestPainting:
         assert middle[0] == middle[1] == middle[2] and middle[3] == 0
         assert SEQUENTIAL(0.0)[3] == 0
 
+    def test_colors_of_deviations_let_the_image_through_evenly(self):
+        opacities = DEVIATION(np.linspace(0, 1, 9))[:, 3]
+        assert np.ptp(opacities) == 0 and 0.5 < opacities[0] < 1
+
     @pytest.mark.parametrize("signed", [True, False])
     def test_zero_map_is_the_gray_image(self, signed):
         image = to_numpy_image(random_image())
@@ -356,9 +360,11 @@ class TestRefinement:
     def test_dots_lie_at_the_centers_with_the_largest_magnitude_on_top(self):
         centers = ((4, 6.5), (0, 31), (23, 2))
         panel = refinement(centers=centers, scores=(0.5, -2.0, 0.1))["3 masks"]
-        dots = panel.collections[0].get_offsets()
-        np.testing.assert_array_equal(dots, [[2, 23], [6.5, 4], [31, 0]])
         assert panel.get_xlim() == (-0.5, 31.5) and panel.get_ylim() == (23.5, -0.5)
+        (dots,) = panel.collections
+        np.testing.assert_array_equal(dots.get_offsets(), [[2, 23], [6.5, 4], [31, 0]])
+        red, _, blue, _ = dots.get_facecolors().T
+        assert ((red > blue) == [True, True, False]).all()
         np.testing.assert_array_equal(pixels_of(panel), GRAY_PANEL)
 
     def test_dots_have_the_color_of_their_score(self):

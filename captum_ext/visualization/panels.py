@@ -125,15 +125,15 @@ def add_color_bar(
 
 
 def add_range_bar(
-    figure: Figure, panel: Axes, colormap: Colormap, norm: Normalize
+    figure: Figure, panel: Axes, colormap: Colormap, least: float, largest: float
 ) -> None:
     """Add a flat color bar below the panel, with both ends of the range as labels."""
     height = panel.get_position().height * figure.get_figheight()
     box = (0, -2 * GAP / height, 1, GAP / height)
     axes = panel.inset_axes(box, facecolor=str(BAR_GRAY))
-    mappable = ScalarMappable(norm, colormap)
+    mappable = ScalarMappable(Normalize(least, largest), colormap)
     bar = figure.colorbar(mappable, cax=axes, orientation="horizontal")
-    ends = [norm.vmin, norm.vmax]
+    ends = [least, largest]
     bar.set_ticks(ends, labels=[f"{end:.3g}" for end in ends])
     axes.tick_params(labelsize=LABEL_SIZE, length=2, pad=2)
     align_ends(axes)

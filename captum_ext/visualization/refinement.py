@@ -139,8 +139,6 @@ def _show_masks(
 ) -> None:
     """Draw a dot for each mask, in the colors of the color bar."""
     show(panel, gray(pixels, OVERLAY_GRAYS))
-    # Dots change no limits and stay whole at the edge of the image.
-    panel.autoscale(False)
     scale = robust_scale(scores)
     colormap, norm = color_scale(True)
     order = np.argsort(np.abs(scores))
@@ -154,6 +152,7 @@ def _show_masks(
         marker="o",
         edgecolors="black",
         linewidths=0.5,
+        # Whole also at the edge of the image.
         clip_on=False,
     )
     label_scale(panel, scale)
@@ -180,6 +179,5 @@ def _show_deviation(
         show(panel, colored(pixels, middle, DEVIATION, Normalize(0, 1)))
         panel.set_xlabel(f"constant = {least:.3g}", fontsize=LABEL_SIZE)
         return
-    norm = Normalize(least, largest)
-    show(panel, colored(pixels, deviation, DEVIATION, norm))
-    add_range_bar(figure, panel, DEVIATION, norm)
+    show(panel, colored(pixels, deviation, DEVIATION, Normalize(least, largest)))
+    add_range_bar(figure, panel, DEVIATION, least, largest)
