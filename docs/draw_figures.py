@@ -257,9 +257,10 @@ def small(figure: Figure | Image.Image) -> bytes:
     scale = min(1, WIDTH / width, sqrt(PIXELS / (width * height)))
     size = (round(scale * width), round(scale * height))
     image = image.resize(size, Image.Resampling.LANCZOS)
-    for palette in (Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE):
+    # A median cut loses colors of few pixels, such as the ends of a color bar.
+    for palette in (Image.Quantize.MAXCOVERAGE, Image.Quantize.FASTOCTREE):
         file = BytesIO()
-        image.quantize(COLORS, palette).save(file, "png", optimize=True)
+        image.quantize(COLORS, palette, kmeans=1).save(file, "png", optimize=True)
         if file.tell() <= BYTES:
             break
     return file.getvalue()
