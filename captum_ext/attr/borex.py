@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from captum.attr import PerturbationAttribution
+from captum.attr import GradientAttribution, PerturbationAttribution
 from captum.log import log_usage
 from torch import Tensor
 
@@ -21,46 +21,60 @@ from captum_ext._validation import (
     check_baselines,
     check_choice,
     check_inputs,
-    check_integer,
     check_perturbations_per_eval,
     check_target,
 )
+from captum_ext.attr.field_search import refine_by_field
+from captum_ext.attr.mask_layouts import cell_layouts
+from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search
 from captum_ext.attr.prior_maps import Prior, check_prior, prior_maps
-from captum_ext.attr.random_masks import expanded_as
-from captum_ext.attr.window_search import WindowScores, WindowSearch
+from captum_ext.attr.random_masks import MaskedInputs, expanded_as
+from captum_ext.attr.window_search import refine_by_windows, square_sides, window_grid
 
 if TYPE_CHECKING:
-    from captum_ext.surrogate import Acquisition, WindowGrid
+    from captum_ext.surrogate import Acquisition
 
 __all__ = ["BOREx", "Refinement"]
 
 Maps = Tensor | tuple[Tensor, ...]
 
-# The authors' sides as shares of the shorter side of the image.
-_SIDES = tuple(2 * half / 224 for half in (30, 45, 60, 75))
-_DURATIONS = (0.5, 1.0)
-# Default number of window centers along the shorter side.
-_CENTERS = 28
-
 
 class Refinement(NamedTuple):
-    """A refined map, its standard deviation, and the windows that were scored.
+    """A refined map, its standard deviation, and the masks that were scored.
 
     Attributes:
         attributions (Tensor or tuple[Tensor, ...]): The map, in the shape of the
             inputs.
-        std (Tensor or tuple[Tensor, ...]): Mean posterior standard deviation of the
-            windows that cover a pixel, in the shape of the inputs and the unit of the
-            score.
-        windows (Tensor): The scored windows in order: first pixel along each axis, and
-            the one after the last, (B, N, 2, n_axes) int64 on the CPU.
-        scores (Tensor): Scores of these windows, (B, N) float64 on the CPU.
+        std (Tensor or tuple[Tensor, ...]): Posterior standard deviation of the map, in
+            the shape and unit of the map; of variant "paper", mean posterior standard
+            deviation of the windows that cover a pixel.
+        masks (Tensor): Inside of the scored masks in order, (B, N, H, W) or
+            (B, N, T, H, W) bool on the CPU. Examples that needed fewer masks than others
+            have empty ones at the end.
+        scores (Tensor): Scores of these masks, (B, N) float64 on the CPU, NaN for empty
+            ones.
     """
 
     attributions: Maps
     std: Maps
-    windows: Tensor
+    masks: Tensor
     scores: Tensor
+
+    @property
+    def centers(self) -> Tensor:
+        """Center of each mask along each axis in pixels, (B, N, n_axes) float64.
+
+        NaN for empty masks.
+        """
+        masks = self.masks.double()
+        n_axes = masks.dim() - 2
+        area = masks.flatten(2).sum(2)
+        centers = []
+        for axis in range(2, masks.dim()):
+            others = [a for a in range(2, masks.dim()) if a != axis]
+            along = masks.sum(others) if n_axes > 1 else masks
+            centers.append(along @ torch.arange(masks.shape[axis]).double() / area)
+        return torch.stack(centers, -1)
 
 
 class BOREx(PerturbationAttribution):
@@ -120,14 +134,17 @@ class BOREx(PerturbationAttribution):
         baselines: BaselineType = None,
         target: TargetType = None,
         additional_forward_args: object = None,
+        variant: Literal["field", "paper"] = "field",
+        feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         mask_sizes: Sequence[int] | None = None,
         durations: Sequence[int] | None = None,
         n_iterations: int = 50,
-        acquisition: "Acquisition" = "ucb",
-        flip: bool = True,
-        weighting: Literal["window", "mean"] = "window",
-        windows_per_step: int = 1,
+        acquisition: "Acquisition | None" = None,
+        flip: bool | None = None,
+        weighting: Literal["window", "mean"] | None = None,
+        masks_per_step: int | None = None,
         stride: int | None = None,
+        tolerance: float | None = None,
         perturbations_per_eval: PerturbationsPerEval = "auto",
         seed: int = 0,
         return_posterior: bool = False,
@@ -206,58 +223,126 @@ class BOREx(PerturbationAttribution):
             TypeError: If an argument is of the wrong type.
         """
         # BoTorch takes a second to import, which other methods need not wait for.
-        from captum_ext.surrogate import WindowProcess
         from captum_ext.surrogate.windows import check_windowed_inputs
 
         tensors = check_windowed_inputs(check_inputs(inputs))
-        fills = check_baselines(baselines, tensors)
+        fills = [(value,) for value in check_baselines(baselines, tensors)]
         n_examples, size = len(tensors[0]), tensors[0].shape[2:]
         check_target(target, n_examples)
-        check_choice("weighting", weighting, ("window", "mean"))
-        search = WindowSearch(n_iterations, acquisition, windows_per_step, seed)
-        grid = _window_grid(size, mask_sizes, durations, stride)
-        chunk = check_perturbations_per_eval(perturbations_per_eval)
-        score = ChunkedScores(
-            self.forward_func, n_examples, target, additional_forward_args, chunk
+        check_choice("variant", variant, ("field", "paper"))
+        is_field = variant == "field"
+        search = MaskSearch(
+            n_iterations,
+            acquisition or ("information" if is_field else "ucb"),
+            masks_per_step or (5 if is_field else 1),
+            seed,
+            tolerance,
         )
-        maps = prior_maps(check_prior(prior, inputs, target), n_examples, size)
-        scores = WindowScores(score, tensors, fills, grid, flip)
-        bar = progress_bar(f"{self.get_name()} windows", n_iterations, show_progress)
-        process = WindowProcess(grid, scores.share(maps), n_iterations, seed)
-        search.run(process, scores, bar)
-        attributions = _attributions(process.mean, grid, weighting, inputs)
+        chunk = check_perturbations_per_eval(perturbations_per_eval)
+        masked = MaskedInputs(tensors, fills, target, additional_forward_args)
+        if is_field:
+            _check_unused(
+                "'paper'",
+                durations=durations,
+                flip=flip,
+                weighting=weighting,
+                stride=stride,
+            )
+            image = "superpixels" if feature_mask is None and len(size) == 2 else None
+            layouts = cell_layouts(tensors, feature_mask, None, image)
+            sides = square_sides(size, mask_sizes)
+        else:
+            _check_unused("'field'", feature_mask=feature_mask)
+            grid = window_grid(size, mask_sizes, durations, stride)
+            weighting = weighting or "window"
+            check_choice("weighting", weighting, ("window", "mean"))
+        if prior is not None:
+            maps = check_prior(prior, inputs, target)
+            masked = masked._replace(prior=prior_maps(maps, n_examples, size))
+        n_scored = n_iterations * (n_examples if is_field else 1)
+        with progress_bar(f"{self.get_name()} masks", n_scored, show_progress) as bar:
+            if is_field:
+                found = Search.joined(
+                    [
+                        refine_by_field(
+                            layouts[i % len(layouts)],
+                            masked.example(i),
+                            search,
+                            self._scores(masked.example(i), chunk, True),
+                            sides,
+                            bar,
+                        )
+                        for i in range(n_examples)
+                    ]
+                )
+            else:
+                score = self._scores(masked, chunk, flip is not False)
+                found = refine_by_windows(
+                    grid, masked, search, score, weighting == "window", bar
+                )
+        attributions = _attributions(found.mean, inputs)
         if not return_posterior:
             return attributions
-        return Refinement(
+        std = _attributions(found.std, inputs)
+        return Refinement(attributions, std, found.masks, found.scores)
+
+    def _scores(
+        self, masked: MaskedInputs, chunk: PerturbationsPerEval, flip: bool
+    ) -> MaskScores:
+        """Scores of masks of a batch; a pass per end is spent."""
+        inputs, fills, target, args, _ = masked
+        score = ChunkedScores(self.forward_func, len(inputs[0]), target, args, chunk)
+        return MaskScores(score, inputs, tuple(fill for (fill,) in fills), flip)
+
+    def has_convergence_delta(self) -> bool:
+        """True: attributions of the field sum to f(inputs) - f(baselines)."""
+        return True
+
+    def compute_convergence_delta(
+        self,
+        attributions: Maps,
+        start_point: Maps,
+        end_point: Maps,
+        target: TargetType = None,
+        additional_forward_args: object = None,
+    ) -> Tensor:
+        """Sum of the attributions minus the difference of the scores of two points.
+
+        Args:
+            attributions (Tensor or tuple[Tensor, ...]): Attributions of ``variant``
+                "field".
+            start_point (Tensor or tuple[Tensor, ...]): Baselines in the shape of the
+                inputs, or with a first axis of 1.
+            end_point (Tensor or tuple[Tensor, ...]): Inputs.
+            target (int, tuple, Tensor, or list, optional): As in :meth:`attribute`.
+                Default: None
+            additional_forward_args (Any, optional): As in :meth:`attribute`.
+                Default: None
+
+        Returns:
+            *Tensor*: Zero up to rounding, (B,).
+        """
+        return GradientAttribution.compute_convergence_delta(
+            self,  # type: ignore[arg-type]
             attributions,
-            _attributions(process.std, grid, weighting, inputs),
-            torch.stack(grid.bounds(grid.parameters[process.chosen]), 2),
-            process.scores,
+            start_point,
+            end_point,
+            target,
+            additional_forward_args,
         )
 
 
-def _window_grid(
-    size: Sequence[int],
-    mask_sizes: Sequence[int] | None,
-    durations: Sequence[int] | None,
-    stride: int | None,
-) -> "WindowGrid":
-    """Grid of all windows of the given sizes, durations and stride."""
-    from captum_ext.surrogate.windows import WindowGrid, check_windows
-
-    sides, frames = check_windows(mask_sizes, durations, size, _SIDES, _DURATIONS)
-    if stride is None:
-        stride = max(1, min(size[-2:]) // _CENTERS)
-    return WindowGrid(size, sides, frames, check_integer("stride", stride, 1))
+def _check_unused(variant: str, **values: object) -> None:
+    """Refuse arguments that only another variant has."""
+    for name, value in values.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} must be None unless variant is {variant}, got {value!r}."
+            )
 
 
-def _attributions(
-    values: Tensor,
-    grid: "WindowGrid",
-    weighting: str,
-    inputs: TensorOrTupleOfTensorsGeneric,
-) -> Any:
-    """Attributions in the shape of inputs from values of all windows, (B, G)."""
-    maps = grid.maps(values, weighting == "window")[None, :, None]
-    shaped = (expanded_as(maps, x) for x in format_tensor_into_tuples(inputs))
+def _attributions(maps: Tensor, inputs: TensorOrTupleOfTensorsGeneric) -> Any:
+    """Attributions in the shape of inputs from maps (B, ...)."""
+    values = maps[None, :, None]
+    shaped = (expanded_as(values, x) for x in format_tensor_into_tuples(inputs))
     return format_output(is_tuple(inputs), tuple(shaped))
