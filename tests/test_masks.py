@@ -281,6 +281,18 @@ def test_features_of_a_grid_are_the_pooled_mask(size, grid):
     torch.testing.assert_close(layout.features(values, shifts), expected)
 
 
+def test_features_of_mixed_regions_are_shares_of_the_finest():
+    fine = torch.tensor([[[[0, 1, 1], [2, 2, 3]]]])
+    layout = MixedLayout([RegionLayout([SHARED]), RegionLayout([fine])])
+    assert layout.n_features == 4
+    values, shifts = numbers(7, 2, layout.n_cells), some_shifts(layout, 7)
+    masks = layout.expand(values, shifts)[0][:, :, 0, 0]
+    expected = [masks[:, :, fine[0, 0] == label].mean(2) for label in range(4)]
+    torch.testing.assert_close(
+        layout.features(values, shifts), torch.stack(expected, 2), atol=1e-6, rtol=0
+    )
+
+
 @every_layout
 def test_correlate_is_the_enumerated_covariance(name):
     """Cov(m(lambda), phi . beta) over all cells and shifts, each equally likely."""

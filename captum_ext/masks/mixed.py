@@ -1,7 +1,7 @@
 """Random masks of several layouts, regions of several sizes for example."""
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, product
 
 import torch
 from torch import Tensor
@@ -14,8 +14,10 @@ __all__ = ["MixedLayout"]
 class MixedLayout(MaskLayout):
     """Masks of several layouts: each mask is drawn from one of them at random.
 
-    The expected map is the mean of the maps of the single layouts. The linear model of
-    a control variate has its own coefficients for each layout.
+    The expected map is the mean of the maps of the single layouts. All masks share the
+    linear model of a control variate: its features are those of the finest layout, to
+    which the features of the other layouts are mapped by their overlap. For regions
+    they say which share of each region of the finest layout a mask hides.
 
     Args:
         layouts (sequence of MaskLayout): Layouts whose masks have the same shapes. All
@@ -39,10 +41,12 @@ class MixedLayout(MaskLayout):
     def __init__(self, layouts: Sequence[MaskLayout]) -> None:
         _check_layouts(layouts)
         self.layouts = tuple(layouts)
-        self._features = [layout.n_features for layout in layouts]
         # The first shift chooses the layout; the others are the layouts' own.
         axes = [1, *(len(layout.n_shifts) for layout in layouts)]
         self._axes = [slice(*ends) for ends in pairwise(accumulate(axes))]
+        finest = max(layouts, key=lambda layout: layout.n_features)
+        self._overlaps = [_overlap(finest, layout) for layout in layouts]
+        variances = map(_sum_of_variances, layouts, self._overlaps)
         super().__init__(
             # A mask takes as many of the cells as its layout has.
             n_cells=max(layout.n_cells for layout in layouts),
@@ -50,8 +54,8 @@ class MixedLayout(MaskLayout):
                 len(layouts),
                 *(n for layout in layouts for n in layout.n_shifts),
             ),
-            n_features=sum(self._features),
-            norm=sum(layout.norm for layout in layouts) / len(layouts),
+            n_features=finest.n_features,
+            norm=sum(variances) / len(layouts),
         )
 
     def _parts(
@@ -83,15 +87,42 @@ class MixedLayout(MaskLayout):
 
     def features(self, values: Tensor, shifts: Tensor) -> Tensor:
         features = values.new_zeros(*values.shape[:2], self.n_features)
-        split = features.split(self._features, dim=2)
         for i, rows, cells, own_shifts in self._parts(values, shifts):
-            split[i][rows] = self.layouts[i].features(cells, own_shifts)
+            own = self.layouts[i].features(cells, own_shifts)
+            features[rows] = own @ self._overlaps[i].T.to(own)
         return features
 
     def correlate(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        split = coefficients.split(self._features, dim=1)
-        maps = [lay.correlate(beta) for lay, beta in zip(self.layouts, split)]
+        maps = [
+            layout.correlate(overlap.T.to(coefficients) @ coefficients)
+            for layout, overlap in zip(self.layouts, self._overlaps)
+        ]
         return tuple(torch.stack(parts).mean(0) for parts in zip(*maps))
+
+
+def _overlap(one: MaskLayout, other: MaskLayout) -> Tensor:
+    """Share of each feature of another layout in each feature of one.
+
+    Features are compared by their covariances with the pixels. For regions the share is
+    that of the pixels. The estimate is unbiased whatever these numbers are.
+    """
+
+    def covariances(layout: MaskLayout) -> Tensor:
+        maps = layout.correlate(torch.eye(layout.n_features)[None])
+        return torch.cat([pixels[0].flatten(1) for pixels in maps], dim=1)
+
+    pixels = covariances(one)
+    # A cell of a layout may be in no pixel.
+    norms = pixels.square().sum(1, keepdim=True).clamp_min(1e-12)
+    return pixels @ covariances(other).T / norms
+
+
+def _sum_of_variances(layout: MaskLayout, overlap: Tensor) -> float:
+    """Sum of the variances of mapped features if each cell has variance 1."""
+    shifts = torch.tensor(list(product(*map(range, layout.n_shifts))))
+    cells = torch.eye(layout.n_cells).expand(len(shifts), -1, -1)
+    features = layout.features(cells, shifts) @ overlap.T
+    return float(features.double().square().sum()) / len(shifts)
 
 
 def _check_layouts(layouts: Sequence[MaskLayout]) -> None:
