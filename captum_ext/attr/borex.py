@@ -30,6 +30,7 @@ from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search
 from captum_ext.attr.prior_maps import Prior, check_prior, prior_maps
 from captum_ext.attr.random_masks import MaskedInputs, expanded_as
 from captum_ext.attr.window_search import refine_by_windows, square_sides, window_grid
+from captum_ext.masks import RegionLayout
 
 if TYPE_CHECKING:
     from captum_ext.surrogate import Acquisition
@@ -49,8 +50,8 @@ class Refinement(NamedTuple):
             the shape and unit of the map; of variant "paper", mean posterior standard
             deviation of the windows that cover a pixel.
         masks (Tensor): Inside of the scored masks in order, (B, N, H, W) or
-            (B, N, T, H, W) bool on the CPU. Examples that needed fewer masks than others
-            have empty ones at the end.
+            (B, N, T, H, W) bool on the CPU. Examples that needed fewer masks than
+            others have empty ones at the end.
         scores (Tensor): Scores of these masks, (B, N) float64 on the CPU, NaN for empty
             ones.
     """
@@ -248,8 +249,7 @@ class BOREx(PerturbationAttribution):
                 weighting=weighting,
                 stride=stride,
             )
-            image = "superpixels" if feature_mask is None and len(size) == 2 else None
-            layouts = cell_layouts(tensors, feature_mask, None, image)
+            layouts = _shared_cells(tensors, feature_mask)
             sides = square_sides(size, mask_sizes)
         else:
             _check_unused("'field'", feature_mask=feature_mask)
@@ -323,13 +323,25 @@ class BOREx(PerturbationAttribution):
             *Tensor*: Zero up to rounding, (B,).
         """
         return GradientAttribution.compute_convergence_delta(
-            self,  # type: ignore[arg-type]
+            self,
             attributions,
             start_point,
             end_point,
             target,
             additional_forward_args,
         )
+
+
+def _shared_cells(
+    inputs: tuple[Tensor, ...], feature_mask: Tensor | tuple[Tensor, ...] | None
+) -> list[RegionLayout]:
+    """Cells of inputs of one size: superpixels of the first image, blocks of video."""
+    if feature_mask is not None:
+        return cell_layouts(inputs, feature_mask, None, None)
+    first = cell_layouts(
+        inputs[:1], None, None, "superpixels" if inputs[0].dim() == 4 else "grid"
+    )
+    return [RegionLayout(layout.regions * len(inputs)) for layout in first]
 
 
 def _check_unused(variant: str, **values: object) -> None:

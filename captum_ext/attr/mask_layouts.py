@@ -37,7 +37,7 @@ Layout = MaskLayout | Literal["grid", "superpixels", "mixed"] | None
 _DEFAULT_GRID = 7
 _N_BLOCKS = 784
 # Superpixels of an image in the layout "mixed".
-_MIXED_SEGMENTS = (25, 50, 100)
+_MIXED = (25, 50, 100)
 
 
 def mask_layouts(
@@ -137,18 +137,24 @@ def _blocks(
     inputs: tuple[Tensor, ...], grids: Sequence[tuple[int, ...] | None]
 ) -> list[Tensor]:
     """Index of the block, or of the column, of each element of each input, (1, ...)."""
-    regions: list[Tensor] = []
-    n_cells = 0
+    regions = []
     for tensor, grid in zip(inputs, grids):
         index = torch.zeros((), dtype=torch.long)
         for n, cells in zip(tensor.shape[2:], grid or ()):
             index = index[..., None] * cells + torch.arange(n) * cells // n
-        if grid is None:
-            index = torch.arange(tensor[0].numel())
-        shape = tensor.shape[1:] if grid is None else (1, *tensor.shape[2:])
-        regions.append(n_cells + index.reshape(1, *shape))
-        n_cells = int(regions[-1].max()) + 1
-    return regions
+        index = index.reshape(1, 1, *tensor.shape[2:])
+        regions.append(_columns(tensor) if grid is None else index)
+    return _disjoint(regions)
+
+
+def _disjoint(regions: Sequence[Tensor]) -> list[Tensor]:
+    """Regions of several inputs, numbered so that no two inputs share one."""
+    numbered = []
+    n_cells = 0
+    for index in regions:
+        numbered.append(n_cells + index)
+        n_cells += int(index.max()) + 1
+    return numbered
 
 
 def _default_layouts(
@@ -157,15 +163,15 @@ def _default_layouts(
     layouts: list[MaskLayout] = []
     for tensor, grid in zip(inputs, _check_grid_size(grid_size, inputs, None)):
         if grid is None:
-            layouts.append(_column_layout(tensor))
+            layouts.append(RegionLayout([_columns(tensor)]))
         else:
             layouts.append(GridLayout(tensor.shape[2:], grid))
     return layouts
 
 
-def _column_layout(table: Tensor) -> MaskLayout:
-    columns = torch.arange(table[0].numel()).view(1, *table.shape[1:])
-    return RegionLayout([columns])
+def _columns(table: Tensor) -> Tensor:
+    """Index of each column, (1, ...)."""
+    return torch.arange(table[0].numel()).view(1, *table.shape[1:])
 
 
 def _superpixel_layouts(inputs: tuple[Tensor, ...], mixed: bool) -> list[MaskLayout]:
@@ -179,18 +185,20 @@ def _superpixel_layouts(inputs: tuple[Tensor, ...], mixed: bool) -> list[MaskLay
             f"of other inputs as feature_mask."
         )
 
-    def layout_of(tensor: Tensor) -> MaskLayout:
-        if tensor.dim() == 2:
-            return _column_layout(tensor)
-        if not mixed:
-            return RegionLayout([superpixels(tensor)])
-        return MixedLayout(
-            [RegionLayout([superpixels(tensor, n)]) for n in _MIXED_SEGMENTS]
-        )
+    def regions_of(tensor: Tensor, n_segments: int = 100) -> Tensor:
+        is_table = tensor.dim() == 2
+        return _columns(tensor) if is_table else superpixels(tensor, n_segments)
 
+    def mixed_layout(tensor: Tensor) -> MaskLayout:
+        if tensor.dim() == 2:
+            return RegionLayout([_columns(tensor)])
+        return MixedLayout([RegionLayout([regions_of(tensor, n)]) for n in _MIXED])
+
+    examples = [[tensor[i : i + 1] for tensor in inputs] for i in range(len(inputs[0]))]
+    if mixed:
+        return [ProductLayout(list(map(mixed_layout, example))) for example in examples]
     return [
-        ProductLayout([layout_of(tensor[i : i + 1]) for tensor in inputs])
-        for i in range(len(inputs[0]))
+        RegionLayout(_disjoint(list(map(regions_of, example)))) for example in examples
     ]
 
 

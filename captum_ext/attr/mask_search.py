@@ -163,7 +163,7 @@ class MaskSearch:
         """Choose and score masks until N are scored or none is worth a pass.
 
         Args:
-            process (CandidateProcess): Process over the candidates, which observes them.
+            process (CandidateProcess): Process over candidates, which observes scores.
             masks (Callable): Masks (q, B, ...) of candidates (q, B).
             score (MaskScores): Scores of masks.
             bar: Progress bar over the masks.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from captum_ext._validation import check_integer
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search

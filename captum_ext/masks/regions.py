@@ -21,6 +21,9 @@ class RegionLayout(MaskLayout):
             element, integers, (1, ...) and broadcastable to the input. Regions of the
             same index are drawn together, also across inputs.
 
+    Attributes:
+        regions (list[Tensor]): The same from 0 to ``n_cells`` - 1, on the CPU.
+
     Examples::
 
         >>> layout = RegionLayout([torch.tensor([[0, 0, 1]])])
@@ -33,11 +36,11 @@ class RegionLayout(MaskLayout):
         flat = torch.cat([region.flatten().cpu() for region in regions])
         labels, index = flat.unique(return_inverse=True)
         split = index.split([region.numel() for region in regions])
-        self._index = [i.view(r.shape) for i, r in zip(split, regions)]
+        self.regions = [i.view(r.shape) for i, r in zip(split, regions)]
         super().__init__(n_cells=len(labels))
 
     def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
-        return tuple(values[:, :, index.to(values.device)] for index in self._index)
+        return tuple(values[:, :, index.to(values.device)] for index in self.regions)
 
     def accumulate(
         self, weights: Tensor, values: Tensor, shifts: Tensor
@@ -45,7 +48,7 @@ class RegionLayout(MaskLayout):
         return self.correlate(torch.einsum("mb,mkr->krb", weights, values.to(weights)))
 
     def correlate(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        maps = (coefficients[:, index[0]] for index in self._index)
+        maps = (coefficients[:, index[0]] for index in self.regions)
         return tuple(values.movedim(-1, 1) for values in maps)
 
     def sums(self, maps: Sequence[Tensor]) -> Tensor:
@@ -59,7 +62,7 @@ class RegionLayout(MaskLayout):
             *Tensor*: (n_cells,) float64.
         """
         total = torch.zeros(self.n_cells, dtype=torch.float64)
-        for index, each in zip(self._index, maps):
+        for index, each in zip(self.regions, maps):
             values = each.double().cpu().expand(index.shape)
             total.index_add_(0, index.flatten(), values.flatten())
         return total
@@ -71,13 +74,13 @@ class RegionLayout(MaskLayout):
             n_elements (sequence of int, optional): Number of elements of each map over
                 which the regions are spread. Default: None (those of the regions)
         """
-        n = [index.numel() for index in self._index]
+        n = [index.numel() for index in self.regions]
         repeats = [m / each for m, each in zip(n_elements or n, n)]
         return self.sums([torch.tensor(each) for each in repeats])
 
     def sizes(self) -> Tensor:
         """Size of each region, (n_cells,) float64, in mean regions of its input."""
-        means = [index.numel() / len(index.unique()) for index in self._index]
+        means = [index.numel() / len(index.unique()) for index in self.regions]
         return self.sums([torch.tensor(1 / mean) for mean in means])
 
     def neighbors(self) -> Tensor:
@@ -86,7 +89,7 @@ class RegionLayout(MaskLayout):
         Regions of inputs without an axis after the channel axis touch no other.
         """
         touching = torch.zeros(self.n_cells, self.n_cells, dtype=torch.bool)
-        for index in self._index:
+        for index in self.regions:
             for axis in range(2, index.dim()):
                 first = index.narrow(axis, 0, index.shape[axis] - 1)
                 second = index.narrow(axis, 1, index.shape[axis] - 1)
@@ -100,14 +103,14 @@ class RegionLayout(MaskLayout):
         sequence or of the time axis. A last coordinate sets the inputs apart, and
         regions of inputs without an axis after the channel axis from each other.
         """
-        d = max(index.dim() for index in self._index) - 2
+        d = max(index.dim() for index in self.regions) - 2
         sums = []
         for axis in range(d):
-            along = [_coordinate(index, axis) for index in self._index]
+            along = [_coordinate(index, axis) for index in self.regions]
             sums.append(self.sums(along))
         apart = [
             index if index.dim() == 2 else torch.tensor(number)
-            for number, index in enumerate(self._index)
+            for number, index in enumerate(self.regions)
         ]
         sums.append(self.sums([_FAR * each.double() for each in apart]))
         return torch.stack(sums, 1) / self.counts()[:, None]
