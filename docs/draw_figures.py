@@ -195,7 +195,7 @@ def draw_borex() -> Figure:
         prior[0],
         found.attributions[0, :1],
         found.std[0, :1],
-        (found.windows[0].sum(1) - 1) / 2,
+        found.centers[0],
         found.scores[0],
     )
 

@@ -53,7 +53,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         type=int,
         default=50,
         metavar="N",
-        help="number of windows, two forward passes each (default: %(default)s)",
+        help="number of masks, two forward passes each (default: %(default)s)",
     )
     parser.set_defaults(run=_run)
 
@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace) -> None:
         None if prior is None else prior[0].mean(0),
         refinement.attributions[0].mean(0),
         refinement.std[0].mean(0),
-        (refinement.windows[0].sum(1) - 1) / 2,
+        refinement.centers[0],
         refinement.scores[0],
     )
     save_figure(add_caption(figure, target_caption(subject)), output)
