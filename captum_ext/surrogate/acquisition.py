@@ -164,10 +164,12 @@ def _at_best_fantasies(
         *tuple[Callable, int]*: A function of candidates (b, 1, 1), and how large b may
         be.
     """
-    if not isinstance(function, qKnowledgeGradient) or function.objective is not None:
+    if not isinstance(function, qKnowledgeGradient) or not (
+        function.objective is function.posterior_transform is None
+    ):
         raise ValueError(
-            f"acquisition must be a qKnowledgeGradient without objective if it is a "
-            f"one-shot acquisition function, got {type(function).__name__}."
+            f"acquisition must be a qKnowledgeGradient without objective and transform "
+            f"if it is a one-shot acquisition function, got {type(function).__name__}."
         )
 
     def values(X: Tensor) -> Tensor:

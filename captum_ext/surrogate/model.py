@@ -34,7 +34,7 @@ class CandidateModel(Model, FantasizeMixin):
     Attributes:
         process (CandidatePosterior): The processes.
         example (int): Index of the example.
-        mean (Tensor): Posterior mean of all candidates, (*batch_shape, G).
+        mean (Tensor): Posterior mean of all candidates, (..., G).
         candidates (Tensor): All points, (G, 1).
         train_inputs (tuple[Tensor]): Points that were scored or are pending, (n, 1).
         train_targets (Tensor): Their scores, (n,).
@@ -56,10 +56,9 @@ class CandidateModel(Model, FantasizeMixin):
     def __init__(self, process: CandidatePosterior, example: int) -> None:
         super().__init__()
         self.process, self.example = process, example
-        unit = process.amplitude[example].square()
         self.mean = process.mean[example]
-        self._variance = process.std[example].square()
-        self._noise = process.noise[example] * unit
+        self._variance = process.variance(example)
+        self._noise = process.noise[example] * process.amplitude[example].square()
         # Rows that further observations add to V, (..., m, G).
         self._V = self.mean.new_empty(0, len(self.mean))
         at, n = process.chosen[example], process.scores.shape[1]
