@@ -165,7 +165,7 @@ def _at_best_fantasies(
         be.
     """
     if not isinstance(function, qKnowledgeGradient) or not (
-        function.objective is function.posterior_transform is None
+        function.objective is None and function.posterior_transform is None
     ):
         raise ValueError(
             f"acquisition must be a qKnowledgeGradient without objective and transform "
