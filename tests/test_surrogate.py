@@ -14,7 +14,10 @@ from botorch.acquisition import (
     qUpperConfidenceBound,
 )
 from botorch.acquisition.max_value_entropy_search import qMaxValueEntropy
-from botorch.acquisition.objective import LinearMCObjective
+from botorch.acquisition.objective import (
+    LinearMCObjective,
+    ScalarizedPosteriorTransform,
+)
 from botorch.generation import MaxPosteriorSampling
 from botorch.sampling import SobolQMCNormalSampler
 from scipy import stats
@@ -471,6 +474,9 @@ def test_knowledge_gradient_has_its_inner_maximum_over_all_candidates():
     "acquisition",
     [
         lambda m: qKnowledgeGradient(m, objective=LinearMCObjective(torch.ones(1))),
+        lambda m: qKnowledgeGradient(
+            m, posterior_transform=ScalarizedPosteriorTransform(-torch.ones(1))
+        ),
         lambda m: _OneShot(m),
     ],
 )

@@ -50,7 +50,7 @@ class InformationGain(AcquisitionFunction):
     .. math::
         \sum_p \frac{c(p, x)^2}{c(x, x) + n}
 
-    over the values p of the map.
+    over the values p of the map: the criterion of A-optimal design.
 
     Args:
         model (CandidateModel): Model of one example, as its process gives it.
@@ -58,7 +58,9 @@ class InformationGain(AcquisitionFunction):
     Raises:
         ValueError: If the model was conditioned on further observations.
 
-    Source: the criterion of ShaplEIG for a linear map.
+    Source: D. Rundel, F. Fumagalli, M. Muschalik, B. Bischl, M. Feurer, ShaplEIG:
+    Bayesian Experimental Design for Shapley Value Estimation, ICML 2026, which chooses
+    by the information about all Shapley values; here their total variance counts.
 
     Examples::
 
@@ -80,7 +82,7 @@ class InformationGain(AcquisitionFunction):
                 f"{n - n_known} further observations."
             )
 
-    @t_batch_mode_transform(expected_q=1)
+    @t_batch_mode_transform(expected_q=1)  # type: ignore[arg-type]
     def forward(self, X: Tensor) -> Tensor:
         """Values (b,) of candidates (b, 1, 1)."""
         model = self.model
@@ -162,10 +164,12 @@ def _at_best_fantasies(
         *tuple[Callable, int]*: A function of candidates (b, 1, 1), and how large b may
         be.
     """
-    if not isinstance(function, qKnowledgeGradient) or function.objective is not None:
+    if not isinstance(function, qKnowledgeGradient) or not (
+        function.objective is None and function.posterior_transform is None
+    ):
         raise ValueError(
-            f"acquisition must be a qKnowledgeGradient without objective if it is a "
-            f"one-shot acquisition function, got {type(function).__name__}."
+            f"acquisition must be a qKnowledgeGradient without objective and transform "
+            f"if it is a one-shot acquisition function, got {type(function).__name__}."
         )
 
     def values(X: Tensor) -> Tensor:

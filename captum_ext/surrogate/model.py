@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from botorch.acquisition.objective import PosteriorTransform
 from botorch.models.model import FantasizeMixin, Model
-from botorch.posteriors import GPyTorchPosterior, Posterior
+from botorch.posteriors.gpytorch import GPyTorchPosterior
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DenseLinearOperator
 from torch import Tensor
@@ -34,7 +34,7 @@ class CandidateModel(Model, FantasizeMixin):
     Attributes:
         process (CandidatePosterior): The processes.
         example (int): Index of the example.
-        mean (Tensor): Posterior mean of all candidates, (*batch_shape, G).
+        mean (Tensor): Posterior mean of all candidates, (..., G).
         candidates (Tensor): All points, (G, 1).
         train_inputs (tuple[Tensor]): Points that were scored or are pending, (n, 1).
         train_targets (Tensor): Their scores, (n,).
@@ -56,11 +56,9 @@ class CandidateModel(Model, FantasizeMixin):
     def __init__(self, process: CandidatePosterior, example: int) -> None:
         super().__init__()
         self.process, self.example = process, example
-        unit = process.amplitude[example].square()
         self.mean = process.mean[example]
-        self._variance = process.std[example].square()
-        self._noise = process.noise[example] * unit
-        self._jitter = _JITTER * process.prior_variance()[example].amax() * unit
+        self._variance = process.variance(example)
+        self._noise = process.noise[example] * process.amplitude[example].square()
         # Rows that further observations add to V, (..., m, G).
         self._V = self.mean.new_empty(0, len(self.mean))
         at, n = process.chosen[example], process.scores.shape[1]
@@ -77,13 +75,13 @@ class CandidateModel(Model, FantasizeMixin):
         """All points, (G, 1)."""
         return torch.arange(self.mean.shape[-1], dtype=torch.float64)[:, None]
 
-    def posterior(
+    def posterior(  # type: ignore[override]
         self,
         X: Tensor,
         output_indices: list[int] | None = None,
         observation_noise: bool | Tensor = False,
         posterior_transform: PosteriorTransform | None = None,
-    ) -> Posterior:
+    ) -> Any:
         """Joint posterior of q points.
 
         Args:
@@ -98,7 +96,7 @@ class CandidateModel(Model, FantasizeMixin):
 
         Returns:
             *GPyTorchPosterior* of a batch that broadcasts ``batch_shape`` with that of
-            X.
+            X, or what ``posterior_transform`` makes of it.
         """
         at = X[..., 0].long()
         shape = torch.broadcast_shapes(self.batch_shape, at.shape[:-1])
@@ -108,8 +106,9 @@ class CandidateModel(Model, FantasizeMixin):
         else:
             covariance = self._covariance(at)
         if observation_noise is not False:
-            given = isinstance(observation_noise, Tensor)
-            noise = observation_noise[..., 0] if given else self._noise
+            noise = self._noise
+            if isinstance(observation_noise, Tensor):
+                noise = observation_noise[..., 0]
             covariance = covariance + torch.diag_embed(noise * torch.ones_like(at))
         normal = MultivariateNormal(
             _taken(self.mean, at), DenseLinearOperator(covariance)
@@ -165,7 +164,9 @@ class CandidateModel(Model, FantasizeMixin):
         among = self.process.covariance(self.example, unique)[:, unique]
         covariance = among[inverse[..., None], inverse[..., None, :]]
         V = _taken(self._V, at[..., None, :])
-        return covariance - V.mT @ V + self._jitter * torch.eye(at.shape[-1])
+        prior_variance = self.process.prior_variance()[self.example].amax()
+        jitter = _JITTER * prior_variance * self.process.amplitude[self.example] ** 2
+        return covariance - V.mT @ V + jitter * torch.eye(at.shape[-1])
 
 
 def _taken(values: Tensor, at: Tensor) -> Tensor:

@@ -97,6 +97,15 @@ class CandidatePosterior(ABC):
         """Posterior standard deviation of all candidates, without noise, (B, G)."""
         return self._variance.clamp_min(1e-12).sqrt() * self.amplitude[:, None]
 
+    def variance(self, example: int) -> Tensor:
+        """Posterior variance of all candidates of one example, without noise, (G,).
+
+        Args:
+            example (int): Index of the example.
+        """
+        variance = self._variance[example].clamp_min(1e-12)
+        return variance * self.amplitude[example].square()
+
     def covariance(self, example: int, indices: Tensor) -> Tensor:
         """Posterior covariance of some candidates with all.
 

@@ -33,8 +33,9 @@ class CandidateProcess(CandidatePosterior):
         n_candidates = prior_mean.shape[1]
         generator = torch.Generator().manual_seed(seed)
         self._order = torch.rand(n_candidates, generator=generator, dtype=torch.float64)
-        # One stream of random numbers for each choice.
-        self._seeds = torch.randint(2**62, (capacity,), generator=generator).tolist()
+        # One stream of random numbers for each number of chosen candidates.
+        seeds = torch.randint(2**62, (capacity + 1,), generator=generator)
+        self._seeds = seeds.tolist()
 
     @abstractmethod
     def fit(self) -> Tensor:
@@ -56,7 +57,8 @@ class CandidateProcess(CandidatePosterior):
 
         Args:
             acquisition (str or Callable): Name of an acquisition function, or a
-                function of a BoTorch model that returns one of BoTorch's.
+                function of a :class:`CandidateModel` that returns one of BoTorch's, or
+                a sampling strategy.
 
         Returns:
             *Tensor*: Indices (B,).
@@ -73,8 +75,8 @@ class CandidateProcess(CandidatePosterior):
         return torch.stack(values)
 
     def _choose_highest(self, values: Tensor) -> Tensor:
-        # The logarithm of the expected improvement has no useful lower end.
-        spread = (values.amax(1) - values.median(1).values).clamp_min(1e-12)
+        # Not the lowest value: logarithms of the expected improvement fall far.
+        spread = (values.amax(1) - values.mean(1)).clamp_min(1e-12)
         indices = (values + _TIE * spread[:, None] * self._order).argmax(1)
         self.add_pending(indices)
         return indices
