@@ -563,13 +563,23 @@ def test_superpixels_follow_edges():
         assert len(values.unique()) <= 1
 
 
-def test_compact_superpixels_are_squares_and_others_are_not():
-    squares = superpixels(smooth_images(1)[..., :48], 16, compactness=1e6)[0, 0]
-    y, x = torch.meshgrid(torch.arange(48), torch.arange(48), indexing="ij")
-    for label in range(16):
-        height, width = (axis[squares == label].unique() for axis in (y, x))
-        assert (squares == label).sum() == len(height) * len(width)
-    assert not torch.equal(superpixels(smooth_images(1)[..., :48], 16)[0, 0], squares)
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_compact_superpixels_are_nearly_rectangles_and_others_are_not(channels):
+    image = smooth_images(1, channels)
+    compact = superpixels(image, 16, compactness=1e6)[0, 0]
+    y, x = torch.meshgrid(torch.arange(48), torch.arange(56), indexing="ij")
+    for label in range(int(compact.max()) + 1):
+        height, width = (axis[compact == label].unique() for axis in (y, x))
+        assert (compact == label).sum() > 0.9 * len(height) * len(width)
+    usual = superpixels(image, 16)[0, 0]
+    pairs = torch.stack([compact.flatten(), usual.flatten()], 1)
+    # About as many pairs of labels as regions if they were nearly the same.
+    assert len(pairs.unique(dim=0)) > 2.5 * (int(compact.max()) + 1)
+
+
+def test_texture_does_not_break_superpixels_up():
+    noise = torch.rand(1, 3, 48, 48, generator=generator())
+    assert 20 < int(superpixels(noise, 30).max()) < 60
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -643,7 +653,7 @@ def test_disjoint_regions_of_every_form_of_masks():
     regions = disjoint_regions(masks)
     for same in (masks > 0.5, (masks > 0.5).byte(), list(masks), list(masks.numpy())):
         assert torch.equal(disjoint_regions(same), regions)
-    assert not disjoint_regions(torch.full((1, 2, 2), 0.5)).any()
+    assert disjoint_regions(torch.tensor([[[0.5, 0.6]]])).tolist() == [[[[0, 1]]]]
 
 
 @pytest.mark.parametrize(

@@ -70,12 +70,12 @@ def _slic(image: Tensor, n_segments: int, compactness: float) -> Tensor:
     """Labels (H, W) of one image (C, H, W) float64."""
     from skimage.segmentation import slic
 
-    low, high = image.aminmax()
-    if low == high:
+    if (image == image[0, 0, 0]).all():
         return torch.zeros(image.shape[1:], dtype=torch.long)
     is_rgb = len(image) == 3
+    # SLIC scales the image to [0, 1] itself.
     labels = slic(
-        ((image - low) / (high - low)).movedim(0, 2).numpy(),
+        image.movedim(0, 2).numpy(),
         n_segments,
         # Lightness runs from 0 to 100, other channels from 0 to 1.
         compactness if is_rgb else compactness / 100,
