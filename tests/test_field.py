@@ -257,7 +257,7 @@ def test_several_inputs_share_one_field(game):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"prior": torch.ones(1, 1, 4)}, "prior must be None unless estimator"),
+        ({"prior": torch.ones(1, 1, 4)}, "prior must be None if estimator"),
         ({"estimator": "fields"}, "estimator must be"),
         ({"estimator": "field", "rtol": 0.0}, "rtol must be"),
     ],

@@ -1,6 +1,6 @@
 """BOREx: refinement of a map by Bayesian optimization over windows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -23,21 +23,21 @@ from captum_ext._validation import (
     check_inputs,
     check_perturbations_per_eval,
     check_target,
+    check_unused,
 )
-from captum_ext.attr.field_search import refine_by_field
-from captum_ext.attr.mask_layouts import cell_layouts
+from captum_ext.attr.field_search import check_kinds, refine_by_field, shared_cells
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search
 from captum_ext.attr.prior_maps import Prior, check_prior, prior_maps
 from captum_ext.attr.random_masks import MaskedInputs, expanded_as
 from captum_ext.attr.window_search import refine_by_windows, square_sides, window_grid
-from captum_ext.masks import RegionLayout
 
 if TYPE_CHECKING:
-    from captum_ext.surrogate import Acquisition
+    from captum_ext.surrogate import Acquisition, WindowGrid
 
 __all__ = ["BOREx", "Refinement"]
 
 Maps = Tensor | tuple[Tensor, ...]
+_Refine = Callable[[MaskedInputs, MaskSearch, PerturbationsPerEval, Any], Search]
 
 
 class Refinement(NamedTuple):
@@ -68,44 +68,45 @@ class Refinement(NamedTuple):
         NaN for empty masks.
         """
         masks = self.masks.double()
-        n_axes = masks.dim() - 2
-        area = masks.flatten(2).sum(2)
-        centers = []
-        for axis in range(2, masks.dim()):
-            others = [a for a in range(2, masks.dim()) if a != axis]
-            along = masks.sum(others) if n_axes > 1 else masks
-            centers.append(along @ torch.arange(masks.shape[axis]).double() / area)
-        return torch.stack(centers, -1)
+        axes = set(range(2, masks.dim()))
+        area = masks.sum(tuple(axes))
+        along = [masks.sum(tuple(axes - {axis})) for axis in sorted(axes)]
+        steps = [torch.arange(each.shape[2]).double() for each in along]
+        return torch.stack([a @ i / area for a, i in zip(along, steps)], -1)
 
 
 class BOREx(PerturbationAttribution):
-    r"""Refine a map by Bayesian optimization over N windows of several sizes.
+    r"""Refine a map by Bayesian optimization over N masks.
 
-    The score of a window is the mean of what it adds to a fully hidden input and what
-    the input loses without it,
+    The score of a mask :math:`\bar m`, 1 inside and 0 outside, is the mean of what its
+    inside adds to a fully hidden input and what the input loses without it,
 
     .. math::
-        s(\lambda, r) = \tfrac12 \big(f(i \odot \bar m) - f(0)
-                         + f(i) - f(i \odot m)\big), \quad
-        m = 0 \text{ inside the window, } \bar m = 1 - m,
+        s(\bar m) = \tfrac12 \big(f(i \odot \bar m) - f(0)
+                         + f(i) - f(i \odot m)\big), \quad m = 1 - \bar m.
 
-    A Gaussian process whose mean is the prior map predicts the scores of all other
-    windows, and an acquisition function chooses the next one. The map is the mean over
-    sizes of the mean prediction over the windows that cover a pixel. It is positive
-    where pixels support the score, negative where they lower it, and 0 where the model
-    ignores them.
+    A Gaussian process predicts the scores of all other masks, and an acquisition
+    function chooses the next one. By default the process is on the pixels: up to
+    effects of third order a score is the sum of a field :math:`\phi` over the inside of
+    the mask, and the map is the posterior mean of that field. The prior map, with an
+    unknown scale, is its mean. The map is as sharp as the cells of the field, which are
+    superpixels of an image, and sums to f(i) - f(0).
 
-    The paper's score is :math:`f(i \odot \bar m) - f(i \odot m)`, which is twice ours
-    minus :math:`f(i) - f(0)`: windows have the same order, but a window without
-    influence scores :math:`f(0) - f(i)` there and 0 here.
+    With ``variant="paper"`` the process is on square windows of several sizes, whose
+    prior mean is the mean of the prior map over the window, with an unknown scale and
+    offset. The map is the mean over sizes of the mean prediction over the windows that
+    cover a pixel. The paper's score is :math:`f(i \odot \bar m) - f(i \odot m)`, which
+    is twice ours minus :math:`f(i) - f(0)`: windows have the same order, but a window
+    without influence scores :math:`f(0) - f(i)` there and 0 here.
 
-    The scale of the prior and an offset are unknown parameters of the process, so a
-    useless prior fades. A map costs 2 N + 2 forward passes per example.
+    Either map is positive where pixels support the score, negative where they lower it,
+    and 0 where the model ignores them. It costs 2 N + 2 forward passes per example.
 
     Source: A. Kikuchi, K. Uchida, M. Waga, K. Suenaga, BOREx:
     Bayesian-Optimization-Based Refinement of Saliency Map for Image- and
     Video-Classification Models, ACCV 2022; Algorithm 2 and Section 3.2. With
-    ``prior=None``, ``flip=False`` and ``weighting="mean"`` it is Algorithm 1: M.
+    ``variant="paper"``, ``flip=False`` and ``weighting="mean"`` and without a prior it
+    is Algorithm 1: M.
     Mokuwe, M. Burke, A. Bosman, Black-Box Saliency Map Generation Using Bayesian
     Optimisation, IJCNN 2020.
 
@@ -137,6 +138,7 @@ class BOREx(PerturbationAttribution):
         additional_forward_args: object = None,
         variant: Literal["field", "paper"] = "field",
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+        candidates: Sequence[str] | None = None,
         mask_sizes: Sequence[int] | None = None,
         durations: Sequence[int] | None = None,
         n_iterations: int = 50,
@@ -173,37 +175,55 @@ class BOREx(PerturbationAttribution):
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
-            mask_sizes (sequence of int, optional): Sides r of the square windows in
-                pixels. Default: None (60, 90, 120 and 150 of 224 pixels of the shorter
-                side)
-            durations (sequence of int, optional): Lengths t of the windows of a video
-                in frames. Default: None (half of the frames, and all)
-            n_iterations (int, optional): Number of windows N. Default: 50
+            variant (str, optional): "field" puts the Gaussian process on the pixels and
+                scores masks of any shape; "paper" puts it on square windows as
+                Algorithm 2 does. Default: "field"
+            feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of the field:
+                index of the region of each element, integers (1 or B, ...)
+                broadcastable to ``inputs``. Default: None (about 100 superpixels of an
+                image, equal blocks of a video)
+            candidates (sequence of str, optional): Kinds of masks that the acquisition
+                function chooses from: "halves" (random connected halves), "squares",
+                "regions" (single cells) and "parts" (connected parts of the highest
+                values of the prior, alone and in pairs). Default: None ("halves")
+            mask_sizes (sequence of int, optional): Sides r of squares in pixels.
+                Default: None (60, 90, 120 and 150 of 224 pixels of the shorter side;
+                for the field 30 as well)
+            durations (sequence of int, optional): For the paper's variant: lengths t of
+                the windows of a video in frames. Default: None (half of the frames, and
+                all)
+            n_iterations (int, optional): Largest number N of masks. Default: 50
             acquisition (str or Callable, optional): Acquisition function that chooses
-                the next window: BoTorch's "ucb" for mean + 10 std, "ei" for the
+                the next mask: BoTorch's "ucb" for mean + 10 std, "ei" for the
                 logarithm of the expected improvement on the best score, "std" for std,
                 "information" for how much the score lowers the total variance; or a
                 function of a :class:`~captum_ext.surrogate.CandidateModel` that returns
                 any acquisition function of BoTorch for one point at a time (q = 1), a
-                ``qKnowledgeGradient`` or a ``MaxPosteriorSampling``. Default: "ucb"
-            flip (bool, optional): Whether the score includes what the window adds to a
-                fully hidden input, as in Algorithm 2. Otherwise it is f(i) - f(i * m),
-                as in Algorithm 1, for N + 1 passes. Default: True
-            weighting (str, optional): "window" gives a pixel the mean over the windows
-                that cover it, which is the 1 / r^2 of Algorithm 2; "mean" gives it the
-                value of the windows centered at it, as in Algorithm 1.
-                Default: "window"
-            windows_per_step (int, optional): Number of windows chosen before the next
+                ``qKnowledgeGradient`` or a ``MaxPosteriorSampling``. Default: None
+                ("information", "ucb" for the paper's variant)
+            flip (bool, optional): For the paper's variant: whether the score includes
+                what the window adds to a fully hidden input, as in Algorithm 2.
+                Otherwise it is f(i) - f(i * m), as in Algorithm 1, for N + 1 passes.
+                Default: None (True)
+            weighting (str, optional): For the paper's variant: "window" gives a pixel
+                the mean over the windows that cover it, which is the 1 / r^2 of
+                Algorithm 2; "mean" gives it the value of the windows centered at it, as
+                in Algorithm 1. Default: None ("window")
+            masks_per_step (int, optional): Number of masks chosen before the next
                 scores; pending ones count as if they had scored their posterior mean.
-                More make larger batches for the model. Default: 1
-            stride (int, optional): Distance between the centers of windows in pixels.
-                Default: None (a 28th of the shorter side)
+                More make larger batches for the model. Default: None (5, 1 for the
+                paper's variant)
+            stride (int, optional): For the paper's variant: distance between the
+                centers of windows in pixels. Default: None (a 28th of the shorter side)
+            tolerance (float, optional): Posterior standard deviation, in units of the
+                score, at which an example is finished: no candidate has a larger one.
+                Default: None (all N masks are used)
             perturbations_per_eval (int or "auto", optional): Number of masked batches
-                per call of ``forward_func``, at most the ``2 * windows_per_step`` of a
+                per call of ``forward_func``, at most the ``2 * masks_per_step`` of a
                 step. It changes the map by rounding only. Default: "auto"
-            seed (int, optional): Seed of the order among windows with the same
-                acquisition value and of random BoTorch acquisition functions.
-                Default: 0
+            seed (int, optional): Seed of random candidates, of the order among those
+                with the same acquisition value, and of random BoTorch acquisition
+                functions. Default: 0
             return_posterior (bool, optional): Whether a :class:`Refinement` with the
                 standard deviation, the windows and their scores is returned.
                 Default: False
@@ -216,75 +236,99 @@ class BOREx(PerturbationAttribution):
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
               In the shape, dtype and on the device of ``inputs``, equal for all
               channels of a pixel; (1, ...) if ``forward_func`` returns one number
-              per batch. Float32 for integer inputs. In the unit of the score.
+              per batch. Float32 for integer inputs. The field's sum to
+              f(i) - f(0), the paper's are in the unit of the score.
 
         Raises:
             ValueError: If an argument is out of its range, if the prior, the windows or
                 the target do not fit, or if scores are NaN or infinite.
             TypeError: If an argument is of the wrong type.
         """
-        # BoTorch takes a second to import, which other methods need not wait for.
-        from captum_ext.surrogate.windows import check_windowed_inputs
-
-        tensors = check_windowed_inputs(check_inputs(inputs))
-        fills = [(value,) for value in check_baselines(baselines, tensors)]
-        n_examples, size = len(tensors[0]), tensors[0].shape[2:]
-        check_target(target, n_examples)
+        masked = _masked_inputs(inputs, baselines, target, additional_forward_args)
+        size = masked.inputs[0].shape[2:]
         check_choice("variant", variant, ("field", "paper"))
         is_field = variant == "field"
         search = MaskSearch(
             n_iterations,
             acquisition or ("information" if is_field else "ucb"),
-            masks_per_step or (5 if is_field else 1),
+            (5 if is_field else 1) if masks_per_step is None else masks_per_step,
             seed,
             tolerance,
         )
         chunk = check_perturbations_per_eval(perturbations_per_eval)
-        masked = MaskedInputs(tensors, fills, target, additional_forward_args)
+        of_paper = dict(
+            durations=durations, stride=stride, flip=flip, weighting=weighting
+        )
+        of_field = dict(feature_mask=feature_mask, candidates=candidates)
+        check_unused("variant", variant, of_paper if is_field else of_field)
         if is_field:
-            _check_unused(
-                "'paper'",
-                durations=durations,
-                flip=flip,
-                weighting=weighting,
-                stride=stride,
-            )
-            layouts = _shared_cells(tensors, feature_mask)
-            sides = square_sides(size, mask_sizes)
+            kinds = check_kinds(candidates, prior is not None)
+            refine = self._by_field(masked, feature_mask, kinds, mask_sizes)
         else:
-            _check_unused("'field'", feature_mask=feature_mask)
             grid = window_grid(size, mask_sizes, durations, stride)
-            weighting = weighting or "window"
-            check_choice("weighting", weighting, ("window", "mean"))
+            refine = self._by_windows(grid, flip, weighting)
         if prior is not None:
             maps = check_prior(prior, inputs, target)
-            masked = masked._replace(prior=prior_maps(maps, n_examples, size))
-        n_scored = n_iterations * (n_examples if is_field else 1)
-        with progress_bar(f"{self.get_name()} masks", n_scored, show_progress) as bar:
-            if is_field:
-                found = Search.joined(
-                    [
-                        refine_by_field(
-                            layouts[i % len(layouts)],
-                            masked.example(i),
-                            search,
-                            self._scores(masked.example(i), chunk, True),
-                            sides,
-                            bar,
-                        )
-                        for i in range(n_examples)
-                    ]
-                )
-            else:
-                score = self._scores(masked, chunk, flip is not False)
-                found = refine_by_windows(
-                    grid, masked, search, score, weighting == "window", bar
-                )
+            scaled = prior_maps(maps, len(masked.inputs[0]), size)
+            masked = masked._replace(prior=scaled)
+        n_scored = n_iterations * (len(masked.inputs[0]) if is_field else 1)
+        with progress_bar("BOREx masks", n_scored, show_progress) as bar:
+            found = refine(masked, search, chunk, bar)
         attributions = _attributions(found.mean, inputs)
         if not return_posterior:
             return attributions
         std = _attributions(found.std, inputs)
         return Refinement(attributions, std, found.masks, found.scores)
+
+    def _by_field(
+        self,
+        masked: MaskedInputs,
+        feature_mask: Tensor | tuple[Tensor, ...] | None,
+        kinds: Sequence[str],
+        mask_sizes: Sequence[int] | None,
+    ) -> _Refine:
+        """Refinement by a field for each example."""
+        layouts = shared_cells(masked.inputs, feature_mask)
+        sides = square_sides(masked.inputs[0].shape[2:], mask_sizes)
+
+        def refine(
+            masked: MaskedInputs,
+            search: MaskSearch,
+            chunk: PerturbationsPerEval,
+            bar: Any,
+        ) -> Search:
+            found = []
+            for i in range(len(masked.inputs[0])):
+                example, layout = masked.example(i), layouts[i % len(layouts)]
+                score = self._scores(example, chunk, flip=True)
+                found.append(
+                    refine_by_field(layout, example, search, score, kinds, sides, bar)
+                )
+            return Search.joined(found)
+
+        return refine
+
+    def _by_windows(
+        self,
+        grid: "WindowGrid",
+        flip: bool | None,
+        weighting: Literal["window", "mean"] | None,
+    ) -> _Refine:
+        """Refinement by a process over windows, for all examples together."""
+        weighting = weighting or "window"
+        check_choice("weighting", weighting, ("window", "mean"))
+
+        def refine(
+            masked: MaskedInputs,
+            search: MaskSearch,
+            chunk: PerturbationsPerEval,
+            bar: Any,
+        ) -> Search:
+            score = self._scores(masked, chunk, flip is not False)
+            is_averaged = weighting == "window"
+            return refine_by_windows(grid, masked, search, score, is_averaged, bar)
+
+        return refine
 
     def _scores(
         self, masked: MaskedInputs, chunk: PerturbationsPerEval, flip: bool
@@ -332,25 +376,20 @@ class BOREx(PerturbationAttribution):
         )
 
 
-def _shared_cells(
-    inputs: tuple[Tensor, ...], feature_mask: Tensor | tuple[Tensor, ...] | None
-) -> list[RegionLayout]:
-    """Cells of inputs of one size: superpixels of the first image, blocks of video."""
-    if feature_mask is not None:
-        return cell_layouts(inputs, feature_mask, None, None)
-    first = cell_layouts(
-        inputs[:1], None, None, "superpixels" if inputs[0].dim() == 4 else "grid"
-    )
-    return [RegionLayout(layout.regions * len(inputs)) for layout in first]
+def _masked_inputs(
+    inputs: TensorOrTupleOfTensorsGeneric,
+    baselines: BaselineType,
+    target: TargetType,
+    additional_forward_args: object,
+) -> MaskedInputs:
+    """Inputs of one size that are hidden by the same masks."""
+    # BoTorch takes a second to import, which other methods need not wait for.
+    from captum_ext.surrogate.windows import check_windowed_inputs
 
-
-def _check_unused(variant: str, **values: object) -> None:
-    """Refuse arguments that only another variant has."""
-    for name, value in values.items():
-        if value is not None:
-            raise ValueError(
-                f"{name} must be None unless variant is {variant}, got {value!r}."
-            )
+    tensors = check_windowed_inputs(check_inputs(inputs))
+    fills = [(value,) for value in check_baselines(baselines, tensors)]
+    check_target(target, len(tensors[0]))
+    return MaskedInputs(tensors, fills, target, additional_forward_args)
 
 
 def _attributions(maps: Tensor, inputs: TensorOrTupleOfTensorsGeneric) -> Any:

@@ -6,11 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_ext._validation import check_choice
+from captum_ext.attr.mask_layouts import cell_layouts
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search
 from captum_ext.attr.random_masks import MaskedInputs
 from captum_ext.masks import RegionLayout, candidate_masks
+from captum_ext.masks.candidates import KINDS
 
-__all__ = ["refine_by_field"]
+__all__ = ["check_kinds", "refine_by_field", "shared_cells"]
 
 
 def refine_by_field(
@@ -18,6 +21,7 @@ def refine_by_field(
     masked: MaskedInputs,
     search: MaskSearch,
     score: MaskScores,
+    kinds: Sequence[str],
     sides: Sequence[float],
     bar: Any,
 ) -> Search:
@@ -28,6 +32,8 @@ def refine_by_field(
         masked (MaskedInputs): The example, with a prior map or without.
         search (MaskSearch): Order of the masks.
         score (MaskScores): Scores of masks, of the flipped ones as well.
+        kinds (sequence of str): Kinds of candidates, see
+            :func:`~captum_ext.masks.candidate_masks`.
         sides (sequence of float): Sides of squares among the candidates, in units of
             the shorter side.
         bar: Progress bar over the masks.
@@ -45,7 +51,7 @@ def refine_by_field(
         sums = layout.sums([masked.prior[None]] * len(masked.inputs))
         mean = sums / counts
     generator = torch.Generator().manual_seed(search.seed)
-    candidates = candidate_masks(layout, sides, generator, mean).double()
+    candidates = candidate_masks(layout, kinds, sides, generator, mean).double()
     total = float(score.ends[0] - score.ends[1])
     process = FieldProcess(
         cells, candidates, total, sums, search.n_iterations, search.seed
@@ -65,3 +71,51 @@ def refine_by_field(
     mean_map, std_map = layout.correlate(values[:, :, None])[0][:, :, 0]
     scored = masks(chosen[:, None])[None, :, 0] > 0
     return Search(mean_map, std_map, scored, process.scores)
+
+
+def shared_cells(
+    inputs: tuple[Tensor, ...], feature_mask: Tensor | tuple[Tensor, ...] | None
+) -> list[RegionLayout]:
+    """Cells of inputs of one size: superpixels of the first image, blocks of video.
+
+    Args:
+        inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of one's own.
+
+    Returns:
+        *list[RegionLayout]*: One for the batch or one per example.
+    """
+    if feature_mask is not None:
+        return cell_layouts(inputs, feature_mask, None, None)
+    first = cell_layouts(
+        inputs[:1], None, None, "superpixels" if inputs[0].dim() == 4 else "grid"
+    )
+    return [RegionLayout(layout.regions * len(inputs)) for layout in first]
+
+
+def check_kinds(candidates: Sequence[str] | None, has_prior: bool) -> Sequence[str]:
+    """Kinds of candidates, at least one of which gives masks.
+
+    Args:
+        candidates (sequence of str, optional): Names of kinds.
+        has_prior (bool): Whether there is a prior map.
+
+    Returns:
+        *sequence of str*: The kinds; halves by default.
+
+    Raises:
+        ValueError: If a name is unknown or no kind gives masks.
+        TypeError: If it is not a sequence.
+    """
+    if candidates is None:
+        return ("halves",)
+    if isinstance(candidates, str) or not isinstance(candidates, Sequence):
+        raise TypeError(f"candidates must be a sequence of names, got {candidates!r}.")
+    for kind in candidates:
+        check_choice("candidates", kind, KINDS)
+    if not set(candidates) - (set() if has_prior else {"parts"}):
+        raise ValueError(
+            f"candidates must hold a kind that gives masks, got {candidates!r} "
+            f"{'with' if has_prior else 'without'} a prior."
+        )
+    return candidates

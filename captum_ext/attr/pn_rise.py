@@ -14,6 +14,7 @@ from captum_ext._validation import (
     check_baselines,
     check_inputs,
     check_probability,
+    check_unused,
 )
 from captum_ext.attr.mask_layouts import GridSize, Layout, cell_layouts, mask_layouts
 from captum_ext.attr.masked_run import Sampling
@@ -199,11 +200,8 @@ class PNRISE(RandomMaskAttribution):
             tolerance,
             rtol,
         )
-        if prior is not None and not is_field:
-            raise ValueError(
-                f"prior must be None unless estimator is 'field', got estimator "
-                f"{estimator!r}."
-            )
+        if not is_field:
+            check_unused("estimator", estimator, {"prior": prior})
         layouts = (cell_layouts if is_field else mask_layouts)(
             tensors, feature_mask, grid_size, layout
         )

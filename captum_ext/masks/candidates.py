@@ -8,10 +8,12 @@ from torch import Tensor
 from captum_ext.masks.halves import smooth_halves
 from captum_ext.masks.regions import RegionLayout
 
-__all__ = ["candidate_masks"]
+__all__ = ["KINDS", "candidate_masks"]
+
+KINDS = ("halves", "squares", "regions", "parts")
 
 # Halves among the candidates.
-_N_HALVES = 200
+_N_HALVES = 400
 # Shares of the cells whose connected parts are candidates.
 _SHARES = (0.05, 0.1, 0.2, 0.3)
 # Largest connected parts of a share that are kept, and combined in pairs.
@@ -20,18 +22,19 @@ _N_PARTS = 4
 
 def candidate_masks(
     layout: RegionLayout,
+    kinds: Sequence[str],
     sides: Sequence[float],
     generator: torch.Generator,
     prior: Tensor | None = None,
 ) -> Tensor:
     """Masks that may tell something about the regions of one example.
 
-    These are single regions, the regions within a square around each region, random
-    halves, and the connected parts of the highest values of a prior map, alone and in
-    pairs.
-
     Args:
         layout (RegionLayout): The n regions.
+        kinds (sequence of str): Kinds of masks: random "halves" of the input, the
+            regions within "squares" around each region, single "regions", and "parts",
+            the connected parts of the highest values of a prior map, alone and in
+            pairs.
         sides (sequence of float): Sides of squares in units of the shorter side.
         generator (torch.Generator): Source of randomness, on the CPU.
         prior (Tensor, optional): Mean of a prior map over each region, (n,). Default:
@@ -44,15 +47,21 @@ def candidate_masks(
     Examples::
 
         >>> layout = RegionLayout([torch.arange(9).reshape(1, 1, 3, 3)])
-        >>> candidate_masks(layout, [0.7], torch.Generator().manual_seed(0)).shape[1]
-        9
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> candidate_masks(layout, ["regions", "squares"], [0.7], generator).shape
+        torch.Size([18, 9])
     """
     positions, sizes = layout.positions(), layout.sizes()
     n = len(sizes)
-    distance = (positions[:, None] - positions).abs().amax(-1)
-    found = [torch.eye(n).bool(), *(distance <= side / 2 for side in sides)]
-    found.append(smooth_halves(positions, sizes, _N_HALVES, generator))
-    if prior is not None:
+    found = [torch.zeros(0, n, dtype=torch.bool)]
+    if "halves" in kinds:
+        found.append(smooth_halves(positions, sizes, _N_HALVES, generator))
+    if "squares" in kinds:
+        distance = (positions[:, None] - positions).abs().amax(-1)
+        found += [distance <= side / 2 for side in sides]
+    if "regions" in kinds:
+        found.append(torch.eye(n).bool())
+    if "parts" in kinds and prior is not None:
         found += [_parts(layout, prior, share) for share in _SHARES]
     masks = torch.cat(found).unique(dim=0)
     n_kept = masks.sum(1)
