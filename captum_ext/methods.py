@@ -263,7 +263,7 @@ METHODS = {
         "MC-RISE",
         "effect on the score of painting each part in a color",
         MCRISE,
-        lambda subject: _seeded(subject) | {"colors": subject.palette},
+        lambda subject: _field(subject) | {"colors": subject.palette, "n_masks": 1000},
         colorwise=True,
     ),
 }

@@ -93,7 +93,7 @@ def test_posterior_is_the_average_of_dense_processes(with_prior):
     p = prior.numpy() / np.abs(prior.numpy()).sum() if with_prior else np.zeros(N)
     fits = []
     for length, independent, noise, scale in itertools.product(
-        (0.15, 0.3, 0.6), (1, 3), (1e-10, 0.1, 0.3), (0.3, 1, 3) if with_prior else [0]
+        (0.15, 0.3, 0.6), (1, 3), (0.1, 0.3, 1e-10), (0.3, 1, 3) if with_prior else [0]
     ):
         d = np.abs(x - x.T) * math.sqrt(3) / length
         k = (0.02 + (1 + d) * np.exp(-d) + independent * np.eye(N)) * np.outer(
@@ -107,13 +107,12 @@ def test_posterior_is_the_average_of_dense_processes(with_prior):
         fits.append(
             (
                 -np.linalg.slogdet(s)[1] / 2 - len(y) / 2 * np.log(quadratic),
-                -7.0 if noise < 0.1 else 0.0,
                 k @ masks.T @ inverse @ y,
                 quadratic / (len(y) - 2) * covariance.diagonal(),
             )
         )
-    evidence, log_prior, means, variances = map(np.array, zip(*fits))
-    weights = np.exp(evidence + log_prior - (evidence + log_prior).max())
+    evidence, means, variances = map(np.array, zip(*fits))
+    weights = np.exp(evidence - evidence.max())
     weights = weights[:, None] / weights.sum()
     mean = (weights * means).sum(0)
     variance = (weights * (variances + (means - mean) ** 2)).sum(0)
@@ -163,7 +162,7 @@ def test_a_prior_fades_or_keeps_its_detail(mirrored):
         return float((field - truth).norm() / truth.norm())
 
     if mirrored:
-        assert error(with_prior) < min(0.3 * error(prior), 1.3 * error(without))
+        assert error(with_prior) < min(0.5 * error(prior), 1.1 * error(without))
     else:
         assert error(with_prior) < 0.3 * error(without)
 

@@ -34,7 +34,7 @@ __all__ = [
     "Cells",
     "FieldEstimate",
     "KernelFits",
-    "NOISES",
+    "candidate_noises",
     "field_kernel",
     "fit_field",
     "fit_kernels",
@@ -45,9 +45,10 @@ __all__ = [
 # Candidates of a fit, measured on ImageNet classifiers.
 _LENGTHS = (0.15, 0.3, 0.6)
 _INDEPENDENT = (1.0, 3.0)
-# Variance of a score, with the log of its prior probability: models without effects of
-# third order, whose scores have no noise, are rare.
-NOISES = {1e-10: -7.0, 0.1: 0.0, 0.3: 0.0}
+# Variance of a score. Models without effects of third order have scores without noise;
+# fewer scores than cells cannot tell.
+_NOISES = (0.1, 0.3)
+_NO_NOISE = 1e-10
 # Standard deviation of the prior's scale in units of that of the total.
 _PRIOR_STDS = (0.3, 1.0, 3.0)
 # Covariance c of all cells.
@@ -159,14 +160,32 @@ def kernels(cells: Cells, prior: Tensor | None) -> Iterator[Tensor]:
             yield k + std**2 * share[:, None] * share
 
 
+def candidate_noises(n_scores: int, n_cells: int) -> Tensor:
+    """Candidates of the variance of a score, in units of that of the total.
+
+    Args:
+        n_scores (int): Number M of scores.
+        n_cells (int): Number n of cells.
+
+    Returns:
+        *Tensor*: (2 or 3,) float64; the last of three is practically zero.
+
+    Examples::
+
+        >>> candidate_noises(3, 10)
+        tensor([0.1000, 0.3000], dtype=torch.float64)
+    """
+    tiny = (_NO_NOISE,) if n_scores >= n_cells else ()
+    return torch.tensor((*_NOISES, *tiny), dtype=torch.float64)
+
+
 class KernelFits(NamedTuple):
     """Posteriors of the field under P pairs of a kernel and a noise.
 
     Args:
         mean (Tensor): Posterior mean, (P, n).
         variance (Tensor): Posterior variance, (P, n).
-        log_evidence (Tensor): Log density of the scores with its prior, up to a
-            constant, (P,).
+        log_evidence (Tensor): Log density of the scores, up to a constant, (P,).
     """
 
     mean: Tensor
@@ -191,18 +210,18 @@ def fit_kernels(
     # The total is the score of the mask that keeps every cell.
     masks = torch.cat([weights, torch.ones_like(weights[:1])])
     values = torch.cat([scores, scores.new_tensor([total])])
-    noises = values.new_tensor(list(NOISES))[:, None].repeat(1, len(values))
-    noises[:, -1] = _JITTER
-    log_priors = values.new_tensor(list(NOISES.values()))
+    noises = candidate_noises(len(scores), masks.shape[1])
+    errors = noises[:, None].repeat(1, len(values))
+    errors[:, -1] = _JITTER
     fits = []
     for k in covariances:
         cross = masks @ k
-        L = torch.linalg.cholesky(cross @ masks.T + noises.diag_embed())
+        L = torch.linalg.cholesky(cross @ masks.T + errors.diag_embed())
         z, squared_amplitude, log_evidence = whitened(L, values)
         V = torch.linalg.solve_triangular(L, cross, upper=False)
         mean = (V.mT @ z[..., None])[..., 0]
         variance = (k.diagonal() - V.square().sum(1)) * squared_amplitude[:, None]
-        fits.append(KernelFits(mean, variance, log_evidence + log_priors))
+        fits.append(KernelFits(mean, variance, log_evidence))
     return KernelFits(*map(torch.cat, zip(*fits)))
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from captum_ext.surrogate.field import NOISES, Cells, fit_kernels, kernels
+from captum_ext.surrogate.field import Cells, candidate_noises, fit_kernels, kernels
 from captum_ext.surrogate.process import CandidateProcess
 
 __all__ = ["FieldProcess"]
@@ -92,6 +92,7 @@ class FieldProcess(CandidateProcess):
         observed = self.masks[self.chosen[0]]
         fits = fit_kernels(self._kernels, observed, self.scores[0], self._total)
         best = int(fits.log_evidence.argmax())
-        self._set_kernel(self._kernels[best // len(NOISES)])
-        self._noise = list(NOISES)[best % len(NOISES)]
+        noises = candidate_noises(*observed.shape)
+        self._set_kernel(self._kernels[best // len(noises)])
+        self._noise = float(noises[best % len(noises)])
         return torch.tensor([False])
