@@ -282,12 +282,12 @@ def test_features_of_a_grid_are_the_pooled_mask(size, grid):
 
 
 def test_features_of_mixed_regions_are_shares_of_the_finest():
-    fine = torch.tensor([[[[0, 1, 1], [2, 2, 3]]]])
-    layout = MixedLayout([RegionLayout([SHARED]), RegionLayout([fine])])
-    assert layout.n_features == 4
+    fine, coarse = (torch.arange(54).view(1, 1, 6, 9) // n for n in (4, 11))
+    layout = MixedLayout([RegionLayout([coarse]), RegionLayout([fine])])
+    assert layout.n_features == 14
     values, shifts = numbers(7, 2, layout.n_cells), some_shifts(layout, 7)
     masks = layout.expand(values, shifts)[0][:, :, 0, 0]
-    expected = [masks[:, :, fine[0, 0] == label].mean(2) for label in range(4)]
+    expected = [masks[:, :, fine[0, 0] == label].mean(2) for label in range(14)]
     torch.testing.assert_close(
         layout.features(values, shifts), torch.stack(expected, 2), atol=1e-6, rtol=0
     )

@@ -10,6 +10,11 @@ from captum_ext.masks.layout import MaskLayout
 
 __all__ = ["MixedLayout"]
 
+# Pixels in which layouts are compared, and features for which they are computed at a
+# time: large images take no more memory than small ones.
+_MOST_PIXELS = 2**16
+_FEATURES_AT_ONCE = 8
+
 
 class MixedLayout(MaskLayout):
     """Masks of several layouts: each mask is drawn from one of them at random.
@@ -44,8 +49,9 @@ class MixedLayout(MaskLayout):
         # The first shift chooses the layout; the others are the layouts' own.
         axes = [1, *(len(layout.n_shifts) for layout in layouts)]
         self._axes = [slice(*ends) for ends in pairwise(accumulate(axes))]
-        finest = max(layouts, key=lambda layout: layout.n_features)
-        self._overlaps = [_overlap(finest, layout) for layout in layouts]
+        covariances = [_covariances(layout) for layout in layouts]
+        finest = max(covariances, key=len)
+        self._overlaps = [_overlap(finest, other) for other in covariances]
         variances = map(_sum_of_variances, layouts, self._overlaps)
         super().__init__(
             # A mask takes as many of the cells as its layout has.
@@ -54,7 +60,7 @@ class MixedLayout(MaskLayout):
                 len(layouts),
                 *(n for layout in layouts for n in layout.n_shifts),
             ),
-            n_features=finest.n_features,
+            n_features=len(finest),
             norm=sum(variances) / len(layouts),
         )
 
@@ -100,21 +106,25 @@ class MixedLayout(MaskLayout):
         return tuple(torch.stack(parts).mean(0) for parts in zip(*maps))
 
 
-def _overlap(one: MaskLayout, other: MaskLayout) -> Tensor:
+def _covariances(layout: MaskLayout) -> Tensor:
+    """Covariance of each feature with a few thousand pixels, (n_features, n_pixels)."""
+    covariances = []
+    for beta in torch.eye(layout.n_features)[None].split(_FEATURES_AT_ONCE, dim=2):
+        maps = layout.correlate(beta)
+        pixels = torch.cat([each[0].flatten(1) for each in maps], dim=1)
+        covariances.append(pixels[:, :: -(-pixels.shape[1] // _MOST_PIXELS)])
+    return torch.cat(covariances)
+
+
+def _overlap(one: Tensor, other: Tensor) -> Tensor:
     """Share of each feature of another layout in each feature of one.
 
-    Features are compared by their covariances with the pixels. For regions the share is
-    that of the pixels. The estimate is unbiased whatever these numbers are.
+    Features are compared by their covariances with pixels: for regions the share is
+    that of their pixels. The estimate is unbiased whatever these numbers are.
     """
-
-    def covariances(layout: MaskLayout) -> Tensor:
-        maps = layout.correlate(torch.eye(layout.n_features)[None])
-        return torch.cat([pixels[0].flatten(1) for pixels in maps], dim=1)
-
-    pixels = covariances(one)
     # A cell of a layout may be in no pixel.
-    norms = pixels.square().sum(1, keepdim=True).clamp_min(1e-12)
-    return pixels @ covariances(other).T / norms
+    norms = one.square().sum(1, keepdim=True).clamp_min(1e-12)
+    return one @ other.T / norms
 
 
 def _sum_of_variances(layout: MaskLayout, overlap: Tensor) -> float:
