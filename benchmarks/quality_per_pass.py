@@ -83,8 +83,8 @@ def cameras(f: Network, x: Tensor, target: int) -> Tensor:
 Prior = Callable[[Network, Tensor, int], Tensor]
 
 
-def accepts(method: type, argument: str) -> bool:
-    return argument in inspect.signature(vars(method)["attribute"]).parameters
+def accepts(method: Any, argument: str) -> bool:
+    return argument in inspect.signature(method.attribute).parameters
 
 
 def by_pnrise(prior: Prior | None = None, **settings: object) -> Callable[..., Tensor]:
