@@ -5,7 +5,7 @@ Every message names the argument, the value and what was expected.
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, SupportsIndex
 
 import torch
@@ -30,6 +30,7 @@ __all__ = [
     "check_probability",
     "check_scores",
     "check_target",
+    "check_unused",
     "one_per_input",
 ]
 
@@ -163,6 +164,15 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}."
         )
+
+
+def check_unused(name: str, choice: str, values: Mapping[str, object]) -> None:
+    """Refuse arguments that have no meaning for the choice of another argument."""
+    for unused, value in values.items():
+        if value is not None:
+            raise ValueError(
+                f"{unused} must be None if {name} is {choice!r}, got {value!r}."
+            )
 
 
 def check_perturbations_per_eval(

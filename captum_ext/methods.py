@@ -82,22 +82,54 @@ class Method(NamedTuple):
             *Tensor*: Map at the size of the image: (1, K, H, W) for K colors if the
             method is color-wise, otherwise (1, C, H, W) or (1, 1, H, W).
         """
+        return self._maps(subject, options)[0]
+
+    def attribute_with_error(
+        self, subject: Subject, **options: object
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute the map of a subject, and its standard error if the method has one.
+
+        Args:
+            subject (Subject): Image, target and settings.
+            **options: As in :meth:`attribute`.
+
+        Returns:
+            *tuple[Tensor, Tensor or None]*: Map as in :meth:`attribute`, and its
+            standard error in the same shape.
+        """
+        if "return_std_error" not in self.options():
+            return self.attribute(subject, **options), None
+        maps, error = self._maps(subject, {**options, "return_std_error": True})
+        return maps, error
+
+    def _maps(self, subject: Subject, options: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Map of a subject, and all else that the attribution returns with it."""
         if self.prior is not None and "prior" not in options:
             use, arguments = self.prior["use"], {**self.prior}
             del arguments["use"]
-            options["prior"] = METHODS[use].attribute(subject, **arguments)
+            options = {
+                **options,
+                "prior": METHODS[use].attribute(subject, **arguments),
+            }
         explained = [getattr(subject, part) for part in self.built_from]
         # Captum warns if inputs of gradient methods do not require a gradient.
         needs_gradient = issubclass(self.attribution, GradientAttribution)
-        maps = self.attribution(*explained).attribute(
+        defaults = self.arguments(subject)
+        for chosen, replaced in _REPLACED.items():
+            if chosen in options:
+                defaults = {k: v for k, v in defaults.items() if k not in replaced}
+        found = self.attribution(*explained).attribute(
             subject.inputs.detach().requires_grad_(needs_gradient),
             target=subject.target,
-            **{**self.arguments(subject), **options},
+            **{**defaults, **options},
         )
-        size = subject.inputs.shape[2:]
-        if maps.shape[2:] != size:
-            maps = LayerGradCam.interpolate(maps, tuple(size), "bilinear")
-        return maps.detach()
+        size = tuple(subject.inputs.shape[2:])
+        return tuple(
+            maps.detach()
+            if maps.shape[2:] == size
+            else LayerGradCam.interpolate(maps, size, "bilinear").detach()
+            for maps in (found if isinstance(found, tuple) else (found,))
+        )
 
     def displayed(self, maps: Tensor) -> Tensor:
         """Map as figures show it.
@@ -114,8 +146,27 @@ class Method(NamedTuple):
         return values - values.min() if self.relative else values
 
 
+# Defaults below that make no sense beside an option.
+_REPLACED = {
+    "feature_mask": ("layout",),
+    "grid_size": ("layout",),
+    "estimator": ("estimator", "layout", "n_masks", "rtol"),
+    "n_masks": ("n_masks", "rtol"),
+}
+
+
 def _seeded(subject: Subject) -> dict[str, Any]:
     return {"seed": subject.seed, "show_progress": subject.show_progress}
+
+
+def _field(subject: Subject) -> dict[str, Any]:
+    """The field on superpixels, until errors are small beside the map's range."""
+    return _seeded(subject) | {
+        "estimator": "field",
+        "layout": "superpixels",
+        "n_masks": 402,
+        "rtol": 0.3,
+    }
 
 
 def _windows(subject: Subject) -> dict[str, Any]:
@@ -135,7 +186,7 @@ METHODS = {
         "PN-RISE",
         "how much each part raises or lowers the score",
         PNRISE,
-        _seeded,
+        _field,
     ),
     "rise": Method(
         "RISE",

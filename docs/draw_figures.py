@@ -184,7 +184,7 @@ def draw_mc_rise() -> Figure:
 
 
 def draw_borex() -> Figure:
-    """Show the map of Grad-CAM++, the evaluated windows and the refined map."""
+    """Show the map of Grad-CAM++, the scored masks, the map and what changed."""
     subject, image = photograph()
     prior = METHODS["grad-cam++"].attribute(subject)
     found = BOREx(subject.probabilities).attribute(
@@ -195,7 +195,7 @@ def draw_borex() -> Figure:
         prior[0],
         found.attributions[0, :1],
         found.std[0, :1],
-        found.windows[0],
+        found.centers[0],
         found.scores[0],
     )
 
@@ -257,9 +257,10 @@ def small(figure: Figure | Image.Image) -> bytes:
     scale = min(1, WIDTH / width, sqrt(PIXELS / (width * height)))
     size = (round(scale * width), round(scale * height))
     image = image.resize(size, Image.Resampling.LANCZOS)
-    for palette in (Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE):
+    # A median cut loses colors of few pixels, such as the ends of a color bar.
+    for palette in (Image.Quantize.MAXCOVERAGE, Image.Quantize.FASTOCTREE):
         file = BytesIO()
-        image.quantize(COLORS, palette).save(file, "png", optimize=True)
+        image.quantize(COLORS, palette, kmeans=1).save(file, "png", optimize=True)
         if file.tell() <= BYTES:
             break
     return file.getvalue()

@@ -2,7 +2,12 @@
 
 import pytest
 import torch
-from botorch.acquisition import UpperConfidenceBound
+from botorch.acquisition import (
+    UpperConfidenceBound,
+    qKnowledgeGradient,
+    qLogExpectedImprovement,
+)
+from botorch.generation import MaxPosteriorSampling
 from contract import AttributionContract, SmallNet, images
 from torch import Tensor
 from torch.nn import functional as F
@@ -284,6 +289,39 @@ def test_botorch_acquisition_is_the_named_one():
     assert torch.equal(named.windows, built.windows)
 
 
+BOTORCH = {
+    "information": "information",
+    "knowledge gradient": lambda m: qKnowledgeGradient(m, num_fantasies=4),
+    "Monte Carlo": lambda m: qLogExpectedImprovement(m, m.train_targets.max()),
+    "Thompson sampling": lambda m: MaxPosteriorSampling(m, replacement=False),
+}
+
+
+@pytest.mark.parametrize("acquisition", BOTORCH.values(), ids=BOTORCH)
+def test_other_acquisitions_of_botorch(acquisition):
+    """A batch gives what its examples give alone, and the seed decides."""
+    net, x = SmallNet(), big_images(2)
+    kwargs = {
+        "target": 1,
+        "n_iterations": 8,
+        "windows_per_step": 2,
+        "mask_sizes": (7, 11),
+        "acquisition": acquisition,
+        "return_posterior": True,
+    }
+    state = torch.get_rng_state()
+    both = BOREx(net).attribute(x, **kwargs)
+    assert torch.equal(state, torch.get_rng_state())
+    again = BOREx(net).attribute(x, **kwargs)
+    assert torch.equal(both.windows, again.windows)
+    for i in range(2):
+        alone = BOREx(net).attribute(x[i : i + 1], **kwargs)
+        assert torch.equal(alone.windows[0], both.windows[i])
+    assert torch.isfinite(both.attributions).all()
+    other = BOREx(net).attribute(x, **kwargs, seed=1)
+    assert not torch.equal(both.windows, other.windows)
+
+
 def test_progress_counts_the_windows(capsys):
     BOREx(SmallNet()).attribute(images(), target=1, n_iterations=5, show_progress=True)
     shown = capsys.readouterr().err
@@ -342,7 +380,10 @@ def test_inputs_of_other_shapes_are_refused(inputs):
 @pytest.mark.parametrize(
     "acquisition, message",
     [
-        (lambda m: lambda X: X[:, 0], r"one number for each of the \d+ windows .* got"),
+        (
+            lambda m: lambda X: X[:, 0],
+            r"one number for each of the \d+ candidates .* got",
+        ),
         (lambda m: lambda X: X[:5, 0, 0], r"one number for each .* got \(5,\)"),
         (lambda m: lambda X: 1.0, "one number for each"),
         (lambda m: lambda X: X[:, 0, 0] * torch.nan, "acquisition must return finite"),

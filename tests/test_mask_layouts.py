@@ -9,7 +9,17 @@ from contract import SmallNet, images
 from torch import Tensor
 
 from captum_ext.attr import MCRISE, PNRISE, RISE
-from captum_ext.masks import GridLayout, MaskLayout, ProductLayout, RegionLayout
+from captum_ext.attr.estimators import conditional_means, cross_fit
+from captum_ext.attr.mask_layouts import mask_layouts
+from captum_ext.masks import (
+    GridLayout,
+    MaskCodes,
+    MaskLayout,
+    MixedLayout,
+    ProductLayout,
+    RegionLayout,
+    superpixels,
+)
 
 COLORS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]])
 
@@ -57,6 +67,71 @@ def test_grid_as_a_layout_gives_the_map_of_grid_size(method, input_shaped):
     expected = attribute(method, grid_size=4, **kwargs)
     maps = attribute(method, layout=GridLayout((12, 14), (4, 4)), **kwargs)
     assert torch.equal(maps, expected)
+
+
+@pytest.mark.parametrize("method", [RISE, PNRISE, MCRISE])
+def test_grid_by_name_is_the_default(method):
+    assert torch.equal(attribute(method, layout="grid"), attribute(method))
+    sized = attribute(method, layout="grid", grid_size=4)
+    assert torch.equal(sized, attribute(method, grid_size=4))
+
+
+def test_grid_by_name_of_a_table_is_its_columns():
+    def total(x: Tensor) -> Tensor:
+        return x.sum(1)
+
+    table = images()[:, 0, 0]
+    maps = PNRISE(total).attribute(table, layout="grid", n_masks=32)
+    assert torch.equal(maps, PNRISE(total).attribute(table, n_masks=32))
+
+
+@pytest.mark.parametrize("n_examples", [1, 3])
+@pytest.mark.parametrize("method", [RISE, PNRISE, MCRISE])
+def test_superpixels_by_name_are_a_feature_mask(method, n_examples):
+    x = images(n_examples)
+    kwargs = {"inputs": x, "return_std_error": True}
+    maps = attribute(method, layout="superpixels", **kwargs)
+    expected = attribute(method, feature_mask=superpixels(x), **kwargs)
+    for found, known in zip(maps, expected):
+        torch.testing.assert_close(found, known, atol=1e-6, rtol=1e-5)
+
+
+def mixed_superpixels(image: Tensor) -> MaskLayout:
+    sizes = (25, 50, 100)
+    return MixedLayout([RegionLayout([superpixels(image, n)]) for n in sizes])
+
+
+@pytest.mark.parametrize("method", [RISE, PNRISE, MCRISE])
+def test_mixed_by_name_is_superpixels_of_three_sizes(method):
+    x = torch.rand(2, 3, 32, 36, generator=torch.Generator().manual_seed(0))
+    maps = attribute(method, x, layout="mixed")
+    for i in range(2):
+        layout = mixed_superpixels(x[i : i + 1])
+        alone = attribute(method, x[i : i + 1], layout=layout)
+        torch.testing.assert_close(maps[i : i + 1], alone, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["superpixels", "mixed"])
+def test_superpixels_of_an_image_beside_a_table(name):
+    x, y = images(), images()[:, 0, 0, :4]
+    explainer = PNRISE(lambda x, y: x.flatten(1).sum(1) * y.sum(1))
+    maps = explainer.attribute((x, y), layout=name, n_masks=32)
+    for i in range(3):
+        one = x[i : i + 1], y[i : i + 1]
+        image = mixed_superpixels(one[0])
+        if name == "superpixels":
+            image = RegionLayout([superpixels(one[0])])
+        layout = ProductLayout([image, RegionLayout([torch.arange(4)[None]])])
+        expected = explainer.attribute(one, layout=layout, n_masks=32)
+        for each, alone in zip(maps, expected):
+            torch.testing.assert_close(each[i : i + 1], alone)
+
+
+def test_one_layout_for_the_batch_or_one_for_each_example():
+    x = (images(),)
+    assert len(mask_layouts(x, None, None, "grid")) == 1
+    assert len(mask_layouts(x, None, None, "superpixels")) == 3
+    assert len(mask_layouts(x, None, None, "mixed")) == 3
 
 
 @pytest.mark.parametrize("method", [RISE, PNRISE, MCRISE])
@@ -147,6 +222,79 @@ def test_expectation_is_the_enumerated_one(method, estimator):
     assert ((maps.mean(0) - truth).abs() <= 4.5 * spread + 1e-9).all()
 
 
+def conditional(layout: MaskLayout, p: float) -> Tensor:
+    """Conditional means (2, L) over all cells and shifts, by their definition."""
+    means = torch.zeros(2, LENGTH, dtype=torch.float64)
+    for shift in itertools.product(*map(range, layout.n_shifts)):
+        for draw in itertools.product((0.0, 1.0), repeat=layout.n_cells):
+            weight = p ** draw.count(0.0) * (1 - p) ** draw.count(1.0)
+            cells = torch.tensor(draw, dtype=torch.float64)[None, None]
+            hidden = layout.expand(cells, torch.tensor([shift]))[0][0, 0, 0, 0]
+            score = interacting(SEQUENCE * (1 - hidden))
+            means += weight * score * torch.stack([1 - hidden, hidden])
+    n_shifts = math.prod(layout.n_shifts)
+    return means / n_shifts / torch.tensor([[p], [1 - p]], dtype=torch.float64)
+
+
+def pairs(layout: MaskLayout, p: float) -> list[tuple[MaskCodes, float]]:
+    """All pairs of masks that antithetic numbers give for p <= 1/2, and their odds."""
+    both = {(0, 1): p, (1, 1): 1 - 2 * p, (1, 0): p}
+    both = {cell: weight for cell, weight in both.items() if weight > 0}
+    shifts = list(itertools.product(*map(range, layout.n_shifts)))
+    return [
+        (
+            MaskCodes(
+                torch.tensor(cells, dtype=torch.uint8).T, torch.tensor([shift, shift])
+            ),
+            math.prod(both[cell] for cell in cells) / len(shifts),
+        )
+        for cells in itertools.product(both, repeat=layout.n_cells)
+        for shift in shifts
+    ]
+
+
+def row(*labels: int) -> MaskLayout:
+    return RegionLayout([torch.tensor(labels).view(1, 1, -1)])
+
+
+TWO_REGIONS = row(0, 0, 1, 1, 1)
+MIXED = {
+    "regions": MixedLayout([TWO_REGIONS, row(0, 1, 1, 0, 0)]),
+    "of two sizes": MixedLayout([row(0, 0, 0, 0, 0), row(0, 1, 1, 1, 0)]),
+    "with a grid": MixedLayout([TWO_REGIONS, GridLayout((LENGTH,), (2,))]),
+}
+
+
+@pytest.mark.parametrize(
+    "name, p",
+    [("regions", 0.5), ("regions", 0.4), ("of two sizes", 0.4), ("with a grid", 0.5)],
+)
+def test_expected_control_variate_is_exact(name, p):
+    """Mean of the estimate over every draw of two pairs, each with its probability."""
+    layout = MIXED[name]
+    mean = torch.zeros(2, LENGTH, dtype=torch.float64)
+    for (one, weight), (other, odds) in itertools.product(pairs(layout, p), repeat=2):
+        codes = MaskCodes(
+            torch.cat([one.cells, other.cells]), torch.cat([one.shifts, other.shifts])
+        )
+        hidden = layout.expand(codes.indicators(1).double(), codes.shifts)[0]
+        scores = interacting(SEQUENCE * (1 - hidden[:, 0, 0]))[:, None]
+        fit = cross_fit(layout, codes, (p, 1 - p), scores, 2)
+        (means,) = conditional_means(layout, codes, (p, 1 - p), fit)
+        mean += weight * odds * means[:, 0, 0]
+    truth = conditional(layout, p)
+    assert (truth[0] - truth[1]).abs().min() > 0.01
+    torch.testing.assert_close(mean, truth, atol=1e-6, rtol=0)
+
+
+def test_expected_map_of_mixed_is_the_mean_of_its_layouts():
+    parts = MIXED["with a grid"].layouts
+    expected = sum(conditional(part, 0.4) for part in parts) / 2
+    torch.testing.assert_close(
+        conditional(MixedLayout(parts), 0.4), expected, atol=1e-6, rtol=0
+    )
+
+
 GRID = GridLayout((12, 14), (2, 2))
 CHANNELS = RegionLayout([torch.arange(3).view(1, 3, 1, 1)])
 REGIONS = torch.zeros(1, 1, 1, 1, dtype=torch.long)
@@ -177,8 +325,27 @@ REFUSED = {
         "return one tensor",
     ),
     "a mask per channel": (MCRISE, {"layout": CHANNELS}, "a channel axis of 1"),
-    "text": (PNRISE, {"layout": "superpixels"}, "must be an instance of MaskLayout"),
-    "class": (PNRISE, {"layout": RegionLayout}, "must be an instance of MaskLayout"),
+    "unknown name": (
+        PNRISE,
+        {"layout": "squares"},
+        "must be one of 'grid', 'superpixels', 'mixed', got 'squares'",
+    ),
+    "class": (PNRISE, {"layout": RegionLayout}, "name or an instance of MaskLayout"),
+    "superpixels of a table": (
+        PNRISE,
+        {"layout": "superpixels", "inputs": torch.rand(3, 5)},
+        r"unless inputs are images .* got inputs of shape \(3, 5\); .* feature_mask",
+    ),
+    "superpixels of video": (
+        PNRISE,
+        {"layout": "mixed", "inputs": torch.rand(2, 3, 4, 8, 8)},
+        "unless inputs are images .* feature_mask",
+    ),
+    "superpixels of a sequence": (
+        PNRISE,
+        {"layout": "superpixels", "inputs": (images(), torch.rand(3, 4, 9))},
+        r"shape \(3, 3, 12, 14\), \(3, 4, 9\); .* feature_mask",
+    ),
     "no tuple": (
         PNRISE,
         {"layout": Changed(GRID, lambda masks: masks[0])},
@@ -199,6 +366,21 @@ REFUSED = {
         MCRISE,
         {"layout": GRID, "feature_mask": REGIONS},
         "got feature_mask and layout",
+    ),
+    "regions and a grid": (
+        PNRISE,
+        {"layout": "grid", "feature_mask": REGIONS},
+        "got feature_mask and layout",
+    ),
+    "regions, a grid and its size": (
+        PNRISE,
+        {"layout": "grid", "feature_mask": REGIONS, "grid_size": 2},
+        "got feature_mask and grid_size and layout",
+    ),
+    "superpixels and a grid": (
+        PNRISE,
+        {"layout": "superpixels", "grid_size": 2},
+        "got grid_size and layout",
     ),
 }
 

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 from captum_ext._interpolation import resize
@@ -13,14 +14,17 @@ from captum_ext.masks import (
     GridLayout,
     MaskCodes,
     MaskLayout,
+    MixedLayout,
     ProductLayout,
     RegionLayout,
     apply_masks,
+    disjoint_regions,
     draw_masks,
     enlarged_cells,
     image_palette,
     memory_format_of,
     named_palette,
+    superpixels,
 )
 
 
@@ -33,6 +37,10 @@ class OnlyExpand(MaskLayout):
 
     def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
         return self.layout.expand(values, shifts)
+
+
+def stripes() -> MaskLayout:
+    return OnlyExpand(GridLayout((2, 3), (1, 3)))
 
 
 SHARED = torch.tensor([[[[0, 0, 4], [900_000_007, 4, 4]]]])
@@ -53,6 +61,15 @@ LAYOUTS = {
             GridLayout((3, 4), (2, 2)),
             OnlyExpand(RegionLayout([TABLE])),
             GridLayout((5,), (2,)),
+        ]
+    ),
+    "mixed": lambda: MixedLayout(
+        [GridLayout((2, 3), (2, 2)), RegionLayout([SHARED]), stripes()]
+    ),
+    "mixed, two inputs": lambda: MixedLayout(
+        [
+            ProductLayout([GridLayout((2, 3), (2, 1)), RegionLayout([TABLE])]),
+            RegionLayout([SHARED, TABLE]),
         ]
     ),
 }
@@ -194,6 +211,36 @@ def test_product_expands_its_parts_separately():
     assert torch.equal(table, parts[1].expand(values[..., 4:], shifts)[0])
 
 
+def test_mixed_takes_each_mask_from_the_layout_of_its_first_shift():
+    parts = [GridLayout((2, 3), (2, 2)), RegionLayout([SHARED]), stripes()]
+    layout = MixedLayout(parts)
+    assert layout.n_cells == 4
+    assert layout.n_shifts == (3, *parts[0].n_shifts, *parts[2].n_shifts)
+    values, shifts = numbers(9, 2, 4), some_shifts(layout, 9)
+    assert set(shifts[:, 0].tolist()) == {0, 1, 2}
+    (masks,) = layout.expand(values, shifts)
+    own = [shifts[:, 1:3], shifts[:, 3:3], shifts[:, 3:]]
+    for n, i in enumerate(shifts[:, 0].tolist()):
+        row = slice(n, n + 1)
+        cells = values[row, :, : parts[i].n_cells]
+        (expected,) = parts[i].expand(cells, own[i][row])
+        assert torch.equal(masks[row], expected)
+
+
+@pytest.mark.parametrize(
+    "layouts, said",
+    [
+        ([], "got none"),
+        ([stripes(), "grid"], "got str"),
+        ([stripes(), RegionLayout([TABLE])], r"\(1, 1, 2, 3\).* and .*\(1, 4\)"),
+        ([stripes(), RegionLayout([SHARED, TABLE])], "same shapes"),
+    ],
+)
+def test_mixed_refuses(layouts, said):
+    with pytest.raises((ValueError, TypeError), match=f"layouts must .*{said}"):
+        MixedLayout(layouts)
+
+
 @every_layout
 @pytest.mark.parametrize("n_fills", [1, 3])
 def test_accumulate_is_the_weighted_sum_of_masks(name, n_fills):
@@ -232,6 +279,18 @@ def test_features_of_a_grid_are_the_pooled_mask(size, grid):
     windows = [min(s + 1, n) for n, s in zip(size, grid)]
     expected = pool(masks, windows[0] if len(size) == 1 else windows).flatten(2)
     torch.testing.assert_close(layout.features(values, shifts), expected)
+
+
+def test_features_of_mixed_regions_are_shares_of_the_finest():
+    fine = torch.tensor([[[[0, 1, 1], [2, 2, 3]]]])
+    layout = MixedLayout([RegionLayout([SHARED]), RegionLayout([fine])])
+    assert layout.n_features == 4
+    values, shifts = numbers(7, 2, layout.n_cells), some_shifts(layout, 7)
+    masks = layout.expand(values, shifts)[0][:, :, 0, 0]
+    expected = [masks[:, :, fine[0, 0] == label].mean(2) for label in range(4)]
+    torch.testing.assert_close(
+        layout.features(values, shifts), torch.stack(expected, 2), atol=1e-6, rtol=0
+    )
 
 
 @every_layout
@@ -472,6 +531,145 @@ def test_apply_masks_to_views(view):
     assert masked.is_contiguous() and torch.equal(inputs, before)
     expected = (inputs * (1 - masks[:, 0])).flatten(0, 1)
     torch.testing.assert_close(masked, expected)
+
+
+def smooth_images(n: int = 2, channels: int = 3, size: int = 48) -> Tensor:
+    coarse = torch.rand(n, channels, 5, 5, generator=generator())
+    return F.interpolate(coarse, (size, size + 8), mode="bicubic")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("n_segments", [12, 60])
+def test_superpixels_are_connected_and_about_as_many_as_wanted(channels, n_segments):
+    regions = superpixels(smooth_images(channels=channels), n_segments)
+    assert regions.shape == (2, 1, 48, 56) and regions.dtype == torch.int64
+    for labels in regions[:, 0]:
+        n = int(labels.max()) + 1
+        assert torch.equal(labels.unique(), torch.arange(n))
+        assert n_segments / 2 < n < 2 * n_segments
+        for label in range(n):
+            assert ndimage.label((labels == label).numpy())[1] == 1
+
+
+def test_superpixels_follow_edges():
+    """A bright disk on a dark ground, up to the pixels at its rim."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    distance = ((y - 30).square() + (x - 35).square()).sqrt()
+    disk = (distance < 18).float().expand(1, 3, -1, -1)
+    (labels,) = superpixels(disk, 40)[0]
+    away = (distance - 18).abs() > 2
+    for label in range(int(labels.max()) + 1):
+        values = disk[0, 0][(labels == label) & away]
+        assert len(values.unique()) <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_compact_superpixels_are_nearly_rectangles_and_others_are_not(channels):
+    image = smooth_images(1, channels)
+    compact = superpixels(image, 16, compactness=1e6)[0, 0]
+    y, x = torch.meshgrid(torch.arange(48), torch.arange(56), indexing="ij")
+    for label in range(int(compact.max()) + 1):
+        height, width = (axis[compact == label].unique() for axis in (y, x))
+        assert (compact == label).sum() > 0.9 * len(height) * len(width)
+    usual = superpixels(image, 16)[0, 0]
+    pairs = torch.stack([compact.flatten(), usual.flatten()], 1)
+    # About as many pairs of labels as regions if they were nearly the same.
+    assert len(pairs.unique(dim=0)) > 2.5 * (int(compact.max()) + 1)
+
+
+def test_texture_does_not_break_superpixels_up():
+    noise = torch.rand(1, 3, 48, 48, generator=generator())
+    assert 20 < int(superpixels(noise, 30).max()) < 60
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_superpixels_ignore_scale_offset_and_batch(channels):
+    images = smooth_images(channels=channels).double()
+    regions = superpixels(images, 30)
+    assert torch.equal(superpixels(images, 30), regions)
+    assert torch.equal(superpixels(7.5 * images - 3, 30), regions)
+    for i in range(2):
+        assert torch.equal(superpixels(images[i : i + 1], 30)[0], regions[i])
+
+
+def test_superpixels_of_other_types_and_of_tiny_images():
+    levels = (smooth_images(1).clamp(0, 1) * 255).byte()
+    assert torch.equal(superpixels(levels, 30), superpixels(levels.float(), 30))
+    assert superpixels(levels.bfloat16(), 30).dtype == torch.int64
+    assert superpixels(torch.rand(1, 3, 1, 4, generator=generator()), 50).max() < 4
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_image_of_one_color_is_one_region():
+    images = smooth_images()
+    images[0] = 0.3
+    regions = superpixels(images, 30)
+    assert (regions[0] == 0).all() and regions[1].max() > 0
+
+
+@pytest.mark.parametrize(
+    "change, error, said",
+    [
+        ({"images": torch.zeros(3, 8, 8)}, ValueError, r"shape \(B, C, H, W\), got"),
+        ({"images": torch.zeros(1, 3, 2, 8, 8)}, ValueError, "got .1, 3, 2, 8, 8"),
+        ({"images": torch.zeros(1, 0, 8, 8)}, ValueError, "got .1, 0, 8, 8"),
+        ({"images": torch.full((1, 3, 8, 8), math.nan)}, ValueError, "be finite"),
+        ({"images": [[0.0]]}, TypeError, "be a tensor, got list"),
+        ({"n_segments": 0}, ValueError, "be at least 1, got 0"),
+        ({"n_segments": 2.5}, TypeError, "be an int, got float"),
+        ({"compactness": 0}, ValueError, "be a positive number, got 0"),
+    ],
+)
+def test_superpixels_refuse(change, error, said):
+    with pytest.raises(error, match=f"^{next(iter(change))} must .*{said}"):
+        superpixels(**{"images": torch.rand(1, 3, 8, 8), **change})
+
+
+def test_disjoint_regions_of_two_masks():
+    first = torch.tensor([[1, 1, 0], [1, 1, 0]])
+    second = torch.tensor([[0, 1, 1], [0, 0, 0]])
+    regions = disjoint_regions([first, second])
+    assert regions.dtype == torch.int64
+    # Neither, the second, the first, both.
+    assert regions.tolist() == [[[[2, 3, 1], [2, 2, 0]]]]
+    assert disjoint_regions([1 - first]).tolist() == [[[[0, 0, 1], [0, 0, 1]]]]
+
+
+@pytest.mark.parametrize("n_masks", [1, 3, 70])
+def test_pixels_of_one_region_are_covered_by_the_same_masks(n_masks):
+    masks = torch.rand(n_masks, 5, 6, generator=generator()) > 0.5
+    masks[:, :2, :2] = False
+    masks[:, 2, :3] = masks[:, 3, 2:5]
+    labels = disjoint_regions(masks).flatten()
+    covered = masks.flatten(1).T
+    same = (covered[:, None] == covered).all(2)
+    assert torch.equal(labels[:, None] == labels, same)
+    assert torch.equal(labels.unique(), torch.arange(len(covered.unique(dim=0))))
+    assert torch.equal(labels == 0, ~covered.any(1))
+
+
+def test_disjoint_regions_of_every_form_of_masks():
+    masks = torch.rand(3, 5, 6, generator=generator())
+    regions = disjoint_regions(masks)
+    for same in (masks > 0.5, (masks > 0.5).byte(), list(masks), list(masks.numpy())):
+        assert torch.equal(disjoint_regions(same), regions)
+    assert disjoint_regions(torch.tensor([[[0.5, 0.6]]])).tolist() == [[[[0, 1]]]]
+
+
+@pytest.mark.parametrize(
+    "masks, said",
+    [
+        (torch.zeros(4, 4), r"shape \(N, H, W\), got \(4, 4\)"),
+        (torch.zeros(0, 4, 4), r"shape \(N, H, W\), got \(0, 4, 4\)"),
+        ([], "one shape .* got none"),
+        ([torch.zeros(4, 4), torch.zeros(4, 5)], r"got \(4, 4\) and \(4, 5\)"),
+        (torch.full((1, 4, 4), 255), r"in \[0, 1\], got values from 255 to 255"),
+        (torch.full((1, 4, 4), math.nan), r"in \[0, 1\], got"),
+    ],
+)
+def test_disjoint_regions_refuse(masks, said):
+    with pytest.raises(ValueError, match=f"^masks must .*{said}"):
+        disjoint_regions(masks)
 
 
 @pytest.mark.parametrize("names, n", [(1, 1), (5, 5), (8, 8), (["cyan", "red"], 2)])

@@ -1,4 +1,4 @@
-"""RISE, PN-RISE and MC-RISE against xaitk-saliency, metrics against other packages.
+"""RISE, PN-RISE and MC-RISE against xaitk-saliency and shapiq, metrics against others.
 
 Conventions of xaitk-saliency: an indicator of 1 marks *un*perturbed parts, also in the
 masks of each color: color k paints where its mask is 0. ``p1`` is the keep probability.
@@ -11,6 +11,9 @@ border where torch's ``interpolate`` clamps them. Along an axis of s cells the e
 grids differ in the outermost half cell, by up to 1/2 (3/4 in corners), and nowhere
 else; a test below measures this. In the end-to-end comparison the model therefore sees
 the inside only, and maps are compared there.
+
+PN-RISE on regions is compared with the Banzhaf values of shapiq, which evaluates a game
+on every coalition.
 
 Insertion and deletion are compared with saliency-maps-metrics. It multiplies by masks,
 supports equal steps only, and breaks ties by ``topk``: the maps here have no ties. Its
@@ -30,7 +33,14 @@ from torch import Tensor
 from captum_ext import metrics
 from captum_ext.attr import MCRISE, PNRISE, RISE
 from captum_ext.attr.estimators import conditional_means, uncontrolled
-from captum_ext.masks import GridLayout, apply_masks, draw_masks
+from captum_ext.masks import (
+    GridLayout,
+    MaskCodes,
+    RegionLayout,
+    apply_masks,
+    draw_masks,
+    superpixels,
+)
 
 SIZE, CELLS = 24, 4
 N_MASKS = 6000
@@ -203,6 +213,54 @@ def settings(**kwargs):
         "return_std_error": True,
         **kwargs,
     }
+
+
+REGIONS = superpixels(IMAGE, n_segments=6, compactness=50.0)
+N_REGIONS = int(REGIONS.max()) + 1
+GRAY = torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)
+
+
+def game(coalitions: np.ndarray) -> np.ndarray:
+    """Scores of the image with only the regions of each coalition, (2^n, n) bool."""
+    kept = torch.from_numpy(coalitions)[:, REGIONS[0, 0]]
+    return model(torch.where(kept[:, None], IMAGE, GRAY)).double().numpy()
+
+
+@pytest.fixture
+def banzhaf() -> Tensor:
+    """Exact Banzhaf values of the regions."""
+    shapiq = pytest.importorskip("shapiq")
+    values = shapiq.ExactComputer(game, n_players=N_REGIONS)("BV", order=1)
+    return torch.from_numpy(values.get_n_order_values(1))
+
+
+def test_pn_rise_over_all_masks_is_the_banzhaf_value(banzhaf):
+    """(A.4) with p = 1/2, averaged over each of the 2^n masks of n regions."""
+    hidden = np.array(list(itertools.product([0, 1], repeat=N_REGIONS)), np.uint8)
+    codes = MaskCodes(torch.from_numpy(hidden), torch.empty(len(hidden), 0))
+    fit = uncontrolled(torch.from_numpy(game(hidden == 0))[:, None])
+    layout = RegionLayout([REGIONS])
+    means = conditional_means(layout, codes, (0.5, 0.5), fit)[0][:, 0, 0]
+    expected = banzhaf[REGIONS[0, 0]]
+    assert banzhaf.abs().max() > 0.05
+    torch.testing.assert_close(means[0] - means[1], expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("estimator", ["control_variate", "monte_carlo"])
+def test_pn_rise_estimates_the_banzhaf_value(banzhaf, estimator):
+    """Within 4.5 standard errors, which are small compared to the values."""
+    maps, error = PNRISE(model).attribute(
+        IMAGE,
+        GRAY,
+        feature_mask=REGIONS,
+        n_masks=N_MASKS,
+        estimator=estimator,
+        perturbations_per_eval=500,
+        return_std_error=True,
+    )
+    expected = banzhaf[REGIONS[0, 0]]
+    assert ((maps[0, 0] - expected).abs() <= 4.5 * error[0, 0]).all()
+    assert error.max() < 0.1 * banzhaf.abs().max()
 
 
 @pytest.mark.parametrize("n_steps", [9, 64, SIZE * SIZE])

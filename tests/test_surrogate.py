@@ -1,4 +1,4 @@
-"""Gaussian process over windows, against scikit-learn, BoTorch and itself."""
+"""Gaussian processes over candidates, against NumPy, scikit-learn and BoTorch."""
 
 import math
 import warnings
@@ -7,19 +7,33 @@ import numpy as np
 import pytest
 import torch
 from botorch.acquisition import (
-    ExpectedImprovement,
-    PosteriorStandardDeviation,
-    UpperConfidenceBound,
+    OneShotAcquisitionFunction,
+    qKnowledgeGradient,
+    qLogNoisyExpectedImprovement,
+    qNegIntegratedPosteriorVariance,
+    qUpperConfidenceBound,
 )
-from botorch.models.model import Model
+from botorch.acquisition.max_value_entropy_search import qMaxValueEntropy
+from botorch.acquisition.objective import (
+    LinearMCObjective,
+    ScalarizedPosteriorTransform,
+)
+from botorch.generation import MaxPosteriorSampling
+from botorch.sampling import SobolQMCNormalSampler
 from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_ext.surrogate import WindowGrid, WindowProcess, box_means
-from captum_ext.surrogate.acquisition import EXPLORATION
+from captum_ext.surrogate import (
+    CandidateProcess,
+    InformationGain,
+    WindowGrid,
+    WindowProcess,
+    box_means,
+)
+from captum_ext.surrogate.acquisition import EXPLORATION, acquisition_values
 from captum_ext.surrogate.hyperparameters import (
     AMPLITUDE,
     AMPLITUDE_WEIGHT,
@@ -63,15 +77,168 @@ def test_one_at_a_time_equals_from_scratch(grid):
     torch.testing.assert_close(process.std, std, atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
-def test_posterior_is_that_of_botorch(grid):
-    process = explored(grid)
+class LinearProcess(CandidateProcess):
+    """Scores are means of unknown cells of unit variance over random masks."""
+
+    noise = torch.tensor([0.01, 0.2], dtype=torch.float64)
+
+    def __init__(self, capacity: int, n_candidates: int = 30, n_cells: int = 8) -> None:
+        self.masks = noise(n_candidates, n_cells, seed=5)
+        super().__init__(noise(2, n_candidates, seed=6), capacity)
+
+    def prior_variance(self) -> Tensor:
+        return self.masks.square().sum(1).repeat(2, 1)
+
+    def prior_covariance(
+        self, indices: Tensor, examples: slice = slice(None)
+    ) -> Tensor:
+        return self.masks[indices] @ self.masks.T
+
+    def prior_map_covariance(self, example: int) -> Tensor:
+        return self.masks
+
+    def fit(self) -> Tensor:
+        return torch.zeros(2, dtype=torch.bool)
+
+
+def explored_cells(n: int = 6) -> LinearProcess:
+    process = LinearProcess(capacity=n + 5)
+    for i in range(n):
+        indices = process.choose("std")
+        process.observe(torch.sin(indices[:, None].double() + i))
+    return process
+
+
+def dense_kernel(process: CandidateProcess, example: int) -> np.ndarray:
+    """Prior covariance of all candidates, written out."""
+    if isinstance(process, LinearProcess):
+        return (process.masks @ process.masks.T).numpy()
+    X = process._grid.parameters / process.hyperparameters.lengthscale[example]
+    features = process._features[example].numpy()
+    distance = np.linalg.norm((X[:, None] - X).numpy(), axis=2) * math.sqrt(3)
+    return (1 + distance) * np.exp(-distance) + features @ features.T
+
+
+def dense_posterior(
+    process: CandidateProcess, example: int, at: list[int], scores: list[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and covariance of all candidates, by one solve."""
+    scale = float(process.amplitude[example]) ** 2
+    K, m = scale * dense_kernel(process, example), process.prior_mean[example].numpy()
+    noisy = K[np.ix_(at, at)] + scale * float(process.noise[example]) * np.eye(len(at))
+    weights = np.linalg.solve(noisy, K[at]).T
+    return m + weights @ (np.array(scores) - m[at]), K - weights @ K[at]
+
+
+PROCESSES = {
+    "image": explored,
+    "video": lambda: explored(VIDEO),
+    "cells": explored_cells,
+}
+
+
+@pytest.mark.parametrize("make", PROCESSES.values(), ids=PROCESSES)
+@pytest.mark.parametrize("n_pending", [0, 2])
+def test_posterior_is_that_of_numpy(make, n_pending):
+    """A pending candidate counts as if it had scored its posterior mean."""
+    process = make()
+    for _ in range(n_pending):
+        process.choose("std")
     for b in range(2):
-        with torch.no_grad():
-            posterior = process.model(b).posterior(grid.parameters)
-        mean, std = posterior.mean[:, 0], posterior.variance[:, 0].sqrt()
-        torch.testing.assert_close(process.mean[b], mean, atol=1e-6, rtol=0)
-        torch.testing.assert_close(process.std[b], std, atol=1e-6, rtol=0)
+        model = process.model(b)
+        at, scores = process.chosen[b].tolist(), process.scores[b].tolist()
+        scores += process.mean[b, at[len(scores) :]].tolist()
+        mean, covariance = dense_posterior(process, b, at, scores)
+        posterior = model.posterior(model.candidates)
+        np.testing.assert_allclose(process.mean[b], mean, atol=1e-9)
+        np.testing.assert_allclose(posterior.mean[:, 0], mean, atol=1e-9)
+        found = posterior.distribution.covariance_matrix
+        np.testing.assert_allclose(found, covariance, atol=1e-7)
+        everything = torch.arange(len(mean))
+        rows = process.covariance(b, everything[::3])
+        np.testing.assert_allclose(rows, covariance[::3], atol=1e-9)
+        one = model.posterior(model.candidates[:, None]).variance[:, 0, 0]
+        np.testing.assert_allclose(one, covariance.diagonal(), atol=1e-9)
+        np.testing.assert_allclose(process.std[b].square(), one, atol=1e-12)
+        assert model.train_inputs[0][:, 0].tolist() == at
+        np.testing.assert_allclose(model.train_targets, scores, atol=1e-12)
+
+
+def test_noise_of_observations():
+    model, X = explored().model(0), torch.tensor([[[3.0], [90.0]], [[7.0], [7.0]]])
+    plain, noisy = (model.posterior(X, observation_noise=o) for o in (False, True))
+    given = model.posterior(X, observation_noise=torch.full((2, 1), 0.3))
+    expected = model.process.noise[0] * model.process.amplitude[0] ** 2
+    for posterior, variance in ((noisy, expected), (given, torch.tensor(0.3))):
+        added = (
+            posterior.distribution.covariance_matrix
+            - plain.distribution.covariance_matrix
+        )
+        torch.testing.assert_close(
+            added, (variance * torch.eye(2).double()).expand(2, -1, -1)
+        )
+
+
+@pytest.mark.parametrize("make", PROCESSES.values(), ids=PROCESSES)
+def test_further_observations_equal_one_solve_with_all(make):
+    """Three batches of two observations, four times, then one more for each."""
+    process, example = make(), 1
+    at, scores = process.chosen[1].tolist(), process.scores[1].tolist()
+    X = torch.tensor([[3, 21], [17, 5], [9, 9]]).double()[..., None]
+    Y = noise(4, 3, 2, 1, seed=9)
+    model = process.model(example).condition_on_observations(X, Y)
+    last_X, last_Y = torch.tensor([[2], [4], [6]]).double()[..., None], Y[..., :1, :]
+    further = model.condition_on_observations(last_X, last_Y)
+    for each, n in ((model, 2), (further, 3)):
+        assert each.batch_shape == (4, 3)
+        found = each.posterior(each.candidates)
+        assert each.train_inputs[0].shape[-2:] == (len(at) + n, 1)
+        for i, j in np.ndindex(4, 3):
+            more = X[j, :, 0].tolist() + [last_X[j].item()]
+            values = Y[i, j, :, 0].tolist() + [last_Y[i, j].item()]
+            all_at = at + [int(k) for k in more[:n]]
+            all_scores = scores + values[:n]
+            mean, covariance = dense_posterior(process, example, all_at, all_scores)
+            np.testing.assert_allclose(found.mean[i, j, :, 0], mean, atol=1e-8)
+            np.testing.assert_allclose(
+                found.distribution.covariance_matrix[i, j], covariance, atol=1e-7
+            )
+            assert each.train_targets[i, j].tolist() == all_scores
+            # BoTorch reads the values of other points for each model of the batch.
+            one = each.posterior(torch.full((4, 3, 1, 1), 8.0))
+            assert one.mean[i, j].item() == pytest.approx(mean[8], abs=1e-8)
+            variance = one.variance[i, j].item()
+            assert variance == pytest.approx(covariance[8, 8], abs=1e-8)
+
+
+def test_observation_with_a_noise_of_its_own():
+    model, X = explored().model(0), torch.tensor([[3.0]])
+    before = model.posterior(X).variance.item()
+    exact = model.condition_on_observations(
+        X, torch.ones(1, 1).double(), noise=torch.zeros(1, 1).double()
+    )
+    half = model.condition_on_observations(
+        X, torch.ones(1, 1).double(), noise=torch.full((1, 1), before).double()
+    )
+    assert exact.posterior(X).mean.item() == pytest.approx(1)
+    assert half.posterior(X).variance.item() == pytest.approx(before / 2)
+
+
+def test_fantasies_follow_the_posterior():
+    """Their mean is the posterior mean, their variance what an observation removes."""
+    model = explored().model(0)
+    X = torch.tensor([[[3.0]], [[90.0]]])
+    sampler = SobolQMCNormalSampler(torch.Size([1024]), seed=0)
+    fantasies = model.fantasize(X, sampler)
+    assert fantasies.batch_shape == (1024, 2)
+    at = fantasies.posterior(torch.tensor([[8.0]]))
+    expected = model.posterior(torch.tensor([[8.0]]))
+    mean, variance = at.mean[..., 0, 0], at.variance[..., 0, 0]
+    torch.testing.assert_close(
+        mean.mean(0), expected.mean[0].expand(2), atol=1e-3, rtol=0
+    )
+    removed = expected.variance[0] - variance[0]
+    torch.testing.assert_close(mean.var(0), removed, rtol=0.02, atol=1e-6)
 
 
 class _Trend(Matern):
@@ -95,7 +262,7 @@ def test_posterior_is_that_of_scikit_learn(has_prior):
         unit = m[b].square().mean().sqrt().clamp_min(1e-300)
         trend = torch.stack([m[b] / unit, 0.3 * torch.ones_like(m[b])])
         X = torch.cat([GRID.parameters, trend.T], 1).numpy()
-        at = process.windows[b]
+        at = process.chosen[b]
         regressor = GaussianProcessRegressor(
             _Trend(process.hyperparameters.lengthscale[b].numpy(), "fixed", nu=1.5),
             alpha=float(process.hyperparameters.noise[b]),
@@ -115,15 +282,15 @@ def test_unknown_scale_and_offset_are_generalized_least_squares():
     process._features = vague
     process.condition()
     for b in range(2):
-        at, H = process.windows[b], vague[b] / 1e3
+        at, H = process.chosen[b], vague[b] / 1e3
         k = process._matern(GRID.parameters[at], GRID.parameters).to_dense()[b]
         K_inverse = torch.linalg.inv(
             k[:, at] + process.hyperparameters.noise[b] * torch.eye(len(at))
         )
-        r = process.scores[b] - process._prior_mean[b, at]
+        r = process.scores[b] - process.prior_mean[b, at]
         beta = torch.linalg.solve(H[at].T @ K_inverse @ H[at], H[at].T @ K_inverse @ r)
         expected = H @ beta + k.T @ K_inverse @ (r - H[at] @ beta)
-        mean = process.mean[b] - process._prior_mean[b]
+        mean = process.mean[b] - process.prior_mean[b]
         torch.testing.assert_close(mean, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -196,44 +363,191 @@ def test_several_pending_windows_equal_one_at_a_time():
     several.observe(scores_of(windows))
     torch.testing.assert_close(one.mean, several.mean)
     torch.testing.assert_close(one.std, several.std)
-    assert torch.equal(several.windows, windows)
+    assert torch.equal(several.chosen, windows)
 
 
-class _Absolute(UpperConfidenceBound):
-    def forward(self, X: Tensor) -> Tensor:
-        mean, sigma = self._mean_and_sigma(X)
-        return (mean.abs() + self.beta.sqrt() * sigma).squeeze(-1)
+def expected_improvement(process: CandidateProcess, best: Tensor) -> np.ndarray:
+    std = process.std.numpy()
+    u = (process.mean - best[:, None]).numpy() / std
+    return std * (stats.norm.pdf(u) + u * stats.norm.cdf(u))
 
 
-@pytest.mark.parametrize("name", ["ucb", "abs_ucb", "ei", "std"])
-def test_named_acquisitions_are_those_of_botorch(name):
-    def make(model: Model):
-        best = model.train_targets.max()
-        return {
-            "ucb": lambda: UpperConfidenceBound(model, beta=EXPLORATION**2),
-            "abs_ucb": lambda: _Absolute(model, beta=EXPLORATION**2),
-            "ei": lambda: ExpectedImprovement(model, best_f=best),
-            "std": lambda: PosteriorStandardDeviation(model),
-        }[name]()
+@pytest.mark.parametrize("make", PROCESSES.values(), ids=PROCESSES)
+def test_named_acquisitions_are_their_formulas(make):
+    process = make()
+    mean, std = process.mean, process.std
+    for name, expected in (("ucb", mean + EXPLORATION * std), ("std", std)):
+        found = process._acquisition_values(name)
+        torch.testing.assert_close(found, expected, atol=1e-14, rtol=1e-14)
+    process.choose("ucb")
+    improvement = expected_improvement(process, process.scores.amax(1))
+    found = process._acquisition_values("ei").exp()
+    np.testing.assert_allclose(found, improvement, atol=1e-9)
 
+
+def test_expected_improvement_before_any_score_is_on_the_best_mean():
+    process = WindowProcess(GRID, noise(1, *GRID.size), capacity=1)
+    found = process._acquisition_values("ei").exp()
+    expected = expected_improvement(process, process.mean.amax(1))
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def total_variance(process: CandidateProcess, example: int, at: list[int]) -> float:
+    """Total posterior variance of the map after scores of some candidates."""
+    K = to_map = dense_kernel(process, example)
+    prior = K.trace()
+    if isinstance(process, LinearProcess):
+        to_map, prior = process.masks.numpy(), process.masks.shape[1]
+    noisy = K[np.ix_(at, at)] + float(process.noise[example]) * np.eye(len(at))
+    explained = (to_map[at] * np.linalg.solve(noisy, to_map[at])).sum()
+    return float(process.amplitude[example]) ** 2 * (prior - explained)
+
+
+@pytest.mark.parametrize("make", PROCESSES.values(), ids=PROCESSES)
+@pytest.mark.parametrize("read_before", [True, False])
+def test_information_is_the_drop_of_the_total_variance(make, read_before):
+    """Measured by one solve, whether the covariance was followed or is new."""
+    process = make()
+    process.condition()
+    for _ in range(3):
+        if read_before:
+            process._acquisition_values("information")
+        process.choose("ucb")
+    process.observe(torch.ones(2, 3).double())
+    found = process._acquisition_values("information")
+    for b in range(2):
+        at = process.chosen[b].tolist()
+        for i in (0, 7, 21, at[0], at[-1]):
+            drop = total_variance(process, b, at) - total_variance(process, b, [*at, i])
+            assert found[b, i].item() == pytest.approx(drop, abs=1e-9)
+        covariance = process.map_covariance(b, torch.arange(found.shape[1]))
+        expected = process.squared_map_covariance(b)
+        torch.testing.assert_close(
+            covariance.square().sum(1), expected, atol=1e-9, rtol=0
+        )
+
+
+def test_information_is_that_of_botorch():
+    """Up to the total variance, which is the same for all candidates."""
     process = explored()
-    with torch.no_grad():
-        expected = process._acquisition_values(make)
-    torch.testing.assert_close(
-        process._acquisition_values(name), expected, atol=1e-5, rtol=1e-5
+    after = process._acquisition_values(
+        lambda m: qNegIntegratedPosteriorVariance(m, mc_points=m.candidates)
     )
+    found = process._acquisition_values("information")
+    n = found.shape[1]
+    torch.testing.assert_close(
+        found - found[:, :1], n * (after - after[:, :1]), atol=1e-9, rtol=0
+    )
+
+
+def test_information_of_a_conditioned_model_is_refused():
+    model = explored().model(0)
+    fantasy = model.condition_on_observations(
+        torch.zeros(1, 1), torch.zeros(1, 1).double()
+    )
+    with pytest.raises(ValueError, match="model must be that of a process"):
+        InformationGain(fantasy)
+
+
+def test_knowledge_gradient_has_its_inner_maximum_over_all_candidates():
+    process = explored_cells()
+    model = process.model(0)
+    sampler = SobolQMCNormalSampler(torch.Size([16]), seed=3)
+
+    def acquisition(model):
+        return qKnowledgeGradient(
+            model, num_fantasies=None, sampler=sampler, current_value=model.mean.max()
+        )
+
+    found = acquisition_values(acquisition, model)
+    z = sampler.base_samples.flatten()
+    covariance = process.covariance(0, torch.arange(30))
+    noise_variance = process.noise[0] * process.amplitude[0] ** 2
+    for i in range(30):
+        step = covariance[i] / (covariance[i, i] + noise_variance).sqrt()
+        means = process.mean[0] + z[:, None] * step
+        expected = means.amax(1).mean() - process.mean[0].max()
+        torch.testing.assert_close(found[i], expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "acquisition",
+    [
+        lambda m: qKnowledgeGradient(m, objective=LinearMCObjective(torch.ones(1))),
+        lambda m: qKnowledgeGradient(
+            m, posterior_transform=ScalarizedPosteriorTransform(-torch.ones(1))
+        ),
+        lambda m: _OneShot(m),
+    ],
+)
+def test_other_one_shot_functions_are_refused(acquisition):
+    with pytest.raises(ValueError, match="acquisition must be a qKnowledgeGradient"):
+        explored().choose(acquisition)
+
+
+class _OneShot(OneShotAcquisitionFunction):
+    def forward(self, X): ...
+    def get_augmented_q_batch_size(self, q): ...
+    def extract_candidates(self, X_full): ...
+
+
+def test_monte_carlo_values_are_near_the_closed_form():
+    process = explored()
+    found = process._acquisition_values(lambda m: qUpperConfidenceBound(m, beta=4))
+    expected = process.mean + 2 * process.std
+    torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
+
+
+def test_thompson_sampling_chooses_the_best_of_a_joint_sample():
+    """As often as samples by NumPy's eigenvectors are best there."""
+    process = explored_cells(3)
+    model = process.model(0)
+    mean, covariance = process.mean[0], process.covariance(0, torch.arange(30))
+    generator = np.random.default_rng(0)
+    samples = generator.multivariate_normal(
+        mean.numpy(), covariance.numpy(), 20000, method="eigh"
+    )
+    expected = np.bincount(samples.argmax(1), minlength=30) / 20000
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sampler = MaxPosteriorSampling(model)
+        best = sampler(model.candidates, num_samples=20000).long().flatten()
+    found = best.bincount(minlength=30) / 20000
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    values = acquisition_values(
+        lambda m: MaxPosteriorSampling(m, replacement=False), model
+    )
+    assert values.sum() == 1 and values.max() == 1
+
+
+@pytest.mark.parametrize(
+    "acquisition",
+    [
+        lambda m: qLogNoisyExpectedImprovement(m, X_baseline=m.train_inputs[0]),
+        lambda m: qMaxValueEntropy(m, candidate_set=m.candidates),
+    ],
+)
+def test_other_functions_of_botorch_run(acquisition):
+    process = explored_cells()
+    first = process.choose(acquisition)
+    second = process.choose(acquisition)
+    assert (first != second).all()
 
 
 def test_random_acquisition_leaves_the_global_generator_untouched():
+    """A step has one stream of random numbers, for all examples, the next another."""
     process = explored()
     state = torch.get_rng_state()
-    first, second = (
-        process._acquisition_values(
-            lambda model: lambda X: torch.rand(len(X)) + X[:, 0, 0]
-        )
-        for _ in range(2)
-    )
+
+    def acquisition(model):
+        return lambda X: torch.rand(len(X)) + X[:, 0, 0]
+
+    first, second = (process._acquisition_values(acquisition) for _ in range(2))
     assert torch.equal(first, second) and first.std() > 0
+    assert torch.equal(first[0], first[1])
+    process.choose("ucb")
+    third = process._acquisition_values(acquisition)
+    assert not torch.allclose(first, third)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -291,7 +605,7 @@ def test_examples_are_fitted_independently():
             alone.observe(scores_of(both)[1:])
             if i == 7:
                 alone.refit()
-    assert torch.equal(alone.windows[0], together.windows[1])
+    assert torch.equal(alone.chosen[0], together.chosen[1])
     torch.testing.assert_close(alone.mean[0], together.mean[1])
 
 

@@ -23,10 +23,12 @@ from captum_ext.visualization import (
     video_strip,
 )
 from captum_ext.visualization.painting import (
+    DEVIATION,
     DIVERGING,
     OVERLAY_GRAYS,
     SEQUENTIAL,
     best_colors,
+    blend,
     gray,
     overlay,
     painted,
@@ -56,10 +58,10 @@ FIGURES = {
     ),
     "refinement": lambda: refinement_figure(
         random_image(),
-        None,
+        random_tensor(1, 3, 4),
         random_tensor(3, *SIZE),
         random_tensor(3, *SIZE).abs(),
-        torch.tensor([[[0, 0], [9, 9]]]),
+        torch.tensor([[4.5, 4.5]]),
         torch.tensor([0.5]),
     ),
     "strip": lambda: video_strip(random_video(), random_tensor(1, 5, *SIZE)),
@@ -121,6 +123,10 @@ class TestPainting:
         assert middle == tuple(DIVERGING.colors[DIVERGING.N // 2])
         assert middle[0] == middle[1] == middle[2] and middle[3] == 0
         assert SEQUENTIAL(0.0)[3] == 0
+
+    def test_colors_of_deviations_let_the_image_through_evenly(self):
+        opacities = DEVIATION(np.linspace(0, 1, 9))[:, 3]
+        assert np.ptp(opacities) == 0 and 0.5 < opacities[0] < 1
 
     @pytest.mark.parametrize("signed", [True, False])
     def test_zero_map_is_the_gray_image(self, signed):
@@ -310,26 +316,149 @@ class TestGlobalState:
         assert torch.equal(image, copies[0]) and torch.equal(attribution, copies[1])
 
 
-def test_windows_are_outlined_in_the_color_of_their_score():
-    height, width = SIZE
-    windows = torch.tensor([[[1, 2], [4, 7]], [[0, 0], [height, width]]])
+def refinement(
+    prior=None, refined=None, std=None, centers=((0, 0),), scores=(1.0,), size=SIZE
+):
+    """Panels by title, in order, of a gray image's refinement."""
     figure = refinement_figure(
-        random_image(),
-        random_tensor(1, 3, 4),
-        random_tensor(3, *SIZE),
-        random_tensor(3, *SIZE).abs(),
-        windows,
-        torch.tensor([0.5, -2.0]),
+        torch.full((3, *size), 0.5),
+        prior,
+        random_tensor(1, *size) if refined is None else refined,
+        random_tensor(1, *size, low=0.1) if std is None else std,
+        torch.tensor(centers, dtype=torch.float64),
+        torch.tensor(scores),
     )
-    titles = [axes.get_title() for axes in figure.axes[:-1]]
-    assert titles[1:4] == ["prior", "2 windows", "refined map"]
-    weak, strong = figure.axes[2].patches
-    assert (weak.get_x(), weak.get_y()) == (1.5, 0.5)
-    assert (weak.get_width(), weak.get_height()) == (5, 3)
-    red, _, blue, _ = strong.get_edgecolor()
-    assert blue > red
-    red, _, blue, _ = weak.get_edgecolor()
-    assert red > blue
+    *panels, bar = figure.axes
+    assert bar.get_ylim() == (-1, 1)
+    return {panel.get_title().replace("\n", " "): panel for panel in panels}
+
+
+def pixels_of(panel):
+    return np.asarray(panel.images[0].get_array())
+
+
+GRAY_PANEL = gray(np.full((*SIZE, 3), 0.5), OVERLAY_GRAYS)
+
+
+class TestRefinement:
+    def test_titles(self):
+        without = ["image", "1 masks", "map", "standard deviation"]
+        assert list(refinement()) == without
+        before, after = ["image", "prior", "1 masks"], ["map", "what changed"]
+        with_prior = refinement(prior=random_tensor(1, 3, 4))
+        assert list(with_prior) == [*before, *after, "standard deviation"]
+
+    def test_maps_are_drawn_as_in_overlay_figure(self):
+        maps = {"prior": random_tensor(1, 3, 4), "map": random_tensor(3, *SIZE, seed=1)}
+        panels = refinement(maps["prior"], maps["map"])
+        expected = overlay_figure(torch.full((3, *SIZE), 0.5), maps)
+        for panel in expected.axes[1:-1]:
+            same = panels[panel.get_title()]
+            np.testing.assert_array_equal(pixels_of(same), pixels_of(panel))
+            assert same.get_xlabel() == panel.get_xlabel()
+
+    def test_dots_lie_at_the_centers_with_the_largest_magnitude_on_top(self):
+        centers = ((4, 6.5), (0, 31), (23, 2))
+        panel = refinement(centers=centers, scores=(0.5, -2.0, 0.1))["3 masks"]
+        assert panel.get_xlim() == (-0.5, 31.5) and panel.get_ylim() == (23.5, -0.5)
+        (dots,) = panel.collections
+        np.testing.assert_array_equal(dots.get_offsets(), [[2, 23], [6.5, 4], [31, 0]])
+        red, _, blue, _ = dots.get_facecolors().T
+        assert ((red > blue) == [True, True, False]).all()
+        np.testing.assert_array_equal(pixels_of(panel), GRAY_PANEL)
+
+    def test_dots_have_the_color_of_their_score(self):
+        scores = (0.0, 0.1, -0.3, 1.0, -1.0)
+        panel = refinement(centers=5 * ((0, 0),), scores=scores)["5 masks"]
+        none, *signed = panel.collections[0].get_facecolors()
+        assert panel.get_xlabel() == "scale = 1" and np.ptp(none[:3]) < 1e-12
+        for score, (red, _, blue, alpha) in zip(scores[1:], signed):
+            assert (red - blue) * score > 0 and alpha == 1
+        strongest = DIVERGING([1.0, 0.0])
+        opaque = 0.8 + strongest[:, 3:] * (strongest[:, :3] - 0.8)
+        np.testing.assert_allclose(signed[-2][:3], opaque[0], atol=1e-12)
+        np.testing.assert_allclose(signed[-1][:3], opaque[1], atol=1e-12)
+
+    @pytest.mark.parametrize("factor", [1.0, 30.0])
+    def test_nothing_changed_where_map_and_prior_are_proportional(self, factor):
+        prior = random_tensor(1, *SIZE)
+        panel = refinement(prior, factor * prior)["what changed"]
+        np.testing.assert_allclose(pixels_of(panel), GRAY_PANEL, atol=1e-6)
+
+    def test_change_is_red_where_the_map_has_more_and_blue_where_it_has_less(self):
+        prior, refined = torch.ones(1, *SIZE), torch.ones(1, *SIZE)
+        refined[..., :8] = 3.0
+        prior[..., -8:] = 200.0
+        drawn = pixels_of(refinement(prior, 10 * refined)["what changed"])
+        red, blue = drawn[..., 0], drawn[..., 2]
+        assert (red > blue)[:, :-8].all() and (blue > red)[:, -8:].all()
+        # 1 - 1/200 on the left, 1/3 - 1/200 in the middle, 1/3 - 1 on the right.
+        expected = np.array([[1 - 1 / 200, 1 / 3 - 1 / 200, 1 / 3 - 1]])
+        three = overlay(np.full((1, 3, 3), 0.5), expected, True)
+        np.testing.assert_allclose(drawn[:1, [0, 16, -1]], three, atol=1e-12)
+
+    @pytest.mark.parametrize("offset", [0.0, 5.0])
+    def test_deviation_is_drawn_from_its_least_to_its_largest_value(self, offset):
+        std = offset + random_tensor(1, *SIZE, low=0.1).double()
+        panel = refinement(std=std)["standard deviation"]
+        (bar,) = panel.child_axes
+        least, largest = std.min().item(), std.max().item()
+        assert bar.get_xlim() == (least, largest)
+        labels = [label.get_text() for label in bar.get_xticklabels()]
+        assert labels == [f"{least:.3g}", f"{largest:.3g}"]
+        drawn = pixels_of(panel).reshape(-1, 3)
+        for index, color in (
+            (std.argmin(), DEVIATION(0.0)),
+            (std.argmax(), DEVIATION(1.0)),
+        ):
+            expected = blend(GRAY_PANEL[0, 0], np.array(color[:3]), np.array(color[3]))
+            np.testing.assert_allclose(drawn[index], expected, atol=1e-12)
+
+    @pytest.mark.parametrize("value", [0.0, 0.125])
+    def test_constant_deviation_has_one_color_and_says_so(self, value):
+        std = value * (1 + 1e-7 * random_tensor(1, *SIZE))
+        panel = refinement(std=std)["standard deviation"]
+        assert panel.get_xlabel() == f"constant = {value:.3g}"
+        assert not panel.child_axes
+        color = np.array(DEVIATION(0.5))
+        expected = blend(GRAY_PANEL[0, 0], color[:3], color[3])
+        np.testing.assert_allclose(
+            pixels_of(panel), np.broadcast_to(expected, (*SIZE, 3)), atol=1e-12
+        )
+
+    @pytest.mark.parametrize("size", [(24, 32), (24, 64), (64, 24)])
+    @pytest.mark.parametrize("with_prior", [True, False])
+    def test_texts_stay_apart_and_inside(self, with_prior, size):
+        prior = random_tensor(1, *size) if with_prior else None
+        panels = list(refinement(prior, size=size).values())
+        figure = panels[0].figure
+        figure.draw_without_rendering()
+        texts = [panel.title for panel in panels]
+        texts += [panel.xaxis.label for panel in panels[1:-1]]
+        texts += panels[-1].child_axes[0].get_xticklabels()
+        boxes = [text.get_window_extent() for text in texts]
+        for i, box in enumerate(boxes):
+            assert figure.bbox.containsx(box.x0) and figure.bbox.containsx(box.x1)
+            assert figure.bbox.containsy(box.y0) and figure.bbox.containsy(box.y1)
+            assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+@pytest.mark.parametrize(
+    "largest, words",
+    [
+        (-0.1, "no color raises the score"),
+        (0.0, "no color raises the score"),
+        (0.49, "no color raises the score\nby more than 0.49"),
+        (0.51, ""),
+        (3.0, ""),
+    ],
+)
+def test_figure_says_that_no_color_raises_the_score(largest, words):
+    maps = torch.full((2, *SIZE), -1.0)
+    maps[1, 5, 5] = largest
+    *panels, best = color_saliency_figure(random_image(), maps, COLORS[:2]).axes
+    assert best.get_xlabel() == words
+    assert all(panel.get_xlabel() == "" for panel in panels)
 
 
 def test_captum_draws_converted_maps():
@@ -386,9 +515,9 @@ ERRORS = [
     ),
     (
         lambda: refinement_figure(
-            IMAGE, None, MAP, MAP, torch.zeros(3, 2, 2), torch.zeros(2)
+            IMAGE, None, MAP, MAP, torch.zeros(3, 2), torch.zeros(2)
         ),
-        r"windows must have the shape \(2, 2, 2\)",
+        r"centers must have the shape \(2, 2\), .* got \(3, 2\)",
     ),
     (lambda: video_strip(VIDEO, MAP[0]), "maps must be a tensor"),
     (

@@ -10,7 +10,8 @@ from captum_ext.attr.layers import (
     maps_of_tokens,
 )
 from captum_ext.attr.masking_model import MaskingModel
-from captum_ext.attr.mc_rise import MCRISE, PNRISE
+from captum_ext.attr.mc_rise import MCRISE
+from captum_ext.attr.pn_rise import PNRISE
 from captum_ext.attr.rise import RISE
 from captum_ext.attr.similarity import EmbeddingSimilarity
 

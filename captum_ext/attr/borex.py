@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from captum.attr import PerturbationAttribution
+from captum.attr import GradientAttribution, PerturbationAttribution
 from captum.log import log_usage
 from torch import Tensor
 
@@ -16,85 +16,97 @@ from captum_ext._captum import (
     format_tensor_into_tuples,
     is_tuple,
 )
-from captum_ext._interpolation import resize
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
 from captum_ext._validation import (
-    check_attributions,
     check_baselines,
     check_choice,
     check_inputs,
-    check_integer,
     check_perturbations_per_eval,
     check_target,
+    check_unused,
 )
-from captum_ext.attr.random_masks import expanded_as
-from captum_ext.attr.window_search import WindowScores, WindowSearch
+from captum_ext.attr.field_search import check_kinds, refine_by_field, shared_cells
+from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search
+from captum_ext.attr.prior_maps import Prior, check_prior, prior_maps
+from captum_ext.attr.random_masks import MaskedInputs, expanded_as
+from captum_ext.attr.window_search import refine_by_windows, square_sides, window_grid
 
 if TYPE_CHECKING:
     from captum_ext.surrogate import Acquisition, WindowGrid
 
-__all__ = ["BOREx", "Refinement", "prior_maps"]
+__all__ = ["BOREx", "Refinement"]
 
 Maps = Tensor | tuple[Tensor, ...]
-Prior = Maps | Callable[..., Maps]
-
-# The authors' sides as shares of the shorter side of the image.
-_SIDES = tuple(2 * half / 224 for half in (30, 45, 60, 75))
-_DURATIONS = (0.5, 1.0)
-# Default number of window centers along the shorter side.
-_CENTERS = 28
-# Mean absolute value of a prior map after rescaling.
-_PRIOR_MEAN = 0.1
+_Refine = Callable[[MaskedInputs, MaskSearch, PerturbationsPerEval, Any], Search]
 
 
 class Refinement(NamedTuple):
-    """A refined map, its standard deviation, and the windows that were scored.
+    """A refined map, its standard deviation, and the masks that were scored.
 
     Attributes:
         attributions (Tensor or tuple[Tensor, ...]): The map, in the shape of the
             inputs.
-        std (Tensor or tuple[Tensor, ...]): Mean posterior standard deviation of the
-            windows that cover a pixel, in the shape of the inputs and the unit of the
-            score.
-        windows (Tensor): The scored windows in order: first pixel along each axis, and
-            the one after the last, (B, N, 2, n_axes) int64 on the CPU.
-        scores (Tensor): Scores of these windows, (B, N) float64 on the CPU.
+        std (Tensor or tuple[Tensor, ...]): Posterior standard deviation of the map, in
+            the shape and unit of the map; of variant "paper", mean posterior standard
+            deviation of the windows that cover a pixel.
+        masks (Tensor): Inside of the scored masks in order, (B, N, H, W) or
+            (B, N, T, H, W) bool on the CPU. Examples that needed fewer masks than
+            others have empty ones at the end.
+        scores (Tensor): Scores of these masks, (B, N) float64 on the CPU, NaN for empty
+            ones.
     """
 
     attributions: Maps
     std: Maps
-    windows: Tensor
+    masks: Tensor
     scores: Tensor
+
+    @property
+    def centers(self) -> Tensor:
+        """Center of each mask along each axis in pixels, (B, N, n_axes) float64.
+
+        NaN for empty masks.
+        """
+        masks = self.masks.double()
+        axes = set(range(2, masks.dim()))
+        area = masks.sum(tuple(axes))
+        along = [masks.sum(tuple(axes - {axis})) for axis in sorted(axes)]
+        steps = [torch.arange(each.shape[2]).double() for each in along]
+        return torch.stack([a @ i / area for a, i in zip(along, steps)], -1)
 
 
 class BOREx(PerturbationAttribution):
-    r"""Refine a map by Bayesian optimization over N windows of several sizes.
+    r"""Refine a map by Bayesian optimization over N masks.
 
-    The score of a window is the mean of what it adds to a fully hidden input and what
-    the input loses without it,
+    The score of a mask :math:`\bar m`, 1 inside and 0 outside, is the mean of what its
+    inside adds to a fully hidden input and what the input loses without it,
 
     .. math::
-        s(\lambda, r) = \tfrac12 \big(f(i \odot \bar m) - f(0)
-                         + f(i) - f(i \odot m)\big), \quad
-        m = 0 \text{ inside the window, } \bar m = 1 - m,
+        s(\bar m) = \tfrac12 \big(f(i \odot \bar m) - f(0)
+                         + f(i) - f(i \odot m)\big), \quad m = 1 - \bar m.
 
-    A Gaussian process whose mean is the prior map predicts the scores of all other
-    windows, and an acquisition function chooses the next one. The map is the mean over
-    sizes of the mean prediction over the windows that cover a pixel. It is positive
-    where pixels support the score, negative where they lower it, and 0 where the model
-    ignores them.
+    A Gaussian process predicts the scores of all other masks, and an acquisition
+    function chooses the next one. By default the process is on the pixels: up to
+    effects of third order a score is the sum of a field :math:`\phi` over the inside of
+    the mask, and the map is the posterior mean of that field. The prior map, with an
+    unknown scale, is its mean. The map is as sharp as the cells of the field, which are
+    superpixels of an image, and sums to f(i) - f(0).
 
-    The paper's score is :math:`f(i \odot \bar m) - f(i \odot m)`, which is twice ours
-    minus :math:`f(i) - f(0)`: windows have the same order, but a window without
-    influence scores :math:`f(0) - f(i)` there and 0 here.
+    With ``variant="paper"`` the process is on square windows of several sizes, whose
+    prior mean is the mean of the prior map over the window, with an unknown scale and
+    offset. The map is the mean over sizes of the mean prediction over the windows that
+    cover a pixel. The paper's score is :math:`f(i \odot \bar m) - f(i \odot m)`, which
+    is twice ours minus :math:`f(i) - f(0)`: windows have the same order, but a window
+    without influence scores :math:`f(0) - f(i)` there and 0 here.
 
-    The scale of the prior and an offset are unknown parameters of the process, so a
-    useless prior fades. A map costs 2 N + 2 forward passes per example.
+    Either map is positive where pixels support the score, negative where they lower it,
+    and 0 where the model ignores them. It costs 2 N + 2 forward passes per example.
 
     Source: A. Kikuchi, K. Uchida, M. Waga, K. Suenaga, BOREx:
     Bayesian-Optimization-Based Refinement of Saliency Map for Image- and
     Video-Classification Models, ACCV 2022; Algorithm 2 and Section 3.2. With
-    ``prior=None``, ``flip=False`` and ``weighting="mean"`` it is Algorithm 1: M.
+    ``variant="paper"``, ``flip=False`` and ``weighting="mean"`` and without a prior it
+    is Algorithm 1: M.
     Mokuwe, M. Burke, A. Bosman, Black-Box Saliency Map Generation Using Bayesian
     Optimisation, IJCNN 2020.
 
@@ -124,14 +136,18 @@ class BOREx(PerturbationAttribution):
         baselines: BaselineType = None,
         target: TargetType = None,
         additional_forward_args: object = None,
+        variant: Literal["field", "paper"] = "field",
+        feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+        candidates: Sequence[str] | None = None,
         mask_sizes: Sequence[int] | None = None,
         durations: Sequence[int] | None = None,
         n_iterations: int = 50,
-        acquisition: "Acquisition" = "ucb",
-        flip: bool = True,
-        weighting: Literal["window", "mean"] = "window",
-        windows_per_step: int = 1,
+        acquisition: "Acquisition | None" = None,
+        flip: bool | None = None,
+        weighting: Literal["window", "mean"] | None = None,
+        masks_per_step: int | None = None,
         stride: int | None = None,
+        tolerance: float | None = None,
         perturbations_per_eval: PerturbationsPerEval = "auto",
         seed: int = 0,
         return_posterior: bool = False,
@@ -159,36 +175,55 @@ class BOREx(PerturbationAttribution):
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
-            mask_sizes (sequence of int, optional): Sides r of the square windows in
-                pixels. Default: None (60, 90, 120 and 150 of 224 pixels of the shorter
-                side)
-            durations (sequence of int, optional): Lengths t of the windows of a video
-                in frames. Default: None (half of the frames, and all)
-            n_iterations (int, optional): Number of windows N. Default: 50
+            variant (str, optional): "field" puts the Gaussian process on the pixels and
+                scores masks of any shape; "paper" puts it on square windows as
+                Algorithm 2 does. Default: "field"
+            feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of the field:
+                index of the region of each element, integers (1 or B, ...)
+                broadcastable to ``inputs``. Default: None (about 100 superpixels of an
+                image, equal blocks of a video)
+            candidates (sequence of str, optional): Kinds of masks that the acquisition
+                function chooses from: "halves" (random connected halves), "squares",
+                "regions" (single cells) and "parts" (connected parts of the highest
+                values of the prior, alone and in pairs). Default: None ("halves")
+            mask_sizes (sequence of int, optional): Sides r of squares in pixels.
+                Default: None (60, 90, 120 and 150 of 224 pixels of the shorter side;
+                for the field 30 as well)
+            durations (sequence of int, optional): For the paper's variant: lengths t of
+                the windows of a video in frames. Default: None (half of the frames, and
+                all)
+            n_iterations (int, optional): Largest number N of masks. Default: 50
             acquisition (str or Callable, optional): Acquisition function that chooses
-                the next window by its posterior mean and standard deviation: "ucb" for
-                mean + 10 std, "abs_ucb" for abs(mean) + 10 std, "ei" for the expected
-                improvement on the best score, "std" for std; or a function of a BoTorch
-                model that returns a BoTorch acquisition function for one point at a
-                time (q = 1). Default: "ucb"
-            flip (bool, optional): Whether the score includes what the window adds to a
-                fully hidden input, as in Algorithm 2. Otherwise it is f(i) - f(i * m),
-                as in Algorithm 1, for N + 1 passes. Default: True
-            weighting (str, optional): "window" gives a pixel the mean over the windows
-                that cover it, which is the 1 / r^2 of Algorithm 2; "mean" gives it the
-                value of the windows centered at it, as in Algorithm 1.
-                Default: "window"
-            windows_per_step (int, optional): Number of windows chosen before the next
+                the next mask: BoTorch's "ucb" for mean + 10 std, "ei" for the
+                logarithm of the expected improvement on the best score, "std" for std,
+                "information" for how much the score lowers the total variance; or a
+                function of a :class:`~captum_ext.surrogate.CandidateModel` that returns
+                any acquisition function of BoTorch for one point at a time (q = 1), a
+                ``qKnowledgeGradient`` or a ``MaxPosteriorSampling``. Default: None
+                ("information", "ucb" for the paper's variant)
+            flip (bool, optional): For the paper's variant: whether the score includes
+                what the window adds to a fully hidden input, as in Algorithm 2.
+                Otherwise it is f(i) - f(i * m), as in Algorithm 1, for N + 1 passes.
+                Default: None (True)
+            weighting (str, optional): For the paper's variant: "window" gives a pixel
+                the mean over the windows that cover it, which is the 1 / r^2 of
+                Algorithm 2; "mean" gives it the value of the windows centered at it, as
+                in Algorithm 1. Default: None ("window")
+            masks_per_step (int, optional): Number of masks chosen before the next
                 scores; pending ones count as if they had scored their posterior mean.
-                More make larger batches for the model. Default: 1
-            stride (int, optional): Distance between the centers of windows in pixels.
-                Default: None (a 28th of the shorter side)
+                More make larger batches for the model. Default: None (5, 1 for the
+                paper's variant)
+            stride (int, optional): For the paper's variant: distance between the
+                centers of windows in pixels. Default: None (a 28th of the shorter side)
+            tolerance (float, optional): Posterior standard deviation, in units of the
+                score, at which an example is finished: no candidate has a larger one.
+                Default: None (all N masks are used)
             perturbations_per_eval (int or "auto", optional): Number of masked batches
-                per call of ``forward_func``, at most the ``2 * windows_per_step`` of a
+                per call of ``forward_func``, at most the ``2 * masks_per_step`` of a
                 step. It changes the map by rounding only. Default: "auto"
-            seed (int, optional): Seed of the order among windows with the same
-                acquisition value and of random BoTorch acquisition functions.
-                Default: 0
+            seed (int, optional): Seed of random candidates, of the order among those
+                with the same acquisition value, and of random BoTorch acquisition
+                functions. Default: 0
             return_posterior (bool, optional): Whether a :class:`Refinement` with the
                 standard deviation, the windows and their scores is returned.
                 Default: False
@@ -201,103 +236,164 @@ class BOREx(PerturbationAttribution):
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
               In the shape, dtype and on the device of ``inputs``, equal for all
               channels of a pixel; (1, ...) if ``forward_func`` returns one number
-              per batch. Float32 for integer inputs. In the unit of the score.
+              per batch. Float32 for integer inputs. The field's sum to
+              f(i) - f(0), the paper's are in the unit of the score.
 
         Raises:
             ValueError: If an argument is out of its range, if the prior, the windows or
                 the target do not fit, or if scores are NaN or infinite.
             TypeError: If an argument is of the wrong type.
         """
-        # BoTorch takes a second to import, which other methods need not wait for.
-        from captum_ext.surrogate.windows import check_windowed_inputs
-
-        tensors = check_windowed_inputs(check_inputs(inputs))
-        fills = check_baselines(baselines, tensors)
-        n_examples, size = len(tensors[0]), tensors[0].shape[2:]
-        check_target(target, n_examples)
-        check_choice("weighting", weighting, ("window", "mean"))
-        search = WindowSearch(n_iterations, acquisition, windows_per_step, seed)
-        grid = _window_grid(size, mask_sizes, durations, stride)
-        chunk = check_perturbations_per_eval(perturbations_per_eval)
-        score = ChunkedScores(
-            self.forward_func, n_examples, target, additional_forward_args, chunk
+        masked = _masked_inputs(inputs, baselines, target, additional_forward_args)
+        size = masked.inputs[0].shape[2:]
+        check_choice("variant", variant, ("field", "paper"))
+        is_field = variant == "field"
+        search = MaskSearch(
+            n_iterations,
+            acquisition or ("information" if is_field else "ucb"),
+            (5 if is_field else 1) if masks_per_step is None else masks_per_step,
+            seed,
+            tolerance,
         )
-        if callable(prior):
-            prior = prior(inputs, target=target)
-        maps = prior_maps(_check_prior(prior, tensors[0]), n_examples, size)
-        scores = WindowScores(score, tensors, fills, grid, flip)
-        bar = progress_bar(f"{self.get_name()} windows", n_iterations, show_progress)
-        process = search.run(grid, scores.share(maps), scores, bar)
-        attributions = _attributions(process.mean, grid, weighting, inputs)
+        chunk = check_perturbations_per_eval(perturbations_per_eval)
+        of_paper = dict(
+            durations=durations, stride=stride, flip=flip, weighting=weighting
+        )
+        of_field = dict(feature_mask=feature_mask, candidates=candidates)
+        check_unused("variant", variant, of_paper if is_field else of_field)
+        if is_field:
+            kinds = check_kinds(candidates, prior is not None)
+            refine = self._by_field(masked, feature_mask, kinds, mask_sizes)
+        else:
+            grid = window_grid(size, mask_sizes, durations, stride)
+            refine = self._by_windows(grid, flip, weighting)
+        if prior is not None:
+            maps = check_prior(prior, inputs, target)
+            scaled = prior_maps(maps, len(masked.inputs[0]), size)
+            masked = masked._replace(prior=scaled)
+        n_scored = n_iterations * (len(masked.inputs[0]) if is_field else 1)
+        with progress_bar("BOREx masks", n_scored, show_progress) as bar:
+            found = refine(masked, search, chunk, bar)
+        attributions = _attributions(found.mean, inputs)
         if not return_posterior:
             return attributions
-        return Refinement(
+        std = _attributions(found.std, inputs)
+        return Refinement(attributions, std, found.masks, found.scores)
+
+    def _by_field(
+        self,
+        masked: MaskedInputs,
+        feature_mask: Tensor | tuple[Tensor, ...] | None,
+        kinds: Sequence[str],
+        mask_sizes: Sequence[int] | None,
+    ) -> _Refine:
+        """Refinement by a field for each example."""
+        layouts = shared_cells(masked.inputs, feature_mask)
+        sides = square_sides(masked.inputs[0].shape[2:], mask_sizes)
+
+        def refine(
+            masked: MaskedInputs,
+            search: MaskSearch,
+            chunk: PerturbationsPerEval,
+            bar: Any,
+        ) -> Search:
+            found = []
+            for i in range(len(masked.inputs[0])):
+                example, layout = masked.example(i), layouts[i % len(layouts)]
+                score = self._scores(example, chunk, flip=True)
+                found.append(
+                    refine_by_field(layout, example, search, score, kinds, sides, bar)
+                )
+            return Search.joined(found)
+
+        return refine
+
+    def _by_windows(
+        self,
+        grid: "WindowGrid",
+        flip: bool | None,
+        weighting: Literal["window", "mean"] | None,
+    ) -> _Refine:
+        """Refinement by a process over windows, for all examples together."""
+        weighting = weighting or "window"
+        check_choice("weighting", weighting, ("window", "mean"))
+
+        def refine(
+            masked: MaskedInputs,
+            search: MaskSearch,
+            chunk: PerturbationsPerEval,
+            bar: Any,
+        ) -> Search:
+            score = self._scores(masked, chunk, flip is not False)
+            is_averaged = weighting == "window"
+            return refine_by_windows(grid, masked, search, score, is_averaged, bar)
+
+        return refine
+
+    def _scores(
+        self, masked: MaskedInputs, chunk: PerturbationsPerEval, flip: bool
+    ) -> MaskScores:
+        """Scores of masks of a batch; a pass per end is spent."""
+        inputs, fills, target, args, _ = masked
+        score = ChunkedScores(self.forward_func, len(inputs[0]), target, args, chunk)
+        return MaskScores(score, inputs, tuple(fill for (fill,) in fills), flip)
+
+    def has_convergence_delta(self) -> bool:
+        """True: attributions of the field sum to f(inputs) - f(baselines)."""
+        return True
+
+    def compute_convergence_delta(
+        self,
+        attributions: Maps,
+        start_point: Maps,
+        end_point: Maps,
+        target: TargetType = None,
+        additional_forward_args: object = None,
+    ) -> Tensor:
+        """Sum of the attributions minus the difference of the scores of two points.
+
+        Args:
+            attributions (Tensor or tuple[Tensor, ...]): Attributions of ``variant``
+                "field".
+            start_point (Tensor or tuple[Tensor, ...]): Baselines in the shape of the
+                inputs, or with a first axis of 1.
+            end_point (Tensor or tuple[Tensor, ...]): Inputs.
+            target (int, tuple, Tensor, or list, optional): As in :meth:`attribute`.
+                Default: None
+            additional_forward_args (Any, optional): As in :meth:`attribute`.
+                Default: None
+
+        Returns:
+            *Tensor*: Zero up to rounding, (B,).
+        """
+        return GradientAttribution.compute_convergence_delta(
+            self,
             attributions,
-            _attributions(process.std, grid, weighting, inputs),
-            torch.stack(grid.bounds(grid.parameters[process.windows]), 2),
-            process.scores,
+            start_point,
+            end_point,
+            target,
+            additional_forward_args,
         )
 
 
-def prior_maps(maps: Sequence[Tensor], n_examples: int, size: Sequence[int]) -> Tensor:
-    """Sum and rescale prior maps for the Gaussian process.
-
-    Args:
-        maps (sequence of Tensor): Maps (B, any, ...) to sum; an empty one gives zero.
-        n_examples (int): Number of examples B.
-        size (sequence of int): (H, W) or (T, H, W).
-
-    Returns:
-        *Tensor*: (B, H, W) or (B, T, H, W) float64 on the CPU with a mean absolute
-        value of 0.1, or zero for an example whose map is constant.
-
-    Examples::
-
-        >>> prior_maps([torch.tensor([[[[1.0, 3.0]]]])], 1, (1, 2))
-        tensor([[[0.0500, 0.1500]]], dtype=torch.float64)
-    """
-    total = torch.zeros(n_examples, *size, dtype=torch.float64)
-    for each in maps:
-        summed = each.detach().cpu().double().sum(1, keepdim=True)
-        total += resize(summed, size)[:, 0]
-    axes = tuple(range(1, total.dim()))
-    mean = total.abs().mean(axes, keepdim=True)
-    spread = total.amax(axes, keepdim=True) - total.amin(axes, keepdim=True)
-    return torch.where(spread > 1e-9 * mean, _PRIOR_MEAN * total / mean, 0)
-
-
-def _window_grid(
-    size: Sequence[int],
-    mask_sizes: Sequence[int] | None,
-    durations: Sequence[int] | None,
-    stride: int | None,
-) -> "WindowGrid":
-    """Grid of all windows of the given sizes, durations and stride."""
-    from captum_ext.surrogate.windows import WindowGrid, check_windows
-
-    sides, frames = check_windows(mask_sizes, durations, size, _SIDES, _DURATIONS)
-    if stride is None:
-        stride = max(1, min(size[-2:]) // _CENTERS)
-    return WindowGrid(size, sides, frames, check_integer("stride", stride, 1))
-
-
-def _attributions(
-    values: Tensor,
-    grid: "WindowGrid",
-    weighting: str,
+def _masked_inputs(
     inputs: TensorOrTupleOfTensorsGeneric,
-) -> Any:
-    """Attributions in the shape of inputs from values of all windows, (B, G)."""
-    maps = grid.maps(values, weighting == "window")[None, :, None]
-    shaped = (expanded_as(maps, x) for x in format_tensor_into_tuples(inputs))
+    baselines: BaselineType,
+    target: TargetType,
+    additional_forward_args: object,
+) -> MaskedInputs:
+    """Inputs of one size that are hidden by the same masks."""
+    # BoTorch takes a second to import, which other methods need not wait for.
+    from captum_ext.surrogate.windows import check_windowed_inputs
+
+    tensors = check_windowed_inputs(check_inputs(inputs))
+    fills = [(value,) for value in check_baselines(baselines, tensors)]
+    check_target(target, len(tensors[0]))
+    return MaskedInputs(tensors, fills, target, additional_forward_args)
+
+
+def _attributions(maps: Tensor, inputs: TensorOrTupleOfTensorsGeneric) -> Any:
+    """Attributions in the shape of inputs from maps (B, ...)."""
+    values = maps[None, :, None]
+    shaped = (expanded_as(values, x) for x in format_tensor_into_tuples(inputs))
     return format_output(is_tuple(inputs), tuple(shaped))
-
-
-def _check_prior(
-    prior: Tensor | tuple[Tensor, ...] | None, inputs: Tensor
-) -> tuple[Tensor, ...]:
-    """Finite maps, one per example, with as many axes as the input; none for None."""
-    if prior is None:
-        return ()
-    maps = prior if isinstance(prior, tuple) else (prior,)
-    return tuple(check_attributions(each, inputs, "prior") for each in maps)

@@ -1,25 +1,50 @@
-"""The mask layout of a batch: a grid, the regions of a feature mask, or one's own."""
+"""The mask layout of a batch: a grid, superpixels, regions of one's own, or any."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from captum_ext._validation import broadcasts, check_integer, one_per_input
-from captum_ext.masks import GridLayout, MaskLayout, ProductLayout, RegionLayout
+from captum_ext._validation import (
+    broadcasts,
+    check_choice,
+    check_integer,
+    one_per_input,
+)
+from captum_ext.masks import (
+    GridLayout,
+    MaskLayout,
+    MixedLayout,
+    ProductLayout,
+    RegionLayout,
+    superpixels,
+)
 
-__all__ = ["GridSize", "check_feature_mask", "mask_layouts", "mask_shapes"]
+__all__ = [
+    "GridSize",
+    "Layout",
+    "cell_layouts",
+    "check_feature_mask",
+    "mask_layouts",
+    "mask_shapes",
+]
 
 GridSize = int | Sequence[int] | None
+Layout = MaskLayout | Literal["grid", "superpixels", "mixed"] | None
 
+# Cells along the axes of a grid, and of all axes together for a field.
 _DEFAULT_GRID = 7
+_N_BLOCKS = 784
+# Superpixels of an image in the layout "mixed".
+_MIXED = (25, 50, 100)
 
 
 def mask_layouts(
     inputs: tuple[Tensor, ...],
     feature_mask: Tensor | tuple[Tensor, ...] | None,
     grid_size: GridSize,
-    layout: MaskLayout | None,
+    layout: Layout,
 ) -> list[MaskLayout]:
     """Mask layouts that arguments of ``attribute`` describe.
 
@@ -27,17 +52,21 @@ def mask_layouts(
         inputs (tuple[Tensor, ...]): Inputs (B, ...).
         feature_mask (Tensor or tuple[Tensor, ...], optional): Regions.
         grid_size (int or sequence of int, optional): Cells of a grid.
-        layout (MaskLayout, optional): Layout that is used as it is.
+        layout (MaskLayout or str, optional): Layout that is used as it is, or "grid",
+            "superpixels" or "mixed".
 
     Returns:
         *list[MaskLayout]*: One layout for the whole batch, or one for each example if
-        examples have different regions. Without arguments, columns of tables and a
-        grid for other inputs.
+        examples have different regions. Without arguments, and for "grid", columns of
+        tables and a grid for other inputs.
 
     Raises:
-        ValueError: If several are given, or one does not fit the inputs.
+        ValueError: If several are given other than a grid and its size, or one does not
+            fit the inputs.
         TypeError: If one is of the wrong type.
     """
+    if layout == "grid" and feature_mask is None:
+        layout = None
     given = {"feature_mask": feature_mask, "grid_size": grid_size, "layout": layout}
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
@@ -45,6 +74,9 @@ def mask_layouts(
             f"feature_mask, grid_size and layout must not be combined, got "
             f"{' and '.join(names)}."
         )
+    if isinstance(layout, str):
+        check_choice("layout", layout, ("grid", "superpixels", "mixed"))
+        return _superpixel_layouts(inputs, mixed=layout == "mixed")
     if layout is not None:
         return [_check_layout(layout, inputs)]
     regions = check_feature_mask(feature_mask, inputs)
@@ -61,17 +93,113 @@ def mask_layouts(
     ]
 
 
+def cell_layouts(
+    inputs: tuple[Tensor, ...],
+    feature_mask: Tensor | tuple[Tensor, ...] | None,
+    grid_size: GridSize,
+    layout: Layout,
+) -> list[RegionLayout]:
+    """Cells of the field that arguments of ``attribute`` describe.
+
+    Args:
+        inputs (tuple[Tensor, ...]): Inputs (B, ...).
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Regions.
+        grid_size (int or sequence of int, optional): Blocks along each axis.
+        layout (MaskLayout or str, optional): Layout of regions that is used as it is,
+            "grid" or "superpixels".
+
+    Returns:
+        *list[RegionLayout]*: One layout for the whole batch, or one for each example.
+        Without arguments, and for "grid", columns of tables and equal blocks of other
+        inputs.
+
+    Raises:
+        ValueError: If several are given, or one does not fit the inputs.
+        TypeError: If one is of the wrong type, or a layout is not one of regions.
+    """
+    if isinstance(layout, str):
+        check_choice("layout", layout, ("grid", "superpixels"))
+    if feature_mask is None and layout in (None, "grid"):
+        grids = _check_grid_size(grid_size, inputs, _N_BLOCKS)
+        return [RegionLayout(_blocks(inputs, grids))]
+    cells = []
+    for each in mask_layouts(inputs, feature_mask, grid_size, layout):
+        if not isinstance(each, RegionLayout):
+            raise TypeError(
+                f"layout must be 'grid', 'superpixels' or a RegionLayout if estimator "
+                f"is 'field', got {type(each).__name__}."
+            )
+        cells.append(each)
+    return cells
+
+
+def _blocks(
+    inputs: tuple[Tensor, ...], grids: Sequence[tuple[int, ...] | None]
+) -> list[Tensor]:
+    """Index of the block, or of the column, of each element of each input, (1, ...)."""
+    regions = []
+    for tensor, grid in zip(inputs, grids):
+        index = torch.zeros((), dtype=torch.long)
+        for n, cells in zip(tensor.shape[2:], grid or ()):
+            index = index[..., None] * cells + torch.arange(n) * cells // n
+        index = index.reshape(1, 1, *tensor.shape[2:])
+        regions.append(_columns(tensor) if grid is None else index)
+    return _disjoint(regions)
+
+
+def _disjoint(regions: Sequence[Tensor]) -> list[Tensor]:
+    """Regions of several inputs, numbered so that no two inputs share one."""
+    numbered = []
+    n_cells = 0
+    for index in regions:
+        numbered.append(n_cells + index)
+        n_cells += int(index.max()) + 1
+    return numbered
+
+
 def _default_layouts(
     inputs: tuple[Tensor, ...], grid_size: GridSize
 ) -> list[MaskLayout]:
     layouts: list[MaskLayout] = []
-    for tensor, grid in zip(inputs, _check_grid_size(grid_size, inputs)):
+    for tensor, grid in zip(inputs, _check_grid_size(grid_size, inputs, None)):
         if grid is None:
-            columns = torch.arange(tensor[0].numel()).view(1, *tensor.shape[1:])
-            layouts.append(RegionLayout([columns]))
+            layouts.append(RegionLayout([_columns(tensor)]))
         else:
             layouts.append(GridLayout(tensor.shape[2:], grid))
     return layouts
+
+
+def _columns(table: Tensor) -> Tensor:
+    """Index of each column, (1, ...)."""
+    return torch.arange(table[0].numel()).view(1, *table.shape[1:])
+
+
+def _superpixel_layouts(inputs: tuple[Tensor, ...], mixed: bool) -> list[MaskLayout]:
+    """Superpixels of each image, and columns of the tables beside it."""
+    n_axes = {tensor.dim() for tensor in inputs}
+    if 4 not in n_axes or not n_axes <= {2, 4}:
+        raise ValueError(
+            f"layout must be None, 'grid' or a MaskLayout unless inputs are images "
+            f"(B, C, H, W), got inputs of shape "
+            f"{', '.join(str(tuple(tensor.shape)) for tensor in inputs)}; give regions "
+            f"of other inputs as feature_mask."
+        )
+
+    def regions_of(tensor: Tensor, n_segments: int = 100) -> Tensor:
+        is_table = tensor.dim() == 2
+        return _columns(tensor) if is_table else superpixels(tensor, n_segments)
+
+    def mixed_layout(tensor: Tensor) -> MaskLayout:
+        if tensor.dim() == 2:
+            return RegionLayout([_columns(tensor)])
+        return MixedLayout([RegionLayout([regions_of(tensor, n)]) for n in _MIXED])
+
+    examples = [[tensor[i : i + 1] for tensor in inputs] for i in range(len(inputs[0]))]
+    if mixed:
+        return [ProductLayout(list(map(mixed_layout, example))) for example in examples]
+    return [
+        RegionLayout(_disjoint(list(map(regions_of, example)))) for example in examples
+    ]
 
 
 def mask_shapes(layout: MaskLayout) -> list[tuple[int, ...]]:
@@ -89,7 +217,8 @@ def _check_layout(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> MaskLayout:
     """The layout; refuse one whose masks do not fit the inputs."""
     if not isinstance(layout, MaskLayout):
         raise TypeError(
-            f"layout must be an instance of MaskLayout, got {type(layout).__name__}."
+            f"layout must be a name or an instance of MaskLayout, got "
+            f"{type(layout).__name__}."
         )
     # Two of each, so that a layout that ignores an axis is noticed.
     masks = _expanded_ones(layout, 2, 2)
@@ -145,9 +274,12 @@ def check_feature_mask(
 
 
 def _check_grid_size(
-    grid_size: GridSize, inputs: tuple[Tensor, ...]
+    grid_size: GridSize, inputs: tuple[Tensor, ...], n_cells: int | None
 ) -> list[tuple[int, ...] | None]:
-    """Cells along each axis after the channel axis of each input, None for tables."""
+    """Cells along each axis after the channel axis of each input, None for tables.
+
+    By default about ``n_cells`` in all, or 7 along each axis if that is None.
+    """
     sizes = [tuple(tensor.shape[2:]) for tensor in inputs]
     if grid_size is not None and not any(sizes):
         raise ValueError(
@@ -162,7 +294,10 @@ def _check_grid_size(
                 f"{tensor.dtype}; give feature_mask to replace whole regions."
             )
         if grid_size is None:
-            grids.append(tuple(min(_DEFAULT_GRID, n) for n in size) or None)
+            along = (
+                round(n_cells ** (1 / max(1, len(size)))) if n_cells else _DEFAULT_GRID
+            )
+            grids.append(tuple(min(along, n) for n in size) or None)
         else:
             grids.append(_grid_of(grid_size, size) if size else None)
     return grids

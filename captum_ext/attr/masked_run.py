@@ -23,9 +23,10 @@ from captum_ext.attr.estimators import (
 )
 from captum_ext.masks import MaskCodes, MaskLayout, apply_masks, draw_masks
 
-__all__ = ["MaskedRun", "Maps", "Sampling"]
+__all__ = ["UNBIASED", "MaskedRun", "Maps", "Sampling"]
 
-_ESTIMATORS = ("control_variate", "monte_carlo")
+#: Estimators of conditional means without bias.
+UNBIASED = ("control_variate", "monte_carlo")
 
 
 @dataclass
@@ -36,10 +37,12 @@ class Sampling:
         probabilities (tuple of float): Probability of each of the K + 1 categories,
             the kept one first.
         n_masks (int): Number of masks, or the most if there is a tolerance.
-        estimator (str): "control_variate" or "monte_carlo".
+        estimator (str): "control_variate", "monte_carlo" or "field".
         seed (int): Seed of the masks.
         return_std_error (bool): Whether standard errors are returned.
-        tolerance (float, optional): Standard error at which a run stops.
+        tolerance (float, optional): Largest standard error at which a run stops.
+        rtol (float, optional): Root mean square standard error, in units of the range
+            of the map, at which a run stops.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -52,13 +55,16 @@ class Sampling:
     seed: int
     return_std_error: bool
     tolerance: float | None
+    rtol: float | None = None
 
     def __post_init__(self) -> None:
-        check_choice("estimator", self.estimator, _ESTIMATORS)
+        check_choice("estimator", self.estimator, (*UNBIASED, "field"))
         self.n_masks = check_integer("n_masks", self.n_masks, 2)
         self.seed = check_integer("seed", self.seed, 0, 2**64 - 1)
         if self.tolerance is not None:
             check_positive("tolerance", self.tolerance)
+        if self.rtol is not None:
+            check_positive("rtol", self.rtol)
         if self.n_masks < 4 and self.needs_errors:
             raise ValueError(
                 f"n_masks must be at least 4 for a standard error, got {self.n_masks}."
@@ -68,7 +74,12 @@ class Sampling:
     @property
     def needs_errors(self) -> bool:
         """Whether standard errors are computed."""
-        return self.return_std_error or self.tolerance is not None
+        return self.return_std_error or self.stops_early
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether a run may stop before all masks are scored."""
+        return self.tolerance is not None or self.rtol is not None
 
     @property
     def paired(self) -> bool:
@@ -89,7 +100,7 @@ class Sampling:
 
     def checkpoints(self) -> Iterator[int]:
         """Numbers of masks after which the errors are compared with the tolerance."""
-        if self.tolerance is not None:
+        if self.stops_early:
             # An error means little before the rarest category was drawn a few times.
             n = max(64, math.ceil(16 / min(self.probabilities)) // 2 * 2)
             while n < self.n_masks:
@@ -97,6 +108,16 @@ class Sampling:
                 # A comparison costs about as much as a mask; growth limits its share.
                 n = 3 * n // 4 * 2
         yield self.n_masks
+
+    def finished(self, maps: "Maps") -> Tensor:
+        """Which examples have errors within the tolerances, (B,) bool."""
+        n_examples = maps.values[0].shape[1]
+        finished = torch.full((n_examples,), self.stops_early)
+        if self.tolerance is not None:
+            finished &= maps.worst_errors() <= self.tolerance
+        if self.rtol is not None:
+            finished &= maps.relative_errors() <= self.rtol
+        return finished
 
 
 class Maps(NamedTuple):
@@ -115,6 +136,18 @@ class Maps(NamedTuple):
         """Largest standard error of each example, (B,)."""
         worst = [error.transpose(0, 1).flatten(1).amax(1) for error in self.errors]
         return torch.stack(worst).amax(0)
+
+    def relative_errors(self) -> Tensor:
+        """Root mean square standard error over the range of each example's map, (B,).
+
+        The largest ratio of the inputs; 0 where errors are 0.
+        """
+        ratios = []
+        for value, error in zip(self.values, self.errors):
+            flat, errors = (t.transpose(0, 1).flatten(1) for t in (value, error))
+            spread = flat.amax(1) - flat.amin(1)
+            ratios.append(errors.square().mean(1).sqrt() / spread.clamp_min(1e-300))
+        return torch.stack(ratios).amax(0)
 
     def replace(self, examples: Tensor, earlier: "Maps") -> None:
         """Overwrite the maps of some examples by earlier ones.
@@ -166,18 +199,17 @@ class MaskedRun:
         """
         scores: list[Tensor] = []
         n_scored = 0
-        exact = torch.empty(0, dtype=torch.bool)
+        finished = torch.empty(0, dtype=torch.bool)
         earlier: Maps | None = None
         for n in self._sampling.checkpoints():
             scores.append(self._score(self._perturb, n_scored, n, update))
             n_scored = n
             maps = self._summarize(torch.cat(scores))
             if earlier is not None:
-                maps.replace(exact, earlier)
-            if self._sampling.tolerance is not None:
-                exact = maps.worst_errors() <= self._sampling.tolerance
-                if exact.all():
-                    break
+                maps.replace(finished, earlier)
+            finished = self._sampling.finished(maps)
+            if finished.all():
+                break
             earlier = maps
         return maps
 

@@ -1,4 +1,4 @@
-"""PN-RISE and MC-RISE: signed and color-wise saliency from random masks."""
+"""MC-RISE: color-wise saliency from random masks."""
 
 import torch
 from captum.log import log_usage
@@ -9,6 +9,8 @@ from captum_ext._scores import PerturbationsPerEval
 from captum_ext._validation import check_inputs, check_probability, one_per_input
 from captum_ext.attr.mask_layouts import (
     GridSize,
+    Layout,
+    cell_layouts,
     check_feature_mask,
     mask_layouts,
     mask_shapes,
@@ -21,49 +23,9 @@ from captum_ext.attr.random_masks import (
     expanded_as,
     stored_as,
 )
-from captum_ext.attr.rise import RISE
 from captum_ext.masks import MaskLayout, Palette
 
-__all__ = ["MCRISE", "PNRISE"]
-
-
-class PNRISE(RISE):
-    r"""Positive and negative saliency: what keeping a pixel adds to the score.
-
-    Random masks m hide parts of the input; the map is the difference between the mean
-    scores of the masks that keep a pixel and of those that hide it,
-
-    .. math::
-        S(\lambda) = E[f(i \odot m) \mid m(\lambda) = 1]
-                   - E[f(i \odot m) \mid m(\lambda) = 0]
-                   = E\Big[\frac{m(\lambda) - p}{p (1 - p)} f(i \odot m)\Big].
-
-    It is positive where the pixel supports the score, negative where it lowers it, and
-    0 where the model ignores it (Proposition 1), in units of the score.
-
-    Source: Y. Hatakeyama, H. Sakuma, Y. Konishi, K. Suenaga, Visualizing Color-wise
-    Saliency of Black-Box Image Classification Models, ACCV 2020; Equation (A.4) of
-    the supplement.
-
-    Args:
-        forward_func (Callable): The forward function of the model or any
-            modification of it. Its mode is not changed: call ``model.eval()`` first.
-
-    Examples::
-
-        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2))
-        >>> pn_rise = PNRISE(model)
-        >>> attribution, error = pn_rise.attribute(
-        ...     torch.rand(1, 3, 32, 32), target=1, return_std_error=True
-        ... )
-        >>> attribution.shape
-        torch.Size([1, 3, 32, 32])
-    """
-
-    name = "PN-RISE"
-
-    def _contrast(self, means: Tensor) -> Tensor:
-        return means[:1] - means[1:]
+__all__ = ["MCRISE"]
 
 
 class MCRISE(RandomMaskAttribution):
@@ -111,7 +73,7 @@ class MCRISE(RandomMaskAttribution):
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         n_masks: int = 2000,
         grid_size: GridSize = None,
-        layout: MaskLayout | None = None,
+        layout: Layout = None,
         mask_probability: float = 0.5,
         estimator: str = "control_variate",
         perturbations_per_eval: PerturbationsPerEval = "auto",
@@ -119,6 +81,7 @@ class MCRISE(RandomMaskAttribution):
         input_shaped: bool = False,
         return_std_error: bool = False,
         tolerance: float | None = None,
+        rtol: float | None = None,
         show_progress: bool = False,
     ) -> Attributions:
         r"""
@@ -149,18 +112,24 @@ class MCRISE(RandomMaskAttribution):
                 number by the default estimator. Default: 2000
             grid_size (int or tuple[int, ...], optional): Number of cells of the random
                 grid along each axis. Default: None (7, or fewer along a shorter axis)
-            layout (MaskLayout, optional): Masks of your own instead of a grid or
-                regions, with a channel axis of 1
+            layout (MaskLayout or str, optional): How masks are drawn if not from the
+                regions of a ``feature_mask``. "grid" is the paper's grid; "superpixels"
+                keeps or paints each of about 100 regions of similar color of an image
+                (:func:`~captum_ext.masks.superpixels`), other for each example; "mixed"
+                does so with about 25, 50 or 100 regions, at random for each mask. Or
+                masks of your own with a channel axis of 1
                 (:class:`~captum_ext.masks.MaskLayout` says how to write one). At most
-                one of ``feature_mask``, ``grid_size`` and ``layout`` may be given.
-                Default: None
+                one of ``feature_mask``, ``grid_size`` and ``layout`` may be given,
+                except ``grid_size`` with "grid". Default: None ("grid")
             mask_probability (float, optional): Probability that a cell is painted, in
                 (0, 1), shared equally by the colors. Default: 0.5
             estimator (str, optional): "control_variate" draws masks in antithetic
                 pairs and replaces the part of the scores that is linear in the mask by
                 its exact contribution to the maps; "monte_carlo" is the plain average
-                of the paper. Both have the same expectation.
-                Default: "control_variate"
+                of the paper. Both have the same expectation. "field" paints random
+                halves of the input in one color at a time; the map of a color is minus
+                the field of :class:`~captum_ext.attr.PNRISE` with the color as
+                baseline. Default: "control_variate"
             perturbations_per_eval (int or "auto", optional): Number of painted batches
                 per call of ``forward_func``, which then receives
                 ``perturbations_per_eval * B`` examples. "auto" finds the fastest number
@@ -179,6 +148,10 @@ class MCRISE(RandomMaskAttribution):
             tolerance (float, optional): Standard error, in units of the score, at which
                 an example is finished: no value has a larger one. It is checked after
                 64 masks, 96 and so on. Default: None (all masks are used)
+            rtol (float, optional): Typical standard error (root mean square over the
+                map), in units of the range of the map, at which an example is
+                finished. Both tolerances must be met if both are given.
+                Default: None
             show_progress (bool, optional): Whether a progress bar over the masks is
                 shown. Default: False
 
@@ -203,7 +176,9 @@ class MCRISE(RandomMaskAttribution):
         tensors = check_inputs(inputs)
         fills = _check_colors(_unpacked(colors), tensors)
         regions = _check_shared_by_channels(feature_mask, tensors)
-        layouts = mask_layouts(tensors, regions, grid_size, layout)
+        layouts = (cell_layouts if estimator == "field" else mask_layouts)(
+            tensors, regions, grid_size, layout
+        )
         _check_masks_pixels(layouts[0], tensors)
         n_colors = len(fills[0])
         painted = (mask_probability / n_colors,) * n_colors
@@ -214,6 +189,7 @@ class MCRISE(RandomMaskAttribution):
             seed,
             return_std_error,
             tolerance,
+            rtol,
         )
         method = _MeanOverColors(self.forward_func) if input_shaped else self
         return method._estimate(
@@ -234,6 +210,9 @@ class MCRISE(RandomMaskAttribution):
             maps = maps.squeeze(2).expand(-1, -1, *tensor.shape[2:])
         return stored_as(maps.transpose(0, 1), tensor).contiguous()
 
+    def _n_elements(self, tensor: Tensor) -> int:
+        return tensor[0].numel() if tensor.dim() < 3 else tensor[0, 0].numel()
+
 
 class _MeanOverColors(MCRISE):
     """MC-RISE with ``input_shaped``: minus the mean of the K maps."""
@@ -243,6 +222,9 @@ class _MeanOverColors(MCRISE):
 
     def _shape(self, maps: Tensor, tensor: Tensor) -> Tensor:
         return expanded_as(maps, tensor)
+
+    def _n_elements(self, tensor: Tensor) -> int:
+        return tensor[0].numel()
 
 
 def _unpacked(

@@ -17,8 +17,9 @@ from captum_ext._captum import (
 )
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
 from captum_ext._validation import check_perturbations_per_eval, check_target
+from captum_ext.attr.field_run import FieldRun
 from captum_ext.attr.masked_run import Maps, MaskedRun, Sampling
-from captum_ext.masks import MaskLayout
+from captum_ext.masks import MaskLayout, RegionLayout
 
 __all__ = [
     "Attributions",
@@ -41,12 +42,15 @@ class MaskedInputs(NamedTuple):
             broadcastable to it.
         target (int, tuple, Tensor, or list, optional): Output to explain.
         additional_forward_args (Any): Further arguments of the forward function.
+        prior (Tensor, optional): Prior maps (B, ...) of a field, of the size of the
+            inputs. Default: None
     """
 
     inputs: tuple[Tensor, ...]
     fills: Sequence[Sequence[Tensor]]
     target: TargetType
     additional_forward_args: object
+    prior: Tensor | None = None
 
     def example(self, i: int) -> "MaskedInputs":
         """Example i as a batch of one."""
@@ -60,6 +64,7 @@ class MaskedInputs(NamedTuple):
             ],
             [target[i]] if isinstance(target, list) else _example(target, i),
             args and tuple(_example(value, i) for value in args),
+            None if self.prior is None else self.prior[i : i + 1],
         )
 
 
@@ -83,6 +88,10 @@ class RandomMaskAttribution(PerturbationAttribution):
     def _shape(self, maps: Tensor, tensor: Tensor) -> Tensor:
         """Attributions to an input (B, ...) from its maps (R, B, ...)."""
         return expanded_as(maps, tensor)
+
+    def _n_elements(self, tensor: Tensor) -> int:
+        """Number of elements of a map of an example of an input (B, ...)."""
+        return tensor[0].numel()
 
     def _estimate(
         self,
@@ -139,11 +148,18 @@ class RandomMaskAttribution(PerturbationAttribution):
         show_progress: bool,
     ) -> Maps:
         """Maps of one batch under the masks of one layout."""
-        inputs, fills, target, args = masked
+        inputs, fills, target, args, prior = masked
         score = ChunkedScores(
             self.forward_func, len(inputs[0]), target, args, perturbations_per_eval
         )
-        run = MaskedRun(layout, sampling, inputs, fills, score, self._contrast)
+        run: MaskedRun | FieldRun
+        if isinstance(layout, RegionLayout) and sampling.estimator == "field":
+            counts = [self._n_elements(x) for x in inputs]
+            run = FieldRun(
+                layout, sampling, inputs, fills, score, self._contrast, counts, prior
+            )
+        else:
+            run = MaskedRun(layout, sampling, inputs, fills, score, self._contrast)
         bar = progress_bar(f"{self.get_name()} masks", sampling.n_masks, show_progress)
         with bar:
             return run.maps(bar.update)

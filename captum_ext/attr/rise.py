@@ -12,17 +12,17 @@ from captum_ext._captum import (
 from captum_ext._scores import PerturbationsPerEval
 from captum_ext._validation import (
     check_baselines,
+    check_choice,
     check_inputs,
     check_probability,
 )
-from captum_ext.attr.mask_layouts import GridSize, mask_layouts
-from captum_ext.attr.masked_run import Sampling
+from captum_ext.attr.mask_layouts import GridSize, Layout, mask_layouts
+from captum_ext.attr.masked_run import UNBIASED, Sampling
 from captum_ext.attr.random_masks import (
     Attributions,
     MaskedInputs,
     RandomMaskAttribution,
 )
-from captum_ext.masks import MaskLayout
 
 __all__ = ["RISE"]
 
@@ -69,13 +69,14 @@ class RISE(RandomMaskAttribution):
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         n_masks: int = 1000,
         grid_size: GridSize = None,
-        layout: MaskLayout | None = None,
+        layout: Layout = None,
         keep_probability: float = 0.5,
         estimator: str = "control_variate",
         perturbations_per_eval: PerturbationsPerEval = "auto",
         seed: int = 0,
         return_std_error: bool = False,
         tolerance: float | None = None,
+        rtol: float | None = None,
         show_progress: bool = False,
     ) -> Attributions:
         r"""Attribute one output to the inputs, by n_masks forward passes per example.
@@ -109,10 +110,15 @@ class RISE(RandomMaskAttribution):
                 number by the default estimator. Default: 1000
             grid_size (int or tuple[int, ...], optional): Number of cells of the random
                 grid along each axis. Default: None (7, or fewer along a shorter axis)
-            layout (MaskLayout, optional): Masks of your own instead of a grid or
-                regions (:class:`~captum_ext.masks.MaskLayout` says how to write one).
-                At most one of ``feature_mask``, ``grid_size`` and ``layout`` may be
-                given. Default: None
+            layout (MaskLayout or str, optional): How masks are drawn if not from the
+                regions of a ``feature_mask``. "grid" is the paper's grid; "superpixels"
+                keeps or hides each of about 100 regions of similar color of an image
+                (:func:`~captum_ext.masks.superpixels`), other for each example; "mixed"
+                does so with about 25, 50 or 100 regions, at random for each mask. Or
+                masks of your own (:class:`~captum_ext.masks.MaskLayout` says how to
+                write one). At most one of ``feature_mask``, ``grid_size`` and
+                ``layout`` may be given, except ``grid_size`` with "grid".
+                Default: None ("grid")
             keep_probability (float, optional): Probability p that a cell is kept, in
                 (0, 1). Default: 0.5
             estimator (str, optional): "control_variate" draws masks in antithetic
@@ -134,6 +140,10 @@ class RISE(RandomMaskAttribution):
             tolerance (float, optional): Standard error, in units of the score, at which
                 an example is finished: no pixel has a larger one. It is checked after
                 64 masks, 96 and so on. Default: None (all masks are used)
+            rtol (float, optional): Typical standard error (root mean square over the
+                map), in units of the range of the map, at which an example is
+                finished. Both tolerances must be met if both are given.
+                Default: None
             show_progress (bool, optional): Whether a progress bar over the masks is
                 shown. Default: False
 
@@ -163,6 +173,7 @@ class RISE(RandomMaskAttribution):
             True
         """
         check_probability("keep_probability", keep_probability)
+        check_choice("estimator", estimator, UNBIASED)
         tensors = check_inputs(inputs)
         fills = [(value,) for value in check_baselines(baselines, tensors)]
         sampling = Sampling(
@@ -172,6 +183,7 @@ class RISE(RandomMaskAttribution):
             seed,
             return_std_error,
             tolerance,
+            rtol,
         )
         return self._estimate(
             inputs,

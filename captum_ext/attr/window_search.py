@@ -1,146 +1,101 @@
-"""Search of BOREx: scores of windows, and the order in which they are chosen."""
+"""BOREx over square windows, as in its paper."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from captum_ext._scores import ChunkedScores
-from captum_ext._validation import check_choice, check_integer, check_scores
-from captum_ext.masks import apply_masks
+from captum_ext._validation import check_integer
+from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search
+from captum_ext.attr.random_masks import MaskedInputs
 
 if TYPE_CHECKING:
-    from captum_ext.surrogate import Acquisition, WindowGrid, WindowProcess
+    from captum_ext.surrogate import WindowGrid
 
-__all__ = ["WindowScores", "WindowSearch"]
+__all__ = ["refine_by_windows", "square_sides", "window_grid"]
 
-# Number of windows after which the hyperparameters are first fitted; they are fitted
-# again whenever that number has doubled.
-_FIRST_FIT = 10
-
-
-class WindowScores:
-    """Scores of windows, from masked inputs.
-
-    Args:
-        score (ChunkedScores): Scores masked inputs.
-        inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.
-        fills (tuple[Tensor, ...]): Replacement of hidden parts of each input.
-        grid (WindowGrid): Grid of the windows.
-        flip (bool): Whether the score includes what a window adds to a fully hidden
-            input.
-    """
-
-    def __init__(
-        self,
-        score: ChunkedScores,
-        inputs: tuple[Tensor, ...],
-        fills: tuple[Tensor, ...],
-        grid: "WindowGrid",
-        flip: bool,
-    ) -> None:
-        self._score, self._inputs, self._fills = score, inputs, fills
-        self._grid, self._flip = grid, flip
-        # Nothing hidden, and everything hidden.
-        hidden = torch.stack([torch.zeros(1, *grid.size), torch.ones(1, *grid.size)])
-        # (1 or 2, B); (1 or 2, 1) if forward_func returns one number per batch.
-        self._ends = self._of_hidden(hidden if flip else hidden[:1])
-
-    def share(self, maps: Tensor) -> Tensor:
-        """The maps, or their mean if forward_func returns one number per batch."""
-        whole = self._ends.shape[1] < len(maps)
-        return maps.mean(0, keepdim=True) if whole else maps
-
-    def __call__(self, windows: Tensor) -> Tensor:
-        """Scores (B, q) of windows (B, q)."""
-        inside = self._grid.masks(windows.T)
-        if not self._flip:
-            return (self._ends[0] - self._of_hidden(inside)).T
-        both = torch.stack([1 - inside, inside], 1).flatten(0, 1)
-        alone, rest = self._of_hidden(both).unflatten(0, (-1, 2)).unbind(1)
-        whole, nothing = self._ends
-        return (alone - nothing + whole - rest).T / 2
-
-    def _of_hidden(self, hidden: Tensor) -> Tensor:
-        """Scores (M, B) of inputs hidden by masks (M, 1 or B, ...)."""
-        masks = hidden[:, None, :, None]
-
-        def perturb(start: int, stop: int) -> tuple[Tensor, ...]:
-            return tuple(
-                apply_masks(x, [fill], masks[start:stop].to(x.device))
-                for x, fill in zip(self._inputs, self._fills)
-            )
-
-        scores = self._score(perturb, 0, len(masks))
-        check_scores(scores)
-        return scores
+# The authors' sides as shares of the shorter side of the image.
+_SIDES = tuple(2 * half / 224 for half in (30, 45, 60, 75))
+_DURATIONS = (0.5, 1.0)
+# Default number of window centers along the shorter side.
+_CENTERS = 28
 
 
-@dataclass
-class WindowSearch:
-    """Algorithm 2: which windows are scored, and when hyperparameters are fitted.
+def window_grid(
+    size: Sequence[int],
+    mask_sizes: Sequence[int] | None,
+    durations: Sequence[int] | None,
+    stride: int | None,
+) -> "WindowGrid":
+    """Grid of all windows of the given sizes, durations and stride.
 
     Args:
-        n_iterations (int): Number of windows N.
-        acquisition (str or Callable): Acquisition function that chooses them.
-        windows_per_step (int): Number of windows chosen before the next scores.
-        seed (int): Seed of the process.
+        size (sequence of int): (H, W) or (T, H, W).
+        mask_sizes (sequence of int, optional): Sides in pixels.
+        durations (sequence of int, optional): Lengths in frames.
+        stride (int, optional): Distance of centers in pixels.
+
+    Returns:
+        *WindowGrid*.
 
     Raises:
         ValueError: If an argument is out of its range.
         TypeError: If an argument is of the wrong type.
     """
+    from captum_ext.surrogate.windows import WindowGrid, check_windows
 
-    n_iterations: int
-    acquisition: "Acquisition"
-    windows_per_step: int
-    seed: int
+    sides, frames = check_windows(mask_sizes, durations, size, _SIDES, _DURATIONS)
+    if stride is None:
+        stride = max(1, min(size[-2:]) // _CENTERS)
+    return WindowGrid(size, sides, frames, check_integer("stride", stride, 1))
 
-    def __post_init__(self) -> None:
-        from captum_ext.surrogate import ACQUISITIONS
 
-        self.n_iterations = check_integer("n_iterations", self.n_iterations, 1)
-        self.windows_per_step = check_integer(
-            "windows_per_step", self.windows_per_step, 1
-        )
-        self.seed = check_integer("seed", self.seed, 0, 2**64 - 1)
-        if not callable(self.acquisition):
-            check_choice("acquisition", self.acquisition, tuple(ACQUISITIONS))
+def square_sides(size: Sequence[int], mask_sizes: Sequence[int] | None) -> list[float]:
+    """Sides of squares in units of the shorter side, checked as in :func:`window_grid`.
 
-    def run(
-        self, grid: "WindowGrid", prior: Tensor, score: WindowScores, bar: Any
-    ) -> "WindowProcess":
-        """Choose and score windows until N are scored.
+    Args:
+        size (sequence of int): (H, W) or (T, H, W).
+        mask_sizes (sequence of int, optional): Sides in pixels. Default: None (30 to
+            150 of 224 pixels)
+    """
+    from captum_ext.surrogate.windows import check_windows
 
-        Args:
-            grid (WindowGrid): Candidate windows.
-            prior (Tensor): Prior maps, (B, H, W) or (B, T, H, W).
-            score (WindowScores): Scores of windows.
-            bar: Progress bar over the windows.
+    sides, _ = check_windows(mask_sizes, None, size[-2:], (30 / 224, *_SIDES), ())
+    return [side / min(size[-2:]) for side in sides]
 
-        Returns:
-            *WindowProcess* that has observed all scores.
-        """
-        from captum_ext.surrogate import WindowProcess
 
-        process = WindowProcess(grid, prior, self.n_iterations, self.seed)
-        n, next_fit = 0, _FIRST_FIT
-        with bar:
-            while n < self.n_iterations:
-                q = min(self.windows_per_step, self.n_iterations - n)
-                process.observe(score(self._next(process, q)))
-                n += q
-                bar.update(q)
-                last = n == self.n_iterations
-                if n > _FIRST_FIT if last else n >= next_fit:
-                    process.refit()
-                    next_fit = 2 * n
-        return process
+def refine_by_windows(
+    grid: "WindowGrid",
+    masked: MaskedInputs,
+    search: MaskSearch,
+    score: MaskScores,
+    is_averaged: bool,
+    bar: Any,
+) -> Search:
+    """Refine prior maps by a process over windows.
 
-    def _next(self, process: "WindowProcess", q: int) -> Tensor:
-        """Windows (B, q) to score; the first of all has the highest prior mean."""
-        chosen = [] if process.scores.shape[1] else [process.start()]
-        while len(chosen) < q:
-            chosen.append(process.choose(self.acquisition))
-        return torch.stack(chosen, 1)
+    Args:
+        grid (WindowGrid): Candidate windows.
+        masked (MaskedInputs): Inputs, with prior maps or without.
+        search (MaskSearch): Order of the windows.
+        score (MaskScores): Scores of masks.
+        is_averaged (bool): Whether a pixel gets the mean over the windows that cover
+            it, instead of the value of the windows centered at it.
+        bar: Progress bar over the windows.
+
+    Returns:
+        *Search*: Maps (B, ...) in the unit of the score.
+    """
+    from captum_ext.surrogate import WindowProcess
+
+    prior = masked.prior
+    if prior is None:
+        prior = torch.zeros(len(masked.inputs[0]), *grid.size, dtype=torch.float64)
+    process = WindowProcess(grid, score.share(prior), search.n_iterations, search.seed)
+    search.run(process, grid.masks, score, bar, starts_at_prior=True)
+    return Search(
+        grid.maps(process.mean, is_averaged),
+        grid.maps(process.std, is_averaged),
+        torch.stack([grid.masks(each) > 0 for each in process.chosen]),
+        process.scores,
+    )

@@ -3,6 +3,8 @@
 import argparse
 import time
 
+from torch import Tensor
+
 from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
 from captum_ext.commands.image_options import (
@@ -12,7 +14,7 @@ from captum_ext.commands.image_options import (
     check_part_options,
     read_subject,
 )
-from captum_ext.commands.image_outputs import draw_map, save_map
+from captum_ext.commands.image_outputs import counted_passes, draw_map, save_map
 from captum_ext.methods import METHODS, Method
 
 __all__ = ["add_parser"]
@@ -47,8 +49,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--n-masks",
         type=int,
         metavar="N",
-        help="number of forward passes of methods with random masks (default: the "
-        "method's default)",
+        help="number of forward passes of methods with random masks (default: as many "
+        "as the method needs)",
     )
     parser.add_argument(
         "--colors",
@@ -69,12 +71,22 @@ def _run(options: argparse.Namespace) -> None:
     method_options = _method_options(method, options)
     subject = read_subject(options, method.built_from, options.colors)
     start = time.perf_counter()
-    maps = method.attribute(subject, **method_options)
+    with counted_passes(subject.model) as passes:
+        maps, error = method.attribute_with_error(subject, **method_options)
     seconds = time.perf_counter() - start
     save_figure(draw_map(method, subject, maps), output)
     if options.save_map:
         save_map(maps[0].cpu(), options.save_map)
-    print(f"{method.title}: {seconds:.1f} s, {output}")
+    spent = f"{passes.number} passes, {seconds:.1f} s"
+    if error is not None:
+        spent += f", {_described_error(maps, error)}"
+    print(f"{method.title}: {spent}, {output}")
+
+
+def _described_error(maps: Tensor, error: Tensor) -> str:
+    """Typical standard error in units of the range of the map."""
+    typical = error.square().mean().sqrt() / (maps.max() - maps.min())
+    return f"standard error {float(typical):.0%} of the map's range"
 
 
 def _method_options(method: Method, options: argparse.Namespace) -> dict[str, object]:

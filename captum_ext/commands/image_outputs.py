@@ -1,12 +1,13 @@
 """Output of commands that explain one image: figures, maps and printed lines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_ext._files import replacing
 from captum_ext.methods import Method
@@ -17,6 +18,7 @@ from captum_ext.visualization.panels import LABEL_SIZE
 __all__ = [
     "add_caption",
     "check_writable",
+    "counted_passes",
     "draw_map",
     "print_subject",
     "save_map",
@@ -71,6 +73,34 @@ def target_caption(subject: Subject) -> str:
     """
     name = subject.classifier.class_names[subject.target]
     return f"{name[:30]}: {float(subject.class_probabilities[subject.target]):.2f}"
+
+
+class Passes:
+    """Number of images that a model has scored."""
+
+    number = 0
+
+
+@contextmanager
+def counted_passes(model: nn.Module) -> Iterator[Passes]:
+    """Count the images that pass through a model.
+
+    Args:
+        model (nn.Module): The model.
+
+    Yields:
+        *Passes*: The number so far.
+    """
+    passes = Passes()
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        passes.number += len(inputs[0])
+
+    handle = model.register_forward_hook(count)
+    try:
+        yield passes
+    finally:
+        handle.remove()
 
 
 def draw_map(

@@ -33,8 +33,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "refine",
         description="Refine the map of another method, or a map from a file, with a "
-        "Gaussian process (BOREx). Draws the prior, the evaluated windows, the refined "
-        "map and its standard deviation.",
+        "Gaussian process (BOREx). Draws the prior, the centers of the scored masks, "
+        "the map, what changed and the standard deviation.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="priors:\n"
         + "\n".join(f"  {name:22}{METHODS[name].summary}" for name in _priors())
@@ -53,7 +53,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         type=int,
         default=50,
         metavar="N",
-        help="number of windows, two forward passes each (default: %(default)s)",
+        help="number of masks, two forward passes each (default: %(default)s)",
     )
     parser.set_defaults(run=_run)
 
@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace) -> None:
         None if prior is None else prior[0].mean(0),
         refinement.attributions[0].mean(0),
         refinement.std[0].mean(0),
-        refinement.windows[0],
+        refinement.centers[0],
         refinement.scores[0],
     )
     save_figure(add_caption(figure, target_caption(subject)), output)

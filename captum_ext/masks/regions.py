@@ -7,7 +7,10 @@ from torch import Tensor
 
 from captum_ext.masks.layout import MaskLayout
 
-__all__ = ["RegionLayout"]
+__all__ = ["RegionLayout", "disjoint_regions"]
+
+# Distance at which positions have nothing to do with each other.
+_FAR = 1e3
 
 
 class RegionLayout(MaskLayout):
@@ -17,6 +20,9 @@ class RegionLayout(MaskLayout):
         regions (sequence of Tensor): For each input the index of the region of every
             element, integers, (1, ...) and broadcastable to the input. Regions of the
             same index are drawn together, also across inputs.
+
+    Attributes:
+        regions (list[Tensor]): The same from 0 to ``n_cells`` - 1, on the CPU.
 
     Examples::
 
@@ -30,11 +36,11 @@ class RegionLayout(MaskLayout):
         flat = torch.cat([region.flatten().cpu() for region in regions])
         labels, index = flat.unique(return_inverse=True)
         split = index.split([region.numel() for region in regions])
-        self._index = [i.view(r.shape) for i, r in zip(split, regions)]
+        self.regions = [i.view(r.shape) for i, r in zip(split, regions)]
         super().__init__(n_cells=len(labels))
 
     def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
-        return tuple(values[:, :, index.to(values.device)] for index in self._index)
+        return tuple(values[:, :, index.to(values.device)] for index in self.regions)
 
     def accumulate(
         self, weights: Tensor, values: Tensor, shifts: Tensor
@@ -42,5 +48,128 @@ class RegionLayout(MaskLayout):
         return self.correlate(torch.einsum("mb,mkr->krb", weights, values.to(weights)))
 
     def correlate(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        maps = (coefficients[:, index[0]] for index in self._index)
+        maps = (coefficients[:, index[0]] for index in self.regions)
         return tuple(values.movedim(-1, 1) for values in maps)
+
+    def sums(self, maps: Sequence[Tensor]) -> Tensor:
+        """Sum of a map over each region.
+
+        Args:
+            maps (sequence of Tensor): One map (1, ...) per input, broadcastable to its
+                regions.
+
+        Returns:
+            *Tensor*: (n_cells,) float64.
+        """
+        total = torch.zeros(self.n_cells, dtype=torch.float64)
+        for index, each in zip(self.regions, maps):
+            values = each.double().cpu().expand(index.shape)
+            total.index_add_(0, index.flatten(), values.flatten())
+        return total
+
+    def counts(self, n_elements: Sequence[int] | None = None) -> Tensor:
+        """Number of elements of each region, (n_cells,) float64.
+
+        Args:
+            n_elements (sequence of int, optional): Number of elements of each map over
+                which the regions are spread. Default: None (those of the regions)
+        """
+        n = [index.numel() for index in self.regions]
+        repeats = [m / each for m, each in zip(n_elements or n, n)]
+        return self.sums([torch.tensor(each) for each in repeats])
+
+    def sizes(self) -> Tensor:
+        """Size of each region, (n_cells,) float64, in mean regions of its input."""
+        means = [index.numel() / len(index.unique()) for index in self.regions]
+        return self.sums([torch.tensor(1 / mean) for mean in means])
+
+    def neighbors(self) -> Tensor:
+        """Whether two regions touch each other along an axis, (n_cells, n_cells) bool.
+
+        Regions of inputs without an axis after the channel axis touch no other.
+        """
+        touching = torch.zeros(self.n_cells, self.n_cells, dtype=torch.bool)
+        for index in self.regions:
+            for axis in range(2, index.dim()):
+                first = index.narrow(axis, 0, index.shape[axis] - 1)
+                second = index.narrow(axis, 1, index.shape[axis] - 1)
+                touching[first.flatten(), second.flatten()] = True
+        return touching | touching.T
+
+    def positions(self) -> Tensor:
+        """Centers of the regions, (n_cells, d) float64.
+
+        Coordinates are in units of the shorter side of an image, or of the length of a
+        sequence or of the time axis. A last coordinate sets the inputs apart, and
+        regions of inputs without an axis after the channel axis from each other.
+        """
+        d = max(index.dim() for index in self.regions) - 2
+        sums = []
+        for axis in range(d):
+            along = [_coordinate(index, axis) for index in self.regions]
+            sums.append(self.sums(along))
+        apart = [
+            index if index.dim() == 2 else torch.tensor(number)
+            for number, index in enumerate(self.regions)
+        ]
+        sums.append(self.sums([_FAR * each.double() for each in apart]))
+        return torch.stack(sums, 1) / self.counts()[:, None]
+
+
+def _coordinate(index: Tensor, axis: int) -> Tensor:
+    """Coordinate of each element along a spatial axis, 0 if there is no such axis."""
+    size = index.shape[2:]
+    if axis >= len(size):
+        return torch.zeros(())
+    unit = size[axis] if axis < len(size) - 2 else min(size[-2:])
+    along = torch.arange(size[axis]).double() / unit
+    return along.reshape(-1, *(1,) * (len(size) - 1 - axis))
+
+
+def disjoint_regions(masks: Tensor | Sequence[Tensor]) -> Tensor:
+    """Regions of overlapping masks: pixels that the same masks cover belong together.
+
+    This turns the masks of any segmentation, of SAM or of Captum's ``ImageMaskInput``
+    for example, into a ``feature_mask``.
+
+    Args:
+        masks (Tensor or sequence of Tensor): N masks (N, H, W), or a sequence of N
+            masks (H, W): boolean, or numbers in [0, 1] that cover pixels above 0.5.
+
+    Returns:
+        *Tensor*: Index of the region of each pixel, (1, 1, H, W) int64 on the device of
+        ``masks``, from 0 without gaps. Pixels that no mask covers are one region, the
+        first.
+
+    Raises:
+        ValueError: If ``masks`` do not have shape (N, H, W) or are not in [0, 1].
+
+    Examples::
+
+        >>> disjoint_regions(torch.tensor([[[1, 1, 0, 0]], [[0, 1, 1, 0]]]))
+        tensor([[[[2, 3, 1, 0]]]])
+    """
+    if not isinstance(masks, Tensor):
+        masks = _stacked([torch.as_tensor(mask) for mask in masks])
+    if masks.dim() != 3 or not masks.numel():
+        raise ValueError(f"masks must have shape (N, H, W), got {tuple(masks.shape)}.")
+    if not ((masks >= 0) & (masks <= 1)).all():
+        raise ValueError(
+            f"masks must be boolean or lie in [0, 1], got values from "
+            f"{float(masks.min()):.3g} to {float(masks.max()):.3g}."
+        )
+    labels = torch.zeros(masks.shape[1:], dtype=torch.long, device=masks.device)
+    for covered in masks > 0.5:
+        # Numbered anew after each mask, so that any number of masks fits into 64 bits.
+        labels = (2 * labels + covered).unique(return_inverse=True)[1]
+    return labels[None, None]
+
+
+def _stacked(masks: list[Tensor]) -> Tensor:
+    shapes = sorted({tuple(mask.shape) for mask in masks})
+    if len(shapes) != 1:
+        raise ValueError(
+            f"masks must hold one or several masks of one shape (H, W), got "
+            f"{' and '.join(map(str, shapes)) or 'none'}."
+        )
+    return torch.stack(masks)

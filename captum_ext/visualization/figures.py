@@ -25,15 +25,16 @@ from captum_ext.visualization.painting import (
     LUMA,
     PIXELS_PER_DOT,
     best_colors,
-    overlay,
     painted,
 )
 from captum_ext.visualization.panels import (
     BAR_INCHES,
     LABEL_SIZE,
     add_color_bar,
+    align_ends,
     panel_grid,
     show,
+    show_scaled,
 )
 
 __all__ = [
@@ -111,9 +112,7 @@ def overlay_figure(image: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
     )
     show(panels[0], pixels)
     for panel, values in zip(panels[1:], flat.values()):
-        scale = robust_scale(values)
-        show(panel, overlay(pixels, rescaled(values, scale), signed))
-        panel.set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
+        show_scaled(panel, pixels, values, signed)
     add_color_bar(figure, panels, signed, label="attribution / scale")
     return figure
 
@@ -131,7 +130,8 @@ def color_saliency_figure(
     dot size increase with the magnitude. A contour encloses values above half of the
     scale. All panels share one scale, the 99th percentile of the non-zero magnitudes,
     shown in the maps' unit below the panels. The last panel paints each pixel in the
-    color with the largest positive value.
+    color with the largest positive value; where none reaches half of the scale, a line
+    below says that no color raises the score, or by how much at most.
 
     Args:
         image (Tensor or numpy.ndarray): One image with values in [0, 1]: a tensor
@@ -180,7 +180,7 @@ def color_saliency_figure(
             f"names must hold one name for each of {len(palette)} colors, got "
             f"{len(names)}."
         )
-    scale = robust_scale(values)
+    scale, increase = robust_scale(values), float(values.max())
     values = rescaled(values, scale)
 
     titles = ["image", *names, "best color"]
@@ -197,7 +197,17 @@ def color_saliency_figure(
     best, strength = best_colors(pixels, values, palette)
     show(panels[-1], best)
     _add_outline(panels[-1], strength)
+    panels[-1].set_xlabel(_color_effect(increase, scale), fontsize=LABEL_SIZE)
     return figure
+
+
+def _color_effect(increase: float, scale: float) -> str:
+    """Words for colors that raise the score nowhere, or too little for a contour."""
+    if increase <= 0:
+        return "no color raises the score"
+    if increase < OUTLINE * scale:
+        return f"no color raises the score\nby more than {increase:.2g}"
+    return ""
 
 
 def _balanced_columns(n_panels: int) -> int:
@@ -253,6 +263,4 @@ def _add_paint_bar(panel: Axes, color: FloatArray, scale: float) -> None:
     bar.set_yticks([])
     bar.set_xticks([-1, 0, 1], labels=[f"{-scale:.2g}", "0", f"{scale:.2g}"])
     bar.tick_params(labelsize=LABEL_SIZE, length=2, pad=2)
-    lowest, _, highest = bar.get_xticklabels()
-    lowest.set_horizontalalignment("left")
-    highest.set_horizontalalignment("right")
+    align_ends(bar)

@@ -7,12 +7,19 @@ visible where a map is near zero.
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
+from matplotlib import colormaps
+from matplotlib.colors import (
+    Colormap,
+    LinearSegmentedColormap,
+    ListedColormap,
+    Normalize,
+)
 
 from captum_ext.visualization.array_conversion import FloatArray
 
 __all__ = [
     "BLUE",
+    "DEVIATION",
     "DIVERGING",
     "DOTS_PER_SIDE",
     "GOLD",
@@ -28,6 +35,7 @@ __all__ = [
     "best_colors",
     "blend",
     "color_scale",
+    "colored",
     "gray",
     "halftone",
     "opacity",
@@ -68,6 +76,12 @@ GOLD = _ramp("#ffdf80", "#fdae3c", "#e8641b", "#b01010", "#5a0010")
 # Zero is the middle entry of the diverging map and the first of the sequential one.
 DIVERGING = ListedColormap(np.vstack([BLUE[::-1], ZERO, RED]), "captum_ext_diverging")
 SEQUENTIAL = ListedColormap(np.vstack([ZERO, GOLD]), "captum_ext_sequential")
+# Standard deviations have hues of their own, and one opacity: the least one is a value
+# of its scale, not zero.
+DEVIATION = ListedColormap(
+    np.column_stack([colormaps["viridis"](np.arange(256))[:, :3], np.full(256, 0.75)]),
+    "captum_ext_deviation",
+)
 
 
 def color_scale(signed: bool) -> tuple[ListedColormap, Normalize]:
@@ -89,7 +103,13 @@ def blend(below: FloatArray, above: FloatArray, alpha: FloatArray) -> FloatArray
 
 def overlay(image: FloatArray, values: FloatArray, signed: bool) -> FloatArray:
     """Scaled values (...) as a heat map over the gray image (..., 3)."""
-    colormap, norm = color_scale(signed)
+    return colored(image, values, *color_scale(signed))
+
+
+def colored(
+    image: FloatArray, values: FloatArray, colormap: Colormap, norm: Normalize
+) -> FloatArray:
+    """Values (...) in the colors of their range over the gray image (..., 3)."""
     rgba = colormap(norm(values))
     return blend(gray(image, OVERLAY_GRAYS), rgba[..., :3], rgba[..., 3])
 

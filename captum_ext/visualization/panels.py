@@ -14,13 +14,19 @@ from textwrap import fill
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_ext.visualization.array_conversion import FloatArray
-from captum_ext.visualization.painting import color_scale
+from captum_ext.visualization.array_conversion import (
+    FloatArray,
+    rescaled,
+    robust_scale,
+)
+from captum_ext.visualization.painting import color_scale, overlay
 
 __all__ = [
+    "BAR_GRAY",
     "BAR_INCHES",
     "CHARACTERS_PER_INCH",
     "DPI",
@@ -29,13 +35,19 @@ __all__ = [
     "LINE_INCHES",
     "TITLE_SIZE",
     "add_color_bar",
+    "add_range_bar",
+    "align_ends",
+    "label_scale",
     "panel_grid",
     "show",
+    "show_scaled",
     "stack_figures",
 ]
 
 DPI = 150
 BAR_INCHES = 0.9
+# Transparent colors show a gray similar to that of the panels.
+BAR_GRAY = 0.8
 GAP = 0.08
 LINE_INCHES = 0.18
 TITLE_SIZE = 10
@@ -82,6 +94,20 @@ def show(panel: Axes, pixels: FloatArray) -> None:
     panel.imshow(pixels, origin="upper")
 
 
+def show_scaled(
+    panel: Axes, pixels: FloatArray, values: FloatArray, signed: bool
+) -> None:
+    """Draw a map in units of its own scale, which is shown below the panel."""
+    scale = robust_scale(values)
+    show(panel, overlay(pixels, rescaled(values, scale), signed))
+    label_scale(panel, scale)
+
+
+def label_scale(panel: Axes, scale: float) -> None:
+    """Write below the panel by which value its colors were divided."""
+    panel.set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
+
+
 def add_color_bar(
     figure: Figure, panels: list[Axes], signed: bool, label: str, scale: float = 1.0
 ) -> None:
@@ -90,13 +116,34 @@ def add_color_bar(
     width = figure.get_figwidth()
     bottom, top = panels[-1].get_position().y0, panels[0].get_position().y1
     axes = figure.add_axes((1 - BAR_INCHES / width, bottom, 0.12 / width, top - bottom))
-    # Transparent colors show a gray similar to that of the panels.
-    axes.set_facecolor("0.8")
+    axes.set_facecolor(str(BAR_GRAY))
     bar = figure.colorbar(ScalarMappable(norm, colormap), cax=axes)
     ticks = np.linspace(-1 if signed else 0, 1, 5)
     bar.set_ticks(list(ticks), labels=[f"{tick * scale:.2g}" for tick in ticks])
     axes.tick_params(labelsize=LABEL_SIZE)
     bar.set_label(label, fontsize=LABEL_SIZE)
+
+
+def add_range_bar(
+    figure: Figure, panel: Axes, colormap: Colormap, least: float, largest: float
+) -> None:
+    """Add a flat color bar below the panel, with both ends of the range as labels."""
+    height = panel.get_position().height * figure.get_figheight()
+    box = (0, -2 * GAP / height, 1, GAP / height)
+    axes = panel.inset_axes(box, facecolor=str(BAR_GRAY))
+    mappable = ScalarMappable(Normalize(least, largest), colormap)
+    bar = figure.colorbar(mappable, cax=axes, orientation="horizontal")
+    ends = [least, largest]
+    bar.set_ticks(ends, labels=[f"{end:.3g}" for end in ends])
+    axes.tick_params(labelsize=LABEL_SIZE, length=2, pad=2)
+    align_ends(axes)
+
+
+def align_ends(axes: Axes) -> None:
+    """Align the first and the last label with the ends of a horizontal bar."""
+    labels = axes.get_xticklabels()
+    labels[0].set_horizontalalignment("left")
+    labels[-1].set_horizontalalignment("right")
 
 
 def _count_lines(title: str) -> int:

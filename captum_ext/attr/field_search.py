@@ -1,0 +1,121 @@
+"""BOREx over masks of any shape, with a Gaussian process on the cells of the input."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_ext._validation import check_choice
+from captum_ext.attr.mask_layouts import cell_layouts
+from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search
+from captum_ext.attr.random_masks import MaskedInputs
+from captum_ext.masks import RegionLayout, candidate_masks
+from captum_ext.masks.candidates import KINDS
+
+__all__ = ["check_kinds", "refine_by_field", "shared_cells"]
+
+
+def refine_by_field(
+    layout: RegionLayout,
+    masked: MaskedInputs,
+    search: MaskSearch,
+    score: MaskScores,
+    kinds: Sequence[str],
+    sides: Sequence[float],
+    bar: Any,
+) -> Search:
+    """Refine the prior map of one example by a field.
+
+    Args:
+        layout (RegionLayout): Cells of the example.
+        masked (MaskedInputs): The example, with a prior map or without.
+        search (MaskSearch): Order of the masks.
+        score (MaskScores): Scores of masks, of the flipped ones as well.
+        kinds (sequence of str): Kinds of candidates, see
+            :func:`~captum_ext.masks.candidate_masks`.
+        sides (sequence of float): Sides of squares among the candidates, in units of
+            the shorter side.
+        bar: Progress bar over the masks.
+
+    Returns:
+        *Search*: Maps (1, ...) whose elements sum to f(i) - f(0).
+    """
+    from captum_ext.surrogate.field import Cells, fit_field
+    from captum_ext.surrogate.field_process import FieldProcess
+
+    cells = Cells(layout.sizes(), layout.positions())
+    counts = layout.counts()
+    sums = mean = None
+    if masked.prior is not None:
+        sums = layout.sums([masked.prior[None]] * len(masked.inputs))
+        mean = sums / counts
+    generator = torch.Generator().manual_seed(search.seed)
+    candidates = candidate_masks(layout, kinds, sides, generator, mean).double()
+    total = float(score.ends[0] - score.ends[1])
+    process = FieldProcess(
+        cells, candidates, total, sums, search.n_iterations, search.seed
+    )
+
+    def masks(indices: Tensor) -> Tensor:
+        """Masks (q, 1, ...) of candidates (q, 1)."""
+        kept = candidates[indices[:, 0]].float()[:, None]
+        # (q, 1, 1, 1, ...): masks, fills, batch and channels.
+        return layout.expand(kept, torch.zeros(len(kept), 0))[0][:, 0, 0]
+
+    search.run(process, masks, score, bar)
+    chosen = process.chosen[0]
+    estimate = fit_field(cells, candidates[chosen], process.scores[0], total, sums)
+    shares = layout.counts([x.numel() for x in masked.inputs])
+    values = torch.stack([estimate.mean, estimate.std]) / shares
+    mean_map, std_map = layout.correlate(values[:, :, None])[0][:, :, 0]
+    scored = masks(chosen[:, None])[None, :, 0] > 0
+    return Search(mean_map, std_map, scored, process.scores)
+
+
+def shared_cells(
+    inputs: tuple[Tensor, ...], feature_mask: Tensor | tuple[Tensor, ...] | None
+) -> list[RegionLayout]:
+    """Cells of inputs of one size: superpixels of the first image, blocks of video.
+
+    Args:
+        inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of one's own.
+
+    Returns:
+        *list[RegionLayout]*: One for the batch or one per example.
+    """
+    if feature_mask is not None:
+        return cell_layouts(inputs, feature_mask, None, None)
+    first = cell_layouts(
+        inputs[:1], None, None, "superpixels" if inputs[0].dim() == 4 else "grid"
+    )
+    return [RegionLayout(layout.regions * len(inputs)) for layout in first]
+
+
+def check_kinds(candidates: Sequence[str] | None, has_prior: bool) -> Sequence[str]:
+    """Kinds of candidates, at least one of which gives masks.
+
+    Args:
+        candidates (sequence of str, optional): Names of kinds.
+        has_prior (bool): Whether there is a prior map.
+
+    Returns:
+        *sequence of str*: The kinds; halves by default.
+
+    Raises:
+        ValueError: If a name is unknown or no kind gives masks.
+        TypeError: If it is not a sequence.
+    """
+    if candidates is None:
+        return ("halves",)
+    if isinstance(candidates, str) or not isinstance(candidates, Sequence):
+        raise TypeError(f"candidates must be a sequence of names, got {candidates!r}.")
+    for kind in candidates:
+        check_choice("candidates", kind, KINDS)
+    if not set(candidates) - (set() if has_prior else {"parts"}):
+        raise ValueError(
+            f"candidates must hold a kind that gives masks, got {candidates!r} "
+            f"{'with' if has_prior else 'without'} a prior."
+        )
+    return candidates

@@ -1,0 +1,76 @@
+"""Prior maps: maps of other methods that a Gaussian process starts from."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from captum_ext._captum import TargetType
+from captum_ext._interpolation import resize
+from captum_ext._validation import check_attributions
+
+__all__ = ["Prior", "check_prior", "prior_maps"]
+
+Maps = Tensor | tuple[Tensor, ...]
+#: Maps, or the ``attribute`` method of an attribution.
+Prior = Maps | Callable[..., Maps]
+
+# Mean absolute value of a prior map after rescaling.
+_PRIOR_MEAN = 0.1
+
+
+def prior_maps(maps: Sequence[Tensor], n_examples: int, size: Sequence[int]) -> Tensor:
+    """Sum and rescale prior maps for the Gaussian process.
+
+    Args:
+        maps (sequence of Tensor): Maps (B, any, ...) to sum; an empty one gives zero.
+        n_examples (int): Number of examples B.
+        size (sequence of int): (H, W) or (T, H, W).
+
+    Returns:
+        *Tensor*: (B, H, W) or (B, T, H, W) float64 on the CPU with a mean absolute
+        value of 0.1, or zero for an example whose map is constant.
+
+    Examples::
+
+        >>> prior_maps([torch.tensor([[[[1.0, 3.0]]]])], 1, (1, 2))
+        tensor([[[0.0500, 0.1500]]], dtype=torch.float64)
+    """
+    total = torch.zeros(n_examples, *size, dtype=torch.float64)
+    for each in maps:
+        summed = each.detach().cpu().double().sum(1, keepdim=True)
+        total += resize(summed, size)[:, 0]
+    axes = tuple(range(1, total.dim()))
+    mean = total.abs().mean(axes, keepdim=True)
+    spread = total.amax(axes, keepdim=True) - total.amin(axes, keepdim=True)
+    return torch.where(spread > 1e-9 * mean, _PRIOR_MEAN * total / mean, 0)
+
+
+def check_prior(
+    prior: Prior | None,
+    inputs: Tensor | tuple[Tensor, ...],
+    target: TargetType,
+) -> tuple[Tensor, ...]:
+    """Maps that an argument ``prior`` describes.
+
+    Args:
+        prior (Tensor, tuple[Tensor, ...], or Callable, optional): Maps (B, any, ...)
+            with as many axes as ``inputs``, or the ``attribute`` method of one.
+        inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...), all of one size.
+        target (int, tuple, Tensor, or list, optional): Target of the method.
+
+    Returns:
+        *tuple[Tensor, ...]*: Finite maps, one per example, with as many axes as the
+        input; none for None.
+
+    Raises:
+        ValueError: If maps do not fit the inputs or are not finite.
+        TypeError: If a map is not a tensor.
+    """
+    if prior is None:
+        return ()
+    first = inputs[0] if isinstance(inputs, tuple) else inputs
+    if callable(prior):
+        prior = prior(inputs, target=target)
+    maps = prior if isinstance(prior, tuple) else (prior,)
+    return tuple(check_attributions(each, first, "prior") for each in maps)

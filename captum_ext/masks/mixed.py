@@ -1,0 +1,151 @@
+"""Random masks of several layouts, regions of several sizes for example."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise, product
+
+import torch
+from torch import Tensor
+
+from captum_ext.masks.layout import MaskLayout
+
+__all__ = ["MixedLayout"]
+
+
+class MixedLayout(MaskLayout):
+    """Masks of several layouts: each mask is drawn from one of them at random.
+
+    The expected map is the mean of the maps of the single layouts. All masks share the
+    linear model of a control variate: its features are those of the finest layout, to
+    which the features of the other layouts are mapped by their overlap. For regions
+    they say which share of each region of the finest layout a mask hides.
+
+    Args:
+        layouts (sequence of MaskLayout): Layouts whose masks have the same shapes. All
+            are equally likely.
+
+    Raises:
+        ValueError: If the masks of the layouts differ in shape.
+        TypeError: If ``layouts`` is empty or holds something other than layouts.
+
+    Examples::
+
+        >>> image = torch.rand(1, 3, 32, 32)
+        >>> layout = MixedLayout(
+        ...     [RegionLayout([superpixels(image, n)]) for n in (10, 20)]
+        ... )
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5))
+        >>> PNRISE(model).attribute(image, target=1, layout=layout).shape
+        torch.Size([1, 3, 32, 32])
+    """
+
+    def __init__(self, layouts: Sequence[MaskLayout]) -> None:
+        _check_layouts(layouts)
+        self.layouts = tuple(layouts)
+        # The first shift chooses the layout; the others are the layouts' own.
+        axes = [1, *(len(layout.n_shifts) for layout in layouts)]
+        self._axes = [slice(*ends) for ends in pairwise(accumulate(axes))]
+        finest = max(layouts, key=lambda layout: layout.n_features)
+        self._overlaps = [_overlap(finest, layout) for layout in layouts]
+        variances = map(_sum_of_variances, layouts, self._overlaps)
+        super().__init__(
+            # A mask takes as many of the cells as its layout has.
+            n_cells=max(layout.n_cells for layout in layouts),
+            n_shifts=(
+                len(layouts),
+                *(n for layout in layouts for n in layout.n_shifts),
+            ),
+            n_features=finest.n_features,
+            norm=sum(variances) / len(layouts),
+        )
+
+    def _parts(
+        self, values: Tensor, shifts: Tensor
+    ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """For each layout with masks: its position, their rows, cells and shifts."""
+        for i, layout in enumerate(self.layouts):
+            rows = (shifts[:, 0] == i).nonzero()[:, 0]
+            if len(rows):
+                cells = values[rows, :, : layout.n_cells]
+                yield i, rows, cells, shifts[rows, self._axes[i]]
+
+    def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
+        rows, masks = [], []
+        for i, own, cells, own_shifts in self._parts(values, shifts):
+            rows.append(own)
+            masks.append(self.layouts[i].expand(cells, own_shifts))
+        order = torch.cat(rows).argsort()
+        return tuple(torch.cat(parts)[order] for parts in zip(*masks))
+
+    def accumulate(
+        self, weights: Tensor, values: Tensor, shifts: Tensor
+    ) -> tuple[Tensor, ...]:
+        sums = [
+            self.layouts[i].accumulate(weights[rows], cells, own_shifts)
+            for i, rows, cells, own_shifts in self._parts(values, shifts)
+        ]
+        return tuple(torch.stack(parts).sum(0) for parts in zip(*sums))
+
+    def features(self, values: Tensor, shifts: Tensor) -> Tensor:
+        features = values.new_zeros(*values.shape[:2], self.n_features)
+        for i, rows, cells, own_shifts in self._parts(values, shifts):
+            own = self.layouts[i].features(cells, own_shifts)
+            features[rows] = own @ self._overlaps[i].T.to(own)
+        return features
+
+    def correlate(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+        maps = [
+            layout.correlate(overlap.T.to(coefficients) @ coefficients)
+            for layout, overlap in zip(self.layouts, self._overlaps)
+        ]
+        return tuple(torch.stack(parts).mean(0) for parts in zip(*maps))
+
+
+def _overlap(one: MaskLayout, other: MaskLayout) -> Tensor:
+    """Share of each feature of another layout in each feature of one.
+
+    Features are compared by their covariances with the pixels. For regions the share is
+    that of the pixels. The estimate is unbiased whatever these numbers are.
+    """
+
+    def covariances(layout: MaskLayout) -> Tensor:
+        maps = layout.correlate(torch.eye(layout.n_features)[None])
+        return torch.cat([pixels[0].flatten(1) for pixels in maps], dim=1)
+
+    pixels = covariances(one)
+    # A cell of a layout may be in no pixel.
+    norms = pixels.square().sum(1, keepdim=True).clamp_min(1e-12)
+    return pixels @ covariances(other).T / norms
+
+
+def _sum_of_variances(layout: MaskLayout, overlap: Tensor) -> float:
+    """Sum of the variances of mapped features if each cell has variance 1."""
+    shifts = torch.tensor(list(product(*map(range, layout.n_shifts))))
+    cells = torch.eye(layout.n_cells).expand(len(shifts), -1, -1)
+    features = layout.features(cells, shifts) @ overlap.T
+    return float(features.double().square().sum()) / len(shifts)
+
+
+def _check_layouts(layouts: Sequence[MaskLayout]) -> None:
+    others = [
+        type(each).__name__ for each in layouts if not isinstance(each, MaskLayout)
+    ]
+    if others or not layouts:
+        raise TypeError(
+            f"layouts must hold one or several instances of MaskLayout, got "
+            f"{', '.join(others) or 'none'}."
+        )
+    shapes = {
+        tuple(tuple(mask.shape[2:]) for mask in layout.expand(*_one_mask(layout)))
+        for layout in layouts
+    }
+    if len(shapes) > 1:
+        raise ValueError(
+            f"layouts must give masks of the same shapes, got "
+            f"{' and '.join(map(str, sorted(shapes)))}."
+        )
+
+
+def _one_mask(layout: MaskLayout) -> tuple[Tensor, Tensor]:
+    """Cells (1, 1, n_cells) and shifts (1, n_axes) of one mask."""
+    shifts = torch.zeros(1, len(layout.n_shifts), dtype=torch.int32)
+    return torch.ones(1, 1, layout.n_cells), shifts
