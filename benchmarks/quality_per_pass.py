@@ -13,7 +13,6 @@ pass is one image through the network, whatever its size: CAMERAS's are larger.
 """
 
 import argparse
-import inspect
 import json
 import sys
 import time
@@ -29,7 +28,7 @@ import torch
 from captum.attr import LayerGradCam
 from images import LabeledImage, labeled_images, load_network
 from numpy.typing import NDArray
-from peers import BATCH, PEERS, Method, grid, packaged, region_scores, superpixels
+from peers import BATCH, PEERS, Method, grid, packaged, region_scores
 from torch import Tensor, nn
 
 from captum_ext.attr import PNRISE, BOREx, LayerCAMERAS, last_map_layer
@@ -83,11 +82,7 @@ def cameras(f: Network, x: Tensor, target: int) -> Tensor:
 Prior = Callable[[Network, Tensor, int], Tensor]
 
 
-def accepts(method: Any, argument: str) -> bool:
-    return argument in inspect.signature(method.attribute).parameters
-
-
-def by_pnrise(prior: Prior | None = None, **settings: object) -> Callable[..., Tensor]:
+def by_pnrise(prior: Prior | None = None, **settings: Any) -> Callable[..., Tensor]:
     """PN-RISE with the passes that the prior leaves, in pairs."""
 
     def explain(f: Network, x: Tensor, target: int, n_passes: int, seed: int) -> Tensor:
@@ -106,7 +101,7 @@ def by_pnrise(prior: Prior | None = None, **settings: object) -> Callable[..., T
     return explain
 
 
-def by_borex(prior: Prior | None = None, **settings: object) -> Callable[..., Tensor]:
+def by_borex(prior: Prior | None = None, **settings: Any) -> Callable[..., Tensor]:
     """BOREx with the passes that the prior leaves: 2 N + 2 for N masks."""
 
     def explain(f: Network, x: Tensor, target: int, n_passes: int, seed: int) -> Tensor:
@@ -123,43 +118,17 @@ def by_borex(prior: Prior | None = None, **settings: object) -> Callable[..., Te
     return explain
 
 
-def pnrise_superpixels(
-    f: Network, x: Tensor, target: int, n_passes: int, seed: int
-) -> Tensor:
-    if accepts(PNRISE, "prior"):
-        return by_pnrise(layout="superpixels")(f, x, target, n_passes, seed)
-    return by_pnrise(feature_mask=superpixels(x))(f, x, target, n_passes, seed)
-
-
-def with_argument(
-    explain: Callable[..., Tensor], method: type, argument: str
-) -> Method:
-    """Method of this package that needs an argument of ``attribute``."""
-
-    def missing() -> str:
-        there = accepts(method, argument)
-        return "" if there else f"{method.__name__} has no argument {argument} yet"
-
-    return Method(explain, missing)
-
-
-def field(prior: Prior | None = None) -> Method:
-    explain = by_pnrise(prior, estimator="field", layout="superpixels")
-    return with_argument(explain, PNRISE, "prior")
-
-
-# Without the argument variant, BOREx's default is that of the paper.
-PAPER: dict[str, Any] = {"variant": "paper"} if accepts(BOREx, "variant") else {}
+FIELD: dict[str, Any] = {"estimator": "field", "layout": "superpixels"}
 OURS: dict[str, Method] = {
-    "field": field(),
-    "field_grad_cam": field(grad_cam),
-    "field_cameras": field(cameras),
+    "field": packaged(by_pnrise(**FIELD), "skimage"),
+    "field_grad_cam": packaged(by_pnrise(grad_cam, **FIELD), "skimage"),
+    "field_cameras": packaged(by_pnrise(cameras, **FIELD), "skimage"),
     "pnrise_grid": packaged(by_pnrise()),
-    "pnrise_superpixels": packaged(pnrise_superpixels, "skimage"),
-    "borex": with_argument(by_borex(), BOREx, "variant"),
-    "borex_grad_cam": with_argument(by_borex(grad_cam), BOREx, "variant"),
-    "borex_cameras": with_argument(by_borex(cameras), BOREx, "variant"),
-    "borex_paper": packaged(by_borex(**PAPER)),
+    "pnrise_superpixels": packaged(by_pnrise(layout="superpixels"), "skimage"),
+    "borex": packaged(by_borex(), "skimage"),
+    "borex_grad_cam": packaged(by_borex(grad_cam), "skimage"),
+    "borex_cameras": packaged(by_borex(cameras), "skimage"),
+    "borex_paper": packaged(by_borex(variant="paper")),
 }
 METHODS = OURS | PEERS
 
