@@ -3,7 +3,7 @@
 Explains the probability of the right class on ImageNet images that the network
 classifies correctly, with each method at each number of passes. One row per network,
 image, method, number of passes and seed is appended to the output file; a command that
-was stopped goes on where it was. ``--report`` prints the means per method and the
+was stopped resumes. ``--report`` prints the means per method and the
 paired tests of one method against each other one.
 
 Metrics: insertion and deletion from the mean color and insertion from a blurred image

@@ -180,7 +180,7 @@ class BOREx(PerturbationAttribution):
                 Algorithm 2 does. Default: "field"
             feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of the field:
                 index of the region of each element, integers (1 or B, ...)
-                broadcastable to ``inputs``. Default: None (about 100 superpixels of an
+                broadcastable to ``inputs``. Default: None (about 70 superpixels of an
                 image, equal blocks of a video)
             candidates (sequence of str, optional): Kinds of masks that the acquisition
                 function chooses from: "halves" (random connected halves), "squares",

@@ -185,7 +185,7 @@ def _superpixel_layouts(inputs: tuple[Tensor, ...], mixed: bool) -> list[MaskLay
             f"of other inputs as feature_mask."
         )
 
-    def regions_of(tensor: Tensor, n_segments: int = 100) -> Tensor:
+    def regions_of(tensor: Tensor, n_segments: int = 70) -> Tensor:
         is_table = tensor.dim() == 2
         return _columns(tensor) if is_table else superpixels(tensor, n_segments)
 

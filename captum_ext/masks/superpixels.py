@@ -9,7 +9,7 @@ __all__ = ["superpixels"]
 
 
 def superpixels(
-    images: Tensor, n_segments: int = 100, compactness: float = 10.0
+    images: Tensor, n_segments: int = 70, compactness: float = 10.0
 ) -> Tensor:
     """Connected regions of similar color, by SLIC.
 
@@ -25,7 +25,7 @@ def superpixels(
     Args:
         images (Tensor): Images (B, C, H, W), of any range.
         n_segments (int, optional): Approximate number of regions of an image.
-            Default: 100
+            Default: 70
         compactness (float, optional): Weight of distance against color; regions
             approach squares as it grows. Default: 10
 
