@@ -1,6 +1,6 @@
 """BOREx: refinement of a map by Bayesian optimization over windows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from captum_ext._captum import (
     format_tensor_into_tuples,
     is_tuple,
 )
-from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
+from captum_ext._scores import PerturbationsPerEval, progress_bar
 from captum_ext._validation import (
     check_baselines,
     check_choice,
@@ -25,19 +25,21 @@ from captum_ext._validation import (
     check_target,
     check_unused,
 )
-from captum_ext.attr.field_search import check_kinds, refine_by_field, shared_cells
-from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search
-from captum_ext.attr.prior_maps import Prior, check_prior, prior_maps
+from captum_ext.attr.field_search import by_field
+from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine
+from captum_ext.attr.prior_maps import Prior, check_prior
 from captum_ext.attr.random_masks import MaskedInputs, expanded_as
-from captum_ext.attr.window_search import refine_by_windows, square_sides, window_grid
+from captum_ext.attr.window_search import by_windows
 
 if TYPE_CHECKING:
-    from captum_ext.surrogate import Acquisition, WindowGrid
+    from captum_ext.surrogate import Acquisition
 
 __all__ = ["BOREx", "Refinement"]
 
 Maps = Tensor | tuple[Tensor, ...]
-_Refine = Callable[[MaskedInputs, MaskSearch, PerturbationsPerEval, Any], Search]
+
+# Acquisition function and masks per step of each variant.
+_DEFAULTS = {"field": ("information", 5), "paper": ("ucb", 1)}
 
 
 class Refinement(NamedTuple):
@@ -148,6 +150,7 @@ class BOREx(PerturbationAttribution):
         masks_per_step: int | None = None,
         stride: int | None = None,
         tolerance: float | None = None,
+        rtol: float | None = None,
         perturbations_per_eval: PerturbationsPerEval = "auto",
         seed: int = 0,
         return_posterior: bool = False,
@@ -218,6 +221,9 @@ class BOREx(PerturbationAttribution):
             tolerance (float, optional): Posterior standard deviation, in units of the
                 score, at which an example is finished: no candidate has a larger one.
                 Default: None (all N masks are used)
+            rtol (float, optional): For the field: typical standard deviation of the map
+                (root mean square), in units of its range, at which an example is
+                finished. Default: None (all N masks are used)
             perturbations_per_eval (int or "auto", optional): Number of masked batches
                 per call of ``forward_func``, at most the ``2 * masks_per_step`` of a
                 step. It changes the map by rounding only. Default: "auto"
@@ -245,98 +251,34 @@ class BOREx(PerturbationAttribution):
             TypeError: If an argument is of the wrong type.
         """
         masked = _masked_inputs(inputs, baselines, target, additional_forward_args)
-        size = masked.inputs[0].shape[2:]
-        check_choice("variant", variant, ("field", "paper"))
-        is_field = variant == "field"
+        check_choice("variant", variant, tuple(_DEFAULTS))
+        default_acquisition, default_q = _DEFAULTS[variant]
         search = MaskSearch(
             n_iterations,
-            acquisition or ("information" if is_field else "ucb"),
-            (5 if is_field else 1) if masks_per_step is None else masks_per_step,
+            default_acquisition if acquisition is None else acquisition,
+            default_q if masks_per_step is None else masks_per_step,
             seed,
             tolerance,
         )
         chunk = check_perturbations_per_eval(perturbations_per_eval)
-        of_paper = dict(
+        field = dict(feature_mask=feature_mask, candidates=candidates, rtol=rtol)
+        windows = dict(
             durations=durations, stride=stride, flip=flip, weighting=weighting
         )
-        of_field = dict(feature_mask=feature_mask, candidates=candidates)
-        check_unused("variant", variant, of_paper if is_field else of_field)
-        if is_field:
-            kinds = check_kinds(candidates, prior is not None)
-            refine = self._by_field(masked, feature_mask, kinds, mask_sizes)
-        else:
-            grid = window_grid(size, mask_sizes, durations, stride)
-            refine = self._by_windows(grid, flip, weighting)
+        refine = _refinement(masked, variant, mask_sizes, prior, field, windows)
         if prior is not None:
-            maps = check_prior(prior, inputs, target)
-            scaled = prior_maps(maps, len(masked.inputs[0]), size)
-            masked = masked._replace(prior=scaled)
-        n_scored = n_iterations * (len(masked.inputs[0]) if is_field else 1)
-        with progress_bar("BOREx masks", n_scored, show_progress) as bar:
-            found = refine(masked, search, chunk, bar)
+            masked = masked.with_prior(check_prior(prior, inputs, target))
+
+        def scores(part: MaskedInputs, flip: bool) -> MaskScores:
+            return MaskScores(self.forward_func, part, chunk, flip)
+
+        with progress_bar("BOREx masks", n_iterations, show_progress) as bar:
+            found = refine(masked, search, scores, bar)
         attributions = _attributions(found.mean, inputs)
         if not return_posterior:
             return attributions
         std = _attributions(found.std, inputs)
         return Refinement(attributions, std, found.masks, found.scores)
-
-    def _by_field(
-        self,
-        masked: MaskedInputs,
-        feature_mask: Tensor | tuple[Tensor, ...] | None,
-        kinds: Sequence[str],
-        mask_sizes: Sequence[int] | None,
-    ) -> _Refine:
-        """Refinement by a field for each example."""
-        layouts = shared_cells(masked.inputs, feature_mask)
-        sides = square_sides(masked.inputs[0].shape[2:], mask_sizes)
-
-        def refine(
-            masked: MaskedInputs,
-            search: MaskSearch,
-            chunk: PerturbationsPerEval,
-            bar: Any,
-        ) -> Search:
-            found = []
-            for i in range(len(masked.inputs[0])):
-                example, layout = masked.example(i), layouts[i % len(layouts)]
-                score = self._scores(example, chunk, flip=True)
-                found.append(
-                    refine_by_field(layout, example, search, score, kinds, sides, bar)
-                )
-            return Search.joined(found)
-
-        return refine
-
-    def _by_windows(
-        self,
-        grid: "WindowGrid",
-        flip: bool | None,
-        weighting: Literal["window", "mean"] | None,
-    ) -> _Refine:
-        """Refinement by a process over windows, for all examples together."""
-        weighting = weighting or "window"
-        check_choice("weighting", weighting, ("window", "mean"))
-
-        def refine(
-            masked: MaskedInputs,
-            search: MaskSearch,
-            chunk: PerturbationsPerEval,
-            bar: Any,
-        ) -> Search:
-            score = self._scores(masked, chunk, flip is not False)
-            is_averaged = weighting == "window"
-            return refine_by_windows(grid, masked, search, score, is_averaged, bar)
-
-        return refine
-
-    def _scores(
-        self, masked: MaskedInputs, chunk: PerturbationsPerEval, flip: bool
-    ) -> MaskScores:
-        """Scores of masks of a batch; a pass per end is spent."""
-        inputs, fills, target, args, _ = masked
-        score = ChunkedScores(self.forward_func, len(inputs[0]), target, args, chunk)
-        return MaskScores(score, inputs, tuple(fill for (fill,) in fills), flip)
 
     def has_convergence_delta(self) -> bool:
         """True: attributions of the field sum to f(inputs) - f(baselines)."""
@@ -374,6 +316,23 @@ class BOREx(PerturbationAttribution):
             target,
             additional_forward_args,
         )
+
+
+def _refinement(
+    masked: MaskedInputs,
+    variant: str,
+    mask_sizes: Sequence[int] | None,
+    prior: Prior | None,
+    field: dict[str, Any],
+    windows: dict[str, Any],
+) -> Refine:
+    """Refinement of a variant; refuse arguments that only the other one has."""
+    is_field = variant == "field"
+    check_unused("variant", variant, windows if is_field else field)
+    if is_field:
+        has_prior = prior is not None
+        return by_field(masked.inputs, has_prior, mask_sizes, **field)
+    return by_windows(masked.inputs[0].shape[2:], mask_sizes, **windows)
 
 
 def _masked_inputs(

@@ -1,19 +1,71 @@
 """BOREx over masks of any shape, with a Gaussian process on the cells of the input."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_ext._validation import check_choice
+from captum_ext._validation import check_choice, check_positive
 from captum_ext.attr.mask_layouts import cell_layouts
-from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search
+from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Search
 from captum_ext.attr.random_masks import MaskedInputs
+from captum_ext.attr.window_search import square_sides
 from captum_ext.masks import RegionLayout, candidate_masks
 from captum_ext.masks.candidates import KINDS
 
-__all__ = ["check_kinds", "refine_by_field", "shared_cells"]
+__all__ = ["by_field", "check_kinds", "refine_by_field", "shared_cells"]
+
+
+def by_field(
+    inputs: tuple[Tensor, ...],
+    has_prior: bool,
+    mask_sizes: Sequence[int] | None,
+    feature_mask: Tensor | tuple[Tensor, ...] | None,
+    candidates: Sequence[str] | None,
+    rtol: float | None,
+) -> Refine:
+    """Refinement by a field for each example.
+
+    Args:
+        inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.
+        has_prior (bool): Whether there is a prior map.
+        mask_sizes (sequence of int, optional): Sides of squares in pixels.
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of one's own.
+        candidates (sequence of str, optional): Kinds of candidates, see
+            :func:`~captum_ext.masks.candidate_masks`.
+        rtol (float, optional): Root mean square deviation of the map, in units of its
+            range, at which the search stops.
+
+    Returns:
+        *Refine*: The refinement; its maps sum to f(i) - f(0).
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        TypeError: If an argument is of the wrong type.
+    """
+    if rtol is not None:
+        check_positive("rtol", rtol)
+    kinds = check_kinds(candidates, has_prior)
+    layouts = shared_cells(inputs, feature_mask)
+    sides = square_sides(inputs[0].shape[2:], mask_sizes)
+
+    def refine(
+        masked: MaskedInputs,
+        search: MaskSearch,
+        scores: Callable[[MaskedInputs, bool], MaskScores],
+        bar: Any,
+    ) -> Search:
+        found = []
+        for i in range(len(inputs[0])):
+            example, layout = masked.example(i), layouts[i % len(layouts)]
+            score = scores(example, True)
+            found.append(
+                refine_by_field(layout, example, search, score, kinds, sides, rtol, bar)
+            )
+        return Search.joined(found)
+
+    return refine
 
 
 def refine_by_field(
@@ -23,6 +75,7 @@ def refine_by_field(
     score: MaskScores,
     kinds: Sequence[str],
     sides: Sequence[float],
+    rtol: float | None,
     bar: Any,
 ) -> Search:
     """Refine the prior map of one example by a field.
@@ -36,12 +89,14 @@ def refine_by_field(
             :func:`~captum_ext.masks.candidate_masks`.
         sides (sequence of float): Sides of squares among the candidates, in units of
             the shorter side.
+        rtol (float, optional): Root mean square deviation of the map, in units of its
+            range, at which the search stops.
         bar: Progress bar over the masks.
 
     Returns:
         *Search*: Maps (1, ...) whose elements sum to f(i) - f(0).
     """
-    from captum_ext.surrogate.field import Cells, fit_field
+    from captum_ext.surrogate.field import Cells, FieldEstimate, fit_field
     from captum_ext.surrogate.field_process import FieldProcess
 
     cells = Cells(layout.sizes(), layout.positions())
@@ -63,11 +118,21 @@ def refine_by_field(
         # (q, 1, 1, 1, ...): masks, fills, batch and channels.
         return layout.expand(kept, torch.zeros(len(kept), 0))[0][:, 0, 0]
 
-    search.run(process, masks, score, bar)
-    chosen = process.chosen[0]
-    estimate = fit_field(cells, candidates[chosen], process.scores[0], total, sums)
+    def estimate() -> FieldEstimate:
+        observed = candidates[process.chosen[0]]
+        return fit_field(cells, observed, process.scores[0], total, sums)
+
+    def is_exact() -> bool:
+        if rtol is None:
+            return False
+        density, std = (each / counts for each in estimate()[:2])
+        error = (std.square() * counts).sum().div(counts.sum()).sqrt()
+        return bool(error <= rtol * (density.max() - density.min()))
+
+    search.run(process, masks, score, bar, is_exact=is_exact)
+    found, chosen = estimate(), process.chosen[0]
     shares = layout.counts([x.numel() for x in masked.inputs])
-    values = torch.stack([estimate.mean, estimate.std]) / shares
+    values = torch.stack([found.mean, found.std]) / shares
     mean_map, std_map = layout.correlate(values[:, :, None])[0][:, :, 0]
     scored = masks(chosen[:, None])[None, :, 0] > 0
     return Search(mean_map, std_map, scored, process.scores)

@@ -8,19 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_ext._scores import ChunkedScores
+from captum_ext._scores import ChunkedScores, PerturbationsPerEval
 from captum_ext._validation import (
     check_choice,
     check_integer,
     check_positive,
     check_scores,
 )
+from captum_ext.attr.random_masks import MaskedInputs
 from captum_ext.masks import apply_masks
 
 if TYPE_CHECKING:
     from captum_ext.surrogate import Acquisition, CandidateProcess
 
-__all__ = ["MaskScores", "MaskSearch", "Search"]
+__all__ = ["MaskScores", "MaskSearch", "Refine", "Search"]
 
 # Number of masks after which the hyperparameters are first fitted; they are fitted
 # again whenever that number has doubled.
@@ -62,12 +63,12 @@ class Search(NamedTuple):
 
 
 class MaskScores:
-    """Scores of masks, from masked inputs.
+    """Scores of masks, from masked inputs. The ends take a pass each.
 
     Args:
-        score (ChunkedScores): Scores masked inputs.
-        inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.
-        fills (tuple[Tensor, ...]): Replacement of hidden parts of each input.
+        forward_func (Callable): The forward function.
+        masked (MaskedInputs): Inputs (B, C, ...) of one size with one fill each.
+        perturbations_per_eval (int or "auto"): Masked batches per forward call.
         flip (bool): Whether the score includes what the inside of a mask adds to a
             fully hidden input.
 
@@ -78,14 +79,20 @@ class MaskScores:
 
     def __init__(
         self,
-        score: ChunkedScores,
-        inputs: tuple[Tensor, ...],
-        fills: tuple[Tensor, ...],
+        forward_func: Callable[..., Tensor],
+        masked: MaskedInputs,
+        perturbations_per_eval: PerturbationsPerEval,
         flip: bool,
     ) -> None:
-        self._score, self._inputs, self._fills = score, inputs, fills
-        self._flip = flip
-        size = inputs[0].shape[2:]
+        self._masked, self._flip = masked, flip
+        self._score = ChunkedScores(
+            forward_func,
+            len(masked.inputs[0]),
+            masked.target,
+            masked.additional_forward_args,
+            perturbations_per_eval,
+        )
+        size = masked.inputs[0].shape[2:]
         hidden = torch.stack([torch.zeros(1, *size), torch.ones(1, *size)])
         self.ends = self._of_hidden(hidden if flip else hidden[:1])
 
@@ -109,8 +116,8 @@ class MaskScores:
 
         def perturb(start: int, stop: int) -> tuple[Tensor, ...]:
             return tuple(
-                apply_masks(x, [fill], masks[start:stop].to(x.device))
-                for x, fill in zip(self._inputs, self._fills)
+                apply_masks(x, fills, masks[start:stop].to(x.device))
+                for x, fills in zip(self._masked.inputs, self._masked.fills)
             )
 
         scores = self._score(perturb, 0, len(masks))
@@ -159,6 +166,7 @@ class MaskSearch:
         score: MaskScores,
         bar: Any,
         starts_at_prior: bool = False,
+        is_exact: Callable[[], bool] = lambda: False,
     ) -> None:
         """Choose and score masks until N are scored or none is worth a pass.
 
@@ -170,6 +178,8 @@ class MaskSearch:
             starts_at_prior (bool, optional): Whether the first mask is the one of the
                 highest prior mean, whatever the acquisition function.
                 Default: False
+            is_exact (Callable, optional): Whether the scores so far are enough for
+                another reason than ``tolerance``. Default: never
         """
         n, next_fit = 0, _FIRST_FIT
         while n < self.n_iterations:
@@ -186,6 +196,16 @@ class MaskSearch:
                 process.refit()
                 next_fit = 2 * n
             # A standard deviation means little before the first fit.
-            if self.tolerance is not None and n >= _FIRST_FIT:
-                if process.std.max() <= self.tolerance:
-                    break
+            if n >= _FIRST_FIT and (is_exact() or self._is_known(process)):
+                break
+
+    def _is_known(self, process: "CandidateProcess") -> bool:
+        """Whether no candidate is worth a pass."""
+        return self.tolerance is not None and bool(process.std.max() <= self.tolerance)
+
+
+#: Function of inputs, the search, scores of masks of inputs with or without flipping,
+#: and a progress bar.
+Refine = Callable[
+    [MaskedInputs, MaskSearch, Callable[[MaskedInputs, bool], MaskScores], Any], Search
+]

@@ -18,7 +18,7 @@ from captum_ext._validation import (
 )
 from captum_ext.attr.mask_layouts import GridSize, Layout, cell_layouts, mask_layouts
 from captum_ext.attr.masked_run import Sampling
-from captum_ext.attr.prior_maps import Prior, check_prior, prior_maps
+from captum_ext.attr.prior_maps import Prior, check_prior
 from captum_ext.attr.random_masks import (
     Attributions,
     MaskedInputs,
@@ -207,9 +207,7 @@ class PNRISE(RandomMaskAttribution):
         )
         masked = MaskedInputs(tensors, fills, target, additional_forward_args)
         if prior is not None:
-            maps = check_prior(prior, inputs, target)
-            size = tensors[0].shape[2:]
-            masked = masked._replace(prior=prior_maps(maps, len(tensors[0]), size))
+            masked = masked.with_prior(check_prior(prior, inputs, target))
         return self._estimate(
             inputs, masked, layouts, sampling, perturbations_per_eval, show_progress
         )

@@ -1,18 +1,18 @@
 """BOREx over square windows, as in its paper."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from captum_ext._validation import check_integer
-from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search
+from captum_ext._validation import check_choice, check_integer
+from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Search
 from captum_ext.attr.random_masks import MaskedInputs
 
 if TYPE_CHECKING:
     from captum_ext.surrogate import WindowGrid
 
-__all__ = ["refine_by_windows", "square_sides", "window_grid"]
+__all__ = ["by_windows", "square_sides", "window_grid"]
 
 # The authors' sides as shares of the shorter side of the image.
 _SIDES = tuple(2 * half / 224 for half in (30, 45, 60, 75))
@@ -64,38 +64,50 @@ def square_sides(size: Sequence[int], mask_sizes: Sequence[int] | None) -> list[
     return [side / min(size[-2:]) for side in sides]
 
 
-def refine_by_windows(
-    grid: "WindowGrid",
-    masked: MaskedInputs,
-    search: MaskSearch,
-    score: MaskScores,
-    is_averaged: bool,
-    bar: Any,
-) -> Search:
-    """Refine prior maps by a process over windows.
+def by_windows(grid: "WindowGrid", flip: bool | None, weighting: str | None) -> Refine:
+    """Refinement by a process over windows, for all examples together.
 
     Args:
-        grid (WindowGrid): Candidate windows.
-        masked (MaskedInputs): Inputs, with prior maps or without.
-        search (MaskSearch): Order of the windows.
-        score (MaskScores): Scores of masks.
-        is_averaged (bool): Whether a pixel gets the mean over the windows that cover
-            it, instead of the value of the windows centered at it.
-        bar: Progress bar over the windows.
+        size (sequence of int): (H, W) or (T, H, W).
+        mask_sizes (sequence of int, optional): Sides in pixels.
+        durations (sequence of int, optional): Lengths in frames.
+        stride (int, optional): Distance of centers in pixels.
+        flip (bool, optional): Whether masks are flipped as well; None for yes.
+        weighting (str, optional): "window" gives a pixel the mean over the windows that
+            cover it; "mean" the value of the windows centered at it; None for "window".
 
     Returns:
-        *Search*: Maps (B, ...) in the unit of the score.
+        *Refine*: The refinement; its maps are in the unit of the score.
+
+    Raises:
+        ValueError: If an argument is out of its range.
     """
     from captum_ext.surrogate import WindowProcess
 
-    prior = masked.prior
-    if prior is None:
-        prior = torch.zeros(len(masked.inputs[0]), *grid.size, dtype=torch.float64)
-    process = WindowProcess(grid, score.share(prior), search.n_iterations, search.seed)
-    search.run(process, grid.masks, score, bar, starts_at_prior=True)
-    return Search(
-        grid.maps(process.mean, is_averaged),
-        grid.maps(process.std, is_averaged),
-        torch.stack([grid.masks(each) > 0 for each in process.chosen]),
-        process.scores,
-    )
+    grid = window_grid(size, mask_sizes, durations, stride)
+    weighting = weighting or "window"
+    check_choice("weighting", weighting, ("window", "mean"))
+    is_averaged = weighting == "window"
+
+    def refine(
+        masked: MaskedInputs,
+        search: MaskSearch,
+        scores: Callable[[MaskedInputs, bool], MaskScores],
+        bar: Any,
+    ) -> Search:
+        prior = masked.prior
+        if prior is None:
+            prior = torch.zeros(len(masked.inputs[0]), *grid.size, dtype=torch.float64)
+        score = scores(masked, flip is not False)
+        process = WindowProcess(
+            grid, score.share(prior), search.n_iterations, search.seed
+        )
+        search.run(process, grid.masks, score, bar, starts_at_prior=True)
+        return Search(
+            grid.maps(process.mean, is_averaged),
+            grid.maps(process.std, is_averaged),
+            torch.stack([grid.masks(each) > 0 for each in process.chosen]),
+            process.scores,
+        )
+
+    return refine
