@@ -30,7 +30,7 @@ def test_total_sobol_indices_of_a_linear_function(peers):
 
 
 def test_total_sobol_indices_of_a_product(peers):
-    """x y on [0, 1]: total variance 7 / 144, of which 4 / 144 without the other."""
+    """x y on [0, 1]: variance 7 / 144, of which 4 / 144 remain when y is known."""
     design = peers.sobol_design(2, 4096, seed=0)
     indices = peers.total_sobol(design.prod(1), 4096)
     expected = torch.full((2,), 4 / 7, dtype=torch.float64)
