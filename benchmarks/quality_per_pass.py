@@ -359,6 +359,8 @@ def main() -> None:
         result["skipped"] = {name: r for name, r in reasons.items() if r}
     rows = pd.DataFrame(read_rows(arguments.output))
     rows = rows[rows.method.isin(arguments.methods)]
+    order = rows.method.map(list(METHODS).index)
+    rows = rows.assign(order=order).sort_values(["model", "passes", "order"])
     result |= {"rows": len(rows), "threads": torch.get_num_threads()}
     print(json.dumps(result | report(rows, arguments.ours)))
 

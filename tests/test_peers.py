@@ -30,7 +30,7 @@ def test_total_sobol_indices_of_a_linear_function(peers):
 
 
 def test_total_sobol_indices_of_a_product(peers):
-    """x y on [0, 1]: total variance 7 / 144, of which 4 / 144 without the other."""
+    """x y on [0, 1]: variance 7 / 144, of which 4 / 144 remain when y is known."""
     design = peers.sobol_design(2, 4096, seed=0)
     indices = peers.total_sobol(design.prod(1), 4096)
     expected = torch.full((2,), 4 / 7, dtype=torch.float64)
@@ -41,12 +41,12 @@ def test_total_sobol_indices_of_a_product(peers):
 def test_hsic_over_all_masks(peers, hidden):
     """The score is one cell, or its negation; the others are independent of it.
 
-    Its median is 1/2 and unequal scores are 1 apart, so that L is 1 or exp(-2), and
-    both centered matrices have two values of opposite sign.
+    The median distance of two scores is 1, so that L is 1 or exp(-1/2), and both
+    centered matrices have two values of opposite sign.
     """
     kept = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)))
     scores = 1 - kept[:, 1] if hidden else kept[:, 1]
-    expected = torch.tensor([0, (1 - math.exp(-2)) / 4, 0], dtype=torch.float64)
+    expected = torch.tensor([0, (1 - math.exp(-0.5)) / 4, 0], dtype=torch.float64)
     torch.testing.assert_close(peers.hsic(kept, scores), expected)
 
 
