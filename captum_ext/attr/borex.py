@@ -252,14 +252,10 @@ class BOREx(PerturbationAttribution):
         """
         masked = _masked_inputs(inputs, baselines, target, additional_forward_args)
         check_choice("variant", variant, tuple(_DEFAULTS))
-        default_acquisition, default_q = _DEFAULTS[variant]
-        search = MaskSearch(
-            n_iterations,
-            default_acquisition if acquisition is None else acquisition,
-            default_q if masks_per_step is None else masks_per_step,
-            seed,
-            tolerance,
-        )
+        defaults = _DEFAULTS[variant]
+        acquisition = defaults[0] if acquisition is None else acquisition
+        q = defaults[1] if masks_per_step is None else masks_per_step
+        search = MaskSearch(n_iterations, acquisition, q, seed, tolerance)
         chunk = check_perturbations_per_eval(perturbations_per_eval)
         field = dict(feature_mask=feature_mask, candidates=candidates, rtol=rtol)
         windows = dict(
@@ -274,11 +270,8 @@ class BOREx(PerturbationAttribution):
 
         with progress_bar("BOREx masks", n_iterations, show_progress) as bar:
             found = refine(masked, search, scores, bar)
-        attributions = _attributions(found.mean, inputs)
-        if not return_posterior:
-            return attributions
-        std = _attributions(found.std, inputs)
-        return Refinement(attributions, std, found.masks, found.scores)
+        mean, std = (_attributions(maps, inputs) for maps in found[:2])
+        return Refinement(mean, std, *found[2:]) if return_posterior else mean
 
     def has_convergence_delta(self) -> bool:
         """True: attributions of the field sum to f(inputs) - f(baselines)."""

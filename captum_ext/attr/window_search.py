@@ -64,7 +64,14 @@ def square_sides(size: Sequence[int], mask_sizes: Sequence[int] | None) -> list[
     return [side / min(size[-2:]) for side in sides]
 
 
-def by_windows(grid: "WindowGrid", flip: bool | None, weighting: str | None) -> Refine:
+def by_windows(
+    size: Sequence[int],
+    mask_sizes: Sequence[int] | None,
+    durations: Sequence[int] | None,
+    stride: int | None,
+    flip: bool | None,
+    weighting: str | None,
+) -> Refine:
     """Refinement by a process over windows, for all examples together.
 
     Args:
