@@ -207,8 +207,14 @@ class PNRISE(RandomMaskAttribution):
         )
         masked = MaskedInputs(tensors, fills, target, additional_forward_args)
         if prior is not None:
-            maps = check_prior(prior, inputs, target)
             size = tensors[0].shape[2:]
+            if not size or any(tensor.shape[2:] != size for tensor in tensors):
+                raise ValueError(
+                    f"prior must be None unless inputs have axes after the channel "
+                    f"axis, all of one size, got inputs of shape "
+                    f"{', '.join(str(tuple(tensor.shape)) for tensor in tensors)}."
+                )
+            maps = check_prior(prior, inputs, target)
             masked = masked._replace(prior=prior_maps(maps, len(tensors[0]), size))
         return self._estimate(
             inputs, masked, layouts, sampling, perturbations_per_eval, show_progress
