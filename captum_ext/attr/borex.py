@@ -235,9 +235,10 @@ class BOREx(PerturbationAttribution):
             :class:`Refinement` if ``return_posterior``:
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
               In the shape, dtype and on the device of ``inputs``, equal for all
-              channels of a pixel; (1, ...) if ``forward_func`` returns one number
-              per batch. Float32 for integer inputs. The field's sum to
-              f(i) - f(0), the paper's are in the unit of the score.
+              channels of a pixel. Float32 for integer inputs. The field's sum to
+              f(i) - f(0), the paper's are in the unit of the score. If
+              ``forward_func`` returns one number per batch, the paper's have shape
+              (1, ...), and the field explains each example as a batch of its own.
 
         Raises:
             ValueError: If an argument is out of its range, if the prior, the windows or
