@@ -68,14 +68,14 @@ class TestPNRISEOnSuperpixels(TestPNRISEOnBlocks):
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
     def test_dtype(self, dtype):
-        """Superpixels are those of the rounded image."""
+        """Superpixels are those of the rounded image; small cells have small scores."""
         x = images(dtype=dtype)
         maps = self.attribute(SmallNet().to(dtype), x, target=1)
         assert maps.dtype == dtype
         expected = self.attribute(SmallNet(), x.float(), target=1)
-        scale = expected.abs().max()
-        error = (maps.float() - expected).abs().max() / scale
-        assert error < (0.25 if dtype == torch.bfloat16 else 1e-3)
+        both = torch.stack([maps.float().flatten(), expected.flatten()])
+        least = 0.9 if dtype == torch.bfloat16 else 1 - 1e-5
+        assert float(torch.corrcoef(both)[0, 1]) > least
 
 
 class TestMCRISEOnBlocks(TestMCRISE):
