@@ -214,7 +214,10 @@ class AttributionContract:
         columns = torch.arange(14).expand(3, 1, 12, 14)
         widths = torch.tensor([7, 3, 2]).view(3, 1, 1, 1)
         regions = columns[:1] // 4 if shared else columns // widths
-        net, kwargs = SmallNet(), {"target": [0, 1, 2], "grid_size": None}
+        net, kwargs = SmallNet(), {"target": [0, 1, 2]}
+        kwargs |= {
+            name: None for name in ("grid_size", "layout") if self.has_argument(name)
+        }
         maps = self.attribute(net, images(), feature_mask=regions, **kwargs)
         assert torch.equal(maps[:, :, :1].expand_as(maps), maps)
         assert torch.equal(maps[..., 0], maps[..., 1])

@@ -13,14 +13,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ext.attr import BOREx, LayerGradCamPlusPlus
-from captum_ext.attr.borex import prior_maps
+from captum_ext.attr.prior_maps import prior_maps
 from captum_ext.surrogate import WindowGrid, WindowProcess, hyperparameters
 from captum_ext.surrogate.acquisition import EXPLORATION
 
 
-class TestContractOfBOREx(AttributionContract):
-    # Smaller windows change the scores by less than the precision of bfloat16.
-    kwargs = {"n_iterations": 12, "mask_sizes": (6, 9)}
+def blocks(size: tuple[int, int], counts: tuple[int, int]) -> Tensor:
+    """Regions (1, 1, H, W): equal blocks of an image."""
+    rows, columns = (torch.arange(n) * c // n for n, c in zip(size, counts))
+    return (rows[:, None] * counts[1] + columns)[None, None]
+
+
+class TestContractOfField(AttributionContract):
+    # Few cells, so that scores differ by more than the precision of bfloat16.
+    kwargs = {"n_iterations": 12, "feature_mask": blocks((12, 14), (3, 3))}
 
     def explainer(self, forward_func, net):
         return BOREx(forward_func)
@@ -28,9 +34,22 @@ class TestContractOfBOREx(AttributionContract):
     def test_tuple_of_two_inputs(self):
         net, x = SmallNet(), images()
         y = x[:, :1] - 0.5
-        two = self.attribute(lambda x, y: net(x + y), (x, y), target=1)
+        regions = self.kwargs.get("feature_mask")
+        shared = {} if regions is None else {"feature_mask": (regions, regions)}
+        two = self.attribute(lambda x, y: net(x + y), (x, y), target=1, **shared)
         assert [maps.shape for maps in two] == [x.shape, y.shape]
         assert torch.equal(two[0][:, :1], two[1])
+
+
+class TestContractOfPaper(TestContractOfField):
+    # Smaller windows change the scores by less than the precision of bfloat16.
+    kwargs = {"variant": "paper", "n_iterations": 12, "mask_sizes": (6, 9)}
+
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_regions(self, shared):
+        """Windows are no regions."""
+        with pytest.raises(ValueError, match="feature_mask must be None if variant"):
+            super().test_regions(shared)
 
 
 def slow_borex(f, x, prior, target, sides, n, beta, stride=4):
@@ -79,14 +98,17 @@ def test_windows_are_those_of_algorithm_2():
         x,
         prior_of(x),
         target=1,
+        variant="paper",
         mask_sizes=(7, 11),
         stride=4,
         n_iterations=24,
         acquisition="ucb",
         return_posterior=True,
     )
-    expected = torch.stack(grid.bounds(grid.parameters[tried]), 1)
-    assert torch.equal(found.windows[0], expected)
+    expected = grid.masks(torch.tensor(tried)) > 0
+    assert torch.equal(found.masks[0], expected)
+    start, stop = (edge.double() for edge in grid.bounds(grid.parameters[tried]))
+    torch.testing.assert_close(found.centers[0], (start + stop - 1) / 2)
     torch.testing.assert_close(
         found.scores[0], torch.tensor(scores, dtype=torch.float64), atol=1e-6, rtol=0
     )
@@ -113,7 +135,13 @@ def test_recovers_the_map_of_an_additive_model(flip, has_prior):
     x = torch.ones(1, 1, 40, 48)
     prior = prior_of(x) if has_prior else None
     maps = BOREx(lambda x: (x[:, 0] * weights).sum((1, 2))).attribute(
-        x, prior, flip=flip, mask_sizes=(9, 13), acquisition="std", n_iterations=150
+        x,
+        prior,
+        variant="paper",
+        flip=flip,
+        mask_sizes=(9, 13),
+        acquisition="std",
+        n_iterations=150,
     )
     blurred = F.avg_pool2d(weights[None], 11, 1, 5)
     assert correlation(maps[0, 0], blurred) > 0.9
@@ -126,6 +154,7 @@ def test_unit_is_that_of_the_score():
         BOREx(lambda x, s=s: s * net(x)).attribute(
             x,
             target=1,
+            variant="paper",
             n_iterations=30,
             mask_sizes=(7, 11),
             acquisition="std",
@@ -133,7 +162,7 @@ def test_unit_is_that_of_the_score():
         )
         for s in (1e3, 1e6)
     )
-    assert torch.equal(large.windows, huge.windows)
+    assert torch.equal(large.masks, huge.masks)
     scale = large.attributions.abs().max().item()
     torch.testing.assert_close(
         huge.attributions / 1e3, large.attributions, rtol=0, atol=1e-4 * scale
@@ -147,11 +176,15 @@ def test_large_score_of_a_window_makes_its_pixels_positive():
     inside = torch.zeros(20, 20)
     inside[4:10, 4:10] = 1 / 36
     found = BOREx(lambda x: (x[:, 0] * inside).sum((1, 2))).attribute(
-        x, mask_sizes=(6,), stride=2, n_iterations=60, return_posterior=True
+        x,
+        variant="paper",
+        mask_sizes=(6,),
+        stride=2,
+        n_iterations=60,
+        return_posterior=True,
     )
-    for (start, stop), score in zip(found.windows[0].tolist(), found.scores[0]):
-        box = inside[start[0] : stop[0], start[1] : stop[1]]
-        assert score.item() == pytest.approx(box.sum().item(), abs=1e-5)
+    for mask, score in zip(found.masks[0], found.scores[0]):
+        assert score.item() == pytest.approx(inside[mask].sum().item(), abs=1e-5)
     assert found.attributions[0, 0, 4:10, 4:10].mean() > found.attributions.mean()
 
 
@@ -165,7 +198,14 @@ def test_steps_are_full_batches():
         return net(x)
 
     kwargs = {"target": 1, "n_iterations": 10, "perturbations_per_eval": 100}
-    BOREx(recording).attribute(x, windows_per_step=4, **kwargs)
+    BOREx(recording).attribute(x, masks_per_step=4, **kwargs)
+    assert sizes == 2 * [2, 8, 8, 4]
+    sizes.clear()
+    BOREx(recording).attribute(x[:1], **kwargs)
+    assert sizes == [2, 10, 10]
+    sizes.clear()
+    kwargs["variant"] = "paper"
+    BOREx(recording).attribute(x, masks_per_step=4, **kwargs)
     assert sizes == [4, 16, 16, 8]
     sizes.clear()
     BOREx(recording).attribute(x[:1], **kwargs)
@@ -182,9 +222,10 @@ def test_several_windows_per_step_find_nearly_the_same_map():
             x,
             prior_of(x),
             target=1,
+            variant="paper",
             mask_sizes=(7, 11),
             n_iterations=120,
-            windows_per_step=q,
+            masks_per_step=q,
         )
         for q in (1, 4)
     )
@@ -192,36 +233,44 @@ def test_several_windows_per_step_find_nearly_the_same_map():
     assert correlation(one, four) > 0.9
 
 
-def test_constant_prior_has_no_effect():
+VARIANTS = pytest.mark.parametrize("variant", ["field", "paper"])
+
+
+@VARIANTS
+def test_constant_prior_has_no_effect(variant):
     net, x = SmallNet(), images()
     maps = [
-        BOREx(net).attribute(x, prior, target=1, n_iterations=5)
+        BOREx(net).attribute(x, prior, target=1, variant=variant, n_iterations=5)
         for prior in (None, torch.full((3, 1, 4, 4), 7.0), torch.zeros(3, 2, 12, 14))
     ]
     torch.testing.assert_close(maps[0], maps[1])
     torch.testing.assert_close(maps[0], maps[2])
 
 
-def test_only_the_spatial_pattern_of_a_prior_matters():
+@VARIANTS
+def test_only_the_spatial_pattern_of_a_prior_matters(variant):
     net, x = SmallNet(), images()
+    kwargs = {"target": 1, "variant": variant, "n_iterations": 5}
     prior = prior_of(x)
     forms = [prior, 1e4 * prior, prior.expand(-1, 3, -1, -1), (prior, prior)]
     forms += [lambda inputs, target: prior, prior.flip(3)]
-    maps = [BOREx(net).attribute(x, p, target=1, n_iterations=5) for p in forms]
+    maps = [BOREx(net).attribute(x, p, **kwargs) for p in forms]
     for same in maps[1:-1]:
         torch.testing.assert_close(maps[0], same, atol=1e-6, rtol=1e-5)
     assert not torch.allclose(maps[0], maps[-1])
 
 
-def test_prior_from_an_attribution_and_a_layer():
+@VARIANTS
+def test_prior_from_an_attribution_and_a_layer(variant):
     net, x = SmallNet(), images()
+    kwargs = {"target": [0, 1, 2], "variant": variant, "n_iterations": 5}
     layer = LayerGradCamPlusPlus(net, net.relu)
-    called = BOREx(net).attribute(x, layer.attribute, target=[0, 1, 2], n_iterations=5)
+    called = BOREx(net).attribute(x, layer.attribute, **kwargs)
     given = layer.attribute(x, target=[0, 1, 2])
-    expected = BOREx(net).attribute(x, given, target=[0, 1, 2], n_iterations=5)
+    expected = BOREx(net).attribute(x, given, **kwargs)
     torch.testing.assert_close(called, expected)
     coarse = F.avg_pool2d(given, 2)
-    maps = BOREx(net).attribute(x, coarse, target=[0, 1, 2], n_iterations=5)
+    maps = BOREx(net).attribute(x, coarse, **kwargs)
     assert maps.shape == x.shape
 
 
@@ -235,6 +284,7 @@ def test_video(prior):
     found = BOREx(lambda x: (x[:, 0] * frames).mean((1, 2, 3))).attribute(
         x,
         frames[None, None] if prior else None,
+        variant="paper",
         mask_sizes=(5, 8),
         durations=(2, 4),
         n_iterations=150,
@@ -242,43 +292,46 @@ def test_video(prior):
         return_posterior=True,
     )
     assert found.attributions.shape == found.std.shape == x.shape
-    assert found.windows.shape == (1, 150, 2, 3)
+    assert found.masks.shape == (1, 150, 8, 20, 20)
     assert correlation(found.attributions[0, 0], frames) > 0.5
     first, last = found.attributions[0, 0, 0], found.attributions[0, 0, -1]
     assert correlation(first, frames[0]) > correlation(first, frames[-1])
     assert correlation(last, frames[-1]) > correlation(last, frames[0])
 
 
-def test_posterior():
+@VARIANTS
+def test_posterior(variant):
     net, x = SmallNet(), images()
+    kwargs = {"target": 1, "variant": variant, "acquisition": "std"}
     few, many = (
-        BOREx(net).attribute(
-            x, target=1, n_iterations=n, acquisition="std", return_posterior=True
-        )
+        BOREx(net).attribute(x, n_iterations=n, return_posterior=True, **kwargs)
         for n in (3, 40)
     )
-    assert torch.equal(few.windows, many.windows[:, :3])
+    assert few.masks.shape == (3, 3, 12, 14) and few.centers.shape == (3, 3, 2)
+    assert torch.equal(few.masks, many.masks[:, :3])
     torch.testing.assert_close(few.scores, many.scores[:, :3])
     assert many.std.shape == x.shape and (many.std > 0).all()
-    plain = BOREx(net).attribute(x, target=1, n_iterations=3, acquisition="std")
+    plain = BOREx(net).attribute(x, n_iterations=3, **kwargs)
     assert torch.equal(few.attributions, plain)
 
 
 def test_one_number_per_batch():
     """Captum's convention: shared windows and one map."""
     net, x = SmallNet(), images()
-    kwargs = {"n_iterations": 6, "return_posterior": True}
+    kwargs = {"variant": "paper", "n_iterations": 6, "return_posterior": True}
     found = BOREx(lambda x: net(x)[:, 1].mean()).attribute(x, prior_of(x), **kwargs)
     assert found.attributions.shape == (1, 3, 12, 14)
-    assert found.windows.shape == (1, 6, 2, 2)
+    assert found.masks.shape == (1, 6, 12, 14)
     alone = BOREx(lambda x: net(x)[:, 1].mean()).attribute(x[:1], **kwargs)
     expected = BOREx(net).attribute(x[:1], target=1, **kwargs)
     torch.testing.assert_close(alone.attributions, expected.attributions)
 
 
-def test_botorch_acquisition_is_the_named_one():
+@VARIANTS
+def test_botorch_acquisition_is_the_named_one(variant):
     net, x = SmallNet(), images(2)
-    kwargs = {"target": 1, "n_iterations": 14, "return_posterior": True}
+    kwargs = {"target": 1, "variant": variant, "n_iterations": 14}
+    kwargs["return_posterior"] = True
     named = BOREx(net).attribute(x, prior_of(x), acquisition="ucb", **kwargs)
     built = BOREx(net).attribute(
         x,
@@ -286,25 +339,27 @@ def test_botorch_acquisition_is_the_named_one():
         acquisition=lambda m: UpperConfidenceBound(m, beta=EXPLORATION**2),
         **kwargs,
     )
-    assert torch.equal(named.windows, built.windows)
+    assert torch.equal(named.masks, built.masks)
 
 
 BOTORCH = {
     "information": "information",
     "knowledge gradient": lambda m: qKnowledgeGradient(m, num_fantasies=4),
-    "Monte Carlo": lambda m: qLogExpectedImprovement(m, m.train_targets.max()),
+    "Monte Carlo": lambda m: qLogExpectedImprovement(m, m.mean.max()),
     "Thompson sampling": lambda m: MaxPosteriorSampling(m, replacement=False),
 }
 
 
+@VARIANTS
 @pytest.mark.parametrize("acquisition", BOTORCH.values(), ids=BOTORCH)
-def test_other_acquisitions_of_botorch(acquisition):
+def test_other_acquisitions_of_botorch(acquisition, variant):
     """A batch gives what its examples give alone, and the seed decides."""
     net, x = SmallNet(), big_images(2)
     kwargs = {
         "target": 1,
+        "variant": variant,
         "n_iterations": 8,
-        "windows_per_step": 2,
+        "masks_per_step": 2,
         "mask_sizes": (7, 11),
         "acquisition": acquisition,
         "return_posterior": True,
@@ -313,33 +368,72 @@ def test_other_acquisitions_of_botorch(acquisition):
     both = BOREx(net).attribute(x, **kwargs)
     assert torch.equal(state, torch.get_rng_state())
     again = BOREx(net).attribute(x, **kwargs)
-    assert torch.equal(both.windows, again.windows)
+    assert torch.equal(both.masks, again.masks)
     for i in range(2):
         alone = BOREx(net).attribute(x[i : i + 1], **kwargs)
-        assert torch.equal(alone.windows[0], both.windows[i])
+        assert torch.equal(alone.masks[0], both.masks[i])
     assert torch.isfinite(both.attributions).all()
     other = BOREx(net).attribute(x, **kwargs, seed=1)
-    assert not torch.equal(both.windows, other.windows)
+    assert not torch.equal(both.masks, other.masks)
 
 
-def test_progress_counts_the_windows(capsys):
-    BOREx(SmallNet()).attribute(images(), target=1, n_iterations=5, show_progress=True)
-    shown = capsys.readouterr().err
-    assert "BOREx windows" in shown and "5/5" in shown
+def test_progress_counts_the_masks(capsys):
+    """Those of all examples for the field, steps of the batch for the paper."""
+    kwargs = {"target": 1, "n_iterations": 5, "show_progress": True}
+    for variant, shown in ("field", "15/15"), ("paper", "5/5"):
+        BOREx(SmallNet()).attribute(images(), variant=variant, **kwargs)
+        printed = capsys.readouterr().err
+        assert "BOREx masks" in printed and shown in printed
 
 
-def test_integer_inputs():
+@VARIANTS
+def test_integer_inputs(variant):
     x = torch.randint(0, 255, (2, 3, 12, 14), dtype=torch.uint8)
     net = SmallNet()
-    maps = BOREx(lambda x: net(x / 255)).attribute(x, target=1, n_iterations=4)
+    maps = BOREx(lambda x: net(x / 255)).attribute(
+        x, target=1, variant=variant, n_iterations=4
+    )
     assert maps.shape == x.shape and maps.dtype == torch.float32
 
 
+PAPER = {"variant": "paper"}
 WRONG = [
+    ({"variant": "pixels"}, ValueError, "variant must be one of 'field', 'paper'"),
+    *(
+        ({name: value}, ValueError, f"{name} must be None if variant is 'field'")
+        for name, value in {
+            "durations": (2,),
+            "stride": 0,
+            "flip": True,
+            "weighting": "window",
+        }.items()
+    ),
+    *(
+        ({name: value, **PAPER}, ValueError, f"{name} must be None if variant is 'pap")
+        for name, value in {
+            "feature_mask": blocks((12, 14), (3, 3)),
+            "candidates": ["halves"],
+        }.items()
+    ),
+    ({"tolerance": 0.0}, ValueError, "tolerance must be"),
+    ({"feature_mask": torch.zeros(1, 1, 5, 5).long()}, ValueError, "feature_mask must"),
+    ({"feature_mask": torch.zeros(1, 1, 12, 14)}, TypeError, "feature_mask must hold"),
+    ({"candidates": "halves"}, TypeError, "candidates must be a sequence of names"),
+    ({"candidates": ["half"]}, ValueError, "candidates must be one of 'halves'"),
+    ({"candidates": []}, ValueError, "candidates must hold a kind that gives masks"),
+    (
+        {"candidates": ["parts"]},
+        ValueError,
+        "candidates must hold a kind that gives masks, .* without a prior",
+    ),
     ({"mask_sizes": (13,)}, ValueError, "mask_sizes must be at most 12, got 13"),
     ({"mask_sizes": ()}, ValueError, "mask_sizes must hold at least one number"),
     ({"mask_sizes": 5}, TypeError, "mask_sizes must be a sequence of ints, got int"),
-    ({"durations": (2,)}, ValueError, "durations must be None unless inputs are video"),
+    (
+        {"durations": (2,), **PAPER},
+        ValueError,
+        "durations must be None unless inputs are video",
+    ),
     ({"prior": torch.rand(2, 1, 12, 14)}, ValueError, "prior must have .* 3 maps"),
     ({"prior": torch.rand(3, 12, 14)}, ValueError, "prior must have 4 axes"),
     (
@@ -349,10 +443,14 @@ WRONG = [
     ),
     ({"prior": "rise"}, TypeError, "prior must be one tensor or a tuple of one"),
     ({"acquisition": "lcb"}, ValueError, "acquisition must be one of 'ucb'"),
-    ({"weighting": "area"}, ValueError, "weighting must be one of 'window', 'mean'"),
+    (
+        {"weighting": "area", **PAPER},
+        ValueError,
+        "weighting must be one of 'window', 'mean'",
+    ),
     ({"n_iterations": 0}, ValueError, "n_iterations must be at least 1"),
-    ({"windows_per_step": 0}, ValueError, "windows_per_step must be at least 1"),
-    ({"stride": 0}, ValueError, "stride must be at least 1"),
+    ({"masks_per_step": 0}, ValueError, "masks_per_step must be at least 1"),
+    ({"stride": 0, **PAPER}, ValueError, "stride must be at least 1"),
     ({"seed": -1}, ValueError, "seed must be at least 0"),
     ({"perturbations_per_eval": 0}, ValueError, "perturbations_per_eval must be"),
     ({"target": [1, 2]}, ValueError, "target must hold one index"),
@@ -367,6 +465,32 @@ def test_bad_arguments_are_refused_before_any_forward_pass(wrong, error, message
 
     with pytest.raises(error, match=message):
         BOREx(never).attribute(images(), **{"target": 1, **wrong})
+
+
+@pytest.mark.parametrize("differ", ["channels", "inputs"])
+def test_cells_belong_to_whole_pixels(differ):
+    x, regions = images(), blocks((12, 14), (3, 3))
+    masks = (regions, regions.flip(3))
+    if differ == "channels":
+        x, masks = (x,), (torch.cat([*masks, regions], 1),)
+    else:
+        x = (x, x)
+    with pytest.raises(
+        ValueError, match=f"feature_mask must be the same for all {differ}"
+    ):
+        BOREx(SmallNet()).attribute(x, feature_mask=masks, target=1)
+
+
+def test_form_of_the_cells_does_not_matter():
+    """Regions are broadcast, over examples and channels and along axes."""
+    net, x, columns = SmallNet(), images(), torch.arange(14) // 4
+    forms = [columns, columns.view(1, 1, 1, 14), columns.expand(3, 3, 12, 14) + 7]
+    maps = [
+        BOREx(net).attribute(x, prior_of(x), target=1, n_iterations=5, feature_mask=f)
+        for f in forms
+    ]
+    for same in maps[1:]:
+        torch.testing.assert_close(same, maps[0])
 
 
 @pytest.mark.parametrize(
@@ -389,14 +513,20 @@ def test_inputs_of_other_shapes_are_refused(inputs):
         (lambda m: lambda X: X[:, 0, 0] * torch.nan, "acquisition must return finite"),
     ],
 )
-def test_acquisition_of_the_wrong_shape_is_refused(acquisition, message):
+@VARIANTS
+def test_acquisition_of_the_wrong_shape_is_refused(variant, acquisition, message):
     with pytest.raises(ValueError, match=message):
-        BOREx(SmallNet()).attribute(images(), target=1, acquisition=acquisition)
+        BOREx(SmallNet()).attribute(
+            images(), target=1, variant=variant, acquisition=acquisition
+        )
 
 
-def test_scores_that_are_not_finite_are_refused():
+@VARIANTS
+def test_scores_that_are_not_finite_are_refused(variant):
     with pytest.raises(ValueError, match="forward_func must return finite scores"):
-        BOREx(lambda x: x.mean((1, 2, 3)) * torch.nan).attribute(images())
+        BOREx(lambda x: x.mean((1, 2, 3)) * torch.nan).attribute(
+            images(), variant=variant
+        )
 
 
 def test_failed_fit_warns_and_gives_a_map(monkeypatch):
@@ -406,5 +536,5 @@ def test_failed_fit_warns_and_gives_a_map(monkeypatch):
     net, x = SmallNet(), images()
     monkeypatch.setattr(hyperparameters, "log_marginal_likelihood", fails)
     with pytest.warns(UserWarning, match="could not be fitted"):
-        maps = BOREx(net).attribute(x, target=1, n_iterations=12)
+        maps = BOREx(net).attribute(x, target=1, variant="paper", n_iterations=12)
     assert torch.isfinite(maps).all()

@@ -1,4 +1,4 @@
-"""The pixel field: closed forms, enumeration, and the estimator of the RISE family."""
+"""The pixel field: closed forms, enumeration, BOREx and the RISE family on it."""
 
 import itertools
 import math
@@ -8,11 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from captum_ext.attr import MCRISE, PNRISE, RISE
-from captum_ext.masks import RegionLayout, smooth_halves
+from captum_ext.attr import MCRISE, PNRISE, RISE, BOREx
+from captum_ext.masks import GridLayout, RegionLayout, smooth_halves, superpixels
+from captum_ext.surrogate.acquisition import acquisition_values
 from captum_ext.surrogate.field import Cells, field_kernel, fit_field, whitened
+from captum_ext.surrogate.field_process import FieldProcess
+from captum_ext.surrogate.hyperparameters import AMPLITUDE, AMPLITUDE_WEIGHT
 
 N = 6
+
+
+def never(*inputs):
+    raise AssertionError("called")
 
 
 def line(n: int) -> Cells:
@@ -80,6 +87,42 @@ def test_map_sums_to_the_difference_of_the_ends(n_masks):
     torch.testing.assert_close(maps.double().sum((1, 2, 3)), ends, atol=1e-6, rtol=0)
 
 
+def dense_kernels(cells: Cells, prior: torch.Tensor | None) -> list[np.ndarray]:
+    """Kernels of all candidates of the hyperparameters, written out."""
+    x, size = cells.positions.numpy(), cells.sizes.numpy()
+    p = np.zeros(len(x)) if prior is None else prior.numpy()
+    p = p / max(np.abs(p).sum(), 1e-300)
+    found = []
+    for length, independent, scale in itertools.product(
+        (0.15, 0.3, 0.6), (1, 3), (0.3, 1, 3) if prior is not None else [0]
+    ):
+        d = np.linalg.norm(x[:, None] - x, axis=2) * math.sqrt(3) / length
+        k = 0.02 + (1 + d) * np.exp(-d) + independent * np.eye(len(x))
+        k = k * np.outer(size, size)
+        found.append(k / k.sum() + scale**2 * np.outer(p, p))
+    return found
+
+
+def dense_fit(k, noise, masks, scores, total):
+    """Log density, mean and variance of the cells given scores and the total."""
+    masks = np.concatenate([masks, np.ones((1, len(k)))])
+    y = np.append(scores, total)
+    s = masks @ k @ masks.T + np.diag([*[noise] * len(scores), 1e-12])
+    inverse = np.linalg.inv(s)
+    quadratic = y @ inverse @ y
+    covariance = k - k @ masks.T @ inverse @ masks @ k
+    return (
+        -np.linalg.slogdet(s)[1] / 2
+        - len(y) / 2 * np.log(quadratic)
+        - 7.0 * (noise < 0.1),
+        k @ masks.T @ inverse @ y,
+        quadratic / (len(y) - 2) * covariance.diagonal(),
+    )
+
+
+NOISES = (0.1, 0.3, 1e-10)
+
+
 @pytest.mark.parametrize("with_prior", [False, True])
 def test_posterior_is_the_average_of_dense_processes(with_prior):
     cells, total = line(N), 0.7
@@ -87,30 +130,11 @@ def test_posterior_is_the_average_of_dense_processes(with_prior):
     w = (torch.rand(8, N, generator=generator) < 0.5).double()
     scores = torch.randn(8, generator=generator).double()
     prior = torch.randn(N, generator=generator).double() if with_prior else None
-    x, size = cells.positions.numpy(), cells.sizes.numpy()
-    masks = np.concatenate([w.numpy(), np.ones((1, N))])
-    y = np.append(scores.numpy(), total)
-    p = prior.numpy() / np.abs(prior.numpy()).sum() if with_prior else np.zeros(N)
-    fits = []
-    for length, independent, noise, scale in itertools.product(
-        (0.15, 0.3, 0.6), (1, 3), (0.1, 0.3, 1e-10), (0.3, 1, 3) if with_prior else [0]
-    ):
-        d = np.abs(x - x.T) * math.sqrt(3) / length
-        k = (0.02 + (1 + d) * np.exp(-d) + independent * np.eye(N)) * np.outer(
-            size, size
-        )
-        k = k / k.sum() + scale**2 * np.outer(p, p)
-        s = masks @ k @ masks.T + np.diag([*[noise] * len(scores), 1e-12])
-        inverse = np.linalg.inv(s)
-        quadratic = y @ inverse @ y
-        covariance = k - k @ masks.T @ inverse @ masks @ k
-        fits.append(
-            (
-                -np.linalg.slogdet(s)[1] / 2 - len(y) / 2 * np.log(quadratic),
-                k @ masks.T @ inverse @ y,
-                quadratic / (len(y) - 2) * covariance.diagonal(),
-            )
-        )
+    fits = [
+        dense_fit(k, noise, w.numpy(), scores.numpy(), total)
+        for k in dense_kernels(cells, prior)
+        for noise in NOISES
+    ]
     evidence, means, variances = map(np.array, zip(*fits))
     weights = np.exp(evidence - evidence.max())
     weights = weights[:, None] / weights.sum()
@@ -119,6 +143,113 @@ def test_posterior_is_the_average_of_dense_processes(with_prior):
     estimate = fit_field(cells, w, scores, total, prior)
     np.testing.assert_allclose(estimate.mean, mean, atol=1e-6)
     np.testing.assert_allclose(estimate.std, np.sqrt(variance), atol=1e-6)
+
+
+def process_of(total: float = 0.7, with_prior: bool = False) -> FieldProcess:
+    """Process over all masks of N cells, before any score."""
+    prior = torch.linspace(-1, 2, N).double() if with_prior else None
+    masks = all_masks(N)[1:-1]
+    return FieldProcess(line(N), masks, total, prior, capacity=20)
+
+
+def explore(process: FieldProcess, n: int, acquisition: str = "information") -> None:
+    """Choose and score n masks one after the other."""
+    for _ in range(n):
+        at = process.choose(acquisition)
+        process.observe(torch.sin(3.0 * at[:, None].double()))
+
+
+def dense_process(process: FieldProcess, k: np.ndarray, noise: float, total: float):
+    """Mean, covariance of the cells and amplitude, of a process on its total."""
+    with_total = k.sum(1)
+    m = with_total / with_total.sum() * total
+    k = k - np.outer(with_total, with_total) / with_total.sum()
+    at, y = process.masks[process.chosen[0]].numpy(), process.scores[0].numpy()
+    inverse = np.linalg.inv(at @ k @ at.T + noise * np.eye(len(at)))
+    residuals = y - at @ m
+    squares = AMPLITUDE_WEIGHT * AMPLITUDE**2 + residuals @ inverse @ residuals
+    amplitude = math.sqrt(squares / (AMPLITUDE_WEIGHT + len(y)))
+    to_masks = k @ at.T @ inverse
+    return m + to_masks @ residuals, k - to_masks @ at @ k, amplitude
+
+
+def assert_is_dense(process: FieldProcess, k, noise: float, total: float) -> None:
+    mean, covariance, amplitude = dense_process(process, k, noise, total)
+    masks = process.masks.numpy()
+    np.testing.assert_allclose(process.mean[0], masks @ mean, atol=1e-6)
+    std = amplitude * np.sqrt(((masks @ covariance) * masks).sum(1).clip(1e-12))
+    np.testing.assert_allclose(process.std[0], std, atol=1e-6)
+    joint = amplitude**2 * masks[:7] @ covariance @ masks.T
+    found = process.covariance(0, torch.arange(7))
+    np.testing.assert_allclose(found, joint, atol=1e-6)
+
+
+@pytest.mark.parametrize("with_prior", [False, True])
+def test_process_is_that_of_numpy(with_prior):
+    """Before any score, one at a time, after a fit, and after further scores."""
+    total = 0.7
+    process = process_of(total, with_prior)
+    dense = dense_kernels(line(N), torch.linspace(-1, 2, N) if with_prior else None)
+    first = dense[len(dense) // 2]
+    assert_is_dense(process, first, 0.1, total)
+    explore(process, 8)
+    assert_is_dense(process, first, 0.1, total)
+    process.refit()
+    at, y = process.masks[process.chosen[0]].numpy(), process.scores[0].numpy()
+    best = max(
+        ((k, noise) for k in dense for noise in NOISES),
+        key=lambda pair: dense_fit(*pair, at, y, total)[0],
+    )
+    assert not np.allclose(best[0], first)
+    assert_is_dense(process, *best, total)
+    explore(process, 4)
+    assert_is_dense(process, *best, total)
+    mean, std = process.mean.clone(), process.std.clone()
+    process.condition()
+    torch.testing.assert_close(process.mean, mean, atol=1e-9, rtol=0)
+    torch.testing.assert_close(process.std, std, atol=1e-9, rtol=0)
+
+
+def test_fit_finds_scores_without_noise():
+    process = process_of(total=1.0)
+    phi = torch.linspace(0, 1, N).double()
+    phi /= phi.sum()
+    for _ in range(10):
+        at = process.choose("information")
+        process.observe((process.masks[at] @ phi)[:, None])
+    process.refit()
+    assert process.noise.tolist() == [1e-10]
+    torch.testing.assert_close(process.mean[0], process.masks @ phi, atol=1e-6, rtol=0)
+
+
+def test_pending_masks_count_as_scored_at_their_mean():
+    pending, scored = process_of(), process_of()
+    explore(pending, 3)
+    explore(scored, 3)
+    for _ in range(2):
+        pending.choose("information")
+        at = scored.choose("information")
+        scored.observe(scored.mean.gather(1, at[:, None]))
+    assert torch.equal(pending.chosen, scored.chosen)
+    torch.testing.assert_close(pending.mean, scored.mean)
+    ratio = scored.amplitude / pending.amplitude
+    torch.testing.assert_close(pending.std * ratio, scored.std)
+
+
+def test_information_is_the_drop_of_the_variance_of_all_pixels():
+    """A cell of s pixels has s values phi_i / s."""
+    total = 0.7
+    process = process_of(total)
+    explore(process, 5, "ucb")
+    found = acquisition_values("information", process.model(0))
+    k = dense_kernels(line(N), None)[3]
+    _, covariance, amplitude = dense_process(process, k, 0.1, total)
+    sizes, drops = process._cells.sizes.numpy(), []
+    for w in process.masks.numpy():
+        row = covariance @ w
+        after = covariance - np.outer(row, row) / (w @ row + 0.1)
+        drops.append(((covariance - after).diagonal() / sizes).sum())
+    np.testing.assert_allclose(found, amplitude**2 * np.array(drops), atol=1e-9)
 
 
 def test_kernel_is_the_formula_and_the_total_has_variance_one():
@@ -262,16 +393,37 @@ def test_several_inputs_share_one_field(game):
     ],
 )
 def test_bad_arguments_are_refused_before_any_pass(kwargs, message):
-    def model(x):
-        raise AssertionError
-
     with pytest.raises(ValueError, match=message):
-        PNRISE(model).attribute(torch.ones(1, 1, 4), **kwargs)
+        PNRISE(never).attribute(torch.ones(1, 1, 4), **kwargs)
+
+
+@pytest.mark.parametrize("shapes", [[(1, 4)], [(1, 1, 4), (1, 3)]])
+def test_a_prior_needs_inputs_of_one_size(shapes):
+    inputs = tuple(map(torch.ones, shapes))
+    with pytest.raises(ValueError, match="prior must be None unless inputs have axes"):
+        PNRISE(never).attribute(inputs, estimator="field", prior=inputs[0])
+
+
+@pytest.mark.parametrize("method, more", [(PNRISE, ()), (MCRISE, (torch.eye(3),))])
+def test_cells_must_be_regions(method, more):
+    with pytest.raises(ValueError, match="layout must be one of 'grid', 'superp"):
+        method(never).attribute(
+            torch.rand(1, 3, 8, 8), *more, estimator="field", layout="mixed"
+        )
+    with pytest.raises(
+        TypeError, match="layout must be 'grid', 'superpixels' or a Reg"
+    ):
+        method(never).attribute(
+            torch.rand(1, 3, 8, 8),
+            *more,
+            estimator="field",
+            layout=GridLayout((8, 8), (4, 4)),
+        )
 
 
 def test_rise_has_no_field():
     with pytest.raises(ValueError, match="estimator must be"):
-        RISE(nn.Flatten()).attribute(torch.ones(1, 4), estimator="field")
+        RISE(never).attribute(torch.ones(1, 4), estimator="field")
 
 
 def test_halves_keep_about_half_and_are_connected():
@@ -306,3 +458,274 @@ def test_layout_geometry():
     near = torch.cdist(layout.positions(), layout.positions())
     assert float(near[0, 1]) == pytest.approx(1.5 / 2)
     assert (near[2:] + torch.eye(4)[2:] * 1e4).min() > 100
+
+
+def blocks(size, counts) -> torch.Tensor:
+    """Regions (1, 1, ...): equal blocks, numbered along the axes."""
+    index = torch.zeros(()).long()
+    for n, c in zip(size, counts):
+        index = index[..., None] * c + torch.arange(n) * c // n
+    return index[None, None]
+
+
+# Six regions of different sizes.
+PATCHES = blocks((6, 10), (2, 3))
+
+
+def on_patches(game, scale=1.0):
+    """Game on the means of the patches over the channels."""
+
+    def model(x):
+        kept = [x.mean(1)[:, PATCHES[0, 0] == i].mean(1) for i in range(N)]
+        return scale * game(torch.stack(kept, 1))
+
+    return model
+
+
+@pytest.mark.parametrize("q", [1, 4])
+@pytest.mark.parametrize("kind", ["halves", "squares", "regions", "parts"])
+@pytest.mark.parametrize("acquisition", ["information", "std"])
+def test_borex_recovers_the_shapley_values_of_a_second_order_model(
+    game, kind, acquisition, q
+):
+    x = torch.ones(1, 2, 6, 10).double()
+    prior = torch.arange(60.0).view(1, 1, 6, 10).sin()
+    kinds = ["parts", "regions"] if kind == "parts" else [kind, "regions"]
+    found = BOREx(on_patches(game)).attribute(
+        x,
+        prior if kind == "parts" else None,
+        feature_mask=PATCHES,
+        candidates=kinds,
+        n_iterations=14,
+        acquisition=acquisition,
+        masks_per_step=q,
+        return_posterior=True,
+    )
+    maps, phi = found.attributions[0], shapley_values(game, N)
+    assert torch.equal(maps[0], maps[1])
+    sums = (
+        torch.zeros(N)
+        .double()
+        .index_add_(0, PATCHES.flatten().repeat(2), maps.flatten())
+    )
+    torch.testing.assert_close(sums, phi, atol=1e-6, rtol=0)
+    for i in range(N):
+        assert float(maps[:, PATCHES[0, 0] == i].std()) < 1e-9
+    w = torch.stack([found.masks[0, :, PATCHES[0, 0] == i][:, 0] for i in range(N)], 1)
+    torch.testing.assert_close(found.scores[0], w.double() @ phi, atol=1e-9, rtol=0)
+
+
+def sums(maps) -> torch.Tensor:
+    each = maps if isinstance(maps, tuple) else (maps,)
+    return sum(m.double().flatten(1).sum(1) for m in each)
+
+
+@pytest.mark.parametrize("size", [(12, 14), (4, 10, 12)], ids=["image", "video"])
+@pytest.mark.parametrize("n_inputs", [1, 2])
+@pytest.mark.parametrize("has_prior", [True, False])
+def test_maps_of_borex_sum_to_the_difference_of_the_ends(size, n_inputs, has_prior):
+    generator = torch.Generator().manual_seed(2)
+    inputs = tuple(
+        torch.rand(2, c, *size, generator=generator).double() for c in (3, 1)[:n_inputs]
+    )
+    baselines = tuple(torch.full_like(x[:1], 0.2 * i) for i, x in enumerate(inputs, 1))
+    prior = torch.rand(2, 1, *size, generator=generator) if has_prior else None
+    weights = torch.randn(4, 3, generator=generator).double()
+
+    def model(*inputs):
+        features = torch.cat([x.square().flatten(2).mean(2) for x in inputs], 1)
+        return torch.tanh(5 * features @ weights[: features.shape[1]])
+
+    args = {"target": [2, 0]}
+    borex = BOREx(model)
+    assert borex.has_convergence_delta()
+    maps = borex.attribute(inputs, prior, baselines, n_iterations=7, **args)
+    whole, nothing = (model(*each)[:, [2, 0]] for each in (inputs, baselines))
+    ends = whole.diagonal() - torch.stack([nothing[0, 0], nothing[0, 1]])
+    torch.testing.assert_close(sums(maps), ends, atol=1e-6, rtol=0)
+    delta = borex.compute_convergence_delta(
+        maps,
+        tuple(b.expand_as(x) for b, x in zip(baselines, inputs)),
+        inputs,
+        target=[2, 0],
+    )
+    torch.testing.assert_close(delta, torch.zeros(2).double(), atol=1e-6, rtol=0)
+    plain = borex.compute_convergence_delta(
+        tuple(1 + m for m in maps), baselines, inputs, target=[2, 0]
+    )
+    n_elements = sum(x[0].numel() for x in inputs)
+    assert plain.tolist() == pytest.approx([n_elements] * 2)
+
+
+def test_tolerance_stops_each_example_by_itself():
+    """A model that ignores an example needs fewer masks for it."""
+    x = torch.stack([torch.zeros(3, 12, 14), torch.rand(3, 12, 14)])
+    calls = []
+
+    def model(x):
+        calls.append(len(x))
+        return torch.sin(40 * x.mean((1, 2, 3))) / 2
+
+    kwargs = {
+        "feature_mask": blocks((12, 14), (3, 4)),
+        "n_iterations": 40,
+        "tolerance": 0.02,
+        "masks_per_step": 4,
+        "return_posterior": True,
+    }
+    found = BOREx(model).attribute(x, **kwargs)
+    n = (~found.scores.isnan()).sum(1)
+    assert 10 <= n[0] < n[1] == found.scores.shape[1]
+    assert sum(calls) == 4 + 2 * n.sum()
+    assert not found.masks[0, n[0] :].any() and found.masks[1].any((1, 2)).all()
+    assert found.scores[0, n[0] :].isnan().all()
+    assert found.centers[0, n[0] :].isnan().all()
+    assert torch.isfinite(found.centers[0, : n[0]]).all()
+    for i in range(2):
+        alone = BOREx(model).attribute(x[i : i + 1], **kwargs)
+        assert torch.equal(alone.masks[0], found.masks[i, : n[i]])
+        torch.testing.assert_close(alone.attributions[0], found.attributions[i])
+    every = BOREx(model).attribute(x, **{**kwargs, "tolerance": 1e-9})
+    assert every.scores.shape == (2, 40) and torch.isfinite(every.scores).all()
+
+
+def blob(row: float, column: float, size: int = 24) -> torch.Tensor:
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    return torch.exp(-((y - row) ** 2 + (x - column) ** 2) / 30.0)
+
+
+@pytest.mark.parametrize("method", ["BOREx", "PN-RISE"])
+def test_maps_of_two_priors_are_nearer_to_the_truth_than_the_priors(method):
+    truth = blob(7, 6)
+    truth /= truth.sum()
+    x = torch.ones(1, 1, 24, 24)
+
+    def model(x):
+        return (x[:, 0] * truth).sum((1, 2))
+
+    def of(prior):
+        regions = blocks((24, 24), (12, 12))
+        if method == "BOREx":
+            return BOREx(model).attribute(
+                x, prior, feature_mask=regions, n_iterations=30
+            )[0, 0]
+        return PNRISE(model).attribute(
+            x, feature_mask=regions, estimator="field", n_masks=62, prior=prior
+        )[0, 0]
+
+    def error(field):
+        return float((field - truth).norm() / truth.norm())
+
+    mirrored = truth.flip(1)
+    right, wrong, none = (
+        of(p) for p in (7 * truth[None, None], mirrored[None, None], None)
+    )
+    assert error(right) < 0.2
+    assert error(wrong) < min(0.6 * error(mirrored), 1.3 * error(none))
+    assert float((right - wrong).norm()) < float((truth - mirrored).norm())
+
+
+@pytest.mark.parametrize("regions", [None, torch.zeros(1, 1, 6, 8).long()])
+@pytest.mark.parametrize("prior", [True, False])
+def test_one_cell_gets_the_total(regions, prior):
+    x = torch.rand(2, 3, *((1, 1) if regions is None else (6, 8)))
+    found = BOREx(lambda x: x.square().sum((1, 2, 3))).attribute(
+        x,
+        torch.rand(2, 1, 2, 2) if prior else None,
+        feature_mask=regions,
+        candidates=["halves", "squares", "regions", "parts"],
+        n_iterations=12,
+        return_posterior=True,
+    )
+    ends = x.double().square().sum((1, 2, 3))
+    torch.testing.assert_close(sums(found.attributions), ends)
+    assert float(found.attributions.flatten(1).std(1, correction=0).max()) < 1e-6
+    assert torch.isfinite(found.std).all() and float(found.std.max()) < 1e-5
+
+
+@pytest.mark.parametrize("method", [BOREx, PNRISE])
+@pytest.mark.parametrize("prior", [True, False])
+def test_model_without_influence_gives_zero(method, prior):
+    x = torch.rand(2, 3, 12, 14)
+    more = {"prior": torch.rand(2, 1, 12, 14)} if prior else {}
+    kwargs = {"return_posterior": True} if method is BOREx else {"n_masks": 40}
+    if method is PNRISE:
+        kwargs |= {"estimator": "field", "return_std_error": True}
+    found = method(lambda x: x.new_full((len(x),), 0.3)).attribute(x, **more, **kwargs)
+    assert not found[0].any()
+    assert torch.isfinite(found[1]).all()
+
+
+def test_one_number_per_batch_explains_each_example_alone():
+    x = torch.rand(2, 3, 12, 14)
+    maps = [
+        BOREx(model).attribute(x, n_iterations=4)
+        for model in (lambda x: x.sum((1, 2, 3)), lambda x: x.sum())
+    ]
+    torch.testing.assert_close(*maps)
+
+
+def test_cells_are_superpixels_of_the_first_input():
+    """Of each example its own; a map has one value on each."""
+    x, y = torch.rand(2, 2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    maps = BOREx(lambda x, y: (x + y).square().sum((1, 2, 3))).attribute((x, y))
+    for each in maps:
+        for values, regions in zip(each[:, 0], superpixels(x)[:, 0]):
+            n = int(regions.max()) + 1
+            assert n > 20
+            for i in range(n):
+                assert values[regions == i].unique().numel() == 1
+            assert values.unique().numel() > n / 2
+
+
+def test_cells_of_a_video_are_blocks_of_all_axes():
+    x = torch.rand(1, 3, 4, 18, 20)
+    maps = BOREx(lambda x: x.square().sum((1, 2, 3, 4))).attribute(x)[0, 0]
+    regions = blocks((4, 18, 20), (4, 9, 9))[0, 0]
+    assert maps.unique().numel() > 100
+    for i in regions.unique():
+        assert maps[regions == i].unique().numel() == 1
+
+
+def test_color_map_of_the_shape_of_the_input_is_minus_the_mean():
+    x, colors = torch.rand(2, 3, 12, 14), torch.eye(3)
+    kwargs = {"estimator": "field", "n_masks": 34, "grid_size": 4}
+    kwargs["return_std_error"] = True
+
+    def model(x):
+        return torch.tanh(x.square().mean((1, 2, 3)))
+
+    maps, errors = MCRISE(model).attribute(x, colors, **kwargs)
+    shaped, error = MCRISE(model).attribute(x, colors, input_shaped=True, **kwargs)
+    # An element of a pixel gets a third of what the pixel of a color map has.
+    expected = -maps.mean(1, keepdim=True).expand_as(shaped) / 3
+    torch.testing.assert_close(shaped, expected)
+    root = errors.square().sum(1, keepdim=True).sqrt() / 3
+    torch.testing.assert_close(error, root.expand_as(error) / 3)
+    ends = torch.stack([model(x - x + c[:, None, None]) for c in colors]).mean(0)
+    torch.testing.assert_close(sums(shaped), (model(x) - ends).double())
+
+
+def test_std_error_of_pixels_is_that_of_their_cells():
+    """Elements of a cell share its deviation as they share its value."""
+    x, regions = torch.rand(1, 2, 6, 10), PATCHES
+    weights = torch.rand(2, 6, 10)
+
+    def model(x):
+        return torch.sin(9 * (x * weights).mean((1, 2, 3)))
+
+    kwargs = {"estimator": "field", "n_masks": 20, "return_std_error": True}
+    maps, errors = PNRISE(model).attribute(x, feature_mask=regions, **kwargs)
+    layout = RegionLayout([regions])
+    halves = smooth_halves(
+        layout.positions(), layout.sizes(), 9, torch.Generator().manual_seed(0)
+    ).double()
+    masked = [model(x * w.float()[:, PATCHES[0]]) for w in (halves, 1 - halves)]
+    total = (model(x) - model(0 * x)).double()
+    scores = (masked[0] - masked[1] + total) / 2
+    cells = Cells(layout.sizes(), layout.positions())
+    expected = fit_field(cells, halves, scores.double(), float(total))
+    n_elements = 2 * PATCHES.flatten().bincount()
+    for values, each in (maps, expected.mean), (errors, expected.std):
+        of_pixels = (each / n_elements)[PATCHES].expand_as(values)
+        torch.testing.assert_close(values, of_pixels.float(), atol=1e-6, rtol=1e-4)

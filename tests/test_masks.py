@@ -18,12 +18,14 @@ from captum_ext.masks import (
     ProductLayout,
     RegionLayout,
     apply_masks,
+    candidate_masks,
     disjoint_regions,
     draw_masks,
     enlarged_cells,
     image_palette,
     memory_format_of,
     named_palette,
+    smooth_halves,
     superpixels,
 )
 
@@ -670,6 +672,124 @@ def test_disjoint_regions_of_every_form_of_masks():
 def test_disjoint_regions_refuse(masks, said):
     with pytest.raises(ValueError, match=f"^masks must .*{said}"):
         disjoint_regions(masks)
+
+
+# Regions of an image, row by row: 0 and 3 touch by a corner only.
+MAP = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [4, 2, 3, 3]])[None, None]
+
+
+def test_neighbors_share_a_side():
+    expected = {(0, 1), (0, 2), (1, 3), (2, 3), (2, 4)}
+    touching = RegionLayout([MAP]).neighbors()
+    assert torch.equal(touching, touching.T)
+    pairs = {tuple(sorted(pair)) for pair in touching.nonzero().tolist()}
+    assert {(i, j) for i, j in pairs if i != j} == expected
+
+
+def test_neighbors_in_time_and_over_inputs():
+    """Tubes touch from frame to frame; columns of a table touch nothing."""
+    video = torch.tensor([[[0, 1]], [[2, 1]], [[2, 3]]])[None, None]
+    layout = RegionLayout([video, 4 + torch.tensor([[0, 1]])])
+    touching = layout.neighbors().fill_diagonal_(False)
+    pairs = {tuple(pair) for pair in touching.triu().nonzero().tolist()}
+    assert pairs == {(0, 1), (0, 2), (1, 2), (1, 3), (2, 3)}
+    sequence = RegionLayout([torch.tensor([[[0, 0, 1, 2]]])])
+    touching = sequence.neighbors().fill_diagonal_(False)
+    assert touching.triu().nonzero().tolist() == [[0, 1], [1, 2]]
+
+
+def test_sums_and_positions_of_regions():
+    """Pixels in units of the shorter side, frames and steps in that of their number."""
+    layout = RegionLayout([MAP])
+    values = torch.arange(16.0).view(1, 1, 4, 4)
+    expected = [values[MAP == i].sum() for i in range(5)]
+    torch.testing.assert_close(layout.sums([values]), torch.stack(expected).double())
+    rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
+    for i in range(5):
+        inside = MAP[0, 0] == i
+        center = layout.positions()[i]
+        assert center[0] == pytest.approx(float(rows[inside].mean()) / 4)
+        assert center[1] == pytest.approx(float(columns[inside].mean()) / 4)
+    video = RegionLayout([torch.arange(2 * 3 * 8).view(1, 1, 2, 3, 8)])
+    steps = video.positions()[[24, 8, 1]] - video.positions()[0]
+    expected = torch.tensor([[1 / 2, 0, 0], [0, 1 / 3, 0], [0, 0, 1 / 3]])
+    torch.testing.assert_close(steps[:, :3], expected.double())
+    sequence = RegionLayout([torch.arange(5).view(1, 1, 5)])
+    assert sequence.positions()[:, 0].tolist() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+
+
+def test_regions_of_a_part_of_the_axes_count_their_elements():
+    """Regions may be broadcast: rows of an image, channels."""
+    rows = RegionLayout([torch.tensor([0, 0, 1]).view(1, 1, 3, 1)])
+    values = torch.arange(12.0).view(1, 1, 3, 4)
+    assert rows.sums([values]).tolist() == [
+        values[:, :, :2].sum(),
+        values[0, 0, 2].sum(),
+    ]
+    assert rows.counts([24]).tolist() == [16, 8]
+    channels = RegionLayout([torch.arange(2).view(1, 2, 1, 1)])
+    assert channels.sums([values]).tolist() == [66, 66]
+
+
+KINDS = ("halves", "squares", "regions", "parts")
+TILES = RegionLayout([torch.arange(36).view(1, 1, 6, 6)])
+TWO_PEAKS = torch.zeros(6, 6)
+TWO_PEAKS[0, :2], TWO_PEAKS[4:, 4], TWO_PEAKS[3, 0] = 3, 2, 1.5
+
+
+@pytest.mark.parametrize("kinds", [KINDS, *((kind,) for kind in KINDS)])
+@pytest.mark.parametrize("layout", [TILES, RegionLayout([MAP])], ids=["tiles", "map"])
+def test_candidates_are_unique_and_neither_empty_nor_full(kinds, layout):
+    n = layout.n_cells
+    prior = torch.rand(n, generator=generator())
+    masks = candidate_masks(layout, kinds, [0.5, 3.0], generator(), prior)
+    assert masks.dtype == torch.bool and masks.shape[1] == n and len(masks)
+    assert len(masks.unique(dim=0)) == len(masks)
+    assert ((masks.sum(1) > 0) & (masks.sum(1) < n)).all()
+    again = candidate_masks(layout, kinds, [0.5, 3.0], generator(), prior)
+    assert torch.equal(masks, again)
+
+
+def test_candidates_of_each_kind_are_all_there():
+    def of(*kinds, prior=None):
+        masks = candidate_masks(TILES, kinds, [0.5], generator(), prior)
+        return {tuple(mask.nonzero()[:, 0].tolist()) for mask in masks}
+
+    assert of("regions") == {(i,) for i in range(36)}
+    squares = of("squares")
+    # Sides of three tiles around each, cut at the borders.
+    assert len(squares) == 36 and (0, 1, 6, 7) in squares
+    assert (7, 8, 9, 13, 14, 15, 19, 20, 21) in squares
+    halves = of("halves")
+    drawn = smooth_halves(TILES.positions(), TILES.sizes(), 400, generator())
+    assert halves == {tuple(half.nonzero()[:, 0].tolist()) for half in drawn}
+    assert of("parts") == set()
+    # The highest 5, 10, 20 and 30 % of 36 tiles.
+    parts = of("parts", prior=TWO_PEAKS.flatten())
+    assert {(0, 1), (28, 34), (0, 1, 28, 34)} <= parts
+    assert of("regions", "squares") == of("regions") | squares
+
+
+def test_parts_are_connected_and_of_the_highest_values_with_pairs():
+    prior = torch.rand(36, generator=generator())
+    masks = candidate_masks(TILES, ["parts"], [], generator(), prior)
+    found = {tuple(mask.nonzero()[:, 0].tolist()) for mask in masks}
+    expected = set()
+    for n in (2, 4, 7, 11):
+        top = prior >= prior.sort(descending=True).values[n - 1]
+        labels, count = ndimage.label(top.view(6, 6))
+        labels = torch.from_numpy(labels).flatten()
+        parts = [labels == i for i in range(1, count + 1)]
+        parts = sorted(parts, key=lambda part: -int(part.sum()))
+        for one, two in itertools.product(parts[:4], repeat=2):
+            expected.add(tuple((one | two).nonzero()[:, 0].tolist()))
+    assert found == expected
+
+
+def test_only_region_is_its_own_candidate():
+    layout = RegionLayout([torch.zeros(1, 1, 3, 3).long()])
+    masks = candidate_masks(layout, KINDS, [0.5], generator(), torch.ones(1))
+    assert masks.tolist() == [[True]]
 
 
 @pytest.mark.parametrize("names, n", [(1, 1), (5, 5), (8, 8), (["cyan", "red"], 2)])

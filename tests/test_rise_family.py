@@ -11,6 +11,11 @@ from captum_ext.masks import image_palette, named_palette
 
 COLORS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]])
 
+# 3 x 3 blocks.
+SHARED_REGIONS = (3 * (torch.arange(12) // 4)[:, None] + torch.arange(14) // 5).view(
+    1, 1, 12, 14
+)
+
 
 class TestRISE(AttributionContract):
     kwargs = {"n_masks": 64, "grid_size": 4}
@@ -44,6 +49,62 @@ class TestMCRISE(AttributionContract):
         net = SmallNet()
         maps = self.attribute(lambda x, y: net(x) * y.sum(), (images(), y), target=1)
         assert [m.shape for m in maps] == [(3, 2, 12, 14), (3, 2, 4)]
+
+
+class TestPNRISEOnBlocks(TestPNRISE):
+    kwargs = {"estimator": "field", "n_masks": 42, "grid_size": 3}
+
+    def test_tuple_of_two_inputs(self):
+        self.kwargs = {"estimator": "field", "n_masks": 12}
+        AttributionContract.test_tuple_of_two_inputs(self)
+
+
+class TestPNRISEOnRegions(TestPNRISEOnBlocks):
+    kwargs = {"estimator": "field", "n_masks": 42, "feature_mask": SHARED_REGIONS}
+
+
+class TestPNRISEOnSuperpixels(TestPNRISEOnBlocks):
+    kwargs = {"estimator": "field", "n_masks": 42, "layout": "superpixels"}
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_dtype(self, dtype):
+        """Superpixels are those of the rounded image; small cells have small scores."""
+        x = images(dtype=dtype)
+        maps = self.attribute(SmallNet().to(dtype), x, target=1)
+        assert maps.dtype == dtype
+        expected = self.attribute(SmallNet(), x.float(), target=1)
+        both = torch.stack([maps.float().flatten(), expected.flatten()])
+        least = 0.9 if dtype == torch.bfloat16 else 1 - 1e-5
+        assert float(torch.corrcoef(both)[0, 1]) > least
+
+
+class TestMCRISEOnBlocks(TestMCRISE):
+    kwargs = {**TestMCRISE.kwargs, "estimator": "field", "n_masks": 43, "grid_size": 3}
+
+    def test_tuple_of_two_inputs(self):
+        super().test_tuple_of_two_inputs()
+        self.kwargs |= {"estimator": "field", "n_masks": 43}
+        super().test_tuple_of_two_inputs()
+
+
+class TestMCRISEOnRegions(TestMCRISEOnBlocks):
+    kwargs = {
+        **TestMCRISE.kwargs,
+        "estimator": "field",
+        "n_masks": 43,
+        "grid_size": None,
+        "feature_mask": SHARED_REGIONS,
+    }
+
+
+class TestMCRISEOnSuperpixels(TestMCRISEOnBlocks):
+    kwargs = {
+        **TestMCRISE.kwargs,
+        "estimator": "field",
+        "n_masks": 43,
+        "grid_size": None,
+        "layout": "superpixels",
+    }
 
 
 def total(x: Tensor) -> Tensor:

@@ -241,9 +241,10 @@ class BOREx(PerturbationAttribution):
             :class:`Refinement` if ``return_posterior``:
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
               In the shape, dtype and on the device of ``inputs``, equal for all
-              channels of a pixel; (1, ...) if ``forward_func`` returns one number
-              per batch. Float32 for integer inputs. The field's sum to
-              f(i) - f(0), the paper's are in the unit of the score.
+              channels of a pixel. Float32 for integer inputs. The field's sum to
+              f(i) - f(0), the paper's are in the unit of the score. If
+              ``forward_func`` returns one number per batch, the paper's have shape
+              (1, ...), and the field explains each example as a batch of its own.
 
         Raises:
             ValueError: If an argument is out of its range, if the prior, the windows or
@@ -268,7 +269,9 @@ class BOREx(PerturbationAttribution):
         def scores(part: MaskedInputs, flip: bool) -> MaskScores:
             return MaskScores(self.forward_func, part, chunk, flip)
 
-        with progress_bar("BOREx masks", n_iterations, show_progress) as bar:
+        n_searches = len(masked.inputs[0]) if variant == "field" else 1
+        n_scored = n_searches * n_iterations
+        with progress_bar("BOREx masks", n_scored, show_progress) as bar:
             found = refine(masked, search, scores, bar)
         mean, std = (_attributions(maps, inputs) for maps in found[:2])
         return Refinement(mean, std, *found[2:]) if return_posterior else mean

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from captum_ext._validation import check_choice, check_positive
-from captum_ext.attr.mask_layouts import cell_layouts
+from captum_ext.attr.mask_layouts import cell_layouts, check_shared_by_channels
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Search
 from captum_ext.attr.random_masks import MaskedInputs
 from captum_ext.attr.window_search import square_sides
@@ -149,9 +149,17 @@ def shared_cells(
 
     Returns:
         *list[RegionLayout]*: One for the batch or one per example.
+
+    Raises:
+        ValueError: If cells differ between the channels of a pixel or between inputs.
     """
-    if feature_mask is not None:
-        return cell_layouts(inputs, feature_mask, None, None)
+    masks = check_shared_by_channels(feature_mask, inputs)
+    if masks is not None:
+        if not all(torch.equal(*torch.broadcast_tensors(masks[0], m)) for m in masks):
+            raise ValueError(
+                "feature_mask must be the same for all inputs, got masks that differ."
+            )
+        return cell_layouts(inputs, masks, None, None)
     first = cell_layouts(
         inputs[:1], None, None, "superpixels" if inputs[0].dim() == 4 else "grid"
     )

@@ -25,7 +25,7 @@ __all__ = [
     "GridSize",
     "Layout",
     "cell_layouts",
-    "check_feature_mask",
+    "check_shared_by_channels",
     "mask_layouts",
     "mask_shapes",
 ]
@@ -79,7 +79,7 @@ def mask_layouts(
         return _superpixel_layouts(inputs, mixed=layout == "mixed")
     if layout is not None:
         return [_check_layout(layout, inputs)]
-    regions = check_feature_mask(feature_mask, inputs)
+    regions = _check_feature_mask(feature_mask, inputs)
     if regions is None:
         return [ProductLayout(_default_layouts(inputs, grid_size))]
     if all(len(region) == 1 for region in regions):
@@ -122,8 +122,15 @@ def cell_layouts(
     if feature_mask is None and layout in (None, "grid"):
         grids = _check_grid_size(grid_size, inputs, _N_BLOCKS)
         return [RegionLayout(_blocks(inputs, grids))]
+    regions = _check_feature_mask(feature_mask, inputs)
+    if regions is not None:
+        # Distances between regions need every position.
+        regions = tuple(
+            index.expand(*index.shape[:2], *tensor.shape[2:])
+            for index, tensor in zip(regions, inputs)
+        )
     cells = []
-    for each in mask_layouts(inputs, feature_mask, grid_size, layout):
+    for each in mask_layouts(inputs, regions, grid_size, layout):
         if not isinstance(each, RegionLayout):
             raise TypeError(
                 f"layout must be 'grid', 'superpixels' or a RegionLayout if estimator "
@@ -250,7 +257,7 @@ def _check_layout(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> MaskLayout:
     return layout
 
 
-def check_feature_mask(
+def _check_feature_mask(
     feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...] | None:
     """Integer regions (1 or B, ...) with as many axes as their input, if any."""
@@ -271,6 +278,26 @@ def check_feature_mask(
         missing = tensor.dim() - mask.dim()
         formatted.append(mask.reshape(*(1,) * missing, *mask.shape))
     return tuple(formatted)
+
+
+def check_shared_by_channels(
+    feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...] | None:
+    """Regions (1 or B, 1, ...); refuse any that differ between a pixel's channels."""
+    masks = _check_feature_mask(feature_mask, inputs)
+    if masks is None:
+        return None
+    shared = []
+    for regions, tensor in zip(masks, inputs):
+        if tensor.dim() > 2:
+            if not torch.equal(regions, regions[:, :1].expand_as(regions)):
+                raise ValueError(
+                    "feature_mask must be the same for all channels of a pixel, got "
+                    "channels that differ."
+                )
+            regions = regions[:, :1]
+        shared.append(regions)
+    return tuple(shared)
 
 
 def _check_grid_size(

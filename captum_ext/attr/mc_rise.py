@@ -11,7 +11,7 @@ from captum_ext.attr.mask_layouts import (
     GridSize,
     Layout,
     cell_layouts,
-    check_feature_mask,
+    check_shared_by_channels,
     mask_layouts,
     mask_shapes,
 )
@@ -175,7 +175,7 @@ class MCRISE(RandomMaskAttribution):
         check_probability("mask_probability", mask_probability)
         tensors = check_inputs(inputs)
         fills = _check_colors(_unpacked(colors), tensors)
-        regions = _check_shared_by_channels(feature_mask, tensors)
+        regions = check_shared_by_channels(feature_mask, tensors)
         layouts = (cell_layouts if estimator == "field" else mask_layouts)(
             tensors, regions, grid_size, layout
         )
@@ -268,26 +268,6 @@ def _check_colors(
             f"{[len(fills) for fills in formatted]}."
         )
     return formatted
-
-
-def _check_shared_by_channels(
-    feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
-) -> tuple[Tensor, ...] | None:
-    """Regions (1 or B, 1, ...); refuse any that differ between a pixel's channels."""
-    masks = check_feature_mask(feature_mask, inputs)
-    if masks is None:
-        return None
-    shared = []
-    for regions, tensor in zip(masks, inputs):
-        if tensor.dim() > 2:
-            if not torch.equal(regions, regions[:, :1].expand_as(regions)):
-                raise ValueError(
-                    "feature_mask must be the same for all channels of a pixel, got "
-                    "channels that differ."
-                )
-            regions = regions[:, :1]
-        shared.append(regions)
-    return tuple(shared)
 
 
 def _check_masks_pixels(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from captum_ext._captum import TargetType
+from captum_ext._captum import TargetType, format_tensor_into_tuples
 from captum_ext._interpolation import resize
 from captum_ext._validation import check_attributions
 
@@ -64,12 +64,19 @@ def check_prior(
         input; none for None.
 
     Raises:
-        ValueError: If maps do not fit the inputs or are not finite.
+        ValueError: If maps do not fit the inputs or are not finite, or if inputs differ
+            in size.
         TypeError: If a map is not a tensor.
     """
     if prior is None:
         return ()
-    first = inputs[0] if isinstance(inputs, tuple) else inputs
+    shapes = [tuple(x.shape) for x in format_tensor_into_tuples(inputs)]
+    if len({shape[2:] for shape in shapes}) != 1 or not shapes[0][2:]:
+        raise ValueError(
+            f"prior must be None unless inputs have axes after the channel axis, all "
+            f"of one size, got inputs of shape {', '.join(map(str, shapes))}."
+        )
+    first = format_tensor_into_tuples(inputs)[0]
     if callable(prior):
         prior = prior(inputs, target=target)
     maps = prior if isinstance(prior, tuple) else (prior,)

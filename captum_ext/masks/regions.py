@@ -55,15 +55,15 @@ class RegionLayout(MaskLayout):
         """Sum of a map over each region.
 
         Args:
-            maps (sequence of Tensor): One map (1, ...) per input, broadcastable to its
-                regions.
+            maps (sequence of Tensor): One map (1, ...) per input, broadcastable with
+                its regions.
 
         Returns:
             *Tensor*: (n_cells,) float64.
         """
         total = torch.zeros(self.n_cells, dtype=torch.float64)
         for index, each in zip(self.regions, maps):
-            values = each.double().cpu().expand(index.shape)
+            index, values = torch.broadcast_tensors(index, each.double().cpu())
             total.index_add_(0, index.flatten(), values.flatten())
         return total
 

@@ -124,7 +124,7 @@ def acquisition_values(acquisition: Acquisition, model: CandidateModel) -> Tenso
     """
     make = ACQUISITIONS[acquisition] if isinstance(acquisition, str) else acquisition
     # GPyTorch rounds variances up to 1e-9, which scores may be too small for.
-    with gpytorch.settings.min_variance(double_value=1e-12):
+    with gpytorch.settings.min_variance(double_value=1e-100):
         function = make(model)
         if isinstance(function, SamplingStrategy):
             choice = function(model.candidates, num_samples=1)
