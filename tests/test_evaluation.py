@@ -134,6 +134,8 @@ def test_table_equals_direct_calls_of_the_library(signs, tmp_path):
             x,
             target=target,
             n_masks=16,
+            estimator="field",
+            layout="superpixels",
             seed=seed_of(5, example.name),
             perturbations_per_eval=2,
         )

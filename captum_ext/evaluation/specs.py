@@ -55,7 +55,6 @@ _EXCLUDED = {
     "additional_forward_args",
     "colors",
     "feature_mask",
-    "layout",
     "objective",
     "reshape_transform",
     "return_convergence_delta",
