@@ -27,12 +27,12 @@ from captum_ext._validation import (
 )
 from captum_ext.attr.field_search import check_kinds, refine_by_field, shared_cells
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Search
-from captum_ext.attr.prior_maps import Prior, check_prior, prior_maps
+from captum_ext.attr.prior_maps import Prior, scaled_prior
 from captum_ext.attr.random_masks import MaskedInputs, expanded_as
 from captum_ext.attr.window_search import refine_by_windows, square_sides, window_grid
 
 if TYPE_CHECKING:
-    from captum_ext.surrogate import Acquisition, WindowGrid
+    from captum_ext.surrogate import Acquisition
 
 __all__ = ["BOREx", "Refinement"]
 
@@ -246,7 +246,6 @@ class BOREx(PerturbationAttribution):
             TypeError: If an argument is of the wrong type.
         """
         masked = _masked_inputs(inputs, baselines, target, additional_forward_args)
-        size = masked.inputs[0].shape[2:]
         check_choice("variant", variant, ("field", "paper"))
         is_field = variant == "field"
         search = MaskSearch(
@@ -257,38 +256,33 @@ class BOREx(PerturbationAttribution):
             tolerance,
         )
         chunk = check_perturbations_per_eval(perturbations_per_eval)
-        of_paper = dict(
+        of_field: Any = dict(feature_mask=feature_mask, candidates=candidates)
+        of_paper: Any = dict(
             durations=durations, stride=stride, flip=flip, weighting=weighting
         )
-        of_field = dict(feature_mask=feature_mask, candidates=candidates)
         check_unused("variant", variant, of_paper if is_field else of_field)
-        if is_field:
-            kinds = check_kinds(candidates, prior is not None)
-            refine = self._by_field(masked, feature_mask, kinds, mask_sizes)
-        else:
-            grid = window_grid(size, mask_sizes, durations, stride)
-            refine = self._by_windows(grid, flip, weighting)
-        if prior is not None:
-            maps = check_prior(prior, inputs, target)
-            scaled = prior_maps(maps, len(masked.inputs[0]), size)
-            masked = masked._replace(prior=scaled)
+        refine = (
+            self._by_field(masked, prior is not None, mask_sizes, **of_field)
+            if is_field
+            else self._by_windows(masked, mask_sizes, **of_paper)
+        )
+        masked = masked._replace(prior=scaled_prior(prior, inputs, target))
         n_scored = n_iterations * (len(masked.inputs[0]) if is_field else 1)
         with progress_bar("BOREx masks", n_scored, show_progress) as bar:
             found = refine(masked, search, chunk, bar)
-        attributions = _attributions(found.mean, inputs)
-        if not return_posterior:
-            return attributions
-        std = _attributions(found.std, inputs)
-        return Refinement(attributions, std, found.masks, found.scores)
+        mean, std = (_attributions(maps, inputs) for maps in found[:2])
+        return Refinement(mean, std, *found[2:]) if return_posterior else mean
 
     def _by_field(
         self,
         masked: MaskedInputs,
-        feature_mask: Tensor | tuple[Tensor, ...] | None,
-        kinds: Sequence[str],
+        has_prior: bool,
         mask_sizes: Sequence[int] | None,
+        feature_mask: Tensor | tuple[Tensor, ...] | None,
+        candidates: Sequence[str] | None,
     ) -> _Refine:
         """Refinement by a field for each example."""
+        kinds = check_kinds(candidates, has_prior)
         layouts = shared_cells(masked.inputs, feature_mask)
         sides = square_sides(masked.inputs[0].shape[2:], mask_sizes)
 
@@ -311,11 +305,16 @@ class BOREx(PerturbationAttribution):
 
     def _by_windows(
         self,
-        grid: "WindowGrid",
+        masked: MaskedInputs,
+        mask_sizes: Sequence[int] | None,
+        durations: Sequence[int] | None,
+        stride: int | None,
         flip: bool | None,
         weighting: Literal["window", "mean"] | None,
     ) -> _Refine:
         """Refinement by a process over windows, for all examples together."""
+        size = masked.inputs[0].shape[2:]
+        grid = window_grid(size, mask_sizes, durations, stride)
         weighting = weighting or "window"
         check_choice("weighting", weighting, ("window", "mean"))
 
