@@ -159,7 +159,7 @@ def test_map_equals_that_of_the_library(scene_file, tmp_path):
     entry = load("signs")
     inputs = entry.preprocess(Image.open(scene_file))[None]
     expected = PNRISE(lambda x: entry.model(x).softmax(1)).attribute(
-        inputs, target=1, n_masks=32, seed=3, estimator="field", layout="superpixels"
+        inputs, target=1, estimator="field", layout="superpixels", n_masks=32, seed=3
     )
     maps = torch.load(saved, weights_only=True)
     torch.testing.assert_close(maps, expected[0], atol=1e-5, rtol=1e-4)

@@ -133,6 +133,8 @@ def test_table_equals_direct_calls_of_the_library(signs, tmp_path):
         pn = PNRISE(f).attribute(
             x,
             target=target,
+            estimator="field",
+            layout="superpixels",
             n_masks=16,
             estimator="field",
             layout="superpixels",

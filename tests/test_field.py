@@ -76,6 +76,28 @@ def test_scores_of_soft_masks_are_linear_in_the_field(game):
     torch.testing.assert_close(halved, w @ phi)
 
 
+@pytest.mark.parametrize("keep_probability", [0.2, 0.5, 0.7])
+def test_halves_keep_the_share(keep_probability):
+    """The first half of each pair keeps it, the second one the rest."""
+    shares = []
+
+    def model(x):
+        shares.extend(x.flatten(1).double().mean(1).tolist())
+        return x.sum((1, 2, 3))
+
+    x = torch.ones(1, 1, 10, 10)
+    PNRISE(model).attribute(
+        x,
+        estimator="field",
+        n_masks=22,
+        keep_probability=keep_probability,
+        perturbations_per_eval=22,
+    )
+    assert shares[:2] == [1, 0]
+    assert shares[2::2] == pytest.approx([keep_probability] * 10)
+    assert shares[3::2] == pytest.approx([1 - keep_probability] * 10)
+
+
 @pytest.mark.parametrize("n_masks", [4, 10, 40])
 def test_map_sums_to_the_difference_of_the_ends(n_masks):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(2))
@@ -116,19 +138,20 @@ def dense_fit(k, noise, masks, scores, total):
         - len(y) / 2 * np.log(quadratic)
         - 7.0 * (noise < 0.1),
         k @ masks.T @ inverse @ y,
-        quadratic / (len(y) - 2) * covariance.diagonal(),
+        quadratic / max(1, len(y) - 2) * covariance.diagonal(),
     )
 
 
 NOISES = (0.1, 0.3, 1e-10)
 
 
+@pytest.mark.parametrize("n", [1, 2, 8])
 @pytest.mark.parametrize("with_prior", [False, True])
-def test_posterior_is_the_average_of_dense_processes(with_prior):
+def test_posterior_is_the_average_of_dense_processes(with_prior, n):
     cells, total = line(N), 0.7
     generator = torch.Generator().manual_seed(0)
-    w = (torch.rand(8, N, generator=generator) < 0.5).double()
-    scores = torch.randn(8, generator=generator).double()
+    w = (torch.rand(n, N, generator=generator) < 0.5).double()
+    scores = torch.randn(n, generator=generator).double()
     prior = torch.randn(N, generator=generator).double() if with_prior else None
     fits = [
         dense_fit(k, noise, w.numpy(), scores.numpy(), total)
@@ -372,6 +395,61 @@ def test_tolerances_stop_each_example_by_itself():
     calls.clear()
     PNRISE(model).attribute(x, estimator="field", n_masks=400)
     assert few < sum(calls) == 400
+
+
+def test_finished_examples_keep_their_maps():
+    """A batch gives what its examples give, wherever each of them stops."""
+    x = torch.stack([torch.zeros(3, 8, 8), torch.rand(3, 8, 8)])
+    x[0, 0, 0, 0] = 1
+
+    def model(x):
+        return x.mean((1, 2, 3)) + torch.sin(40 * x.mean((1, 2, 3)))
+
+    kwargs = {"estimator": "field", "n_masks": 200, "rtol": 0.2, "grid_size": 4}
+    kwargs["return_std_error"] = True
+    whole, error = PNRISE(model).attribute(x, **kwargs)
+    passes = []
+    for i in range(2):
+        calls: list[int] = []
+
+        def counting(x, calls=calls):
+            calls.append(len(x))
+            return model(x)
+
+        one = PNRISE(counting).attribute(
+            x[i : i + 1], perturbations_per_eval=10, **kwargs
+        )
+        passes.append(sum(calls))
+        torch.testing.assert_close(whole[i], one[0][0])
+        torch.testing.assert_close(error[i], one[1][0])
+    # 16 pairs, 24, 36 and so on.
+    assert passes[0] == 34 < passes[1]
+    assert passes[1] in (50, 74, 110, 164, 200)
+
+
+def test_prior_and_regions_of_each_example():
+    x, regions = torch.rand(3, 1, 6, 8).double(), torch.randint(4, (3, 1, 6, 8))
+    prior = torch.rand(3, 1, 6, 8)
+
+    def model(x):
+        return torch.sin(7 * x.square().mean((1, 2, 3)))
+
+    for mask in (blocks((6, 8), (3, 4)), regions):
+        for method, kwargs in (
+            (BOREx, {"n_iterations": 5}),
+            (PNRISE, {"estimator": "field", "n_masks": 12}),
+        ):
+            whole = method(model).attribute(
+                x, prior=prior, feature_mask=mask, target=None, **kwargs
+            )
+            for i in range(3):
+                one = method(model).attribute(
+                    x[i : i + 1],
+                    prior=prior[i : i + 1],
+                    feature_mask=mask[i % len(mask)][None],
+                    **kwargs,
+                )
+                torch.testing.assert_close(whole[i], one[0])
 
 
 def test_several_inputs_share_one_field(game):
@@ -628,7 +706,7 @@ def test_maps_of_two_priors_are_nearer_to_the_truth_than_the_priors(method):
 @pytest.mark.parametrize("regions", [None, torch.zeros(1, 1, 6, 8).long()])
 @pytest.mark.parametrize("prior", [True, False])
 def test_one_cell_gets_the_total(regions, prior):
-    x = torch.rand(2, 3, *((1, 1) if regions is None else (6, 8)))
+    x = torch.rand(2, 3, *((1, 1) if regions is None else (6, 8))).double()
     found = BOREx(lambda x: x.square().sum((1, 2, 3))).attribute(
         x,
         torch.rand(2, 1, 2, 2) if prior else None,
@@ -637,7 +715,7 @@ def test_one_cell_gets_the_total(regions, prior):
         n_iterations=12,
         return_posterior=True,
     )
-    ends = x.double().square().sum((1, 2, 3))
+    ends = x.square().sum((1, 2, 3))
     torch.testing.assert_close(sums(found.attributions), ends)
     assert float(found.attributions.flatten(1).std(1, correction=0).max()) < 1e-6
     assert torch.isfinite(found.std).all() and float(found.std.max()) < 1e-5
@@ -688,7 +766,7 @@ def test_cells_of_a_video_are_blocks_of_all_axes():
 
 
 def test_color_map_of_the_shape_of_the_input_is_minus_the_mean():
-    x, colors = torch.rand(2, 3, 12, 14), torch.eye(3)
+    x, colors = torch.rand(2, 3, 12, 14).double(), torch.eye(3).double()
     kwargs = {"estimator": "field", "n_masks": 34, "grid_size": 4}
     kwargs["return_std_error"] = True
 
@@ -703,7 +781,7 @@ def test_color_map_of_the_shape_of_the_input_is_minus_the_mean():
     root = errors.square().sum(1, keepdim=True).sqrt() / 3
     torch.testing.assert_close(error, root.expand_as(error) / 3)
     ends = torch.stack([model(x - x + c[:, None, None]) for c in colors]).mean(0)
-    torch.testing.assert_close(sums(shaped), (model(x) - ends).double())
+    torch.testing.assert_close(sums(shaped), model(x) - ends)
 
 
 def test_std_error_of_pixels_is_that_of_their_cells():

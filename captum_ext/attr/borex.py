@@ -27,7 +27,7 @@ from captum_ext._validation import (
 )
 from captum_ext.attr.field_search import by_field
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine
-from captum_ext.attr.prior_maps import Prior, check_prior
+from captum_ext.attr.prior_maps import Prior, scaled_prior
 from captum_ext.attr.random_masks import MaskedInputs, expanded_as
 from captum_ext.attr.window_search import by_windows
 
@@ -263,8 +263,7 @@ class BOREx(PerturbationAttribution):
             durations=durations, stride=stride, flip=flip, weighting=weighting
         )
         refine = _refinement(masked, variant, mask_sizes, prior, field, windows)
-        if prior is not None:
-            masked = masked.with_prior(check_prior(prior, inputs, target))
+        masked = masked._replace(prior=scaled_prior(prior, inputs, target))
 
         def scores(part: MaskedInputs, flip: bool) -> MaskScores:
             return MaskScores(self.forward_func, part, chunk, flip)

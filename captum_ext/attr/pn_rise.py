@@ -18,7 +18,7 @@ from captum_ext._validation import (
 )
 from captum_ext.attr.mask_layouts import GridSize, Layout, cell_layouts, mask_layouts
 from captum_ext.attr.masked_run import Sampling
-from captum_ext.attr.prior_maps import Prior, check_prior
+from captum_ext.attr.prior_maps import Prior, scaled_prior
 from captum_ext.attr.random_masks import (
     Attributions,
     MaskedInputs,
@@ -205,9 +205,8 @@ class PNRISE(RandomMaskAttribution):
         layouts = (cell_layouts if is_field else mask_layouts)(
             tensors, feature_mask, grid_size, layout
         )
-        masked = MaskedInputs(tensors, fills, target, additional_forward_args)
-        if prior is not None:
-            masked = masked.with_prior(check_prior(prior, inputs, target))
+        priors = scaled_prior(prior, inputs, target)
+        masked = MaskedInputs(tensors, fills, target, additional_forward_args, priors)
         return self._estimate(
             inputs, masked, layouts, sampling, perturbations_per_eval, show_progress
         )

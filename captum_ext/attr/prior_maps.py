@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from captum_ext._captum import TargetType, format_tensor_into_tuples
+from captum_ext._captum import TargetType
 from captum_ext._interpolation import resize
 from captum_ext._validation import check_attributions
 
-__all__ = ["Prior", "check_prior", "prior_maps"]
+__all__ = ["Prior", "check_prior", "prior_maps", "scaled_prior"]
 
 Maps = Tensor | tuple[Tensor, ...]
 #: Maps, or the ``attribute`` method of an attribution.
@@ -46,6 +46,41 @@ def prior_maps(maps: Sequence[Tensor], n_examples: int, size: Sequence[int]) -> 
     return torch.where(spread > 1e-9 * mean, _PRIOR_MEAN * total / mean, 0)
 
 
+def scaled_prior(
+    prior: Prior | None,
+    inputs: Tensor | tuple[Tensor, ...],
+    target: TargetType,
+) -> Tensor | None:
+    """Prior maps that an argument ``prior`` describes, checked, summed and rescaled.
+
+    Args:
+        prior (Tensor, tuple[Tensor, ...], or Callable, optional): As in
+            :func:`check_prior`.
+        inputs (Tensor or tuple[Tensor, ...]): Inputs (B, C, ...) as the caller passed
+            them, all of one size.
+        target (int, tuple, Tensor, or list, optional): Target of the method.
+
+    Returns:
+        *Tensor*: As of :func:`prior_maps`; None for None.
+
+    Raises:
+        ValueError: If inputs have no common size, or maps do not fit or are not finite.
+        TypeError: If a map is not a tensor.
+    """
+    if prior is None:
+        return None
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    size = tensors[0].shape[2:]
+    if not size or any(tensor.shape[2:] != size for tensor in tensors):
+        raise ValueError(
+            f"prior must be None unless inputs have axes after the channel axis, all "
+            f"of one size, got inputs of shape "
+            f"{', '.join(str(tuple(tensor.shape)) for tensor in tensors)}."
+        )
+    maps = check_prior(prior, inputs, target)
+    return prior_maps(maps, len(tensors[0]), size)
+
+
 def check_prior(
     prior: Prior | None,
     inputs: Tensor | tuple[Tensor, ...],
@@ -64,19 +99,12 @@ def check_prior(
         input; none for None.
 
     Raises:
-        ValueError: If maps do not fit the inputs or are not finite, or if inputs differ
-            in size.
+        ValueError: If maps do not fit the inputs or are not finite.
         TypeError: If a map is not a tensor.
     """
     if prior is None:
         return ()
-    shapes = [tuple(x.shape) for x in format_tensor_into_tuples(inputs)]
-    if len({shape[2:] for shape in shapes}) != 1 or not shapes[0][2:]:
-        raise ValueError(
-            f"prior must be None unless inputs have axes after the channel axis, all "
-            f"of one size, got inputs of shape {', '.join(map(str, shapes))}."
-        )
-    first = format_tensor_into_tuples(inputs)[0]
+    first = inputs[0] if isinstance(inputs, tuple) else inputs
     if callable(prior):
         prior = prior(inputs, target=target)
     maps = prior if isinstance(prior, tuple) else (prior,)

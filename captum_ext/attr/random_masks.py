@@ -19,7 +19,6 @@ from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
 from captum_ext._validation import check_perturbations_per_eval, check_target
 from captum_ext.attr.field_run import FieldRun
 from captum_ext.attr.masked_run import Maps, MaskedRun, Sampling
-from captum_ext.attr.prior_maps import prior_maps
 from captum_ext.masks import MaskLayout, RegionLayout
 
 __all__ = [
@@ -52,11 +51,6 @@ class MaskedInputs(NamedTuple):
     target: TargetType
     additional_forward_args: object
     prior: Tensor | None = None
-
-    def with_prior(self, maps: Sequence[Tensor]) -> "MaskedInputs":
-        """The same with the sum of prior maps (B, any, ...) of any size."""
-        x = self.inputs[0]
-        return self._replace(prior=prior_maps(maps, len(x), x.shape[2:]))
 
     def example(self, i: int) -> "MaskedInputs":
         """Example i as a batch of one."""

@@ -49,7 +49,7 @@ def candidate_masks(
         >>> layout = RegionLayout([torch.arange(9).reshape(1, 1, 3, 3)])
         >>> generator = torch.Generator().manual_seed(0)
         >>> candidate_masks(layout, ["regions", "squares"], [0.7], generator).shape
-        torch.Size([18, 9])
+        torch.Size([17, 9])
     """
     positions, sizes = layout.positions(), layout.sizes()
     n = len(sizes)
