@@ -3,9 +3,10 @@
     python docs/draw_figures.py               all figures
     python docs/draw_figures.py borex demo    the named figures
 
-Road signs come with the package. The photograph (SpaceX, public domain) is from
-scikit-image; it is explained for mobilenet_v2 with the weights of
-CAPTUM_EXT_DATA/models/mobilenet_v2.pt, or torchvision's.
+Road signs come with the package. The photographs (a rocket, SpaceX, public domain; a cup
+of coffee, Rachel Michetti, CC0) are from scikit-image; they are explained for
+mobilenet_v2 with the weights of CAPTUM_EXT_DATA/models/mobilenet_v2.pt, or
+torchvision's.
 """
 
 import argparse
@@ -83,17 +84,13 @@ def subject_of(entry: ZooModel, image: Tensor, target: int) -> Subject:
     return build_subject(entry, entry.normalize(image), target, parts={"layer"})
 
 
-def photograph() -> tuple[Subject, Tensor]:
-    """Photograph of a rocket, with ImageNet's class "missile" as target."""
-    from skimage.data import rocket
-
+def photograph(name: str, class_name: str) -> tuple[Subject, Tensor]:
+    """Photograph of scikit-image, with one of ImageNet's classes as target."""
     entry = mobilenet()
-    inputs = entry.preprocess(Image.fromarray(rocket()))
-    image = entry.denormalize(inputs)
-    return (
-        subject_of(entry, image, find_class(entry.class_names, "missile")),
-        image,
-    )
+    pixels = getattr(import_module("skimage.data"), name)()
+    image = entry.denormalize(entry.preprocess(Image.fromarray(pixels)))
+    target = find_class(entry.class_names, class_name)
+    return subject_of(entry, image, target), image
 
 
 def scene() -> tuple[Subject, Tensor]:
@@ -110,7 +107,7 @@ def shown(subject: Subject, *names: str) -> dict[str, Tensor]:
 
 def draw_methods() -> Figure:
     """Compare all methods on the photograph, with the seconds of one core for each."""
-    subject, image = photograph()
+    subject, image = photograph("coffee", "espresso")
     maps = {}
     # Seconds of one core are comparable whatever else the machine does. BOREx imports
     # BoTorch on first use; import it before timing.
@@ -159,18 +156,28 @@ def draw_rise() -> Figure:
 
 
 def draw_pn_rise() -> Figure:
-    """Compare the maps of two classes."""
-    subject, image = photograph()
+    """Compare the unbiased estimate on the grid with the field of fewer passes."""
+    subject, image = photograph("coffee", "espresso")
     pn_rise = PNRISE(subject.probabilities)
+    field = {"estimator": "field", "layout": "superpixels"}
     maps = {}
-    for name in ("missile", "beacon"):
-        target = find_class(mobilenet().class_names, name)
-        maps[name] = pn_rise.attribute(subject.inputs, target=target)[0, :1]
+    for title, n_masks, options in (
+        ("default", 1000, {}),
+        ("field", 102, field),
+        ("field", 402, field),
+    ):
+        found = pn_rise.attribute(
+            subject.inputs, target=subject.target, n_masks=n_masks, **options
+        )
+        maps[f"{title}, {n_masks} passes"] = found[0, :1]
     return overlay_figure(image, maps)
 
 
-def draw_mc_rise() -> Figure:
-    """Show which colors would turn a green sign into the blue sign of its shape."""
+def draw_mc_rise() -> Image.Image:
+    """Show which colors would turn a green sign into the blue sign of its shape.
+
+    Above the default, below the field.
+    """
     entry = signs()
     green, blue = (
         find_class(entry.class_names, f"{color} square, cross")
@@ -179,13 +186,19 @@ def draw_mc_rise() -> Figure:
     image = sign_scene(seed=0, label=green).image
     subject = subject_of(entry, image, blue)
     palette = named_palette(["red", "green", "blue"], entry.mean, entry.std)
-    maps = MCRISE(subject.probabilities).attribute(subject.inputs, palette, blue)
-    return color_saliency_figure(image, maps[0], palette.rgb, palette.names)
+    mc_rise = MCRISE(subject.probabilities)
+    figures = []
+    for options in ({}, {"estimator": "field", "layout": "superpixels"}):
+        maps = mc_rise.attribute(subject.inputs, palette, blue, **options)
+        figures.append(
+            color_saliency_figure(image, maps[0], palette.rgb, palette.names)
+        )
+    return stack_figures(figures)
 
 
 def draw_borex() -> Figure:
     """Show the map of Grad-CAM++, the scored masks, the map and what changed."""
-    subject, image = photograph()
+    subject, image = photograph("coffee", "espresso")
     prior = METHODS["grad-cam++"].attribute(subject)
     found = BOREx(subject.probabilities).attribute(
         subject.inputs, prior, target=subject.target, return_posterior=True
@@ -209,7 +222,7 @@ def draw_cameras() -> Figure:
 
 def draw_grad_cam_plus_plus() -> Figure:
     """Compare maps of two rockets: the photograph next to its mirror image."""
-    subject, image = photograph()
+    subject, image = photograph("rocket", "missile")
     both = torch.cat([image, image.flip(2)], 2)[None]
     both = interpolate(both, (224, 448), mode="bilinear", antialias=True)[0]
     subject = subject_of(mobilenet(), both, subject.target)
