@@ -76,7 +76,7 @@ def refine_by_field(
 def shared_cells(
     inputs: tuple[Tensor, ...], feature_mask: Tensor | tuple[Tensor, ...] | None
 ) -> list[RegionLayout]:
-    """Cells of inputs of one size: superpixels of the first image, blocks of video.
+    """Cells of inputs of one size: superpixels of the first.
 
     Args:
         inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.
@@ -87,9 +87,7 @@ def shared_cells(
     """
     if feature_mask is not None:
         return cell_layouts(inputs, feature_mask, None, None)
-    first = cell_layouts(
-        inputs[:1], None, None, "superpixels" if inputs[0].dim() == 4 else "grid"
-    )
+    first = cell_layouts(inputs[:1], None, None, "superpixels")
     return [RegionLayout(layout.regions * len(inputs)) for layout in first]
 
 
