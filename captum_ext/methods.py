@@ -69,6 +69,15 @@ class Method(NamedTuple):
         names = inspect.signature(attribute).parameters
         return frozenset(names) - {"self", "inputs", "target"}
 
+    @property
+    def explains_video(self) -> bool:
+        """Whether it explains the video of a subject, with one map."""
+        return (
+            {*self.built_from} <= {"probabilities", "model"}
+            and not self.colorwise
+            and self.attribution is not IterativeMask
+        )
+
     def attribute(self, subject: Subject, **options: object) -> Tensor:
         """Compute the attribution map of a subject.
 
@@ -170,10 +179,15 @@ def _field(subject: Subject) -> dict[str, Any]:
 
 
 def _windows(subject: Subject) -> dict[str, Any]:
-    """Windows of a seventh of the image's side, moved by half their size."""
+    """Windows of a seventh of the image's side, moved by half their size.
+
+    Those of a video hide one half of its frames, then the other.
+    """
     channels, *size = subject.inputs.shape[1:]
     window = [max(1, n // 7) for n in size]
     stride = [max(1, n // 2) for n in window]
+    if len(size) == 3:
+        window[0] = stride[0] = max(1, size[0] // 2)
     return {
         "sliding_window_shapes": (channels, *window),
         "strides": (channels, *stride),

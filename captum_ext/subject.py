@@ -1,4 +1,4 @@
-"""Subject of an explanation: an image, its target class and settings of methods."""
+"""Subject of an explanation: an image or a video, its class, settings of methods."""
 
 import difflib
 from collections.abc import Collection, Sequence
@@ -21,12 +21,13 @@ Part = Literal["probabilities", "model", "layer", "masking_network"]
 
 
 class Subject(NamedTuple):
-    """An image, the class to explain, and the settings that methods share.
+    """An image or a video, the class to explain, and the settings that methods share.
 
     Args:
         classifier (ZooModel): Classifier to explain, with its masking network if a
             method needs one.
-        inputs (Tensor): Normalized image, (1, C, H, W), on the classifier's device.
+        inputs (Tensor): Normalized image (1, C, H, W) or video (1, C, T, H, W), on the
+            classifier's device.
         target (int): Class to explain.
         class_probabilities (Tensor): Softmax probabilities of the image's classes,
             (classes,), on the CPU.
@@ -49,7 +50,7 @@ class Subject(NamedTuple):
 
     @property
     def model(self) -> nn.Module:
-        """Model that maps inputs (B, C, H, W) to logits (B, classes)."""
+        """Model that maps inputs (B, C, ...) to logits (B, classes)."""
         return self.classifier.model
 
     @property
@@ -64,7 +65,7 @@ class Subject(NamedTuple):
 
     @property
     def image(self) -> Tensor:
-        """Image as the model sees it, (C, H, W), RGB in [0, 1]."""
+        """Image or video as the model sees it, (C, ...), RGB in [0, 1]."""
         return self.classifier.denormalize(self.inputs[0])
 
     def probabilities(self, inputs: Tensor) -> Tensor:
@@ -88,7 +89,8 @@ def build_subject(
     Args:
         classifier (ZooModel): Classifier to explain, with its masking network if a
             method needs one.
-        inputs (Tensor): Image as ``classifier.preprocess`` returns it, (C, H, W).
+        inputs (Tensor): Image as ``classifier.preprocess`` returns it, (C, H, W), or
+            a video of such frames, (C, T, H, W), for a classifier of video.
         target (int or collection of int, optional): Class to explain; of several, the
             most probable one. Default: None (the most probable class)
         parts (collection of str, optional): Parts that methods need; see ``built_from``
@@ -124,7 +126,11 @@ def build_subject(
     check_parts(classifier, parts, layer)
     palette = named_palette(colors, classifier.mean, classifier.std)
     device = next(classifier.model.parameters(), inputs).device
-    batch = inputs[None].to(device, memory_format=torch.channels_last)
+    is_video = inputs.dim() == 4
+    batch = inputs[None].to(
+        device,
+        memory_format=torch.channels_last_3d if is_video else torch.channels_last,
+    )
     with torch.no_grad():
         probabilities = classifier.model(batch).softmax(1)[0].cpu()
     candidates = torch.arange(len(probabilities))

@@ -136,8 +136,6 @@ def test_table_equals_direct_calls_of_the_library(signs, tmp_path):
             estimator="field",
             layout="superpixels",
             n_masks=16,
-            estimator="field",
-            layout="superpixels",
             seed=seed_of(5, example.name),
             perturbations_per_eval=2,
         )

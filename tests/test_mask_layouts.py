@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_ext.attr import MCRISE, PNRISE, RISE
 from captum_ext.attr.estimators import conditional_means, cross_fit
+from captum_ext.attr.field_search import shared_cells
 from captum_ext.attr.mask_layouts import mask_layouts
 from captum_ext.masks import (
     GridLayout,
@@ -94,6 +95,18 @@ def test_superpixels_by_name_are_a_feature_mask(method, n_examples):
     expected = attribute(method, feature_mask=superpixels(x), **kwargs)
     for found, known in zip(maps, expected):
         torch.testing.assert_close(found, known, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["control_variate", "field"])
+def test_superpixels_of_video_by_name(estimator):
+    x = torch.rand(2, 3, 4, 12, 14, generator=torch.Generator().manual_seed(0))
+    kwargs = {"inputs": x, "estimator": estimator, "n_masks": 32}
+    explainer = PNRISE(lambda x: x.flatten(1).square().sum(1))
+    maps = explainer.attribute(layout="superpixels", **kwargs)
+    expected = explainer.attribute(feature_mask=superpixels(x), **kwargs)
+    torch.testing.assert_close(maps, expected, atol=1e-6, rtol=1e-5)
+    for i, cells in enumerate(shared_cells((x, 2 * x), None)):
+        assert all(torch.equal(r, superpixels(x[i : i + 1])) for r in cells.regions)
 
 
 def mixed_superpixels(image: Tensor) -> MaskLayout:
@@ -335,11 +348,6 @@ REFUSED = {
         PNRISE,
         {"layout": "superpixels", "inputs": torch.rand(3, 5)},
         r"unless inputs are images .* got inputs of shape \(3, 5\); .* feature_mask",
-    ),
-    "superpixels of video": (
-        PNRISE,
-        {"layout": "mixed", "inputs": torch.rand(2, 3, 4, 8, 8)},
-        "unless inputs are images .* feature_mask",
     ),
     "superpixels of a sequence": (
         PNRISE,

@@ -594,6 +594,54 @@ def test_superpixels_ignore_scale_offset_and_batch(channels):
         assert torch.equal(superpixels(images[i : i + 1], 30)[0], regions[i])
 
 
+def moving_square(step: int, n_frames: int = 8) -> Tensor:
+    """Whether a pixel belongs to a square that moves to the right, (T, H, W)."""
+    square = torch.zeros(n_frames, 48, 48).bool()
+    for t in range(n_frames):
+        square[t, 18:30, 4 + step * t : 16 + step * t] = True
+    return square
+
+
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_a_region_of_a_video_follows_what_moves(step):
+    """One region is the square, but for its corners, in each frame; a block is not."""
+    square = moving_square(step)
+    video = torch.where(square, 0.8, 0.2).expand(1, 3, -1, -1, -1)
+    labels = superpixels(video, 12)[0, 0]
+    block = torch.zeros(48, 48).bool()
+    block[18:30, 4:16] = True
+    region = labels == labels[square].mode().values
+    for kept, follows in ((region, True), (block.expand_as(square), False)):
+        shared = (kept & square).sum((1, 2)) / (kept | square).sum((1, 2))
+        assert bool(shared.min() > 0.8) == follows
+
+
+def test_regions_of_a_video_are_connected_through_its_frames():
+    frames = torch.stack([smooth_images(), smooth_images().roll(2, 3)], 2)
+    regions = superpixels(frames.repeat_interleave(3, 2), 40)
+    assert regions.shape == (2, 1, 6, 48, 56) and regions.dtype == torch.int64
+    for labels in regions[:, 0]:
+        n = int(labels.max()) + 1
+        assert torch.equal(labels.unique(), torch.arange(n)) and 20 < n < 80
+        for label in range(n):
+            assert ndimage.label((labels == label).numpy())[1] == 1
+
+
+def test_superpixels_of_a_video_ignore_scale_offset_and_batch():
+    video = torch.stack([smooth_images(), smooth_images().roll(2, 3)], 2).double()
+    regions = superpixels(video, 30)
+    assert torch.equal(superpixels(7.5 * video - 3, 30), regions)
+    for i in range(2):
+        assert torch.equal(superpixels(video[i : i + 1], 30)[0], regions[i])
+
+
+def test_a_video_has_more_superpixels_than_an_image_by_default():
+    image = smooth_images(1, size=96)
+    video = image[:, :, None].expand(-1, -1, 8, -1, -1)
+    assert torch.equal(superpixels(image), superpixels(image, 70))
+    assert torch.equal(superpixels(video), superpixels(video, 150))
+
+
 def test_superpixels_of_other_types_and_of_tiny_images():
     levels = (smooth_images(1).clamp(0, 1) * 255).byte()
     assert torch.equal(superpixels(levels, 30), superpixels(levels.float(), 30))
@@ -612,8 +660,8 @@ def test_an_image_of_one_color_is_one_region():
 @pytest.mark.parametrize(
     "change, error, said",
     [
-        ({"images": torch.zeros(3, 8, 8)}, ValueError, r"shape \(B, C, H, W\), got"),
-        ({"images": torch.zeros(1, 3, 2, 8, 8)}, ValueError, "got .1, 3, 2, 8, 8"),
+        ({"images": torch.zeros(3, 8, 8)}, ValueError, r"T, H, W\), got \(3, 8, 8\)"),
+        ({"images": torch.zeros(1, 1, 3, 2, 8, 8)}, ValueError, "1, 3, 2, 8, 8"),
         ({"images": torch.zeros(1, 0, 8, 8)}, ValueError, "got .1, 0, 8, 8"),
         ({"images": torch.full((1, 3, 8, 8), math.nan)}, ValueError, "be finite"),
         ({"images": [[0.0]]}, TypeError, "be a tensor, got list"),

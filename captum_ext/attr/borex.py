@@ -92,7 +92,7 @@ class BOREx(PerturbationAttribution):
     effects of third order a score is the sum of a field :math:`\phi` over the inside of
     the mask, and the map is the posterior mean of that field. The prior map, with an
     unknown scale, is its mean. The map is as sharp as the cells of the field, which are
-    superpixels of an image, and sums to f(i) - f(0).
+    superpixels of an image or a video, and sums to f(i) - f(0).
 
     With ``variant="paper"`` the process is on square windows of several sizes, whose
     prior mean is the mean of the prior map over the window, with an unknown scale and
@@ -184,7 +184,7 @@ class BOREx(PerturbationAttribution):
             feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of the field:
                 index of the region of each element, integers (1 or B, ...)
                 broadcastable to ``inputs``. Default: None (about 70 superpixels of an
-                image, equal blocks of a video)
+                image, 150 of a video, which follow what moves)
             candidates (sequence of str, optional): Kinds of masks that the acquisition
                 function chooses from: "halves" (random connected halves), "squares",
                 "regions" (single cells) and "parts" (connected parts of the highest

@@ -141,7 +141,7 @@ def refine_by_field(
 def shared_cells(
     inputs: tuple[Tensor, ...], feature_mask: Tensor | tuple[Tensor, ...] | None
 ) -> list[RegionLayout]:
-    """Cells of inputs of one size: superpixels of the first image, blocks of video.
+    """Cells of inputs of one size: superpixels of the first.
 
     Args:
         inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.
@@ -160,9 +160,7 @@ def shared_cells(
                 "feature_mask must be the same for all inputs, got masks that differ."
             )
         return cell_layouts(inputs, masks, None, None)
-    first = cell_layouts(
-        inputs[:1], None, None, "superpixels" if inputs[0].dim() == 4 else "grid"
-    )
+    first = cell_layouts(inputs[:1], None, None, "superpixels")
     return [RegionLayout(layout.regions * len(inputs)) for layout in first]
 
 

@@ -182,17 +182,17 @@ def _columns(table: Tensor) -> Tensor:
 
 
 def _superpixel_layouts(inputs: tuple[Tensor, ...], mixed: bool) -> list[MaskLayout]:
-    """Superpixels of each image, and columns of the tables beside it."""
+    """Superpixels of each image or video, and columns of the tables beside it."""
     n_axes = {tensor.dim() for tensor in inputs}
-    if 4 not in n_axes or not n_axes <= {2, 4}:
+    if not n_axes & {4, 5} or not n_axes <= {2, 4, 5}:
         raise ValueError(
             f"layout must be None, 'grid' or a MaskLayout unless inputs are images "
-            f"(B, C, H, W), got inputs of shape "
+            f"(B, C, H, W) or video (B, C, T, H, W), got inputs of shape "
             f"{', '.join(str(tuple(tensor.shape)) for tensor in inputs)}; give regions "
             f"of other inputs as feature_mask."
         )
 
-    def regions_of(tensor: Tensor, n_segments: int = 70) -> Tensor:
+    def regions_of(tensor: Tensor, n_segments: int | None = None) -> Tensor:
         is_table = tensor.dim() == 2
         return _columns(tensor) if is_table else superpixels(tensor, n_segments)
 

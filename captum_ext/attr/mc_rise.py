@@ -114,8 +114,9 @@ class MCRISE(RandomMaskAttribution):
                 grid along each axis. Default: None (7, or fewer along a shorter axis)
             layout (MaskLayout or str, optional): How masks are drawn if not from the
                 regions of a ``feature_mask``. "grid" is the paper's grid; "superpixels"
-                keeps or paints each of about 70 regions of similar color of an image
-                (:func:`~captum_ext.masks.superpixels`), other for each example; "mixed"
+                keeps or paints each of about 70 regions of similar color of an image,
+                150 of a video (:func:`~captum_ext.masks.superpixels`), other for each
+                example; "mixed"
                 does so with about 25, 50 or 100 regions, at random for each mask. Or
                 masks of your own with a channel axis of 1
                 (:class:`~captum_ext.masks.MaskLayout` says how to write one). At most

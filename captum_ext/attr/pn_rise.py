@@ -120,8 +120,9 @@ class PNRISE(RandomMaskAttribution):
                 fewer along a shorter axis)
             layout (MaskLayout or str, optional): How masks are drawn if not from the
                 regions of a ``feature_mask``. "grid" is the paper's grid; "superpixels"
-                keeps or hides each of about 70 regions of similar color of an image
-                (:func:`~captum_ext.masks.superpixels`), other for each example; "mixed"
+                keeps or hides each of about 70 regions of similar color of an image,
+                150 of a video (:func:`~captum_ext.masks.superpixels`), other for each
+                example; "mixed"
                 does so with about 25, 50 or 100 regions, at random for each mask. Or
                 masks of your own (:class:`~captum_ext.masks.MaskLayout` says how to
                 write one). At most one of ``feature_mask``, ``grid_size`` and

@@ -1,4 +1,4 @@
-"""Command captum-ext explain: explain one image with one method."""
+"""Command captum-ext explain: explain an image or a video with one method."""
 
 import argparse
 import time
@@ -10,11 +10,17 @@ from captum_ext._validation import check_integer
 from captum_ext.commands.image_options import (
     COLORS,
     add_image_options,
+    check_clip_method,
     check_outputs,
     check_part_options,
     read_subject,
 )
-from captum_ext.commands.image_outputs import counted_passes, draw_map, save_map
+from captum_ext.commands.image_outputs import (
+    counted_passes,
+    draw_map,
+    save_clip,
+    save_map,
+)
 from captum_ext.methods import METHODS, Method
 
 __all__ = ["add_parser"]
@@ -29,15 +35,19 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     white_box = [name for name, m in METHODS.items() if "model" in m.built_from]
     parser = commands.add_parser(
         "explain",
-        description="Explain the classification of an image and draw the map over "
-        f"it. Methods that look inside the model ({', '.join(white_box)}) explain the "
-        "logit of the class, all others its softmax probability.",
+        description="Explain the classification of an image or a video and draw the "
+        "map over it. A video is classified by the mean probabilities of its frames. "
+        f"Methods that look inside the model ({', '.join(white_box)}) explain the "
+        "logit of the class, of a video its log probability; all others explain its "
+        "softmax probability.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="methods:\n"
         + "\n".join(f"  {name:22}{m.summary}" for name, m in METHODS.items()),
     )
     add_image_options(
-        parser, "(3, H, W), (1, H, W) for layer methods, or (K, H, W) for K colors"
+        parser,
+        "(3, H, W), (1, H, W) for layer methods, (K, H, W) for K colors, or "
+        "(3, T, H, W) for a video",
     )
     parser.add_argument(
         "--method",
@@ -68,13 +78,17 @@ def _run(options: argparse.Namespace) -> None:
         )
     method = METHODS[options.method]
     output = check_outputs(options, options.method)
+    check_clip_method(options, options.method)
     method_options = _method_options(method, options)
     subject = read_subject(options, method.built_from, options.colors)
     start = time.perf_counter()
     with counted_passes(subject.model) as passes:
         maps, error = method.attribute_with_error(subject, **method_options)
     seconds = time.perf_counter() - start
-    save_figure(draw_map(method, subject, maps), output)
+    if subject.inputs.dim() == 5:
+        save_clip(subject, method.displayed(maps), output)
+    else:
+        save_figure(draw_map(method, subject, maps), output)
     if options.save_map:
         save_map(maps[0].cpu(), options.save_map)
     spent = f"{passes.number} passes, {seconds:.1f} s"

@@ -1,13 +1,15 @@
-"""Options of commands that explain one image, and the subject they describe."""
+"""Options of commands that explain an image or a video, and their subject."""
 
 import argparse
 import sys
 from collections.abc import Collection
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from captum_ext import zoo
+from captum_ext._validation import check_integer
 from captum_ext.commands.image_outputs import check_writable, print_subject
 from captum_ext.commands.model_options import (
     DEFAULT_MODEL,
@@ -15,6 +17,7 @@ from captum_ext.commands.model_options import (
     add_masking_network_option,
     load_classifier,
 )
+from captum_ext.datasets.clip_files import is_clip, read_frames
 from captum_ext.datasets.image_files import open_upright
 from captum_ext.methods import METHODS
 from captum_ext.subject import Part, Subject, build_subject
@@ -22,6 +25,7 @@ from captum_ext.subject import Part, Subject, build_subject
 __all__ = [
     "COLORS",
     "add_image_options",
+    "check_clip_method",
     "check_outputs",
     "check_part_options",
     "open_image",
@@ -31,16 +35,32 @@ __all__ = [
 COLORS = "red,green,blue,black,white"
 """Colors of MC-RISE by default."""
 
+# The least number that the grid of BOREx's prior divides.
+_N_FRAMES, _LEAST_FRAMES = 16, 8
+
 
 def add_image_options(command: argparse.ArgumentParser, map_shape: str) -> None:
-    """Add the options that commands for one image share.
+    """Add the options that commands for one image or video share.
 
     Args:
         command (argparse.ArgumentParser): Parser of the command.
         map_shape (str): Shape of the map in the file of --save-map.
     """
     add = command.add_argument
-    add("image", type=Path, help="image file (JPEG, PNG, ...)")
+    add(
+        "image",
+        type=Path,
+        help="image file (JPEG, PNG, ...) or video: .mp4, .avi and the like (with the "
+        "extra video), an animated .gif, or .npz with an array frames (T, H, W, 3) "
+        "uint8",
+    )
+    add(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="number of evenly spaced frames of a video that are explained; the model "
+        f"is averaged over them (default: {_N_FRAMES})",
+    )
     add_classifier_options(command, default=DEFAULT_MODEL)
     add_masking_network_option(command)
     add(
@@ -55,7 +75,8 @@ def add_image_options(command: argparse.ArgumentParser, map_shape: str) -> None:
         "--output",
         type=Path,
         metavar="OUT.png",
-        help="figure to write (default: name of the image with -METHOD.png)",
+        help="figure to write (default: name of the image with -METHOD.png); of a "
+        "video, frames with the map, and beside it OUT.gif",
     )
     add(
         "--save-map",
@@ -83,10 +104,15 @@ def check_outputs(options: argparse.Namespace, suffix: str) -> Path:
         *Path*: File of the figure.
 
     Raises:
-        ValueError: If a file has an unknown suffix or its folder does not exist.
+        ValueError: If a file has an unknown suffix or its folder does not exist, or
+            the GIF of a video would replace it.
     """
     output = options.output or Path(f"{options.image.stem}-{suffix}.png")
     check_writable(output, (".png", ".jpg", ".pdf", ".svg"), "--output")
+    if output.with_suffix(".gif").resolve() == options.image.resolve():
+        raise ValueError(
+            f"--output must have another name than the video, got {str(output)!r}."
+        )
     if options.save_map:
         check_writable(options.save_map, (".npy", ".pt"), "--save-map")
     return output
@@ -114,10 +140,37 @@ def check_part_options(
             )
 
 
+def check_clip_method(options: argparse.Namespace, name: str) -> None:
+    """Check the number of frames, and that a method explains video if it is one.
+
+    Args:
+        options (argparse.Namespace): Options of :func:`add_image_options`.
+        name (str): Name of the method.
+
+    Raises:
+        ValueError: If --frames is given for an image or is too small, or the method
+            does not explain video.
+    """
+    clip = is_clip(options.image)
+    if options.frames is not None:
+        check_integer("--frames", options.frames, _LEAST_FRAMES)
+        if not clip:
+            raise ValueError(
+                f"--frames must be used with a video, got {str(options.image)!r}."
+            )
+    methods = [n for n, method in METHODS.items() if method.explains_video]
+    if clip and name not in methods:
+        raise ValueError(
+            f"method must be one of {', '.join(methods)} for a video, got {name!r}."
+        )
+
+
 def read_subject(
     options: argparse.Namespace, parts: Collection[Part], colors: str = COLORS
 ) -> Subject:
     """Load the image and the classifier, build the subject and print its target.
+
+    The frames of a video are preprocessed like images.
 
     Args:
         options (argparse.Namespace): Options of :func:`add_image_options`.
@@ -131,12 +184,20 @@ def read_subject(
         ValueError: If a file cannot be read, or a class, a layer or a color does not
             exist.
     """
-    image = open_image(options.image)
+    clip = is_clip(options.image)
+    images = (
+        read_frames(options.image, options.frames or _N_FRAMES)
+        if clip
+        else [open_image(options.image)]
+    )
     classifier = load_classifier(vars(options), parts)
+    inputs = torch.stack([classifier.preprocess(image) for image in images], 1)
+    if clip:
+        classifier = classifier._replace(model=zoo.FrameAverage(classifier.model))
     target = options.target
     subject = build_subject(
         classifier,
-        classifier.preprocess(image),
+        inputs if clip else inputs[:, 0],
         None if target == "top1" else zoo.find_class(classifier.class_names, target),
         parts=parts,
         layer=options.layer,

@@ -1,4 +1,4 @@
-"""Output of commands that explain one image: figures, maps and printed lines."""
+"""Output of commands that explain an image or a video: figures, maps, lines."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,10 +9,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from captum_ext._files import replacing
+from captum_ext._files import replacing, save_figure, write_file
 from captum_ext.methods import Method
 from captum_ext.subject import Subject
-from captum_ext.visualization import color_saliency_figure, overlay_figure
+from captum_ext.visualization import (
+    color_saliency_figure,
+    overlay_figure,
+    video_gif,
+    video_strip,
+)
 from captum_ext.visualization.panels import LABEL_SIZE
 
 __all__ = [
@@ -21,6 +26,7 @@ __all__ = [
     "counted_passes",
     "draw_map",
     "print_subject",
+    "save_clip",
     "save_map",
     "target_caption",
 ]
@@ -140,6 +146,20 @@ def add_caption(figure: Figure, caption: str) -> Figure:
     """
     figure.axes[0].set_xlabel(caption, fontsize=LABEL_SIZE)
     return figure
+
+
+def save_clip(subject: Subject, maps: Tensor, output: Path) -> None:
+    """Draw the map of a video as a strip of frames, and as an animated GIF beside it.
+
+    Args:
+        subject (Subject): Subject of the explanation, a video.
+        maps (Tensor): Map (any, T, H, W).
+        output (Path): File of the strip.
+    """
+    strip = video_strip(subject.image, maps)
+    strip.axes[0].set_xlabel(target_caption(subject), fontsize=LABEL_SIZE, loc="left")
+    save_figure(strip, output)
+    write_file(video_gif(subject.image, maps), output.with_suffix(".gif"))
 
 
 def save_map(maps: Tensor, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Command captum-ext refine: refine a map of one image with BOREx."""
+"""Command captum-ext refine: refine a map of an image or a video with BOREx."""
 
 import argparse
 import time
@@ -6,19 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
-from captum_ext.attr import BOREx
+from captum_ext.attr import BOREx, Refinement
 from captum_ext.commands.image_options import (
     add_image_options,
+    check_clip_method,
     check_outputs,
     check_part_options,
     read_subject,
 )
-from captum_ext.commands.image_outputs import add_caption, save_map, target_caption
+from captum_ext.commands.image_outputs import (
+    add_caption,
+    save_clip,
+    save_map,
+    target_caption,
+)
+from captum_ext.datasets.clip_files import is_clip
 from captum_ext.methods import METHODS
+from captum_ext.subject import Subject
 from captum_ext.visualization import refinement_figure
 
 __all__ = ["add_parser"]
@@ -34,19 +43,20 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "refine",
         description="Refine the map of another method, or a map from a file, with a "
         "Gaussian process (BOREx). Draws the prior, the centers of the scored masks, "
-        "the map, what changed and the standard deviation.",
+        "the map, what changed and the standard deviation; of a video, its frames and "
+        "the map.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="priors:\n"
         + "\n".join(f"  {name:22}{METHODS[name].summary}" for name in _priors())
-        + "\n  MAP.npy|.pt           map (C, h, w), such as --save-map of explain "
-        "writes\n  none                  no prior map",
+        + "\n  MAP.npy|.pt           map (C, h, w), or (C, T, h, w) for a video, such "
+        "as\n                        --save-map of explain writes"
+        "\n  none                  no prior map",
     )
-    add_image_options(parser, "(3, H, W)")
+    add_image_options(parser, "(3, H, W), or (3, T, H, W) for a video")
     parser.add_argument(
         "--prior",
-        default="grad-cam++",
         metavar="METHOD|FILE|none",
-        help="map to refine, see below (default: %(default)s)",
+        help="map to refine, see below (default: grad-cam++, none for a video)",
     )
     parser.add_argument(
         "--n-iterations",
@@ -61,12 +71,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _run(options: argparse.Namespace) -> None:
     output = check_outputs(options, "refined")
     check_integer("--n-iterations", options.n_iterations, 1)
-    method = METHODS[options.prior] if options.prior in _priors() else None
+    clip = is_clip(options.image)
+    chosen = options.prior or ("none" if clip else "grad-cam++")
+    method = METHODS[chosen] if chosen in _priors() else None
+    check_clip_method(options, "borex" if method is None else chosen)
     prior = None
-    if method is None and options.prior != "none":
-        prior = _read_map(Path(options.prior))
+    if method is None and chosen != "none":
+        prior = _read_map(Path(chosen), "T, h, w" if clip else "h, w")
     parts = () if method is None else method.built_from
-    check_part_options(parts, options, options.prior)
+    check_part_options(parts, options, chosen)
     subject = read_subject(options, parts)
     start = time.perf_counter()
     if method is not None:
@@ -82,7 +95,20 @@ def _run(options: argparse.Namespace) -> None:
         show_progress=subject.show_progress,
     )
     seconds = time.perf_counter() - after_prior
-    figure = refinement_figure(
+    if clip:
+        save_clip(subject, refinement.attributions[0].mean(0, keepdim=True), output)
+    else:
+        figure = _figure(subject, prior, refinement)
+        save_figure(add_caption(figure, target_caption(subject)), output)
+    if options.save_map:
+        save_map(refinement.attributions[0].cpu(), options.save_map)
+    before = f" after {after_prior - start:.1f} s for the prior" if method else ""
+    print(f"BOREx: {seconds:.1f} s{before}, {output}")
+
+
+def _figure(subject: Subject, prior: Tensor | None, refinement: Refinement) -> Figure:
+    """Figure of the refinement of an image."""
+    return refinement_figure(
         subject.image,
         None if prior is None else prior[0].mean(0),
         refinement.attributions[0].mean(0),
@@ -90,11 +116,6 @@ def _run(options: argparse.Namespace) -> None:
         refinement.centers[0],
         refinement.scores[0],
     )
-    save_figure(add_caption(figure, target_caption(subject)), output)
-    if options.save_map:
-        save_map(refinement.attributions[0].cpu(), options.save_map)
-    before = f" after {after_prior - start:.1f} s for the prior" if method else ""
-    print(f"BOREx: {seconds:.1f} s{before}, {output}")
 
 
 def _priors() -> list[str]:
@@ -102,8 +123,9 @@ def _priors() -> list[str]:
     return [n for n, m in METHODS.items() if not m.colorwise and m.prior is None]
 
 
-def _read_map(path: Path) -> Tensor:
-    """Read a map (1, C, h, w) from a file."""
+def _read_map(path: Path, axes: str) -> Tensor:
+    """Read a map (1, C, h, w) or (1, C, T, h, w) from a file, with or without C."""
+    n_axes = 1 + len(axes.split(", "))
     if not path.is_file() or path.suffix.lower() not in (".npy", ".pt"):
         raise ValueError(
             f"--prior must be one of {', '.join(_priors())}, none, or an existing file "
@@ -118,12 +140,12 @@ def _read_map(path: Path) -> Tensor:
         raise ValueError(
             f"--prior must be a file with a map, got {str(path)!r} ({error})."
         ) from error
-    if not isinstance(value, Tensor) or value.dim() not in (2, 3):
+    if not isinstance(value, Tensor) or value.dim() not in (n_axes - 1, n_axes):
         shape = (
             tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         )
         raise ValueError(
-            f"--prior must hold a map (C, h, w) or (h, w), got {shape} in "
+            f"--prior must hold a map (C, {axes}) or ({axes}), got {shape} in "
             f"{str(path)!r}."
         )
-    return value.float()[(None,) * (4 - value.dim())]
+    return value.float()[(None,) * (n_axes + 1 - value.dim())]

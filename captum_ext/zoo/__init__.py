@@ -5,6 +5,7 @@ correct explanation is known (:func:`sign_scene`, :func:`sign_video`). A masking
 for it comes with the package too (:func:`load_signs_masks`).
 """
 
+from captum_ext.zoo.frame_average import FrameAverage
 from captum_ext.zoo.models import ZooModel, find_class, load
 from captum_ext.zoo.preprocessing import BoxPreprocessing, Preprocessing
 from captum_ext.zoo.signs import (
@@ -24,6 +25,7 @@ __all__ = [
     "load",
     "load_signs_masks",
     "BoxPreprocessing",
+    "FrameAverage",
     "Preprocessing",
     "SIGN_CLASSES",
     "sign_scene",
