@@ -134,15 +134,10 @@ def dense_fit(k, noise, masks, scores, total):
     quadratic = y @ inverse @ y
     covariance = k - k @ masks.T @ inverse @ masks @ k
     return (
-        -np.linalg.slogdet(s)[1] / 2
-        - len(y) / 2 * np.log(quadratic)
-        - 7.0 * (noise < 0.1),
+        -np.linalg.slogdet(s)[1] / 2 - len(y) / 2 * np.log(quadratic),
         k @ masks.T @ inverse @ y,
         quadratic / max(1, len(y) - 2) * covariance.diagonal(),
     )
-
-
-NOISES = (0.1, 0.3, 1e-10)
 
 
 @pytest.mark.parametrize("n", [1, 2, 8])
@@ -156,7 +151,7 @@ def test_posterior_is_the_average_of_dense_processes(with_prior, n):
     fits = [
         dense_fit(k, noise, w.numpy(), scores.numpy(), total)
         for k in dense_kernels(cells, prior)
-        for noise in NOISES
+        for noise in ((0.1, 0.3, 1e-10) if n >= N else (0.1, 0.3))
     ]
     evidence, means, variances = map(np.array, zip(*fits))
     weights = np.exp(evidence - evidence.max())
@@ -758,7 +753,8 @@ def test_cells_are_superpixels_of_the_first_input():
 
 def test_cells_of_a_video_are_blocks_of_all_axes():
     x = torch.rand(1, 3, 4, 18, 20)
-    maps = BOREx(lambda x: x.square().sum((1, 2, 3, 4))).attribute(x)[0, 0]
+    f = lambda x: x.square().sum((1, 2, 3, 4))  # noqa: E731
+    maps = PNRISE(f).attribute(x, estimator="field")[0, 0]
     regions = blocks((4, 18, 20), (4, 9, 9))[0, 0]
     assert maps.unique().numel() > 100
     for i in regions.unique():
