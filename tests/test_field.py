@@ -215,7 +215,7 @@ def test_process_is_that_of_numpy(with_prior):
     process.refit()
     at, y = process.masks[process.chosen[0]].numpy(), process.scores[0].numpy()
     best = max(
-        ((k, noise) for k in dense for noise in NOISES),
+        ((k, noise) for k in dense for noise in (0.1, 0.3, 1e-10)),
         key=lambda pair: dense_fit(*pair, at, y, total)[0],
     )
     assert not np.allclose(best[0], first)
