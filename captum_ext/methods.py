@@ -161,6 +161,8 @@ _REPLACED = {
     "grid_size": ("layout",),
     "estimator": ("estimator", "layout", "n_masks", "rtol"),
     "n_masks": ("n_masks", "rtol"),
+    "n_iterations": ("n_iterations", "rtol"),
+    "variant": ("n_iterations", "rtol"),
 }
 
 
@@ -206,14 +208,14 @@ METHODS = {
         "RISE",
         "mean score of the images in which a part is kept",
         RISE,
-        _seeded,
+        lambda subject: _seeded(subject) | {"rtol": 0.1},
         relative=True,
     ),
     "borex": Method(
         "BOREx",
         "map of another method, refined with a Gaussian process",
         BOREx,
-        _seeded,
+        lambda subject: _seeded(subject) | {"n_iterations": 200, "rtol": 0.3},
         prior={"use": "rise", "n_masks": 100, "grid_size": 8, "keep_probability": 0.3},
     ),
     "cameras": Method(
