@@ -3,8 +3,8 @@
     python docs/draw_figures.py               all figures
     python docs/draw_figures.py borex demo    the named figures
 
-Road signs come with the package. The photographs (a rocket, SpaceX, public domain; a cup
-of coffee, Rachel Michetti, CC0) are from scikit-image; they are explained for
+Road signs come with the package. The photographs (a rocket, SpaceX, public domain; a
+cup of coffee, Rachel Michetti, CC0) are from scikit-image; they are explained for
 mobilenet_v2 with the weights of CAPTUM_EXT_DATA/models/mobilenet_v2.pt, or
 torchvision's.
 """
