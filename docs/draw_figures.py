@@ -119,7 +119,8 @@ def draw_methods() -> Figure:
         if name == "borex":
             options["prior"] = METHODS["grad-cam++"].attribute(subject)
         found = method.attribute(subject, **options)
-        seconds = f"{time.process_time() - start:.2g} s"
+        # No line breaks before the unit.
+        seconds = f"{time.process_time() - start:.2g}\N{NO-BREAK SPACE}s"
         print(f"{method.title}: {seconds}", flush=True)
         # Methods with one map per color have their own figure.
         if not method.colorwise:
@@ -230,7 +231,7 @@ def draw_grad_cam_plus_plus() -> Figure:
 
 
 def draw_masking_model() -> Figure:
-    """Compare the mask of one forward pass with maps of hundreds of passes."""
+    """Compare the mask of one forward pass with maps of many passes."""
     subject, image = scene()
     classifier = signs().with_masking_network(load_signs_masks())
     subject = subject._replace(classifier=classifier)
