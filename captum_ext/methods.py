@@ -106,10 +106,10 @@ class Method(NamedTuple):
             *tuple[Tensor, Tensor or None]*: Map as in :meth:`attribute`, and its
             standard error in the same shape.
         """
-        if "return_std_error" not in self.options():
-            return self.attribute(subject, **options), None
-        maps, error = self._maps(subject, {**options, "return_std_error": True})
-        return maps, error
+        for extra in {"return_std_error", "return_posterior"} & self.options():
+            maps, error = self._maps(subject, {**options, extra: True})[:2]
+            return maps, error
+        return self.attribute(subject, **options), None
 
     def _maps(self, subject: Subject, options: dict[str, Any]) -> tuple[Tensor, ...]:
         """Map of a subject, and all else that the attribution returns with it."""
@@ -137,7 +137,7 @@ class Method(NamedTuple):
             maps.detach()
             if maps.shape[2:] == size
             else LayerGradCam.interpolate(maps, size, "bilinear").detach()
-            for maps in (found if isinstance(found, tuple) else (found,))
+            for maps in (found[:2] if isinstance(found, tuple) else (found,))
         )
 
     def displayed(self, maps: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class BOREx(PerturbationAttribution):
                          + f(i) - f(i \odot m)\big), \quad m = 1 - \bar m.
 
     A Gaussian process predicts the scores of all other masks, and an acquisition
-    function chooses the next one. By default the process is on the pixels: up to
+    function chooses the next one. By default the process is on the pixels: without
     effects of third order a score is the sum of a field :math:`\phi` over the inside of
     the mask, and the map is the posterior mean of that field. The prior map, with an
     unknown scale, is its mean. The map is as sharp as the cells of the field, which are
@@ -160,14 +160,15 @@ class BOREx(PerturbationAttribution):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Images (B, C, H, W) or video
                 (B, C, T, H, W) to explain. Several inputs must have the same size and
-                are hidden by the same windows.
+                are hidden by the same masks.
             prior (Tensor, tuple[Tensor, ...], or Callable, optional): Maps
                 (B, any, ...) with as many axes as ``inputs``, of any size and scale, as
                 Captum's attributions and ours return them, or the ``attribute`` method
                 of one, which is called with ``inputs`` and ``target``. Channels and the
-                maps of a tuple are summed, maps of another size are interpolated, and
-                the map of each example is scaled to a mean absolute value of 0.1; a
-                constant map has no effect. Default: None (zero everywhere)
+                maps of a tuple are summed, and maps of another size are interpolated.
+                The scale is fitted; the paper's variant starts from a mean absolute
+                value of 0.1. A constant map has no effect.
+                Default: None (zero everywhere)
             baselines (scalar, Tensor, tuple of scalar, or Tensor, optional):
                 Replacement of hidden parts, broadcastable to ``inputs``.
                 Default: None (zero)
@@ -191,7 +192,7 @@ class BOREx(PerturbationAttribution):
                 values of the prior, alone and in pairs). Default: None ("halves")
             mask_sizes (sequence of int, optional): Sides r of squares in pixels.
                 Default: None (60, 90, 120 and 150 of 224 pixels of the shorter side;
-                for the field 30 as well)
+                for squares of the field 30 as well)
             durations (sequence of int, optional): For the paper's variant: lengths t of
                 the windows of a video in frames. Default: None (half of the frames, and
                 all)
@@ -233,7 +234,7 @@ class BOREx(PerturbationAttribution):
             return_posterior (bool, optional): Whether a :class:`Refinement` with the
                 standard deviation, the windows and their scores is returned.
                 Default: False
-            show_progress (bool, optional): Whether a progress bar over the windows is
+            show_progress (bool, optional): Whether a progress bar over the masks is
                 shown. Default: False
 
         Returns:

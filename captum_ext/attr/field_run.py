@@ -77,16 +77,16 @@ class FieldRun:
         """
         scores: list[Tensor] = []
         n_scored = 0
-        finished = torch.empty(0, dtype=torch.bool)
+        finished = torch.tensor(False)
         earlier: Maps | None = None
         for n_pairs in self._checkpoints():
             n = 1 + self._n_fills * (1 + 2 * n_pairs)
             scores.append(self._score(self._perturb, n_scored, n, update))
             n_scored = n
-            maps = self._summarize(torch.cat(scores))
+            maps, worst = self._summarize(torch.cat(scores))
             if earlier is not None:
                 maps.replace(finished, earlier)
-            finished = self._sampling.finished(maps)
+            finished = finished | self._sampling.finished(maps, worst)
             if finished.all():
                 break
             earlier = maps
@@ -108,8 +108,13 @@ class FieldRun:
         masks = self._layout.expand(cells, codes.shifts)
         return tuple(map(apply_masks, self._inputs, self._fills, masks))
 
-    def _summarize(self, scores: Tensor) -> Maps:
-        """Fields from the scores (N, B) of the first N masks."""
+    def _summarize(self, scores: Tensor) -> tuple[Maps, Tensor]:
+        """Fields from the scores (N, B) of the first N masks.
+
+        Returns:
+            *tuple[Maps, Tensor]*: Maps, and the largest standard deviation of a cell of
+            each example, (B,), in the unit of the score.
+        """
         from captum_ext.surrogate.field import fit_field
 
         check_scores(scores)
@@ -136,7 +141,8 @@ class FieldRun:
             one = torch.zeros(len(means) + 1, *means.shape[1:], dtype=means.dtype)
             one[k + 1] = stds[k]
             variance += self._contrast(one).square()
-        return Maps(self._spread(values), self._spread(variance.sqrt()))
+        std = variance.sqrt()
+        return Maps(self._spread(values), self._spread(std)), std.amax((0, 2))
 
     def _spread(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values of cells (R, B, n) shared equally by their elements, (R, B, ...)."""

@@ -1,6 +1,7 @@
 """BOREx over masks of any shape, with a Gaussian process on the cells of the input."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -47,6 +48,11 @@ def by_field(
     if rtol is not None:
         check_positive("rtol", rtol)
     kinds = check_kinds(candidates, has_prior)
+    if mask_sizes is not None and "squares" not in kinds:
+        raise ValueError(
+            f"mask_sizes must be None unless 'squares' are among the candidates, got "
+            f"{mask_sizes!r}."
+        )
     layouts = shared_cells(inputs, feature_mask)
     sides = square_sides(inputs[0].shape[2:], mask_sizes)
 
@@ -108,6 +114,7 @@ def refine_by_field(
     generator = torch.Generator().manual_seed(search.seed)
     candidates = candidate_masks(layout, kinds, sides, generator, mean).double()
     total = float(score.ends[0] - score.ends[1])
+    search = replace(search, n_iterations=min(search.n_iterations, len(candidates)))
     process = FieldProcess(
         cells, candidates, total, sums, search.n_iterations, search.seed
     )

@@ -109,12 +109,19 @@ class Sampling:
                 n = 3 * n // 4 * 2
         yield self.n_masks
 
-    def finished(self, maps: "Maps") -> Tensor:
-        """Which examples have errors within the tolerances, (B,) bool."""
+    def finished(self, maps: "Maps", worst: Tensor | None = None) -> Tensor:
+        """Which examples have errors within the tolerances, (B,) bool.
+
+        Args:
+            maps (Maps): Maps with their errors.
+            worst (Tensor, optional): Error of each example that is compared with
+                ``tolerance``, (B,). Default: None (the largest of its maps)
+        """
         n_examples = maps.values[0].shape[1]
         finished = torch.full((n_examples,), self.stops_early)
         if self.tolerance is not None:
-            finished &= maps.worst_errors() <= self.tolerance
+            worst = maps.worst_errors() if worst is None else worst
+            finished &= worst <= self.tolerance
         if self.rtol is not None:
             finished &= maps.relative_errors() <= self.rtol
         return finished

@@ -108,7 +108,7 @@ class MCRISE(RandomMaskAttribution):
                 Whole regions are kept or painted, instead of cells of the grid.
                 Default: None
             n_masks (int, optional): Number of masks, and so of forward passes per
-                example; with ``tolerance`` the largest number. Rounded down to an even
+                example; with a tolerance the largest number. Rounded down to an even
                 number by the default estimator. Default: 2000
             grid_size (int or tuple[int, ...], optional): Number of cells of the random
                 grid along each axis. Default: None (7, or fewer along a shorter axis)
@@ -144,11 +144,13 @@ class MCRISE(RandomMaskAttribution):
                 keeping a pixel adds to the score, compared with painting it in any of
                 the colors. Default: False
             return_std_error (bool, optional): Whether the standard error of each value
-                is returned as well. It is reliable from 16 masks on, 16 of the rarest
-                category included. Default: False
+                is returned as well; of the field, its posterior standard deviation. It
+                is reliable from 16 masks on, 16 of the rarest category included.
+                Default: False
             tolerance (float, optional): Standard error, in units of the score, at which
-                an example is finished: no value has a larger one. It is checked after
-                64 masks, 96 and so on. Default: None (all masks are used)
+                an example is finished: no value, or no cell of the field, has a larger
+                one. It is checked after 64 masks, 96 and so on, of the field after 16
+                pairs, 24 and so on. Default: None (all masks are used)
             rtol (float, optional): Typical standard error (root mean square over the
                 map), in units of the range of the map, at which an example is
                 finished. Both tolerances must be met if both are given.
@@ -165,7 +167,8 @@ class MCRISE(RandomMaskAttribution):
               dtype and on the device of ``inputs``. B is 1 if ``forward_func`` returns
               one number per batch.
             - **standard errors** (*Tensor* or *tuple[Tensor, ...]*): Standard deviation
-              of the maps over seeds, in the same shape.
+              of the maps over seeds, or posterior standard deviation of the fields, in
+              the same shape.
 
         Raises:
             ValueError: If an argument is out of its range, if the colors or the masks

@@ -42,6 +42,11 @@ class PNRISE(RandomMaskAttribution):
     It is positive where the pixel supports the score, negative where it lowers it, and
     0 where the model ignores it (Proposition 1), in units of the score.
 
+    With ``estimator="field"`` the map is that of a Gaussian process on cells of the
+    input, which is exact for models whose effects are those of single cells and of
+    pairs. It observes random halves and their complements. A cell gets its Shapley
+    value, shared equally by its elements, so that the map sums to f(i) - f(baselines).
+
     Source: Y. Hatakeyama, H. Sakuma, Y. Konishi, K. Suenaga, Visualizing Color-wise
     Saliency of Black-Box Image Classification Models, ACCV 2020; Equation (A.4) of
     the supplement.
@@ -135,7 +140,7 @@ class PNRISE(RandomMaskAttribution):
                 that is linear in the mask by its exact contribution to the map;
                 "monte_carlo" is the plain average of the paper. Both have the same
                 expectation. "field" is a Gaussian process on the cells: the map of the
-                least error rather than without bias, see below.
+                least error rather than without bias.
                 Default: "control_variate"
             prior (Tensor, tuple[Tensor, ...], or Callable, optional): For the field:
                 maps (B, any, ...) with as many axes as ``inputs``, of any size and
@@ -151,11 +156,13 @@ class PNRISE(RandomMaskAttribution):
             seed (int, optional): Seed of the masks. An example gets the same masks
                 in any batch. Default: 0
             return_std_error (bool, optional): Whether the standard error of each pixel
-                is returned as well. It is reliable from 16 masks on, 16 of the rarest
-                category included. Default: False
+                is returned as well; of the field, its posterior standard deviation. It
+                is reliable from 16 masks on, 16 of the rarest category included.
+                Default: False
             tolerance (float, optional): Standard error, in units of the score, at which
-                an example is finished: no pixel has a larger one. It is checked after
-                64 masks, 96 and so on. Default: None (all masks are used)
+                an example is finished: no pixel, or no cell of the field, has a larger
+                one. It is checked after 64 masks, 96 and so on, of the field after 16
+                pairs, 24 and so on. Default: None (all masks are used)
             rtol (float, optional): Typical standard error (root mean square over the
                 map), in units of the range of the map, at which an example is
                 finished. Both tolerances must be met if both are given.
@@ -171,7 +178,8 @@ class PNRISE(RandomMaskAttribution):
               channels of a pixel; (1, ...) if ``forward_func`` returns one number
               per batch. Float32 for integer inputs.
             - **standard errors** (*Tensor* or *tuple[Tensor, ...]*): Standard deviation
-              of the map over seeds, in the same shape.
+              of the map over seeds, or posterior standard deviation of the field, in
+              the same shape.
 
         Raises:
             ValueError: If an argument is out of its range, if the masks do not fit the

@@ -21,6 +21,7 @@ from captum_ext.commands.image_options import (
 )
 from captum_ext.commands.image_outputs import (
     add_caption,
+    counted_passes,
     save_clip,
     save_map,
     target_caption,
@@ -85,15 +86,16 @@ def _run(options: argparse.Namespace) -> None:
     if method is not None:
         prior = method.attribute(subject)
     after_prior = time.perf_counter()
-    refinement = BOREx(subject.probabilities).attribute(
-        subject.inputs,
-        prior,
-        target=subject.target,
-        n_iterations=options.n_iterations,
-        seed=options.seed,
-        return_posterior=True,
-        show_progress=subject.show_progress,
-    )
+    with counted_passes(subject.model) as passes:
+        refinement = BOREx(subject.probabilities).attribute(
+            subject.inputs,
+            prior,
+            target=subject.target,
+            n_iterations=options.n_iterations,
+            seed=options.seed,
+            return_posterior=True,
+            show_progress=subject.show_progress,
+        )
     seconds = time.perf_counter() - after_prior
     if clip:
         save_clip(subject, refinement.attributions[0].mean(0, keepdim=True), output)
@@ -103,7 +105,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.save_map:
         save_map(refinement.attributions[0].cpu(), options.save_map)
     before = f" after {after_prior - start:.1f} s for the prior" if method else ""
-    print(f"BOREx: {seconds:.1f} s{before}, {output}")
+    print(f"BOREx: {passes.number} passes, {seconds:.1f} s{before}, {output}")
 
 
 def _figure(subject: Subject, prior: Tensor | None, refinement: Refinement) -> Figure:

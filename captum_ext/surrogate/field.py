@@ -7,16 +7,16 @@ sum_ij b_ij m_i m_j. The halved score of a mask w and its complement is then lin
     s(w) = \tfrac12 \big(f(w) - f(0) + f(1) - f(1 - w)\big) = w^T \phi, \quad
     \phi_i = a_i + \tfrac12 \sum_j (b_{ij} + b_{ji}),
 
-with phi the Shapley values of the cells, whose sum is f(1) - f(0). Odd effects of third
-and higher order are noise. The field is a Gaussian process, phi ~ GP(b p, K), with a
+with phi the Shapley values of the cells, whose sum is f(1) - f(0). Effects of third and
+higher order are noise, apart from those that halving cancels. The field is a Gaussian process, phi ~ GP(b p, K), with a
 prior map p of unknown scale b and
 
 .. math::
     K_{ij} \propto |i|\,|j|\,
     \big(c + \text{Matern}_l(x_i - x_j) + \omega\, \delta_{ij}\big),
 
-a smooth part and one that is independent between cells, which are regions of the image;
-\|i\| is the size of a cell. K is scaled to a variance of the total of 1; the amplitude
+a smooth part and one that is independent between cells, since a cell is a region of the
+image with contents of its own; \|i\| is the size of a cell. K is scaled to a variance of the total of 1; the amplitude
 is integrated out. The total is observed exactly, so that a map always sums to
 f(1) - f(0).
 """

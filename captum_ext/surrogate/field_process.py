@@ -29,6 +29,9 @@ class FieldProcess(CandidateProcess):
             acquisition value, and of random acquisition functions. Default: 0
     """
 
+    # Scores of the same mask differ by nothing.
+    repeats = False
+
     def __init__(
         self,
         cells: Cells,

@@ -26,7 +26,12 @@ class CandidateProcess(CandidatePosterior):
         capacity (int): Largest number N of candidates per example.
         seed (int, optional): Seed of the order among candidates with the same
             acquisition value, and of random acquisition functions. Default: 0
+
+    Attributes:
+        repeats (bool): Whether a candidate may be chosen again.
     """
+
+    repeats = True
 
     def __init__(self, prior_mean: Tensor, capacity: int, seed: int = 0) -> None:
         super().__init__(prior_mean, capacity)
@@ -77,7 +82,10 @@ class CandidateProcess(CandidatePosterior):
     def _choose_highest(self, values: Tensor) -> Tensor:
         # Not the lowest value: logarithms of the expected improvement fall far.
         spread = (values.amax(1) - values.mean(1)).clamp_min(1e-12)
-        indices = (values + _TIE * spread[:, None] * self._order).argmax(1)
+        ranked = values + _TIE * spread[:, None] * self._order
+        if not self.repeats:
+            ranked = ranked.scatter(1, self.chosen, -torch.inf)
+        indices = ranked.argmax(1)
         self.add_pending(indices)
         return indices
 
