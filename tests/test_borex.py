@@ -360,7 +360,7 @@ def test_other_acquisitions_of_botorch(acquisition, variant):
         "variant": variant,
         "n_iterations": 8,
         "masks_per_step": 2,
-        "mask_sizes": (7, 11),
+        "mask_sizes": (7, 11) if variant == "paper" else None,
         "acquisition": acquisition,
         "return_posterior": True,
     }
@@ -427,6 +427,7 @@ WRONG = [
         "candidates must hold a kind that gives masks, .* without a prior",
     ),
     ({"mask_sizes": (13,)}, ValueError, "mask_sizes must be at most 12, got 13"),
+    ({"mask_sizes": (9,)}, ValueError, "mask_sizes must be None unless 'squares' are"),
     ({"mask_sizes": ()}, ValueError, "mask_sizes must hold at least one number"),
     ({"mask_sizes": 5}, TypeError, "mask_sizes must be a sequence of ints, got int"),
     (

@@ -563,7 +563,7 @@ def test_borex_recovers_the_shapley_values_of_a_second_order_model(
 ):
     x = torch.ones(1, 2, 6, 10).double()
     prior = torch.arange(60.0).view(1, 1, 6, 10).sin()
-    kinds = ["parts", "regions"] if kind == "parts" else [kind, "regions"]
+    kinds = [kind, "regions", "halves"]
     found = BOREx(on_patches(game)).attribute(
         x,
         prior if kind == "parts" else None,

@@ -48,13 +48,13 @@ def by_field(
     if rtol is not None:
         check_positive("rtol", rtol)
     kinds = check_kinds(candidates, has_prior)
+    layouts = shared_cells(inputs, feature_mask)
+    sides = square_sides(inputs[0].shape[2:], mask_sizes)
     if mask_sizes is not None and "squares" not in kinds:
         raise ValueError(
             f"mask_sizes must be None unless 'squares' are among the candidates, got "
             f"{mask_sizes!r}."
         )
-    layouts = shared_cells(inputs, feature_mask)
-    sides = square_sides(inputs[0].shape[2:], mask_sizes)
 
     def refine(
         masked: MaskedInputs,

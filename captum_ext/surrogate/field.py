@@ -8,17 +8,17 @@ sum_ij b_ij m_i m_j. The halved score of a mask w and its complement is then lin
     \phi_i = a_i + \tfrac12 \sum_j (b_{ij} + b_{ji}),
 
 with phi the Shapley values of the cells, whose sum is f(1) - f(0). Effects of third and
-higher order are noise, apart from those that halving cancels. The field is a Gaussian process, phi ~ GP(b p, K), with a
-prior map p of unknown scale b and
+higher order are noise, apart from those that halving cancels. The field is a Gaussian
+process, phi ~ GP(b p, K), with a prior map p of unknown scale b and
 
 .. math::
     K_{ij} \propto |i|\,|j|\,
     \big(c + \text{Matern}_l(x_i - x_j) + \omega\, \delta_{ij}\big),
 
 a smooth part and one that is independent between cells, since a cell is a region of the
-image with contents of its own; \|i\| is the size of a cell. K is scaled to a variance of the total of 1; the amplitude
-is integrated out. The total is observed exactly, so that a map always sums to
-f(1) - f(0).
+image with contents of its own; \|i\| is the size of a cell. K is scaled to a variance
+of the total of 1; the amplitude is integrated out. The total is observed exactly, so
+that a map always sums to f(1) - f(0).
 """
 
 import itertools
