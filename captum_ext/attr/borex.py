@@ -261,11 +261,10 @@ class BOREx(PerturbationAttribution):
             durations=durations, stride=stride, flip=flip, weighting=weighting
         )
         check_unused("variant", variant, of_paper if is_field else of_field)
-        refine = (
-            self._by_field(masked, prior is not None, mask_sizes, **of_field)
-            if is_field
-            else self._by_windows(masked, mask_sizes, **of_paper)
-        )
+        if is_field:
+            refine = self._by_field(masked, prior is not None, mask_sizes, **of_field)
+        else:
+            refine = self._by_windows(masked, mask_sizes, **of_paper)
         masked = masked._replace(prior=scaled_prior(prior, inputs, target))
         n_scored = n_iterations * (len(masked.inputs[0]) if is_field else 1)
         with progress_bar("BOREx masks", n_scored, show_progress) as bar:
