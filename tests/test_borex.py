@@ -253,6 +253,7 @@ def test_only_the_spatial_pattern_of_a_prior_matters(variant):
     kwargs = {"target": 1, "variant": variant, "n_iterations": 5}
     prior = prior_of(x)
     forms = [prior, 1e4 * prior, prior.expand(-1, 3, -1, -1), (prior, prior)]
+    forms += [(0.3 * prior - prior.flip(2), 0.7 * prior + prior.flip(2))]
     forms += [lambda inputs, target: prior, prior.flip(3)]
     maps = [BOREx(net).attribute(x, p, **kwargs) for p in forms]
     for same in maps[1:-1]:
