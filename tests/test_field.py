@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from botorch.generation import MaxPosteriorSampling
 from torch import nn
 
 from captum_ext.attr import MCRISE, PNRISE, RISE, BOREx
@@ -237,6 +238,17 @@ def test_process_is_that_of_numpy(with_prior):
     process.condition()
     torch.testing.assert_close(process.mean, mean, atol=1e-9, rtol=0)
     torch.testing.assert_close(process.std, std, atol=1e-9, rtol=0)
+
+
+def test_seed_decides_random_choices():
+    def chosen(seed):
+        masks = all_masks(N)[1:-1]
+        process = FieldProcess(line(N), masks, 0.7, None, capacity=5, seed=seed)
+        for _ in range(4):
+            process.choose(lambda m: MaxPosteriorSampling(m, replacement=False))
+        return process.chosen.tolist()
+
+    assert chosen(0) == chosen(0) != chosen(1)
 
 
 def test_fit_finds_scores_without_noise():
@@ -551,6 +563,10 @@ def test_a_cell_larger_than_the_half_is_kept_alone_at_times():
     far = torch.tensor([[0.0], [1e3]]).double()
     halves = smooth_halves(far, sizes, 50, torch.Generator().manual_seed(0))
     assert halves[:, 0].any() and not halves[:, 0].all()
+    # The middle one of equal cells is kept, whatever the rounding.
+    positions, sizes = torch.rand(7, 2).double(), torch.ones(7).double()
+    halves = smooth_halves(positions, sizes, 50, torch.Generator().manual_seed(0))
+    assert (halves.sum(1) == 4).all()
 
 
 def test_layout_geometry():
