@@ -253,11 +253,37 @@ def test_only_the_spatial_pattern_of_a_prior_matters(variant):
     kwargs = {"target": 1, "variant": variant, "n_iterations": 5}
     prior = prior_of(x)
     forms = [prior, 1e4 * prior, prior.expand(-1, 3, -1, -1), (prior, prior)]
+    forms += [(0.3 * prior - prior.flip(2), 0.7 * prior + prior.flip(2))]
     forms += [lambda inputs, target: prior, prior.flip(3)]
     maps = [BOREx(net).attribute(x, p, **kwargs) for p in forms]
     for same in maps[1:-1]:
         torch.testing.assert_close(maps[0], same, atol=1e-6, rtol=1e-5)
     assert not torch.allclose(maps[0], maps[-1])
+
+
+@VARIANTS
+def test_candidates_are_halves_by_default(variant):
+    net, x = SmallNet(), images()
+    kwargs = {"target": 1, "variant": variant, "n_iterations": 5}
+    same = {} if variant == "paper" else {"candidates": ("halves",)}
+    maps = [BOREx(net).attribute(x, **kwargs, **more) for more in ({}, same)]
+    assert torch.equal(*maps)
+
+
+def test_prior_maps_are_summed_and_have_a_mean_absolute_value_of_a_tenth():
+    """Over channels and maps, each example by itself, whatever the unit."""
+    first = torch.tensor([[[[1.0, -3.0]], [[2.0, 0.5]]], [[[4.0, 4.0]], [[8.0, 8.0]]]])
+    second = torch.tensor([[[[0.5, 0.0]]], [[[1.0, 1.0]]]])
+    # 3.5 and -2.5 in all; constant for the other example.
+    expected = torch.tensor([[[3.5, -2.5]], [[0.0, 0.0]]]).double() / 30
+    for scale in (1, 1e-12, 1e12):
+        maps = prior_maps([scale * first, scale * second], 2, (1, 2))
+        torch.testing.assert_close(maps, expected)
+    assert not prior_maps([], 2, (1, 2)).any()
+    wide = prior_maps([torch.tensor([[[[0.0, 4.0]]]])], 1, (2, 4))
+    torch.testing.assert_close(wide[0, 0], wide[0, 1])
+    assert (wide[0, 0, 1:] >= wide[0, 0, :-1]).all()
+    assert float(wide.abs().mean()) == pytest.approx(0.1)
 
 
 @VARIANTS
