@@ -90,6 +90,14 @@ def frames_of(file: Path) -> Tensor:
     return frames.permute(3, 0, 1, 2).float() / 255
 
 
+def blocks_of(x: Tensor, cells: tuple[int, ...]) -> Tensor:
+    """Index of the block of each pixel of a video, (1, 1, T, H, W)."""
+    index = torch.zeros((), dtype=torch.long)
+    for n, k in zip(x.shape[2:], cells):
+        index = index[..., None] * k + torch.arange(n) * k // n
+    return index[None, None]
+
+
 def measured(model: FrameAverage, video: Video) -> dict[str, dict[str, float]]:
     """Metrics by method."""
     x, label, masks = video
@@ -99,13 +107,25 @@ def measured(model: FrameAverage, video: Video) -> dict[str, dict[str, float]]:
             x, label, relu_attributions=True
         ),
     }
-    refined = {
-        f"BOREx of {name}": BOREx(model).attribute(x, prior, target=label)
-        for name, prior in priors.items()
+    blocks = blocks_of(x, (8, 9, 9))
+    refined = {"BOREx": BOREx(model).attribute(x, target=label)}
+    for name, prior in priors.items():
+        for kind, arguments in {
+            "": {},
+            ", blocks,": {"feature_mask": blocks},
+            ", paper's variant,": {"variant": "paper"},
+        }.items():
+            maps = BOREx(model).attribute(x, prior, target=label, **arguments)
+            refined[f"BOREx{kind} of {name}"] = maps
+    pn_rise = PNRISE(model)
+    by_pairs = {
+        "PN-RISE": pn_rise.attribute(x, target=label, n_masks=102),
+        "PN-RISE, field": pn_rise.attribute(
+            x, target=label, n_masks=102, estimator="field", layout="superpixels"
+        ),
     }
-    pn_rise = {"PN-RISE": PNRISE(model).attribute(x, target=label, n_masks=200)}
     values = {}
-    for name, maps in (priors | refined | pn_rise).items():
+    for name, maps in (priors | refined | by_pairs).items():
         each = {
             "insertion": insertion(model, x, maps.detach(), label, n_steps=N_STEPS),
             "deletion": deletion(model, x, maps.detach(), label, n_steps=N_STEPS),
@@ -141,11 +161,12 @@ def main() -> None:
             alternative = "less" if metric in LOWER_IS_BETTER else "greater"
             result[f"{metric}_p"] = {
                 name: wilcoxon(
-                    by_method[f"BOREx of {name}"],
                     by_method[name],
+                    by_method[name.split(" of ")[1]],
                     alternative=alternative,
                 ).pvalue
-                for name in ("RISE", "Grad-CAM++")
+                for name in by_method
+                if " of " in name
             }
     print(json.dumps(result))
 

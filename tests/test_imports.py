@@ -58,7 +58,7 @@ SAME_NAME: set[str] = set()
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 50
 # Libraries that cost more than the rest of the import together, and those of extras.
 HEAVY = ("torchvision", "scipy", "skimage", "gpytorch", "botorch")
-EXTRAS = ("pandas", "jinja2", "pycocotools")
+EXTRAS = ("pandas", "jinja2", "pycocotools", "av")
 
 
 def module_name(path: Path) -> str:

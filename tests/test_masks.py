@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy import ndimage
+from skimage.segmentation import slic
 from torch import Tensor
 
 from captum_ext._interpolation import resize
@@ -625,6 +626,21 @@ def test_regions_of_a_video_are_connected_through_its_frames():
         assert torch.equal(labels.unique(), torch.arange(n)) and 20 < n < 80
         for label in range(n):
             assert ndimage.label((labels == label).numpy())[1] == 1
+
+
+def test_time_of_a_video_is_as_long_as_two_thirds_of_a_side():
+    """Whatever the numbers of frames and pixels; no frame is blurred into another."""
+    video = torch.stack([smooth_images(1), smooth_images(1).roll(2, 3)], 2)
+    video = video.repeat_interleave(3, 2).double()
+    known = slic(
+        video[0].movedim(0, -1).numpy(),
+        60,
+        spacing=(2 / 3 * 48 / 6, 1, 1),
+        sigma=(0, 1, 1),
+        min_size_factor=0.25,
+        start_label=0,
+    )
+    assert torch.equal(superpixels(video, 60)[0, 0], torch.from_numpy(known))
 
 
 def test_superpixels_of_a_video_ignore_scale_offset_and_batch():

@@ -148,7 +148,7 @@ def refine_by_field(
 def shared_cells(
     inputs: tuple[Tensor, ...], feature_mask: Tensor | tuple[Tensor, ...] | None
 ) -> list[RegionLayout]:
-    """Cells of inputs of one size: superpixels of the first.
+    """Cells of inputs of one size: superpixels of the first input.
 
     Args:
         inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.

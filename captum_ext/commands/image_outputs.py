@@ -156,9 +156,8 @@ def save_clip(subject: Subject, maps: Tensor, output: Path) -> None:
         maps (Tensor): Map (any, T, H, W).
         output (Path): File of the strip.
     """
-    strip = video_strip(subject.image, maps)
-    strip.axes[0].set_xlabel(target_caption(subject), fontsize=LABEL_SIZE, loc="left")
-    save_figure(strip, output)
+    label = f"attribution, {target_caption(subject)}"
+    save_figure(video_strip(subject.image, maps, label=label), output)
     write_file(video_gif(subject.image, maps), output.with_suffix(".gif"))
 
 

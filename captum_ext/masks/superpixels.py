@@ -11,7 +11,7 @@ __all__ = ["superpixels"]
 _N_SEGMENTS = {4: 70, 5: 150}
 # Distance between the first and the last frame in units of the shorter side of a frame:
 # more cuts regions in time, less loses objects that move (measured on moving signs).
-_DURATION = 0.65
+_DURATION = 2 / 3
 
 
 def superpixels(
