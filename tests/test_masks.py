@@ -854,6 +854,8 @@ def test_only_region_is_its_own_candidate():
     layout = RegionLayout([torch.zeros(1, 1, 3, 3).long()])
     masks = candidate_masks(layout, KINDS, [0.5], generator(), torch.ones(1))
     assert masks.tolist() == [[True]]
+    parts = candidate_masks(layout, ["parts"], [], generator(), torch.ones(1))
+    assert parts.tolist() == [[True]]
 
 
 @pytest.mark.parametrize("names, n", [(1, 1), (5, 5), (8, 8), (["cyan", "red"], 2)])
