@@ -191,7 +191,10 @@ def test_prior_from_a_file_is_used(clip, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"--method": "cameras"}, "method must be one of pn-rise, rise, borex, "),
+        (
+            {"--method": "cameras"},
+            "--method must be one of pn-rise, rise, borex, occlusion, ",
+        ),
         ({"--method": "grad-cam++"}, "for a video, got 'grad-cam++'"),
         ({"--method": "mc-rise"}, "for a video, got 'mc-rise'"),
         ({"--method": "iterative-mask"}, "for a video, got 'iterative-mask'"),
@@ -230,7 +233,7 @@ def test_errors_are_one_line(change, words, clip, tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     "prior, words",
     [
-        ("grad-cam++", "for a video, got 'grad-cam++'"),
+        ("grad-cam++", "--prior must be one of pn-rise, rise, occlusion, gradient"),
         ("flat.npy", "map (C, T, h, w) or (T, h, w), got (7, 7)"),
     ],
 )

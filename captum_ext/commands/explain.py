@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> None:
         )
     method = METHODS[options.method]
     output = check_outputs(options, options.method)
-    check_clip_method(options, options.method)
+    check_clip_method(options, "--method", options.method, METHODS)
     method_options = _method_options(method, options)
     subject = read_subject(options, method.built_from, options.colors)
     start = time.perf_counter()

@@ -140,12 +140,16 @@ def check_part_options(
             )
 
 
-def check_clip_method(options: argparse.Namespace, name: str) -> None:
+def check_clip_method(
+    options: argparse.Namespace, argument: str, name: str, names: Collection[str]
+) -> None:
     """Check the number of frames, and that a method explains video if it is one.
 
     Args:
         options (argparse.Namespace): Options of :func:`add_image_options`.
-        name (str): Name of the method.
+        argument (str): Name of the argument that chooses the method, for the error.
+        name (str): Name of the method; others than those of ``names`` are not checked.
+        names (collection of str): Names of methods to choose from.
 
     Raises:
         ValueError: If --frames is given for an image or is too small, or the method
@@ -158,10 +162,10 @@ def check_clip_method(options: argparse.Namespace, name: str) -> None:
             raise ValueError(
                 f"--frames must be used with a video, got {str(options.image)!r}."
             )
-    methods = [n for n, method in METHODS.items() if method.explains_video]
-    if clip and name not in methods:
+    if clip and name in names and not METHODS[name].explains_video:
+        able = [n for n in names if METHODS[n].explains_video]
         raise ValueError(
-            f"method must be one of {', '.join(methods)} for a video, got {name!r}."
+            f"{argument} must be one of {', '.join(able)} for a video, got {name!r}."
         )
 
 

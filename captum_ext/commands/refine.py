@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace) -> None:
     clip = is_clip(options.image)
     chosen = options.prior or ("none" if clip else "grad-cam++")
     method = METHODS[chosen] if chosen in _priors() else None
-    check_clip_method(options, "borex" if method is None else chosen)
+    check_clip_method(options, "--prior", chosen, _priors())
     prior = None
     if method is None and chosen != "none":
         prior = _read_map(Path(chosen), "T, h, w" if clip else "h, w")
