@@ -21,6 +21,7 @@ from captum_ext.visualization import (
 from captum_ext.visualization.panels import LABEL_SIZE
 
 __all__ = [
+    "Passes",
     "add_caption",
     "check_writable",
     "counted_passes",
