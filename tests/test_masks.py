@@ -930,3 +930,16 @@ def test_resize_is_linear_along_all_axes(size):
     inner = found[..., 1:-1].diff(dim=-1)
     torch.testing.assert_close(inner, torch.full_like(inner, 6 / 9))
     assert resize(ramp, ramp.shape[2:]) is ramp
+
+
+def test_candidate_halves_are_halves_by_size():
+    """One region has as many pixels as the other eight together."""
+    regions = torch.zeros(4, 8, dtype=torch.long)
+    regions[:, 4:] = torch.arange(1, 9).view(4, 2).repeat_interleave(2, 1)
+    layout = RegionLayout([regions[None, None]])
+    generator = torch.Generator().manual_seed(0)
+    masks = candidate_masks(layout, ["halves"], [], generator)
+    with_large = masks[masks[:, 0]]
+    assert len(with_large) and len(with_large) < len(masks)
+    assert (with_large[:, 1:].sum(1) <= 4).all()
+    assert (masks[~masks[:, 0]][:, 1:].sum(1) >= 4).all()

@@ -77,6 +77,6 @@ def _parts(layout: RegionLayout, prior: Tensor, share: float) -> Tensor:
     top[prior.argsort(descending=True)[: max(1, round(share * n))]] = True
     touching = layout.neighbors() & top & top[:, None]
     labels = torch.from_numpy(csgraph.connected_components(touching.numpy())[1])
-    parts = (labels == labels[top].unique()[:, None]) & top
+    parts = labels == labels[top].unique()[:, None]
     parts = parts[parts.sum(1).argsort(descending=True, stable=True)[:_N_PARTS]]
     return (parts[:, None] | parts).flatten(0, 1)
