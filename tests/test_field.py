@@ -18,7 +18,14 @@ from captum_ext.masks import (
     superpixels,
 )
 from captum_ext.surrogate.acquisition import acquisition_values
-from captum_ext.surrogate.field import Cells, field_kernel, fit_field, whitened
+from captum_ext.surrogate.field import (
+    Cells,
+    field_kernel,
+    field_kernels,
+    fit_field,
+    kernels_with_prior,
+    whitened,
+)
 from captum_ext.surrogate.field_process import FieldProcess
 from captum_ext.surrogate.hyperparameters import AMPLITUDE, AMPLITUDE_WEIGHT
 
@@ -116,6 +123,11 @@ def test_map_sums_to_the_difference_of_the_ends(n_masks):
     torch.testing.assert_close(maps.double().sum((1, 2, 3)), ends, atol=1e-6, rtol=0)
 
 
+def fitted(cells: Cells, prior: torch.Tensor | None = None) -> list[torch.Tensor]:
+    """Candidate kernels of a fit."""
+    return list(kernels_with_prior(field_kernels(cells), prior))
+
+
 def dense_kernels(cells: Cells, prior: torch.Tensor | None) -> list[np.ndarray]:
     """Kernels of all candidates of the hyperparameters, written out."""
     x, size = cells.positions.numpy(), cells.sizes.numpy()
@@ -165,7 +177,7 @@ def test_posterior_is_the_average_of_dense_processes(with_prior, n):
     weights = weights[:, None] / weights.sum()
     mean = (weights * means).sum(0)
     variance = (weights * (variances + (means - mean) ** 2)).sum(0)
-    estimate = fit_field(cells, w, scores, total, prior)
+    estimate = fit_field(fitted(cells, prior), w, scores, total)
     np.testing.assert_allclose(estimate.mean, mean, atol=1e-6)
     np.testing.assert_allclose(estimate.std, np.sqrt(variance), atol=1e-6)
 
@@ -322,8 +334,9 @@ def test_a_prior_fades_or_keeps_its_detail(mirrored):
     masks = smooth_halves(
         cells.positions, cells.sizes, 20, torch.Generator().manual_seed(0)
     ).double()
-    with_prior = fit_field(cells, masks, masks @ truth, float(truth.sum()), prior).mean
-    without = fit_field(cells, masks, masks @ truth, float(truth.sum())).mean
+    scores, total = masks @ truth, float(truth.sum())
+    with_prior = fit_field(fitted(cells, prior), masks, scores, total).mean
+    without = fit_field(fitted(cells), masks, scores, total).mean
 
     def error(field):
         return float((field - truth).norm() / truth.norm())
@@ -345,7 +358,7 @@ def test_deviations_cover_the_field():
         phi = L @ torch.randn(12, generator=generator).double()
         w = (torch.rand(48, 12, generator=generator) < 0.5).double()
         noise = 0.1**0.5 * torch.randn(48, generator=generator).double()
-        estimate = fit_field(cells, w, w @ phi + noise, float(phi.sum()))
+        estimate = fit_field(fitted(cells), w, w @ phi + noise, float(phi.sum()))
         z.append((estimate.mean - phi) / estimate.std)
     inside = (torch.stack(z).abs() < 1.96).double().mean()
     assert 0.9 < float(inside) < 0.98
@@ -672,7 +685,7 @@ def test_masks_of_borex_are_those_of_the_process_step_by_step(acquisition, has_p
         if i + 1 in (10, 20, n):
             process.refit()
     w = masks[process.chosen[0]]
-    expected = fit_field(cells, w, process.scores[0], total, prior_sums)
+    expected = fit_field(fitted(cells, prior_sums), w, process.scores[0], total)
     n_elements = 2 * regions.flatten().bincount()
     for maps, values in (found.attributions, expected.mean), (found.std, expected.std):
         of_pixels = (values / n_elements)[regions].expand_as(maps)
@@ -889,7 +902,7 @@ def test_std_error_of_pixels_is_that_of_their_cells():
     total = (model(x) - model(0 * x)).double()
     scores = (masked[0] - masked[1] + total) / 2
     cells = Cells(layout.sizes(), layout.positions())
-    expected = fit_field(cells, halves, scores.double(), float(total))
+    expected = fit_field(fitted(cells), halves, scores.double(), float(total))
     n_elements = 2 * PATCHES.flatten().bincount()
     for values, each in (maps, expected.mean), (errors, expected.std):
         of_pixels = (each / n_elements)[PATCHES].expand_as(values)

@@ -1,4 +1,4 @@
-"""BOREx: refinement of a map by Bayesian optimization over windows."""
+"""BOREx: refinement of a map by Bayesian optimization over masks."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -108,9 +108,8 @@ class BOREx(PerturbationAttribution):
     Bayesian-Optimization-Based Refinement of Saliency Map for Image- and
     Video-Classification Models, ACCV 2022; Algorithm 2 and Section 3.2. With
     ``variant="paper"``, ``flip=False`` and ``weighting="mean"`` and without a prior it
-    is Algorithm 1: M.
-    Mokuwe, M. Burke, A. Bosman, Black-Box Saliency Map Generation Using Bayesian
-    Optimisation, IJCNN 2020.
+    is Algorithm 1: M. Mokuwe, M. Burke, A. Bosman, Black-Box Saliency Map Generation
+    Using Bayesian Optimisation, IJCNN 2020.
 
     Args:
         forward_func (Callable): The forward function of the model or any
@@ -232,7 +231,7 @@ class BOREx(PerturbationAttribution):
                 with the same acquisition value, and of random BoTorch acquisition
                 functions. Default: 0
             return_posterior (bool, optional): Whether a :class:`Refinement` with the
-                standard deviation, the windows and their scores is returned.
+                standard deviation, the masks and their scores is returned.
                 Default: False
             show_progress (bool, optional): Whether a progress bar over the masks is
                 shown. Default: False
@@ -248,7 +247,7 @@ class BOREx(PerturbationAttribution):
               (1, ...), and the field explains each example as a batch of its own.
 
         Raises:
-            ValueError: If an argument is out of its range, if the prior, the windows or
+            ValueError: If an argument is out of its range, if the prior, the masks or
                 the target do not fit, or if scores are NaN or infinite.
             TypeError: If an argument is of the wrong type.
         """

@@ -1,14 +1,14 @@
 """One run of random halves over a batch: drawn, scored and summarized as fields."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from captum_ext._scores import ChunkedScores
-from captum_ext._validation import check_scores
-from captum_ext.attr.masked_run import Maps, Sampling
-from captum_ext.masks import MaskCodes, RegionLayout, apply_masks, smooth_halves
+from captum_ext.attr.masked_run import Maps, Run, Sampling
+from captum_ext.masks import MaskCodes, RegionLayout, smooth_halves
 
 __all__ = ["FieldRun"]
 
@@ -16,7 +16,7 @@ __all__ = ["FieldRun"]
 _FIRST_PAIRS = 16
 
 
-class FieldRun:
+class FieldRun(Run):
     """Random halves of one batch, and the fields that follow from their scores.
 
     Args:
@@ -43,97 +43,57 @@ class FieldRun:
         n_elements: Sequence[int],
         prior: Tensor | None,
     ) -> None:
-        from captum_ext.surrogate.field import Cells
+        from captum_ext.surrogate.field import Cells, field_kernels
 
-        self._layout, self._sampling = layout, sampling
-        self._inputs, self._fills = inputs, fills
-        self._score, self._contrast = score, contrast
-        self._n_elements = n_elements
-        self._cells = Cells(layout.sizes(), layout.positions())
+        cells = Cells(layout.sizes(), layout.positions())
+        self._regions, self._n_elements = layout, n_elements
         self._n_fills = len(fills[0])
         # The whole input and the K fully filled ones take a pass each.
         n_pairs = max(1, (sampling.n_masks - 1 - self._n_fills) // (2 * self._n_fills))
         generator = torch.Generator().manual_seed(sampling.seed)
         self._halves = smooth_halves(
-            self._cells.positions,
-            self._cells.sizes,
-            n_pairs,
-            generator,
-            sampling.probabilities[0],
+            cells.positions, cells.sizes, n_pairs, generator, sampling.probabilities[0]
         )
-        self._codes = _codes(self._halves, self._n_fills)
-        self._priors = None
+        codes = _codes(self._halves, self._n_fills)
+        super().__init__(layout, sampling, inputs, fills, score, contrast, codes)
+        self._kernels = field_kernels(cells)
+        self._priors: list[Tensor | None] = [None] * len(inputs[0])
         if prior is not None:
             self._priors = [layout.sums([each[None]] * len(inputs)) for each in prior]
 
-    def maps(self, update: Callable[[int], object]) -> Maps:
-        """Score halves until the errors of all examples are small enough.
+    def checkpoints(self) -> Iterator[int]:
+        """Numbers of masks after which the errors are compared with the tolerance."""
+        most = len(self._halves)
+        n_pairs = _FIRST_PAIRS if self._sampling.stops_early else most
+        while n_pairs < most:
+            yield 1 + self._n_fills * (1 + 2 * n_pairs)
+            n_pairs = 3 * n_pairs // 2
+        yield 1 + self._n_fills * (1 + 2 * most)
+
+    def summarize(self, scores: Tensor) -> Maps:
+        """Fields from the scores (N, B) of the first N masks.
 
         Args:
-            update (Callable): Called with the number of masks of each chunk.
+            scores (Tensor): Scores (N, B).
 
         Returns:
             *Maps* of the inputs; a map sums to what its fields sum to.
         """
-        scores: list[Tensor] = []
-        n_scored = 0
-        finished = torch.tensor(False)
-        earlier: Maps | None = None
-        for n_pairs in self._checkpoints():
-            n = 1 + self._n_fills * (1 + 2 * n_pairs)
-            scores.append(self._score(self._perturb, n_scored, n, update))
-            n_scored = n
-            maps, worst = self._summarize(torch.cat(scores))
-            if earlier is not None:
-                maps.replace(finished, earlier)
-            finished = finished | self._sampling.finished(maps, worst)
-            if finished.all():
-                break
-            earlier = maps
-        return maps
+        from captum_ext.surrogate.field import fit_field, kernels_with_prior
 
-    def _checkpoints(self) -> Iterator[int]:
-        """Numbers of pairs after which the errors are compared with the tolerance."""
-        if self._sampling.stops_early:
-            n = _FIRST_PAIRS
-            while n < len(self._halves):
-                yield n
-                n = 3 * n // 2
-        yield len(self._halves)
-
-    def _perturb(self, start: int, stop: int) -> tuple[Tensor, ...]:
-        """Inputs (n * B, ...) under the masks of a range."""
-        codes = MaskCodes(self._codes[start:stop], torch.zeros(stop - start, 0).int())
-        cells = codes.indicators(self._n_fills).to(self._inputs[0].device)
-        masks = self._layout.expand(cells, codes.shifts)
-        return tuple(map(apply_masks, self._inputs, self._fills, masks))
-
-    def _summarize(self, scores: Tensor) -> tuple[Maps, Tensor]:
-        """Fields from the scores (N, B) of the first N masks.
-
-        Returns:
-            *tuple[Maps, Tensor]*: Maps, and the largest standard deviation of a cell of
-            each example, (B,), in the unit of the score.
-        """
-        from captum_ext.surrogate.field import fit_field
-
-        check_scores(scores)
         whole, filled = scores[:1], scores[1 : 1 + self._n_fills]
         totals = whole - filled
         pairs = scores[1 + self._n_fills :].unflatten(0, (-1, self._n_fills, 2))
         kept, rest = pairs.unbind(2)
         halved = (kept - filled + whole - rest) / 2  # (pairs, K, B)
         weights = self._halves[: len(halved)].double()
-        n_examples, n_cells = totals.shape[1], len(self._cells.sizes)
-        shape = (2, self._n_fills, n_examples, n_cells)
+        shape = (2, *totals.shape, weights.shape[1])
         means, stds = torch.empty(shape, dtype=torch.float64)
-        for k in range(self._n_fills):
-            for b in range(n_examples):
-                prior = None if self._priors is None else self._priors[b]
-                estimate = fit_field(
-                    self._cells, weights, halved[:, k, b], float(totals[k, b]), prior
-                )
-                means[k, b], stds[k, b] = estimate.mean, estimate.std
+        for k, b in itertools.product(*map(range, totals.shape)):
+            kernels = kernels_with_prior(self._kernels, self._priors[b])
+            means[k, b], stds[k, b] = fit_field(
+                kernels, weights, halved[:, k, b], float(totals[k, b])
+            )
         # Scores of a cell relative to the kept one: 0, then minus what keeping it adds.
         values = self._contrast(torch.cat([torch.zeros_like(means[:1]), -means]))
         variance = torch.zeros_like(values)
@@ -142,23 +102,19 @@ class FieldRun:
             one[k + 1] = stds[k]
             variance += self._contrast(one).square()
         std = variance.sqrt()
-        return Maps(self._spread(values), self._spread(std)), std.amax((0, 2))
+        return Maps(self._spread(values), self._spread(std), std)
 
     def _spread(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values of cells (R, B, n) shared equally by their elements, (R, B, ...)."""
-        shares = values / self._layout.counts(self._n_elements)
+        shares = values / self._regions.counts(self._n_elements)
         return self._layout.correlate(shares.transpose(1, 2))
 
 
-def _codes(halves: Tensor, n_fills: int) -> Tensor:
-    """Categories (N, n) uint8: nothing filled, each fill everywhere, then the pairs."""
+def _codes(halves: Tensor, n_fills: int) -> MaskCodes:
+    """Masks in order: nothing filled, each fill everywhere, then the pairs."""
     fills = torch.arange(1, n_fills + 1, dtype=torch.uint8)[:, None]
     n = halves.shape[1]
     hidden = torch.stack([~halves, halves], 1)[:, None] * fills[:, None]
-    return torch.cat(
-        [
-            torch.zeros(1, n, dtype=torch.uint8),
-            fills.expand(-1, n),
-            hidden.flatten(0, 2),
-        ]
-    )
+    nothing = torch.zeros(1, n, dtype=torch.uint8)
+    cells = torch.cat([nothing, fills.expand(-1, n), hidden.flatten(0, 2)])
+    return MaskCodes(cells, torch.empty(len(cells), 0, dtype=torch.int32))

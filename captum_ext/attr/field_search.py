@@ -10,6 +10,7 @@ from torch import Tensor
 from captum_ext._validation import check_choice, check_positive
 from captum_ext.attr.mask_layouts import cell_layouts, check_shared_by_channels
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Search
+from captum_ext.attr.masked_run import relative_errors
 from captum_ext.attr.random_masks import MaskedInputs
 from captum_ext.attr.window_search import square_sides
 from captum_ext.masks import RegionLayout, candidate_masks
@@ -102,15 +103,14 @@ def refine_by_field(
     Returns:
         *Search*: Maps (1, ...) whose elements sum to f(i) - f(0).
     """
-    from captum_ext.surrogate.field import Cells, FieldEstimate, fit_field
+    from captum_ext.surrogate.field import Cells
     from captum_ext.surrogate.field_process import FieldProcess
 
     cells = Cells(layout.sizes(), layout.positions())
-    counts = layout.counts()
     sums = mean = None
     if masked.prior is not None:
         sums = layout.sums([masked.prior[None]] * len(masked.inputs))
-        mean = sums / counts
+        mean = sums / layout.counts()
     generator = torch.Generator().manual_seed(search.seed)
     candidates = candidate_masks(layout, kinds, sides, generator, mean).double()
     total = float(score.ends[0] - score.ends[1])
@@ -125,24 +125,20 @@ def refine_by_field(
         # (q, 1, 1, 1, ...): masks, fills, batch and channels.
         return layout.expand(kept, torch.zeros(len(kept), 0))[0][:, 0, 0]
 
-    def estimate() -> FieldEstimate:
-        observed = candidates[process.chosen[0]]
-        return fit_field(cells, observed, process.scores[0], total, sums)
+    shares = layout.counts([x.numel() for x in masked.inputs])
+
+    def maps() -> tuple[Tensor, Tensor]:
+        """Map (1, ...) and its standard deviation."""
+        values = torch.stack(process.estimate()) / shares
+        mean, std = layout.correlate(values[:, :, None])[0][:, :, 0]
+        return mean, std
 
     def is_exact() -> bool:
-        if rtol is None:
-            return False
-        density, std = (each / counts for each in estimate()[:2])
-        error = (std.square() * counts).sum().div(counts.sum()).sqrt()
-        return bool(error <= rtol * (density.max() - density.min()))
+        return rtol is not None and bool(relative_errors(*maps()) <= rtol)
 
     search.run(process, masks, score, bar, is_exact=is_exact)
-    found, chosen = estimate(), process.chosen[0]
-    shares = layout.counts([x.numel() for x in masked.inputs])
-    values = torch.stack([found.mean, found.std]) / shares
-    mean_map, std_map = layout.correlate(values[:, :, None])[0][:, :, 0]
-    scored = masks(chosen[:, None])[None, :, 0] > 0
-    return Search(mean_map, std_map, scored, process.scores)
+    scored = masks(process.chosen[0, :, None])[None, :, 0] > 0
+    return Search(*maps(), scored, process.scores)
 
 
 def shared_cells(

@@ -1,6 +1,7 @@
 """One run of random masks over a batch: drawn, scored and summarized as maps."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from captum_ext.attr.estimators import (
 )
 from captum_ext.masks import MaskCodes, MaskLayout, apply_masks, draw_masks
 
-__all__ = ["UNBIASED", "MaskedRun", "Maps", "Sampling"]
+__all__ = ["UNBIASED", "MaskedRun", "Maps", "Run", "Sampling", "relative_errors"]
 
 #: Estimators of conditional means without bias.
 UNBIASED = ("control_variate", "monte_carlo")
@@ -109,19 +110,16 @@ class Sampling:
                 n = 3 * n // 4 * 2
         yield self.n_masks
 
-    def finished(self, maps: "Maps", worst: Tensor | None = None) -> Tensor:
+    def finished(self, maps: "Maps") -> Tensor:
         """Which examples have errors within the tolerances, (B,) bool.
 
         Args:
             maps (Maps): Maps with their errors.
-            worst (Tensor, optional): Error of each example that is compared with
-                ``tolerance``, (B,). Default: None (the largest of its maps)
         """
         n_examples = maps.values[0].shape[1]
         finished = torch.full((n_examples,), self.stops_early)
         if self.tolerance is not None:
-            worst = maps.worst_errors() if worst is None else worst
-            finished &= worst <= self.tolerance
+            finished &= maps.worst_errors() <= self.tolerance
         if self.rtol is not None:
             finished &= maps.relative_errors() <= self.rtol
         return finished
@@ -134,26 +132,26 @@ class Maps(NamedTuple):
         values (tuple[Tensor, ...]): One tensor (R, B, ...) float64 per input.
         errors (tuple[Tensor, ...]): The same of the standard errors; empty if they
             are not needed.
+        cell_errors (Tensor, optional): Standard errors of n cells in the unit of the
+            score, (R, B, n), if elements share those of their cell. Default: None
     """
 
     values: tuple[Tensor, ...]
     errors: tuple[Tensor, ...]
+    cell_errors: Tensor | None = None
 
     def worst_errors(self) -> Tensor:
-        """Largest standard error of each example, (B,)."""
-        worst = [error.transpose(0, 1).flatten(1).amax(1) for error in self.errors]
+        """Largest standard error of each example, of a cell if there are any, (B,)."""
+        of_score = self.errors if self.cell_errors is None else (self.cell_errors,)
+        worst = [error.transpose(0, 1).flatten(1).amax(1) for error in of_score]
         return torch.stack(worst).amax(0)
 
     def relative_errors(self) -> Tensor:
-        """Root mean square standard error over the range of each example's map, (B,).
-
-        The largest ratio of the inputs; 0 where errors are 0.
-        """
-        ratios = []
-        for value, error in zip(self.values, self.errors):
-            flat, errors = (t.transpose(0, 1).flatten(1) for t in (value, error))
-            spread = flat.amax(1) - flat.amin(1)
-            ratios.append(errors.square().mean(1).sqrt() / spread.clamp_min(1e-300))
+        """Largest relative error of the inputs' maps, (B,)."""
+        ratios = [
+            relative_errors(value.transpose(0, 1), error.transpose(0, 1))
+            for value, error in zip(self.values, self.errors)
+        ]
         return torch.stack(ratios).amax(0)
 
     def replace(self, examples: Tensor, earlier: "Maps") -> None:
@@ -167,7 +165,103 @@ class Maps(NamedTuple):
             new[:, examples] = old[:, examples]
 
 
-class MaskedRun:
+def relative_errors(maps: Tensor, errors: Tensor) -> Tensor:
+    """Root mean square standard error of each map in units of its range.
+
+    Args:
+        maps (Tensor): Maps (B, ...).
+        errors (Tensor): Their standard errors, (B, ...).
+
+    Returns:
+        *Tensor*: (B,); 0 where errors are 0.
+
+    Examples::
+
+        >>> relative_errors(torch.tensor([[0.0, 4.0]]), torch.ones(1, 2))
+        tensor([0.2500])
+    """
+    flat = maps.flatten(1)
+    spread = flat.amax(1) - flat.amin(1)
+    typical = errors.flatten(1).square().mean(1).sqrt()
+    return typical / spread.clamp_min(torch.finfo(spread.dtype).tiny)
+
+
+class Run(ABC):
+    """Masks of one batch, scored until the maps that follow are exact enough.
+
+    A subclass implements :meth:`checkpoints` and :meth:`summarize`.
+
+    Args:
+        layout (MaskLayout): How cells spread over the inputs.
+        sampling (Sampling): When enough masks are scored.
+        inputs (tuple[Tensor, ...]): Inputs (B, ...).
+        fills (sequence of sequence of Tensor): The K fills of each input.
+        score (ChunkedScores): Scores masked inputs.
+        contrast (Callable): Linear map from the categories (K + 1, ...) to the R maps
+            of an example (R, ...).
+        codes (MaskCodes): The masks in the order of their passes.
+    """
+
+    def __init__(
+        self,
+        layout: MaskLayout,
+        sampling: Sampling,
+        inputs: tuple[Tensor, ...],
+        fills: Sequence[Sequence[Tensor]],
+        score: ChunkedScores,
+        contrast: Callable[[Tensor], Tensor],
+        codes: MaskCodes,
+    ) -> None:
+        self._layout, self._sampling = layout, sampling
+        self._inputs, self._fills = inputs, fills
+        self._score, self._contrast = score, contrast
+        self._codes = codes
+        self._device = inputs[0].device
+
+    @abstractmethod
+    def checkpoints(self) -> Iterator[int]:
+        """Numbers of masks after which the errors are compared with the tolerance."""
+
+    @abstractmethod
+    def summarize(self, scores: Tensor) -> Maps:
+        """Maps from the scores (M, B) of the first M masks."""
+
+    def maps(self, update: Callable[[int], object]) -> Maps:
+        """Score masks until the errors of all examples are within the tolerance.
+
+        An example keeps the map that first met the tolerance, so that it does not
+        depend on the other examples of its batch.
+
+        Args:
+            update (Callable): Called with the number of masks of each chunk.
+        """
+        scores: list[Tensor] = []
+        n_scored = 0
+        finished = torch.tensor(False)
+        earlier: Maps | None = None
+        for n in self.checkpoints():
+            scores.append(self._score(self._perturb, n_scored, n, update))
+            n_scored = n
+            known = torch.cat(scores)
+            check_scores(known)
+            maps = self.summarize(known)
+            if earlier is not None:
+                maps.replace(finished, earlier)
+            finished = finished | self._sampling.finished(maps)
+            if finished.all():
+                break
+            earlier = maps
+        return maps
+
+    def _perturb(self, start: int, stop: int) -> tuple[Tensor, ...]:
+        """Inputs (n * B, ...) under the masks of a range."""
+        codes = self._codes[start:stop]
+        cells = codes.indicators(len(self._fills[0])).to(self._device)
+        masks = self._layout.expand(cells, codes.shifts.to(self._device))
+        return tuple(map(apply_masks, self._inputs, self._fills, masks))
+
+
+class MaskedRun(Run):
     """Random masks of one batch, and the maps that follow from their scores.
 
     Args:
@@ -189,47 +283,15 @@ class MaskedRun:
         score: ChunkedScores,
         contrast: Callable[[Tensor], Tensor],
     ) -> None:
-        self._layout, self._sampling = layout, sampling
-        self._inputs, self._fills = inputs, fills
-        self._score, self._contrast = score, contrast
-        self._codes = sampling.draw(layout)
-        self._device = inputs[0].device
+        codes = sampling.draw(layout)
+        super().__init__(layout, sampling, inputs, fills, score, contrast, codes)
 
-    def maps(self, update: Callable[[int], object]) -> Maps:
-        """Score masks until the errors of all examples are within the tolerance.
+    def checkpoints(self) -> Iterator[int]:
+        """Numbers of masks after which the errors are compared with the tolerance."""
+        return self._sampling.checkpoints()
 
-        An example keeps the map that first met the tolerance, so that it does not
-        depend on the other examples of its batch.
-
-        Args:
-            update (Callable): Called with the number of masks of each chunk.
-        """
-        scores: list[Tensor] = []
-        n_scored = 0
-        finished = torch.empty(0, dtype=torch.bool)
-        earlier: Maps | None = None
-        for n in self._sampling.checkpoints():
-            scores.append(self._score(self._perturb, n_scored, n, update))
-            n_scored = n
-            maps = self._summarize(torch.cat(scores))
-            if earlier is not None:
-                maps.replace(finished, earlier)
-            finished = self._sampling.finished(maps)
-            if finished.all():
-                break
-            earlier = maps
-        return maps
-
-    def _perturb(self, start: int, stop: int) -> tuple[Tensor, ...]:
-        """Inputs (n * B, ...) under the masks of a range."""
-        codes = self._codes[start:stop]
-        cells = codes.indicators(len(self._fills[0])).to(self._device)
-        masks = self._layout.expand(cells, codes.shifts.to(self._device))
-        return tuple(map(apply_masks, self._inputs, self._fills, masks))
-
-    def _summarize(self, scores: Tensor) -> Maps:
+    def summarize(self, scores: Tensor) -> Maps:
         """Maps from the scores (M, B) of the first M masks."""
-        check_scores(scores)
         layout, codes = self._layout, self._codes[: len(scores)]
         probabilities, block = self._sampling.probabilities, self._sampling.block
         if self._sampling.paired:

@@ -9,7 +9,7 @@ from captum_ext._captum import TargetType
 from captum_ext._interpolation import resize
 from captum_ext._validation import check_attributions
 
-__all__ = ["Prior", "check_prior", "prior_maps", "scaled_prior"]
+__all__ = ["Prior", "prior_maps", "scaled_prior"]
 
 Maps = Tensor | tuple[Tensor, ...]
 #: Maps, or the ``attribute`` method of an attribution.
@@ -54,8 +54,8 @@ def scaled_prior(
     """Prior maps that an argument ``prior`` describes, checked, summed and rescaled.
 
     Args:
-        prior (Tensor, tuple[Tensor, ...], or Callable, optional): As in
-            :func:`check_prior`.
+        prior (Tensor, tuple[Tensor, ...], or Callable, optional): Maps (B, any, ...)
+            with as many axes as ``inputs``, or the ``attribute`` method of one.
         inputs (Tensor or tuple[Tensor, ...]): Inputs (B, C, ...) as the caller passed
             them, all of one size.
         target (int, tuple, Tensor, or list, optional): Target of the method.
@@ -77,35 +77,8 @@ def scaled_prior(
             f"of one size, got inputs of shape "
             f"{', '.join(str(tuple(tensor.shape)) for tensor in tensors)}."
         )
-    maps = check_prior(prior, inputs, target)
-    return prior_maps(maps, len(tensors[0]), size)
-
-
-def check_prior(
-    prior: Prior | None,
-    inputs: Tensor | tuple[Tensor, ...],
-    target: TargetType,
-) -> tuple[Tensor, ...]:
-    """Maps that an argument ``prior`` describes.
-
-    Args:
-        prior (Tensor, tuple[Tensor, ...], or Callable, optional): Maps (B, any, ...)
-            with as many axes as ``inputs``, or the ``attribute`` method of one.
-        inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...), all of one size.
-        target (int, tuple, Tensor, or list, optional): Target of the method.
-
-    Returns:
-        *tuple[Tensor, ...]*: Finite maps, one per example, with as many axes as the
-        input; none for None.
-
-    Raises:
-        ValueError: If maps do not fit the inputs or are not finite.
-        TypeError: If a map is not a tensor.
-    """
-    if prior is None:
-        return ()
-    first = inputs[0] if isinstance(inputs, tuple) else inputs
     if callable(prior):
         prior = prior(inputs, target=target)
     maps = prior if isinstance(prior, tuple) else (prior,)
-    return tuple(check_attributions(each, first, "prior") for each in maps)
+    checked = [check_attributions(each, tensors[0], "prior") for each in maps]
+    return prior_maps(checked, len(tensors[0]), size)

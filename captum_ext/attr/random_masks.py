@@ -18,7 +18,7 @@ from captum_ext._captum import (
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
 from captum_ext._validation import check_perturbations_per_eval, check_target
 from captum_ext.attr.field_run import FieldRun
-from captum_ext.attr.masked_run import Maps, MaskedRun, Sampling
+from captum_ext.attr.masked_run import Maps, MaskedRun, Run, Sampling
 from captum_ext.masks import MaskLayout, RegionLayout
 
 __all__ = [
@@ -152,7 +152,7 @@ class RandomMaskAttribution(PerturbationAttribution):
         score = ChunkedScores(
             self.forward_func, len(inputs[0]), target, args, perturbations_per_eval
         )
-        run: MaskedRun | FieldRun
+        run: Run
         if isinstance(layout, RegionLayout) and sampling.estimator == "field":
             counts = [self._n_elements(x) for x in inputs]
             run = FieldRun(

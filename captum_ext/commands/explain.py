@@ -7,6 +7,7 @@ from torch import Tensor
 
 from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
+from captum_ext.attr.masked_run import relative_errors
 from captum_ext.commands.image_options import (
     COLORS,
     add_image_options,
@@ -99,8 +100,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _described_error(maps: Tensor, error: Tensor) -> str:
     """Typical standard error in units of the range of the map."""
-    typical = error.square().mean().sqrt() / (maps.max() - maps.min())
-    return f"standard error {float(typical):.0%} of the map's range"
+    (relative,) = relative_errors(maps, error).tolist()
+    return f"standard error {relative:.0%} of the map's range"
 
 
 def _method_options(method: Method, options: argparse.Namespace) -> dict[str, object]:

@@ -22,7 +22,7 @@ that a map always sums to f(1) - f(0).
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -36,9 +36,10 @@ __all__ = [
     "KernelFits",
     "candidate_noises",
     "field_kernel",
+    "field_kernels",
     "fit_field",
     "fit_kernels",
-    "kernels",
+    "kernels_with_prior",
     "whitened",
 ]
 
@@ -106,24 +107,49 @@ def field_kernel(cells: Cells, length: float, independent: float) -> Tensor:
     return k / k.sum()
 
 
+def field_kernels(cells: Cells) -> list[Tensor]:
+    """Kernel (n, n) of the cells under each candidate of the hyperparameters.
+
+    Args:
+        cells (Cells): The n cells.
+    """
+    return [
+        field_kernel(cells, length, independent)
+        for length, independent in itertools.product(_LENGTHS, _INDEPENDENT)
+    ]
+
+
+def kernels_with_prior(
+    kernels: Iterable[Tensor], prior: Tensor | None
+) -> Iterator[Tensor]:
+    """Kernels to which the unknown scale of a prior map is added, by each candidate.
+
+    Args:
+        kernels (iterable of Tensor): Kernels (n, n) of the cells.
+        prior (Tensor, optional): Sum of a prior map over each cell, (n,) float64, of
+            any scale. None leaves the kernels as they are.
+    """
+    if prior is None:
+        yield from kernels
+        return
+    share = prior / prior.abs().sum().clamp_min(1e-300)
+    for k in kernels:
+        for std in _PRIOR_STDS:
+            yield k + std**2 * share[:, None] * share
+
+
 def fit_field(
-    cells: Cells,
-    weights: Tensor,
-    scores: Tensor,
-    total: float,
-    prior: Tensor | None = None,
+    kernels: Iterable[Tensor], weights: Tensor, scores: Tensor, total: float
 ) -> FieldEstimate:
     """Posterior of the field given the scores of masks.
 
     Hyperparameters are averaged over candidates by their evidence.
 
     Args:
-        cells (Cells): The n cells.
+        kernels (iterable of Tensor): Candidate kernels (n, n) of the cells.
         weights (Tensor): Share of each cell that a mask keeps, (M, n) float64.
         scores (Tensor): Halved scores s(w) of the masks, (M,) float64.
         total (float): f(1) - f(0), the sum of the field.
-        prior (Tensor, optional): Sum of a prior map over each cell, (n,) float64, of
-            any scale. Default: None (zero)
 
     Returns:
         *FieldEstimate*: In the unit of the scores.
@@ -132,32 +158,17 @@ def fit_field(
 
         >>> cells = Cells(torch.ones(2).double(), torch.tensor([[0.0], [9.0]]).double())
         >>> weights, scores = torch.tensor([[1.0, 0.0]]), torch.tensor([0.3])
-        >>> fit_field(cells, weights.double(), scores.double(), 1.0).mean.sum().round()
+        >>> estimate = fit_field(
+        ...     field_kernels(cells), weights.double(), scores.double(), total=1.0
+        ... )
+        >>> estimate.mean.sum().round()
         tensor(1., dtype=torch.float64)
     """
-    covariances = list(kernels(cells, prior))
-    fits = fit_kernels(covariances, weights, scores, total)
+    fits = fit_kernels(kernels, weights, scores, total)
     probabilities = fits.log_evidence.softmax(0)[:, None]
     mean = (probabilities * fits.mean).sum(0)
     spread = fits.variance.clamp_min(0) + (fits.mean - mean).square()
     return FieldEstimate(mean, (probabilities * spread).sum(0).sqrt())
-
-
-def kernels(cells: Cells, prior: Tensor | None) -> Iterator[Tensor]:
-    """Kernel (n, n) of the cells under each candidate of the hyperparameters.
-
-    Args:
-        cells (Cells): The n cells.
-        prior (Tensor, optional): Sum of a prior map over each cell, (n,) float64; its
-            unknown scale adds to the kernel.
-    """
-    share = torch.zeros_like(cells.sizes)
-    if prior is not None:
-        share = prior / prior.abs().sum().clamp_min(1e-300)
-    for length, independent in itertools.product(_LENGTHS, _INDEPENDENT):
-        k = field_kernel(cells, length, independent)
-        for std in (0.0,) if prior is None else _PRIOR_STDS:
-            yield k + std**2 * share[:, None] * share
 
 
 def candidate_noises(n_scores: int, n_cells: int) -> Tensor:
@@ -194,12 +205,12 @@ class KernelFits(NamedTuple):
 
 
 def fit_kernels(
-    covariances: Sequence[Tensor], weights: Tensor, scores: Tensor, total: float
+    kernels: Iterable[Tensor], weights: Tensor, scores: Tensor, total: float
 ) -> KernelFits:
     """Posterior of the field under each kernel and each noise.
 
     Args:
-        covariances (sequence of Tensor): Kernels (n, n) of the cells.
+        kernels (iterable of Tensor): Kernels (n, n) of the cells.
         weights (Tensor): Share of each cell that a mask keeps, (M, n) float64.
         scores (Tensor): Halved scores of the masks, (M,) float64.
         total (float): Sum of the field.
@@ -214,7 +225,7 @@ def fit_kernels(
     errors = noises[:, None].repeat(1, len(values))
     errors[:, -1] = _JITTER
     fits = []
-    for k in covariances:
+    for k in kernels:
         cross = masks @ k
         L = torch.linalg.cholesky(cross @ masks.T + errors.diag_embed())
         z, squared_amplitude, log_evidence = whitened(L, values)

@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor
 
-from captum_ext.surrogate.field import Cells, candidate_noises, fit_kernels, kernels
+from captum_ext.surrogate.field import (
+    Cells,
+    FieldEstimate,
+    candidate_noises,
+    field_kernels,
+    fit_field,
+    fit_kernels,
+    kernels_with_prior,
+)
 from captum_ext.surrogate.process import CandidateProcess
 
 __all__ = ["FieldProcess"]
@@ -43,7 +51,7 @@ class FieldProcess(CandidateProcess):
     ) -> None:
         self.masks = masks
         self._cells, self._total = cells, total
-        self._kernels = list(kernels(cells, prior))
+        self._kernels = list(kernels_with_prior(field_kernels(cells), prior))
         self._noise = _FIRST_NOISE
         self._set_kernel(self._kernels[len(self._kernels) // 2])
         super().__init__(self.prior_mean, capacity, seed)
@@ -52,8 +60,7 @@ class FieldProcess(CandidateProcess):
         """Condition the field on its total under a kernel (n, n)."""
         with_total = k.sum(1)
         gain = with_total / with_total.sum()
-        self._covariance = k - gain[:, None] * with_total
-        self._crossed = self.masks @ self._covariance
+        self._crossed = self.masks @ (k - gain[:, None] * with_total)
         self.prior_mean = (self.masks @ gain * self._total)[None]
 
     @property
@@ -85,6 +92,11 @@ class FieldProcess(CandidateProcess):
             example (int): Index of the example, 0.
         """
         return self._crossed / self._cells.sizes.sqrt()
+
+    def estimate(self) -> FieldEstimate:
+        """Posterior of the field, averaged over hyperparameters; no mask is pending."""
+        observed = self.masks[self.chosen[0]]
+        return fit_field(self._kernels, observed, self.scores[0], self._total)
 
     def fit(self) -> Tensor:
         """Take the kernel and the noise of the largest evidence.
