@@ -677,6 +677,8 @@ USUAL = {"n_masks": 100, "grid_size": 8, "keep_probability": 0.3}
         ("borex:prior.n_masks=50", Spec("rise", USUAL | {"n_masks": 50})),
         ("borex:prior=none", None),
         ("borex:prior=grad-cam", Spec("grad-cam", {})),
+        ("pn-rise:prior=grad-cam", Spec("grad-cam", {})),
+        ("pn-rise:prior=none", None),
         ("borex:prior=rise:prior.n_masks=9", Spec("rise", {"n_masks": 9})),
         ("borex:prior.n_masks=9:prior.use=pn-rise", Spec("pn-rise", {"n_masks": 9})),
         (
@@ -687,7 +689,8 @@ USUAL = {"n_masks": 100, "grid_size": 8, "keep_probability": 0.3}
 )
 def test_priors_are_specs(text, prior):
     specs = read_methods(text)
-    assert specs["borex"].options["prior"] == prior
+    (spec,) = specs.values()
+    assert spec.options["prior"] == prior
     assert read_methods(describe_specs(specs)) == specs
 
 

@@ -88,7 +88,7 @@ class Spec(NamedTuple):
 def read_methods(given: Specs) -> dict[str, Spec]:
     """Parse the specs of methods.
 
-    The ``prior`` of a method that refines a map is "none", the name of a method, or
+    The ``prior`` of a method that takes one is "none", the name of a method, or
     arguments of one: ``borex:prior=rise:prior.n_masks=200``. Arguments without a name
     change those of the default prior.
 
@@ -120,9 +120,9 @@ def read_methods(given: Specs) -> dict[str, Spec]:
                 f"one per color; {name}:input_shaped=true returns one."
             )
         default = COMPARED[spec.use].prior
-        if default is not None:
+        if default is not None or "prior" in spec.options:
             prior = spec.options.get("prior", default)
-            spec.options["prior"] = _read_prior(prior, default)
+            spec.options["prior"] = _read_prior(prior, default or {})
     return specs
 
 
