@@ -46,6 +46,8 @@ class Method(NamedTuple):
             Default: False
         relative (bool, optional): Whether only differences between pixels are
             meaningful, so that figures start at the smallest value. Default: False
+        signed (bool, optional): Whether its maps can be negative, so that figures have
+            the colors of signed maps. Default: True
         reference (bool, optional): Whether it is one of Captum's own methods, included
             for comparison. Default: False
         prior (Mapping, optional): Method whose map is refined if no ``prior`` is given:
@@ -60,6 +62,7 @@ class Method(NamedTuple):
     built_from: tuple[Part, ...] = ("probabilities",)
     colorwise: bool = False
     relative: bool = False
+    signed: bool = True
     reference: bool = False
     prior: Mapping[str, Any] | None = None
 
@@ -210,6 +213,7 @@ METHODS = {
         RISE,
         lambda subject: _seeded(subject) | {"rtol": 0.1},
         relative=True,
+        signed=False,
     ),
     "borex": Method(
         "BOREx",
@@ -224,6 +228,7 @@ METHODS = {
         LayerCAMERAS,
         lambda _: {},
         built_from=("model", "layer"),
+        signed=False,
     ),
     "grad-cam++": Method(
         "Grad-CAM++",
@@ -231,6 +236,7 @@ METHODS = {
         LayerGradCamPlusPlus,
         lambda _: {"relu_attributions": True},
         built_from=("model", "layer"),
+        signed=False,
     ),
     "masking-model": Method(
         "Masking model",
@@ -238,12 +244,14 @@ METHODS = {
         MaskingModel,
         lambda _: {},
         built_from=("masking_network",),
+        signed=False,
     ),
     "iterative-mask": Method(
         "Iterative mask",
         "smallest part that keeps the class and whose removal loses it",
         IterativeMask,
         _seeded,
+        signed=False,
     ),
     "grad-cam": Method(
         "Grad-CAM",
@@ -252,6 +260,7 @@ METHODS = {
         lambda _: {"relu_attributions": True},
         built_from=("model", "layer"),
         reference=True,
+        signed=False,
     ),
     "occlusion": Method(
         "Occlusion",
@@ -267,6 +276,7 @@ METHODS = {
         lambda _: {},
         built_from=("model",),
         reference=True,
+        signed=False,
     ),
     "integrated-gradients": Method(
         "Integrated gradients",

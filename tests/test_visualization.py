@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from captum_ext.visualization import (
     color_saliency_figure,
+    overlay,
     overlay_figure,
     refinement_figure,
     shown_map,
@@ -25,12 +26,11 @@ from captum_ext.visualization import (
 from captum_ext.visualization.painting import (
     DEVIATION,
     DIVERGING,
-    OVERLAY_GRAYS,
     SEQUENTIAL,
     best_colors,
     blend,
-    gray,
-    overlay,
+    faded,
+    heat_map,
     painted,
 )
 
@@ -129,17 +129,25 @@ class TestPainting:
         assert np.ptp(opacities) == 0 and 0.5 < opacities[0] < 1
 
     @pytest.mark.parametrize("signed", [True, False])
-    def test_zero_map_is_the_gray_image(self, signed):
+    def test_zero_map_is_the_image_with_half_of_its_color(self, signed):
         image = to_numpy_image(random_image())
-        shown = overlay(image, np.zeros(SIZE), signed)
-        np.testing.assert_array_equal(shown, gray(image, OVERLAY_GRAYS))
+        shown = heat_map(image, np.zeros(SIZE), signed)
+        luma = (image @ [0.299, 0.587, 0.114])[..., None]
+        np.testing.assert_allclose(shown, (image + luma) / 2)
+
+    def test_texture_of_the_image_stays_visible_under_the_largest_value(self):
+        """Black and white differ by at least half of the range."""
+        image = np.stack([np.zeros((1, 1, 3)), np.ones((1, 1, 3))])
+        for signed, value in ((True, 1.0), (True, -1.0), (False, 1.0)):
+            dark, light = heat_map(image, np.full((2, 1, 1), value), signed)
+            assert (light - dark).max() > 0.5
 
     @pytest.mark.parametrize("strength", [0.01, 0.3, 1.0])
     def test_positive_is_red_and_negative_is_blue(self, strength):
         image = np.full((1, 1, 3), 0.5)
-        red, _, blue = overlay(image, np.array([[strength]]), True)[0, 0]
+        red, _, blue = heat_map(image, np.array([[strength]]), True)[0, 0]
         assert red > blue
-        red, _, blue = overlay(image, np.array([[-strength]]), True)[0, 0]
+        red, _, blue = heat_map(image, np.array([[-strength]]), True)[0, 0]
         assert blue > red
 
     @pytest.mark.parametrize("color", COLORS.double().numpy())
@@ -184,6 +192,48 @@ class TestFigures:
         both = {"a": positive, "b": -positive}
         assert overlay_figure(image, both).axes[-1].get_ylim() == (-1, 1)
 
+    def test_signed_says_which_colors_are_used(self):
+        positive = {"a": random_tensor(1, *SIZE, low=0.0)}
+        figure = overlay_figure(random_image(), positive, signed=True)
+        assert figure.axes[-1].get_ylim() == (-1, 1)
+
+    def test_equal_channels_have_the_scale_of_one(self):
+        one = random_tensor(1, *SIZE)
+        figures = [
+            overlay_figure(random_image(), {"a": maps})
+            for maps in (one, one.expand(3, -1, -1))
+        ]
+        scale = np.percentile(one.abs().numpy(), 99)
+        assert {f.axes[1].get_xlabel() for f in figures} == {f"1 = {scale:.2g}"}
+
+    @pytest.mark.parametrize("share", [0.1, 0.4])
+    def test_contour_encloses_the_share_of_the_highest_values(self, share):
+        values = torch.arange(24 * 32.0).view(1, *SIZE)
+        panel = overlay_figure(random_image(), {"a": values}, contour=share).axes[1]
+        levels = {float(each.levels[0]) for each in panel.collections}
+        (level,) = levels
+        above = (values > level).double().mean().item()
+        assert abs(above - share) < 1 / values.numel()
+
+    def test_overlay_is_the_panel_of_the_figure(self):
+        image, maps = random_image(), random_tensor(3, *SIZE)
+        drawn = overlay_figure(image, {"a": maps}).axes[1].images[0].get_array()
+        np.testing.assert_array_equal(overlay(image, maps), (255 * drawn).round())
+
+    def test_overlay_takes_bytes_batches_and_pil_images(self):
+        maps = random_tensor(3, *SIZE)
+        as_bytes = (255 * random_image()).round().byte()
+        image = as_bytes.double() / 255
+        expected = overlay(image, maps)
+        assert expected.dtype == np.uint8 and expected.shape == (*SIZE, 3)
+        array = as_bytes.permute(1, 2, 0).numpy()
+        for same in (as_bytes, array, Image.fromarray(array), image[None], array[None]):
+            np.testing.assert_array_equal(overlay(same, maps[None]), expected)
+
+    def test_notebooks_show_figures(self):
+        png = FIGURES["overlay"]()._repr_png_()
+        assert Image.open(BytesIO(png)).format == "PNG"
+
     def test_image_is_shown_unchanged(self):
         image = random_image()
         figure = overlay_figure(image, {"a": torch.zeros(1, *SIZE)})
@@ -227,14 +277,19 @@ class TestFigures:
         figure = video_strip(random_video(), maps, n_frames=2)
         first, last, below_first, below_last, _ = figure.axes
         assert (first.get_title(), last.get_title()) == ("frame 0", "frame 4")
-        assert np.ptp(below_first.images[0].get_array(), axis=-1).max() == 0
-        assert np.ptp(below_last.images[0].get_array(), axis=-1).min() > 0
+        for frame, below, differs in (
+            (first, below_first, False),
+            (last, below_last, True),
+        ):
+            plain = faded(frame.images[0].get_array())
+            change = np.abs(below.images[0].get_array() - plain).max(-1)
+            assert (change > 1e-9).all() if differs else (change < 1e-9).all()
 
     def test_layer_map_of_a_video(self):
         layer = random_tensor(8, 2, 3, 4)
         figure = video_strip(random_video(), layer, n_frames=2)
         full = F.interpolate(
-            layer.double().sum(0)[None, None], (5, *SIZE), mode="trilinear"
+            layer.double().mean(0)[None, None], (5, *SIZE), mode="trilinear"
         )[0]
         expected = video_strip(random_video(), full, n_frames=2)
         for panel, other in zip(figure.axes[:-1], expected.axes[:-1]):
@@ -337,7 +392,7 @@ def pixels_of(panel):
     return np.asarray(panel.images[0].get_array())
 
 
-GRAY_PANEL = gray(np.full((*SIZE, 3), 0.5), OVERLAY_GRAYS)
+GRAY_PANEL = np.full((*SIZE, 3), 0.5)
 
 
 class TestRefinement:
@@ -371,7 +426,7 @@ class TestRefinement:
         scores = (0.0, 0.1, -0.3, 1.0, -1.0)
         panel = refinement(centers=5 * ((0, 0),), scores=scores)["5 masks"]
         none, *signed = panel.collections[0].get_facecolors()
-        assert panel.get_xlabel() == "scale = 1" and np.ptp(none[:3]) < 1e-12
+        assert panel.get_xlabel() == "1 = 1" and np.ptp(none[:3]) < 1e-12
         for score, (red, _, blue, alpha) in zip(scores[1:], signed):
             assert (red - blue) * score > 0 and alpha == 1
         strongest = DIVERGING([1.0, 0.0])
@@ -394,7 +449,7 @@ class TestRefinement:
         assert (red > blue)[:, :-8].all() and (blue > red)[:, -8:].all()
         # 1 - 1/200 on the left, 1/3 - 1/200 in the middle, 1/3 - 1 on the right.
         expected = np.array([[1 - 1 / 200, 1 / 3 - 1 / 200, 1 / 3 - 1]])
-        three = overlay(np.full((1, 3, 3), 0.5), expected, True)
+        three = heat_map(np.full((1, 3, 3), 0.5), expected, True)
         np.testing.assert_allclose(drawn[:1, [0, 16, -1]], three, atol=1e-12)
 
     @pytest.mark.parametrize("offset", [0.0, 5.0])
@@ -488,11 +543,15 @@ ERRORS = [
         "image must have 1 or 3 channels.* got 2",
     ),
     (
-        lambda: overlay_figure(IMAGE[None], {"a": MAP}),
+        lambda: overlay_figure(torch.stack([IMAGE, IMAGE]), {"a": MAP}),
         "image must be a tensor.*batch",
     ),
     (lambda: overlay_figure(IMAGE, {}), "maps must hold at least one map"),
-    (lambda: overlay_figure(IMAGE, {"a": MAP[None]}), "'a'.*batch"),
+    (
+        lambda: overlay_figure(IMAGE, {"a": MAP}, contour=1.0),
+        r"contour must be a share in \(0, 1\), got 1.0",
+    ),
+    (lambda: overlay_figure(IMAGE, {"a": torch.stack([MAP, MAP])}), "'a'.*batch"),
     (lambda: overlay_figure(IMAGE, {"a": MAP[..., :9]}), r"'a'.*\(24, 32.*\(24, 9\)"),
     (lambda: overlay_figure(IMAGE, {"a": torch.rand(1, 25, 33)}), "'a'.*smaller"),
     (lambda: overlay_figure(IMAGE, {"a": MAP.numpy()}), "'a'.*proportions"),

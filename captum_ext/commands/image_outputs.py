@@ -131,7 +131,8 @@ def draw_map(
             subject.image, maps[0], palette.rgb, palette.names
         )
     else:
-        figure = overlay_figure(subject.image, {method.title: method.displayed(maps)})
+        maps = method.displayed(maps)
+        figure = overlay_figure(subject.image, {method.title: maps}, method.signed)
     return add_caption(figure, caption or target_caption(subject))
 
 

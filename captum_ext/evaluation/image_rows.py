@@ -24,9 +24,8 @@ from captum_ext.evaluation.run_folder import Row, image_path, map_path
 from captum_ext.evaluation.specs import COMPARED, Spec
 from captum_ext.methods import Method
 from captum_ext.subject import Subject, build_subject
-from captum_ext.visualization import shown_map
+from captum_ext.visualization import overlay
 from captum_ext.visualization.array_conversion import ArrayLike, read_image
-from captum_ext.visualization.painting import overlay
 from captum_ext.zoo import BoxPreprocessing, ZooModel
 
 __all__ = ["EvaluationConfig", "Pair", "rows_of_image", "seed_of"]
@@ -243,16 +242,14 @@ def _with_defaults(
 
 
 def _draw(method: Method, pixels: Tensor, maps: Tensor) -> Image.Image:
-    """Draw the map over a gray version of the image."""
-    values = shown_map(method.displayed(maps))
-    signed = bool(values.min() < 0)
-    drawn = _thumbnail(overlay(read_image(pixels, "image"), values, signed))
+    """Draw the map over the image."""
+    drawn = _thumbnail(overlay(pixels, method.displayed(maps), method.signed))
     # 256 colors look the same and need half the space.
     return drawn.quantize(256, dither=Image.Dither.NONE)
 
 
 def _thumbnail(pixels: ArrayLike) -> Image.Image:
-    """Small image of pixels in [0, 1]."""
+    """Small version of an image."""
     array = read_image(pixels, "image")
     image = Image.fromarray((array * 255).round().astype(np.uint8))
     image.thumbnail((_SHOWN_PIXELS, _SHOWN_PIXELS))

@@ -32,18 +32,21 @@ COMPARED = METHODS | {
         "a random grid, upsampled: a baseline for every method",
         RandomMap,
         lambda subject: {"seed": subject.seed},
+        signed=False,
     ),
     "center-box": Method(
         "Center box",
         "a centered box of half the area, whatever the image",
         CenterBox,
         lambda _: {},
+        signed=False,
     ),
     "max-box": Method(
         "Max box",
         "the whole image as one box",
         MaxBox,
         lambda _: {},
+        signed=False,
     ),
 }
 """Methods that can be evaluated: those of the command line and reference maps."""

@@ -1,7 +1,7 @@
 """Color palettes for MC-RISE: named colors, or the main colors of an image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -33,8 +33,8 @@ class Palette:
     """
 
     names: tuple[str, ...]
-    rgb: Tensor
-    colors: Tensor
+    rgb: Tensor = field(repr=False)
+    colors: Tensor = field(repr=False)
 
 
 def named_palette(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from captum_ext._interpolation import resize
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-ArrayLike = Tensor | NDArray[np.generic]
+ArrayLike = Tensor | NDArray[np.generic] | Image.Image
 
 DEFAULT_PERCENTILE = 99.0
 # Undoing a normalization in half precision exceeds [0, 1] by about this much.
@@ -83,7 +84,7 @@ def shown_map(
 ) -> FloatArray:
     r"""Scale an attribution map to [-1, 1] for a color map.
 
-    The map is summed over channels, interpolated to the image's size if it is a
+    The map is averaged over channels, interpolated to the image's size if it is a
     layer's, and divided by a percentile of its non-zero magnitudes, which a few
     outliers or many zeros do not change. Zero stays zero.
 
@@ -123,13 +124,15 @@ def shown_map(
 def flat_map(
     attribution: ArrayLike, size: tuple[int, ...] | None, name: str
 ) -> FloatArray:
-    """The attribution summed over channels, at the image's size.
+    """The attribution averaged over channels, at the image's size.
+
+    Unlike the sum, the mean keeps the unit of maps that are equal in all channels.
 
     ``size`` is (H, W), or (T, H, W) for a video.
     """
     layout = "HW" if size is None else LAYOUT[len(size)]
     channels = read_array(attribution, name, layout, channels_optional=True)
-    values: FloatArray = channels.sum(-1)
+    values: FloatArray = channels.mean(-1)
     if size is None or values.shape == size:
         return values
     if not _is_layer_of(values.shape, size):
@@ -168,8 +171,14 @@ def rescaled(values: FloatArray, scale: float) -> FloatArray:
 
 
 def read_image(image: ArrayLike, name: str, layout: str = "HW") -> FloatArray:
-    """An image or video (``layout`` THW) in [0, 1] with three channels last."""
-    pixels = read_array(image, name, layout)
+    """An image or video (``layout`` THW) in [0, 1] with three channels last.
+
+    Bytes are divided by 255.
+    """
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    is_bytes = getattr(image, "dtype", None) in (torch.uint8, np.uint8)
+    pixels = read_array(image, name, layout) / (255 if is_bytes else 1)
     if pixels.shape[-1] not in (1, 3):
         raise ValueError(
             f"{name} must have 1 or 3 channels, first in a tensor, last in an array, "
@@ -187,8 +196,13 @@ def read_image(image: ArrayLike, name: str, layout: str = "HW") -> FloatArray:
 def read_array(
     value: ArrayLike, name: str, layout: str, channels_optional: bool = False
 ) -> FloatArray:
-    """Finite values with channels last; a missing channel axis is added."""
+    """Finite values with channels last; a missing channel axis is added.
+
+    A batch of one is taken as its example.
+    """
     array = finite_array(value, name)
+    if array.ndim == len(layout) + 2 and len(array) == 1:
+        array = array[0]
     if channels_optional and array.ndim == len(layout):
         return array[..., None]
     if array.ndim != len(layout) + 1:
@@ -196,7 +210,7 @@ def read_array(
         bare = f" or ({sides})" if channels_optional else ""
         raise ValueError(
             f"{name} must be a tensor (C, {sides}) or an array ({sides}, C){bare}, "
-            f"without the batch dimension, got shape {array.shape}."
+            f"alone or as a batch of one, got shape {array.shape}."
         )
     return np.moveaxis(array, 0, -1) if isinstance(value, Tensor) else array
 

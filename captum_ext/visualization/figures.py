@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from captum_ext.visualization.array_conversion import (
     ArrayLike,
@@ -25,10 +26,12 @@ from captum_ext.visualization.painting import (
     LUMA,
     PIXELS_PER_DOT,
     best_colors,
+    heat_map,
     painted,
 )
 from captum_ext.visualization.panels import (
     BAR_INCHES,
+    BAR_LABEL,
     LABEL_SIZE,
     add_color_bar,
     align_ends,
@@ -43,6 +46,7 @@ __all__ = [
     "OUTLINE",
     "PANEL_INCHES",
     "color_saliency_figure",
+    "overlay",
     "overlay_figure",
 ]
 
@@ -52,34 +56,81 @@ OUTLINE = 0.5
 BAR_DOTS = 2
 
 
-def overlay_figure(image: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
-    r"""Draw an image and the heat maps of several methods next to it.
+def overlay(
+    image: ArrayLike, attribution: ArrayLike, signed: bool | None = None
+) -> NDArray[np.uint8]:
+    r"""Blend a map with its image, for figures of your own.
 
-    Each map is drawn over a gray version of the image and scaled by itself, since
-    methods have different units. The scale, the 99th percentile of the map's non-zero
-    magnitudes in the map's unit, is shown below its panel. Red is positive, blue is
-    negative, and zero, the middle of the color map, is transparent. If no map has
-    negative values, a sequential color map is used. More than six panels are spread
-    over several rows.
+    The map is scaled as in :func:`shown_map`. It tints the image, whose texture stays
+    visible: red is positive, blue is negative, and values near zero are transparent.
 
     Args:
-        image (Tensor or numpy.ndarray): One image with values in [0, 1]: a tensor
-            of shape (3, H, W) or (1, H, W), or an array of shape (H, W, 3) or
-            (H, W, 1).
+        image (Tensor, numpy.ndarray or PIL.Image.Image): One image in [0, 1], or in
+            [0, 255] if it holds bytes: a tensor (3, H, W) or (1, H, W), an array
+            (H, W, 3) or (H, W, 1), a batch of one of them, or a PIL image.
+        attribution (Tensor or numpy.ndarray): Its map in any unit: a tensor (C, H, W)
+            or (H, W), an array (H, W, C) or (H, W), or a batch of one of them.
+            Channels are averaged; a layer's map that is smaller and of similar
+            proportions is interpolated bilinearly.
+        signed (bool, optional): Whether the colors are those of signed maps.
+            Default: None (if a value is negative)
+
+    Returns:
+        numpy.ndarray: RGB, (H, W, 3) uint8.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If an argument has a wrong shape or contains NaN or infinity, or if
+            the image is out of its range.
+
+    Examples::
+
+        >>> import torch
+        >>> from captum_ext.visualization import overlay
+        >>> overlay(torch.rand(3, 64, 64), torch.randn(1, 3, 64, 64)).shape
+        (64, 64, 3)
+    """
+    pixels = read_image(image, "image")
+    values = flat_map(attribution, pixels.shape[:2], "attribution")
+    signed = bool(values.min() < 0) if signed is None else signed
+    blended = heat_map(pixels, rescaled(values, robust_scale(values)), signed)
+    return (255 * blended).round().astype(np.uint8)
+
+
+def overlay_figure(
+    image: ArrayLike,
+    maps: Mapping[str, ArrayLike],
+    signed: bool | None = None,
+    contour: float | None = None,
+) -> Figure:
+    r"""Draw an image and the heat maps of several methods next to it.
+
+    Each map tints the image as in :func:`overlay` and is scaled by itself, since
+    methods have different units: 1 is the 99th percentile of the map's non-zero
+    magnitudes, whose value is shown below its panel. Red is positive, blue is
+    negative, and zero is transparent. Maps without negative values have colors of their
+    own. More than six panels are spread over several rows. Notebooks show the figure as
+    the last value of a cell.
+
+    Args:
+        image (Tensor, numpy.ndarray or PIL.Image.Image): One image in any form that
+            :func:`overlay` takes.
         maps (dict[str, Tensor or numpy.ndarray]): Attributions by the title of their
-            panel, in any unit: tensors of shape (C, H, W) or (H, W), or arrays of
-            shape (H, W, C) or (H, W). Channels are summed; a layer's map (C, h, w)
-            that is smaller and of similar proportions is interpolated bilinearly.
+            panel, each in any form that :func:`overlay` takes.
+        signed (bool, optional): Whether the colors are those of signed maps.
+            Default: None (if a value of any map is negative)
+        contour (float, optional): Share of the image, in (0, 1), that a contour around
+            the highest values of each map encloses. Default: None (no contour)
 
     Returns:
         matplotlib.figure.Figure: A figure with axes for the image, each map and the
         color bar.
 
     Raises:
-        TypeError: If ``maps`` is not a mapping, or if the image or a map is neither a
-            tensor nor an array.
+        TypeError: If ``maps`` is not a mapping, or if the image or a map is of another
+            type.
         ValueError: If ``maps`` is empty; if the image or a map has a wrong shape or
-            contains NaN or infinity; if the image is not in [0, 1].
+            contains NaN or infinity; if the image or ``contour`` is out of its range.
 
     Examples::
 
@@ -98,8 +149,11 @@ def overlay_figure(image: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
         raise ValueError("maps must hold at least one map, got none.")
     size = pixels.shape[:2]
     flat = {name: flat_map(m, size, f"maps[{name!r}]") for name, m in maps.items()}
+    if contour is not None and not 0 < contour < 1:
+        raise ValueError(f"contour must be a share in (0, 1), got {contour}.")
     # All panels share one color bar: it is signed if one of the maps is.
-    signed = any(values.min() < 0 for values in flat.values())
+    if signed is None:
+        signed = any(values.min() < 0 for values in flat.values())
 
     titles = ["image", *flat]
     figure, panels = panel_grid(
@@ -113,7 +167,9 @@ def overlay_figure(image: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
     show(panels[0], pixels)
     for panel, values in zip(panels[1:], flat.values()):
         show_scaled(panel, pixels, values, signed)
-    add_color_bar(figure, panels, signed, label="attribution / scale")
+        if contour is not None:
+            _add_outline(panel, values, np.quantile(values, 1 - contour))
+    add_color_bar(figure, panels, signed, label=BAR_LABEL)
     return figure
 
 
@@ -235,14 +291,15 @@ def _add_swatch(panel: Axes, color: FloatArray) -> None:
     )
 
 
-def _add_outline(panel: Axes, strength: FloatArray) -> None:
-    if not strength.min() < OUTLINE < strength.max():
+def _add_outline(panel: Axes, values: FloatArray, level: float = OUTLINE) -> None:
+    """Enclose the values above a level."""
+    if not values.min() < level < values.max():
         return
     # A dark line on a light one is visible on any color.
     for color, width in (("white", 1.8), ("black", 0.8)):
         panel.contour(
-            strength,
-            [OUTLINE],
+            values,
+            [level],
             colors=color,
             linewidths=width,
             origin="upper",

@@ -26,28 +26,34 @@ __all__ = [
     "INK",
     "LUMA",
     "MAX_OPACITY",
-    "OVERLAY_GRAYS",
     "PAINT_GRAYS",
     "PIXELS_PER_DOT",
     "RED",
+    "SATURATION",
     "SEQUENTIAL",
+    "SHADE",
     "ZERO",
     "best_colors",
     "blend",
     "color_scale",
     "colored",
+    "faded",
     "gray",
     "halftone",
+    "heat_map",
     "opacity",
-    "overlay",
     "painted",
 ]
 
 LUMA = np.array([0.299, 0.587, 0.114])
 INK = np.full(3, 0.08)
-MAX_OPACITY = 0.85
-# Brightened shadows: blue and red stay distinguishable on dark images.
-OVERLAY_GRAYS = (0.35, 0.95)
+MAX_OPACITY = 0.9
+# Share of its color that an image keeps under a heat map: enough to recognize what is
+# shown, too little for a red object to look like a heat map.
+SATURATION = 0.5
+# Brightness of a heat map on black: blue and red stay distinguishable. The luma of the
+# image is added, which stays visible.
+SHADE = 0.5
 # Paint may be black or white, so the image below it is neither.
 PAINT_GRAYS = (0.4, 0.75)
 DOTS_PER_SIDE = 26
@@ -55,8 +61,8 @@ PIXELS_PER_DOT = 24
 
 
 def opacity(strength: FloatArray) -> FloatArray:
-    """Opacity by strength, steep at zero: weak values stay visible."""
-    return MAX_OPACITY * np.sin(np.pi / 2 * np.clip(strength, 0, 1))
+    """Opacity by strength: weak values hardly change the image."""
+    return MAX_OPACITY * np.clip(strength, 0, 1)
 
 
 def _ramp(*colors: str) -> FloatArray:
@@ -70,9 +76,9 @@ def _ramp(*colors: str) -> FloatArray:
 # vision deficiencies. Colors fade by opacity: a ramp that starts at white would veil
 # dark images and leave dark rings where a map crosses zero.
 ZERO = np.array([[0.97, 0.97, 0.97, 0.0]])
-RED = _ramp("#f6a27c", "#e8603c", "#c4203a", "#7f0014")
-BLUE = _ramp("#86bfe8", "#3f8fd4", "#1a5dab", "#08306b")
-GOLD = _ramp("#ffdf80", "#fdae3c", "#e8641b", "#b01010", "#5a0010")
+RED = _ramp("#f6a27c", "#e8603c", "#c4203a")
+BLUE = _ramp("#86bfe8", "#3f8fd4", "#1a5dab")
+GOLD = _ramp("#ffe08a", "#fdae3c", "#e8641b", "#c01515")
 # Zero is the middle entry of the diverging map and the first of the sequential one.
 DIVERGING = ListedColormap(np.vstack([BLUE[::-1], ZERO, RED]), "captum_ext_diverging")
 SEQUENTIAL = ListedColormap(np.vstack([ZERO, GOLD]), "captum_ext_sequential")
@@ -96,22 +102,32 @@ def gray(image: FloatArray, grays: tuple[float, float]) -> FloatArray:
     return np.broadcast_to(darkest + (lightest - darkest) * luma, image.shape)
 
 
+def faded(image: FloatArray) -> FloatArray:
+    """An image (..., 3) with a part of its color, as under a heat map."""
+    luma = (image @ LUMA)[..., None]
+    return luma + SATURATION * (image - luma)
+
+
 def blend(below: FloatArray, above: FloatArray, alpha: FloatArray) -> FloatArray:
     """Colors ``above`` over ``below``, (..., 3) each, with opacity ``alpha`` (...)."""
     return below + alpha[..., None] * (above - below)
 
 
-def overlay(image: FloatArray, values: FloatArray, signed: bool) -> FloatArray:
-    """Scaled values (...) as a heat map over the gray image (..., 3)."""
+def heat_map(image: FloatArray, values: FloatArray, signed: bool) -> FloatArray:
+    """Scaled values (...) as a heat map over the image (..., 3)."""
     return colored(image, values, *color_scale(signed))
 
 
 def colored(
     image: FloatArray, values: FloatArray, colormap: Colormap, norm: Normalize
 ) -> FloatArray:
-    """Values (...) in the colors of their range over the gray image (..., 3)."""
+    """Values (...) in the colors of their range over the image (..., 3).
+
+    The colors are as light or dark as the image below them, which keeps its texture.
+    """
     rgba = colormap(norm(values))
-    return blend(gray(image, OVERLAY_GRAYS), rgba[..., :3], rgba[..., 3])
+    shaded = rgba[..., :3] * (SHADE + (image @ LUMA)[..., None])
+    return blend(faded(image), shaded.clip(0, 1), rgba[..., 3])
 
 
 def painted(image: FloatArray, values: FloatArray, color: FloatArray) -> FloatArray:

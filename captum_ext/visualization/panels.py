@@ -23,16 +23,18 @@ from captum_ext.visualization.array_conversion import (
     rescaled,
     robust_scale,
 )
-from captum_ext.visualization.painting import color_scale, overlay
+from captum_ext.visualization.painting import color_scale, heat_map
 
 __all__ = [
     "BAR_GRAY",
     "BAR_INCHES",
+    "BAR_LABEL",
     "CHARACTERS_PER_INCH",
     "DPI",
     "GAP",
     "LABEL_SIZE",
     "LINE_INCHES",
+    "NotebookFigure",
     "TITLE_SIZE",
     "add_color_bar",
     "add_range_bar",
@@ -46,6 +48,7 @@ __all__ = [
 
 DPI = 150
 BAR_INCHES = 0.9
+BAR_LABEL = "attribution (1 = 99th percentile)"
 # Transparent colors show a gray similar to that of the panels.
 BAR_GRAY = 0.8
 GAP = 0.08
@@ -53,6 +56,15 @@ LINE_INCHES = 0.18
 TITLE_SIZE = 10
 LABEL_SIZE = 8
 CHARACTERS_PER_INCH = 12
+
+
+class NotebookFigure(Figure):
+    """Figure that notebooks show as the last value of a cell, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
 
 
 def panel_grid(
@@ -76,7 +88,7 @@ def panel_grid(
     above = [GAP + LINE_INCHES * max(map(_count_lines, row)) for row in rows]
     total_width = GAP + n_columns * (width + GAP) + right
     total_height = sum(above) + len(rows) * (height + below) + GAP
-    figure = Figure(figsize=(total_width, total_height), dpi=DPI)
+    figure = NotebookFigure(figsize=(total_width, total_height), dpi=DPI)
     y = total_height
     for row, space in zip(rows, above):
         y -= space + height
@@ -99,13 +111,13 @@ def show_scaled(
 ) -> None:
     """Draw a map in units of its own scale, which is shown below the panel."""
     scale = robust_scale(values)
-    show(panel, overlay(pixels, rescaled(values, scale), signed))
+    show(panel, heat_map(pixels, rescaled(values, scale), signed))
     label_scale(panel, scale)
 
 
 def label_scale(panel: Axes, scale: float) -> None:
-    """Write below the panel by which value its colors were divided."""
-    panel.set_xlabel(f"scale = {scale:.2g}", fontsize=LABEL_SIZE)
+    """Write below the panel which value has the color of 1."""
+    panel.set_xlabel(f"1 = {scale:.2g}", fontsize=LABEL_SIZE)
 
 
 def add_color_bar(

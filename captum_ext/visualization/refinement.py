@@ -19,16 +19,16 @@ from captum_ext.visualization.array_conversion import (
 from captum_ext.visualization.figures import PANEL_INCHES
 from captum_ext.visualization.painting import (
     DEVIATION,
-    OVERLAY_GRAYS,
     blend,
     color_scale,
     colored,
-    gray,
-    overlay,
+    faded,
+    heat_map,
 )
 from captum_ext.visualization.panels import (
     BAR_GRAY,
     BAR_INCHES,
+    BAR_LABEL,
     LABEL_SIZE,
     add_color_bar,
     add_range_bar,
@@ -130,7 +130,7 @@ def refinement_figure(
         show_scaled(by_title["prior"], pixels, before, True)
         _show_change(by_title["what changed"], pixels, before, after)
     _show_deviation(figure, panels[-1], pixels, deviation)
-    add_color_bar(figure, panels, True, label="attribution / scale")
+    add_color_bar(figure, panels, True, label=BAR_LABEL)
     return figure
 
 
@@ -138,7 +138,7 @@ def _show_masks(
     panel: Axes, pixels: FloatArray, centers: FloatArray, scores: FloatArray
 ) -> None:
     """Draw a dot for each mask, in the colors of the color bar."""
-    show(panel, gray(pixels, OVERLAY_GRAYS))
+    show(panel, faded(pixels))
     scale = robust_scale(scores)
     colormap, norm = color_scale(True)
     order = np.argsort(np.abs(scores))
@@ -164,7 +164,7 @@ def _show_change(
     """Draw the difference of two maps as they are drawn."""
     drawn_before = rescaled(before, robust_scale(before))
     drawn_after = rescaled(after, robust_scale(after))
-    show(panel, overlay(pixels, drawn_after - drawn_before, True))
+    show(panel, heat_map(pixels, drawn_after - drawn_before, True))
     panel.set_xlabel("red: added, blue: removed", fontsize=LABEL_SIZE)
 
 

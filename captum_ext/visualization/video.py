@@ -16,7 +16,7 @@ from captum_ext.visualization.array_conversion import (
     rescaled,
     robust_scale,
 )
-from captum_ext.visualization.painting import overlay
+from captum_ext.visualization.painting import heat_map
 from captum_ext.visualization.panels import (
     BAR_INCHES,
     add_color_bar,
@@ -53,7 +53,7 @@ def video_strip(
             (T, H, W, 1).
         maps (Tensor or numpy.ndarray): Attribution of the video, in any unit: a tensor
             of shape (C, T, H, W) or (T, H, W), or an array of shape (T, H, W, C) or
-            (T, H, W). Channels are summed; a layer's map (C, t, h, w) that is smaller
+            (T, H, W). Channels are averaged; a layer's map (C, t, h, w) that is smaller
             is interpolated trilinearly.
         n_frames (int, optional): Number of frames shown, at most T. Default: 8
         label (str, optional): Label of the color bar. Default: "attribution"
@@ -83,7 +83,7 @@ def video_strip(
     figure, panels = panel_grid(
         titles, len(shown), size, PANEL_INCHES, right=BAR_INCHES
     )
-    for panel, pixels in zip(panels, [*frames, *overlay(frames, values, signed)]):
+    for panel, pixels in zip(panels, [*frames, *heat_map(frames, values, signed)]):
         show(panel, pixels)
     add_color_bar(figure, panels, signed, label=label, scale=scale)
     return figure
@@ -127,7 +127,7 @@ def video_gif(video: ArrayLike, maps: ArrayLike, frame_duration: int = 120) -> b
     frames, values, _, signed = _read_video(video, maps)
     n_frames, height, width, _ = frames.shape
     gap = np.ones((n_frames, height, round(GAP_SHARE * width), 3))
-    pixels = np.concatenate([frames, gap, overlay(frames, values, signed)], axis=2)
+    pixels = np.concatenate([frames, gap, heat_map(frames, values, signed)], axis=2)
     first, *rest = (
         Image.fromarray(frame).quantize()
         for frame in (255 * pixels).round().astype(np.uint8)
