@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
@@ -256,7 +257,7 @@ def _on_white(strengths: FloatArray) -> FloatArray:
 
 
 def _add_bar(
-    figure: Figure, axes: list[object], scale: float, below: bool = False
+    figure: Figure, axes: list[Axes], scale: float, below: bool = False
 ) -> None:
     colormap, norm = color_scale(True)
     entries = np.linspace(-1, 1, colormap.N)
