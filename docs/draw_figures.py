@@ -4,7 +4,8 @@
     python docs/draw_figures.py borex demo    the named figures
 
 Road signs come with the package. The photographs (a rocket, SpaceX, public domain; a
-cup of coffee, Rachel Michetti, CC0) are from scikit-image; they are explained for
+cup of coffee, Rachel Michetti, CC0; a cat, Stefan van der Walt, CC0) are from
+scikit-image; they are explained for
 mobilenet_v2 with the weights of CAPTUM_EXT_DATA/models/mobilenet_v2.pt, or
 torchvision's.
 """
@@ -67,6 +68,8 @@ COMPARED = (
     "integrated-gradients",
 )
 
+PHOTOGRAPHED = ("pn-rise", "borex", "cameras", "grad-cam", "integrated-gradients")
+
 
 @cache
 def signs() -> ZooModel:
@@ -126,6 +129,28 @@ def draw_methods() -> Figure:
         if not method.colorwise:
             maps[f"{method.title}, {seconds}"] = method.displayed(found)
     return overlay_figure(image, maps)
+
+
+def draw_photographs() -> Image.Image:
+    """Compare maps of three photographs: ours, then Captum's."""
+    figures = []
+    for name, class_name in (
+        ("chelsea", "tiger cat"),
+        ("coffee", "espresso"),
+        ("rocket", "missile"),
+    ):
+        subject, image = photograph(name, class_name)
+        prior = METHODS["grad-cam++"].attribute(subject)
+        maps = {}
+        for name in PHOTOGRAPHED:
+            method = METHODS[name]
+            options = {"prior": prior} if name == "borex" else {}
+            title = f"{method.title} (Captum)" if method.reference else method.title
+            maps[title] = method.displayed(method.attribute(subject, **options))
+        figure = overlay_figure(image, maps)
+        figure.axes[0].set_title(class_name)
+        figures.append(figure)
+    return stack_figures(figures)
 
 
 def draw_demo() -> Image.Image:
@@ -251,6 +276,7 @@ def draw_iterative_mask() -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure | Image.Image]] = {
+    "photographs": draw_photographs,
     "methods": draw_methods,
     "demo": draw_demo,
     "rise": draw_rise,

@@ -135,11 +135,11 @@ class TestPainting:
         assert np.ptp(opacities) == 0 and 0.5 < opacities[0] < 1
 
     @pytest.mark.parametrize("signed", [True, False])
-    def test_zero_map_is_the_image_with_half_of_its_color(self, signed):
+    def test_zero_map_is_the_image_with_a_quarter_of_its_color(self, signed):
         image = to_numpy_image(random_image())
         shown = heat_map(image, np.zeros(SIZE), signed)
         luma = (image @ [0.299, 0.587, 0.114])[..., None]
-        np.testing.assert_allclose(shown, (image + luma) / 2)
+        np.testing.assert_allclose(shown, (image + 3 * luma) / 4)
 
     def test_texture_of_the_image_stays_visible_under_the_largest_value(self):
         """Black and white differ by at least half of the range."""
