@@ -23,6 +23,7 @@ from captum_ext.evaluation import (
     read_metrics,
     read_results,
 )
+from captum_ext.evaluation.image_maps import read_map
 from captum_ext.evaluation.image_rows import seed_of
 from captum_ext.evaluation.provenance import weights_digest
 from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
@@ -141,6 +142,8 @@ def test_table_equals_direct_calls_of_the_library(signs, tmp_path):
         )
         for method, maps in {"grad-cam": cam, "pn-rise": pn}.items():
             maps = LayerGradCam.interpolate(maps, tuple(x.shape[2:]), "bilinear")
+            kept = read_map(tmp_path / "maps" / example.name / f"{method}.npz")
+            torch.testing.assert_close(kept, maps, rtol=0, atol=0)
             of = {"target": target, "perturbations_per_eval": 2}
             for metric, value in {
                 "insertion": insertion(f, x, maps, n_steps=6, **of),
@@ -510,7 +513,6 @@ def test_whole_rows_are_kept_and_incomplete_ones_computed(torn, signs, tmp_path)
     [
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"methods": "random:grid_size=5"}, "methods.random.grid_size is None there"),
-        ({"methods": "random,grad-cam"}, "methods.grad-cam.use"),
         ({"metrics": "insertion:n_steps=5"}, "metrics.insertion.n_steps is 4 there"),
         ({"only_correct": True}, "only_correct is False there and True here"),
         ({"target": "top1"}, "target is label there and top1 here"),
@@ -529,6 +531,47 @@ def test_results_of_other_settings_are_an_error(change, words, signs, tmp_path):
         run(kwargs.pop("dataset"), signs, tmp_path, **kwargs)
     assert words in str(error.value)
     assert content(tmp_path) == before
+
+
+def test_methods_and_metrics_are_added_without_new_maps(tmp_path):
+    signs, calls = load("signs"), []
+    first, together = tmp_path / "first", tmp_path / "together"
+    both = {
+        "methods": "random,pn-rise:n_masks=20",
+        "metrics": "insertion,pointing-game",
+    }
+    run(read_signs(2), signs, first, methods="pn-rise:n_masks=20", metrics="insertion")
+    maps = sorted(first.glob("maps/*/*.npz"))
+    stamps = [path.stat().st_mtime_ns for path in maps]
+    signs.model.register_forward_hook(lambda *_: calls.append(1))
+    # Only the probabilities of the two images: the metric needs no passes.
+    run(
+        read_signs(2),
+        signs,
+        first,
+        methods=[*both["methods"].split(",")[1:]],
+        metrics="pointing-game",
+    )
+    assert len(calls) == 2 and len(maps) == 2
+    assert [path.stat().st_mtime_ns for path in maps] == stamps
+    added = run(read_signs(2), signs, first, **both).table
+    expected = run(read_signs(2), signs, together, **both).table
+    keys, values = ["image", "method", "metric"], ["label", "target", "value"]
+    pd.testing.assert_frame_equal(
+        added.set_index(keys)[values].sort_index(),
+        expected.set_index(keys)[values].sort_index(),
+    )
+
+
+def test_damaged_map_is_computed_again(signs, tmp_path):
+    first = run(read_signs(1), signs, tmp_path)
+    (file,) = tmp_path.glob("maps/*/*.npz")
+    file.write_bytes(file.read_bytes()[:50])
+    run(read_signs(1), signs, tmp_path, metrics="deletion")
+    assert read_map(file).shape == (1, 3, 96, 96)
+    with pytest.raises(ValueError, match="file must be the map of a run"):
+        read_map(tmp_path / "settings.json")
+    assert len(first.table)
 
 
 def test_results_of_other_weights_are_an_error(tmp_path):

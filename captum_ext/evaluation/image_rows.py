@@ -1,10 +1,8 @@
 """Evaluate one image: maps of all methods and values of all metrics."""
 
 import hashlib
-import json
 import logging
 import math
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from captum_ext._files import save_image
 from captum_ext.datasets.dataset import Example
+from captum_ext.evaluation.image_maps import ImageMaps
 from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.options import Target
 from captum_ext.evaluation.run_folder import Row, image_path, map_path
@@ -131,10 +130,10 @@ def rows_of_image(
         yield context.row
         return
     save_image(_thumbnail(subject.image), image_path(config.folder, example.name))
-    cached_maps = _Maps(config, subject)
+    maps_of = _image_maps(config, context)
     for method, metrics in by_method.items():
         try:
-            maps, seconds = cached_maps(config.methods[method])
+            maps, seconds = maps_of(config.methods[method])
             drawn = _draw(COMPARED[config.methods[method].use], subject.image, maps)
         except Exception as error:
             yield from _failed(context.row, method, metrics, error)
@@ -187,29 +186,13 @@ def _target_boxes(
     return model.preprocess.boxes(torch.tensor(edges), (image.height, image.width))
 
 
-class _Maps:
-    """Maps of an image, each computed once, since some are priors of others."""
-
-    def __init__(self, config: EvaluationConfig, subject: Subject) -> None:
-        self._config, self._subject = config, subject
-        self._cache: dict[str, tuple[Tensor, float]] = {}
-
-    def __call__(self, spec: Spec) -> tuple[Tensor, float]:
-        """Map (1, any, H, W) on the CPU, and seconds of it and of its prior."""
-        key = json.dumps(spec.describe())
-        if key not in self._cache:
-            self._cache[key] = self._compute(spec)
-        return self._cache[key]
-
-    def _compute(self, spec: Spec) -> tuple[Tensor, float]:
-        method, prior_seconds = COMPARED[spec.use], 0.0
-        options = _with_defaults(self._config, method.options(), spec)
-        prior = options.get("prior")
-        if isinstance(prior, Spec):
-            options["prior"], prior_seconds = self(prior)
-        start = time.perf_counter()
-        maps = method.attribute(self._subject, **options).cpu()
-        return maps, prior_seconds + time.perf_counter() - start
+def _image_maps(config: EvaluationConfig, context: _ImageContext) -> ImageMaps:
+    """Maps of an image, with a file for each method of the table."""
+    files = {
+        ImageMaps.key(spec): map_path(config.folder, context.row.image, name, ".npz")
+        for name, spec in config.methods.items()
+    }
+    return ImageMaps(context.subject, files, _defaults(config))
 
 
 def _measure(
@@ -222,23 +205,22 @@ def _measure(
             f"image must show a box of class {context.subject.target} to the model, "
             f"got none."
         )
-    options = _with_defaults(config, metric.options(), spec)
+    accepted = metric.options()
+    options = {n: v for n, v in _defaults(config).items() if n in accepted}
+    options |= spec.options
     value, curve = metric.evaluate(context.subject, maps, context.boxes, **options)
     if not math.isfinite(value):
         raise ValueError(f"metric must give a finite value, got {value}.")
     return value, curve
 
 
-def _with_defaults(
-    config: EvaluationConfig, accepted: Collection[str], spec: Spec
-) -> dict[str, Any]:
-    """Options of a spec, completed by the accepted defaults of the run."""
-    defaults = {
+def _defaults(config: EvaluationConfig) -> dict[str, Any]:
+    """Arguments of the methods and metrics that accept them."""
+    return {
         "perturbations_per_eval": config.perturbations_per_eval,
         # Radius of attacks: the paper's for pixels in [0, 1], in units of the inputs.
         "radius": 12 / 255 / fmean(config.model.std),
     }
-    return {n: defaults[n] for n in defaults if n in accepted} | spec.options
 
 
 def _draw(method: Method, pixels: Tensor, maps: Tensor) -> Image.Image:

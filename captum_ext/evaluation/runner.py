@@ -74,7 +74,8 @@ def evaluate(
         metrics (str, iterable of str, or Mapping): Names and arguments of metrics, see
             :func:`~captum_ext.evaluation.read_metrics`.
         output (str or Path): Folder for the results: new, empty, or with results of
-            the same arguments.
+            the same arguments. Methods and metrics may be added to those there; maps
+            that are there are not computed again.
         target (str, optional): Class to explain: the "label", the most probable one if
             there are several, or "top1", the predicted class. Default: None (the label
             if every image has one)
@@ -133,7 +134,13 @@ def evaluate(
     _check_labels(dataset, config)
     _check_boxes(dataset, config)
     settings = _settings(dataset, config, parts, layer, device)
-    check_folder(config.folder, settings)
+    settings = check_folder(config.folder, settings)
+    config = config._replace(
+        methods=read_methods(settings["methods"]),
+        metrics=read_metrics(settings["metrics"]),
+    )
+    parts = needed_parts(config.methods.values())
+    check_parts(model, parts, layer)
     if rank() == 0:
         start = provenance(device) | {"world_size": world_size()}
         start_run(config.folder, settings, start)
