@@ -113,7 +113,7 @@ def dense_kernel(process: CandidateProcess, example: int) -> np.ndarray:
     """Prior covariance of all candidates, written out."""
     if isinstance(process, LinearProcess):
         return (process.masks @ process.masks.T).numpy()
-    X = process._grid.parameters / process.hyperparameters.lengthscale[example]
+    X = process._parameters / process.hyperparameters.lengthscale[example]
     features = process._features[example].numpy()
     distance = np.linalg.norm((X[:, None] - X).numpy(), axis=2) * math.sqrt(3)
     return (1 + distance) * np.exp(-distance) + features @ features.T
@@ -636,7 +636,7 @@ def test_map_is_the_average_pool_over_the_window():
         for i, r in enumerate((5, 9))
     ]
     torch.testing.assert_close(grid.maps(values), sum(expected) / 2)
-    torch.testing.assert_close(grid.maps(values, averaged=False), at.mean(1))
+    torch.testing.assert_close(grid.maps(values, "mean"), at.mean(1))
 
 
 def test_video_map_is_the_average_pool_over_the_window():
