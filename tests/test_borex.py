@@ -328,6 +328,24 @@ def test_each_choice_of_the_paper_matters(change):
     assert not torch.allclose(*maps, rtol=1e-3, atol=0)
 
 
+def test_deviation_of_windows_is_averaged_as_the_map():
+    """The weighting does not change which windows are scored."""
+    net, x = SmallNet(), big_images()
+    kwargs = {"target": 1, "mask_sizes": (5,), "n_iterations": 6}
+    plain, area = (
+        BOREx(net).attribute(
+            x,
+            prior_of(x),
+            variant=WindowVariant(weighting=weighting),
+            return_posterior=True,
+            **kwargs,
+        )
+        for weighting in ("mean", "area")
+    )
+    torch.testing.assert_close(area.attributions, plain.attributions / 25)
+    torch.testing.assert_close(area.std, plain.std / 25)
+
+
 def test_named_variants_are_their_choices():
     net, x = SmallNet(), images()
     for name, made in {

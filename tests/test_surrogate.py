@@ -744,6 +744,15 @@ def test_following_windows_start_at_their_frame():
     torch.testing.assert_close(grid.maps(values, "area")[0], (at / volumes).mean(0))
 
 
+@pytest.mark.parametrize("stride", [1, 3])
+def test_following_windows_start_where_their_prior_value_is(stride):
+    """Positions between two frames, at a stride of 2 frames, are the first of them."""
+    grid = WindowGrid((6, 7, 8), (3,), (2, 4), stride, frames="following")
+    frames = torch.arange(6.0).view(1, 6, 1, 1).expand(1, 6, 7, 8)
+    kept = grid.masks(torch.arange(len(grid.parameters))).amax((2, 3))
+    assert torch.equal(grid.values(frames)[0], kept.argmax(1).float())
+
+
 @pytest.mark.parametrize("size", [(7, 9), (3, 6, 5)])
 def test_box_means(size):
     maps = noise(2, *size)
