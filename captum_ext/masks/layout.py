@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["MaskCodes", "MaskLayout", "ProductLayout", "draw_masks"]
+__all__ = ["MaskCodes", "MaskLayout", "ProductLayout", "code_dtype", "draw_masks"]
 
 # Masks for which uniform numbers are drawn at a time: enough to be fast, few enough
 # that the numbers of a video's masks take little memory.
@@ -22,6 +22,8 @@ _DRAWN_AT_ONCE = 512
 
 # Masks that the default methods of a layout expand at a time.
 _EXPANDED_AT_ONCE = 64
+# The largest float32 below 1.
+_BELOW_ONE = 1 - 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class MaskCodes:
 
     Args:
         cells (Tensor): Category of each cell, 0 for kept and k for hidden by the k-th
-            fill, (M, n_cells) uint8.
+            fill, (M, n_cells) uint8; int32 for more than 255 fills.
         shifts (Tensor): Random shift along each axis that has one, (M, n_axes) int32.
     """
 
@@ -45,8 +47,13 @@ class MaskCodes:
 
     def indicators(self, n_fills: int) -> Tensor:
         """One-hot cells (M, K, n_cells) float32 of the K hidden categories."""
-        fills = torch.arange(1, n_fills + 1, dtype=torch.uint8)
+        fills = torch.arange(1, n_fills + 1, dtype=code_dtype(n_fills))
         return (self.cells[:, None] == fills[:, None]).float()
+
+
+def code_dtype(n_fills: int) -> torch.dtype:
+    """The type of the category of a cell: one byte if that holds all of them."""
+    return torch.uint8 if n_fills <= 255 else torch.int32
 
 
 class MaskLayout(ABC):
@@ -253,6 +260,7 @@ def draw_masks(
         torch.Size([8, 49])
     """
     upper = torch.tensor(probabilities, dtype=torch.float64).cumsum(0)[:-1].float()
+    dtype = code_dtype(len(upper))
     n_drawn = n_masks // 2 if paired else n_masks
     cells, shifts = [], []
     for start in range(0, n_drawn, _DRAWN_AT_ONCE):
@@ -261,8 +269,9 @@ def draw_masks(
         shift = [torch.randint(s, (n,), generator=generator) for s in layout.n_shifts]
         stacked = torch.stack(shift, 1) if shift else torch.empty(n, 0)
         if paired:
-            u = torch.stack([u, 1 - u], dim=1).flatten(0, 1)
+            # 1 - u may be 1, which is above all categories, probability 0 or not.
+            u = torch.stack([u, (1 - u).clamp_max(_BELOW_ONE)], dim=1).flatten(0, 1)
             stacked = stacked.repeat_interleave(2, dim=0)
-        cells.append(torch.bucketize(u, upper, right=True).to(torch.uint8))
+        cells.append(torch.bucketize(u, upper, right=True).to(dtype))
         shifts.append(stacked.to(torch.int32))
     return MaskCodes(torch.cat(cells), torch.cat(shifts))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_ext._validation import check_choice, check_positive
-from captum_ext.metrics.pixel_maps import unit_maps
+from captum_ext.metrics.pixel_maps import is_constant, unit_maps
 
 __all__ = [
     "Thresholding",
@@ -33,7 +33,7 @@ def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:
 
     Args:
         boxes (sequence of Tensor): For each example the boxes x0 y0 x1 y1 in pixels,
-            (N, 4) with N > 0.
+            (N, 4); none, (0, 4), for an image without the object.
         n_examples (int): Number of examples.
 
     Returns:
@@ -52,10 +52,12 @@ def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:
     formatted = []
     for i, each in enumerate(boxes):
         table = torch.as_tensor(each).detach().cpu().double()
-        if table.dim() != 2 or table.shape[1] != 4 or len(table) == 0:
+        if table.shape == (0,):
+            table = table.view(0, 4)
+        if table.dim() != 2 or table.shape[1] != 4:
             raise ValueError(
-                f"boxes must be tensors (N, 4) with N > 0, got shape "
-                f"{tuple(table.shape)} for example {i}."
+                f"boxes must be tensors (N, 4), got shape {tuple(table.shape)} for "
+                f"example {i}."
             )
         # Written so that NaN fails.
         if not (table[:, :2] < table[:, 2:]).all() or table.isinf().any():
@@ -103,11 +105,12 @@ def given_regions(
         shape (sequence of int): (B, H, W) or (B, T, H, W).
 
     Returns:
-        *Tensor*: Boolean masks of shape ``shape`` on the CPU.
+        *Tensor*: Boolean masks of shape ``shape`` on the CPU, empty for an image
+        without the object.
 
     Raises:
         ValueError: If not exactly one of the two is given, if shapes do not match, or
-            if the mask of an example is empty.
+            if all boxes of an example lie outside of the image.
         TypeError: If ``masks`` is not a boolean tensor.
     """
     if (boxes is None) == (masks is None):
@@ -119,8 +122,11 @@ def given_regions(
         return _check_region_masks(masks, shape)
     assert boxes is not None
     size = shape[-2:]
-    regions = [box_regions(each, size) for each in check_boxes(boxes, shape[0])]
-    outside = [i for i, region in enumerate(regions) if not region.any()]
+    tables = check_boxes(boxes, shape[0])
+    regions = [box_regions(each, size) for each in tables]
+    outside = [
+        i for i, region in enumerate(regions) if len(tables[i]) and not region.any()
+    ]
     if outside:
         raise ValueError(
             f"boxes must overlap the image of {tuple(size)} pixels, got none that do "
@@ -131,7 +137,7 @@ def given_regions(
 
 
 def _check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
-    """Boolean masks (B, ...) on the CPU; empty ones are refused."""
+    """Boolean masks (B, ...) on the CPU."""
     if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
         got = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
         raise TypeError(f"masks must be a boolean tensor, got {got}.")
@@ -139,9 +145,6 @@ def _check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
         raise ValueError(
             f"masks must have shape {tuple(shape)}, got {tuple(masks.shape)}."
         )
-    empty = [i for i, mask in enumerate(masks) if not mask.any()]
-    if empty:
-        raise ValueError(f"masks must not be empty, got no pixel for examples {empty}.")
     return masks.cpu()
 
 
@@ -166,8 +169,8 @@ def tightest_box(region: Tensor) -> Tensor:
 def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) -> Tensor:
     """The tightest box around the pixels of each map that reach a threshold.
 
-    Negative values count as zero. The box of a map without positive values is the whole
-    image.
+    Negative values count as zero. The box of a constant map, and of a map without
+    positive values, is the whole image.
 
     Args:
         maps (Tensor): Maps S, (B, H, W).
@@ -193,6 +196,7 @@ def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) ->
     S = unit_maps(maps)
     reference = S.mean((1, 2)) if thresholding == "mean" else S.amax((1, 2))
     regions = S >= threshold * reference[:, None, None]
+    regions[is_constant(S)] = True
     empty = [i for i, region in enumerate(regions) if not region.any()]
     if empty:
         raise ValueError(

@@ -40,7 +40,8 @@ def deletion(
         \int_0^1 M(i^{(-k)}) \, d\frac{k}{h w},
 
     by the trapezoid rule over equal steps: a constant score of 1 gives 1. Pixels are
-    ranked by their signed values, equal values in row-major order.
+    ranked by their signed values, equal values in row-major order, the pixels of a
+    constant map in random order.
 
     Source: V. Petsiuk, A. Das, K. Saenko, RISE: Randomized Input Sampling for
     Explanation of Black-box Models, BMVC 2018; A. Kikuchi et al., BOREx, ACCV 2022,
