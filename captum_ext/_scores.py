@@ -21,6 +21,7 @@ from captum_ext._captum import (
     run_forward,
     select_targets,
 )
+from captum_ext._modes import buffers_kept, warn_of_training_mode
 from captum_ext._validation import check_output_type
 
 __all__ = [
@@ -64,6 +65,7 @@ class ChunkedScores:
         self._args = format_additional_forward_args(additional_forward_args)
         self._tuner = _ChunkTuner() if perturbations_per_eval == "auto" else None
         self._chunk = 1 if self._tuner else int(perturbations_per_eval)
+        warn_of_training_mode(forward_func)
 
     def __call__(
         self,
@@ -92,26 +94,27 @@ class ChunkedScores:
         """
         # Lists, because small tensors between large inputs fragment freed memory.
         scores: list[list[float]] = []
-        while start < stop:
-            n = min(self._chunk, stop - start)
-            started = time.perf_counter()
-            try:
-                chunk = self._score(perturb(start, start + n), n)
-            except _OneNumberPerBatch:
-                if self._tuner is None:
-                    raise
-                self._chunk = self._tuner.limit(1)
-                continue
-            except RuntimeError as error:
-                if self._tuner is None or n == 1 or not is_out_of_memory(error):
-                    raise
-                self._chunk = self._tuner.limit(n // 2)
-                continue
-            if self._tuner and chunk.shape[1] == self._n_examples:
-                self._chunk = self._tuner.observe(n, time.perf_counter() - started)
-            scores += chunk.tolist()
-            update(n)
-            start += n
+        with buffers_kept(self._forward_func):
+            while start < stop:
+                n = min(self._chunk, stop - start)
+                started = time.perf_counter()
+                try:
+                    chunk = self._score(perturb(start, start + n), n)
+                except _OneNumberPerBatch:
+                    if self._tuner is None:
+                        raise
+                    self._chunk = self._tuner.limit(1)
+                    continue
+                except RuntimeError as error:
+                    if self._tuner is None or n == 1 or not is_out_of_memory(error):
+                        raise
+                    self._chunk = self._tuner.limit(n // 2)
+                    continue
+                if self._tuner and chunk.shape[1] == self._n_examples:
+                    self._chunk = self._tuner.observe(n, time.perf_counter() - started)
+                scores += chunk.tolist()
+                update(n)
+                start += n
         return torch.tensor(scores, dtype=torch.float64)
 
     def _score(self, inputs: tuple[Tensor, ...], n: int) -> Tensor:

@@ -12,8 +12,16 @@ import torch
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
+from captum_ext._type_checks import (
+    advice_on,
+    check_finite,
+    check_tensor,
+    plain,
+    shown,
+)
 
 __all__ = [
+    "UNBATCHED",
     "broadcasts",
     "check_attributions",
     "check_baselines",
@@ -35,26 +43,23 @@ __all__ = [
 ]
 
 
+#: How an image gets the axis of examples.
+UNBATCHED = "a batch of one by inputs[None]"
+
+
 def check_inputs(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Inputs as a tuple of tensors with one batch size and finite numbers."""
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not tensors:
+        raise ValueError("inputs must hold at least one tensor, got an empty tuple.")
     for tensor in tensors:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"inputs must be a tensor or a tuple of tensors, got "
-                f"{type(tensor).__name__}."
-            )
+        check_tensor("inputs", tensor, "a tensor or a tuple of tensors")
         if tensor.dim() == 0 or tensor.numel() == 0:
             raise ValueError(
                 f"inputs must hold at least one example, got a tensor of shape "
                 f"{tuple(tensor.shape)}."
             )
-        n_bad = int((~torch.isfinite(tensor)).sum())
-        if n_bad:
-            raise ValueError(
-                f"inputs must be finite, got {n_bad} NaN or infinite values among "
-                f"{tensor.numel()}."
-            )
+        check_finite("inputs", tensor)
     sizes = {len(tensor) for tensor in tensors}
     if len(sizes) != 1:
         raise ValueError(
@@ -71,18 +76,29 @@ def check_baselines(
         baselines = (0,) * len(inputs)
     formatted = []
     for baseline, tensor in zip(one_per_input("baselines", baselines, inputs), inputs):
-        if not isinstance(baseline, (Tensor, int, float)):
+        if isinstance(baseline, Tensor):
+            check_tensor("baselines", baseline)
+        elif not isinstance(plain(baseline), (int, float)):
             raise TypeError(
                 f"baselines must be numbers, tensors or None, got "
-                f"{type(baseline).__name__}."
+                f"{type(baseline).__name__}{advice_on(baseline)}."
             )
+        else:
+            number = _number("baselines", baseline)
+            is_integer = isinstance(plain(baseline), int) and abs(number) < 2**63
+            baseline = plain(baseline) if is_integer else number
         value = torch.as_tensor(baseline, device=tensor.device)
         if value.is_floating_point() and not tensor.is_floating_point():
             raise ValueError(
                 f"baselines must be integers for inputs of {tensor.dtype}, got "
                 f"{value.dtype}."
             )
-        value = value.to(tensor.dtype)
+        given, value = value, value.to(tensor.dtype)
+        if not tensor.is_floating_point() and not torch.equal(value, given):
+            raise ValueError(
+                f"baselines must fit into inputs of {tensor.dtype}, got values up to "
+                f"{int(given.abs().max())}."
+            )
         if not broadcasts(value.shape, tensor.shape):
             raise ValueError(
                 f"baselines must broadcast to inputs of shape {tuple(tensor.shape)}, "
@@ -114,55 +130,68 @@ def check_target(target: TargetType, n_examples: int) -> None:
         )
 
 
-def check_probability(name: str, value: float) -> None:
-    """Refuse what is not strictly between 0 and 1."""
-    if not 0 < _number(name, value) < 1:
-        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value}.")
+def check_probability(name: str, value: float) -> float:
+    """The value as a float; refuse what is not strictly between 0 and 1."""
+    number = _number(name, value)
+    if not 0 < number < 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {number}.")
+    return number
 
 
-def check_positive(name: str, value: float) -> None:
-    """Refuse what is not a finite positive number."""
-    if not 0 < _number(name, value) < math.inf:
-        raise ValueError(f"{name} must be a positive number, got {value}.")
+def check_positive(name: str, value: float) -> float:
+    """The value as a float; refuse what is not a finite positive number."""
+    number = _number(name, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be a positive number, got {number}.")
+    return number
 
 
-def check_not_negative(name: str, value: float) -> None:
-    """Refuse what is not a finite number of at least 0."""
-    if not 0 <= _number(name, value) < math.inf:
-        raise ValueError(f"{name} must be a number of at least 0, got {value}.")
+def check_not_negative(name: str, value: float) -> float:
+    """The value as a float; refuse what is not a finite number of at least 0."""
+    number = _number(name, value)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name} must be a number of at least 0, got {number}.")
+    return number
 
 
-def _number(name: str, value: float) -> float:
+def _number(name: str, value: Any) -> float:
+    number = plain(value)
     try:
-        return float(operator.mul(value, 1.0))
-    except TypeError:
-        raise TypeError(
-            f"{name} must be a number, got {type(value).__name__}."
+        if isinstance(number, bool):
+            raise TypeError
+        return float(operator.mul(number, 1.0))
+    except OverflowError:
+        raise ValueError(
+            f"{name} must be a number of double precision, got {shown(number)}."
         ) from None
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number, got {shown(value)}.") from None
 
 
 def check_integer(
-    name: str, value: SupportsIndex, least: int, most: int | None = None
+    name: str, value: SupportsIndex, least: int, most: int = 2**63 - 1
 ) -> int:
     """The value as an int; refuse what is none or lies out of range."""
+    number = plain(value)
+    if isinstance(number, bool) or not hasattr(type(number), "__index__"):
+        raise TypeError(f"{name} must be an int, got {shown(value)}.")
     try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}.") from None
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got bool.")
+        number = operator.index(number)
+    except (TypeError, RuntimeError):
+        raise TypeError(f"{name} must be an int, got {shown(value)}.") from None
     if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}.")
-    if most is not None and number > most:
-        raise ValueError(f"{name} must be at most {most}, got {number}.")
+        raise ValueError(f"{name} must be at least {least}, got {shown(number)}.")
+    if number > most:
+        raise ValueError(f"{name} must be at most {most}, got {shown(number)}.")
     return number
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a name that is not among the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(
-            f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}."
+            f"{name} must be one of {', '.join(map(repr, choices))}, got "
+            f"{shown(value)}."
         )
 
 
@@ -171,7 +200,7 @@ def check_unused(name: str, choice: str, values: Mapping[str, object]) -> None:
     for unused, value in values.items():
         if value is not None:
             raise ValueError(
-                f"{unused} must be None if {name} is {choice!r}, got {value!r}."
+                f"{unused} must be None if {name} is {choice!r}, got {shown(value)}."
             )
 
 
@@ -199,10 +228,12 @@ def check_image(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
     """The one tensor of images (B, C, H, W) that inputs hold."""
     tensors = check_inputs(inputs)
     if len(tensors) != 1 or tensors[0].dim() != 4:
+        advice = "give what else the model takes as additional_forward_args"
+        if len(tensors) == 1:
+            advice = f"give one image (C, H, W) as {UNBATCHED}"
         raise ValueError(
             f"inputs must be one tensor of images (B, C, H, W), got "
-            f"{', '.join(str(tuple(t.shape)) for t in tensors)}; give what else the "
-            f"model takes as additional_forward_args."
+            f"{', '.join(str(tuple(t.shape)) for t in tensors)}; {advice}."
         )
     if not tensors[0].is_floating_point():
         raise TypeError(
@@ -228,21 +259,13 @@ def check_attributions(
     """One finite map an example, with as many axes as the input."""
     if isinstance(maps, tuple) and len(maps) == 1:
         maps = maps[0]
-    if not isinstance(maps, Tensor):
-        raise TypeError(
-            f"{name} must be one tensor or a tuple of one, got {type(maps).__name__}."
-        )
+    maps = check_tensor(name, maps, "one tensor or a tuple of one")
     if maps.dim() != inputs.dim() or len(maps) != len(inputs) or not maps.numel():
         raise ValueError(
             f"{name} must have {inputs.dim()} axes and {len(inputs)} maps for "
             f"inputs of shape {tuple(inputs.shape)}, got shape {tuple(maps.shape)}."
         )
-    n_bad = int((~torch.isfinite(maps)).sum())
-    if n_bad:
-        raise ValueError(
-            f"{name} must be finite, got {n_bad} NaN or infinite values among "
-            f"{maps.numel()}."
-        )
+    check_finite(name, maps)
     return maps.detach()
 
 

@@ -26,8 +26,10 @@ SHARED: dict[str, tuple[str, ...]] = {
     "_interpolation": (),
     "_processes": (),
     "_state_dicts": ("_files",),
-    "_validation": ("_captum",),
-    "_scores": ("_captum", "_validation"),
+    "_modes": ("_captum",),
+    "_type_checks": (),
+    "_validation": ("_captum", "_type_checks"),
+    "_scores": ("_captum", "_modes", "_validation"),
 }
 # Which other rooms a room imports. A room comes after all that it imports.
 ROOMS: dict[str, tuple[str, ...]] = {

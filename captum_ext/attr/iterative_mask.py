@@ -14,10 +14,14 @@ from captum_ext._captum import (
     TargetType,
     expand_additional_forward_args,
     expand_target,
-    format_additional_forward_args,
     format_output,
     progress,
     run_forward,
+)
+from captum_ext._modes import (
+    buffers_kept,
+    outside_inference_mode,
+    warn_of_training_mode,
 )
 from captum_ext._scores import select_scores
 from captum_ext._validation import (
@@ -120,17 +124,20 @@ class IterativeMask(GradientAttribution):
         n_steps = check_integer("n_steps", n_steps, 1)
         stride = check_integer("mask_stride", mask_stride, 1)
         seed = check_integer("seed", seed, 0, 2**64 - 1)
-        masks = _optimized_masks(
-            objective or SaliencyObjective(),
-            _log_probability(
-                self.forward_func, target, additional_forward_args, images.dtype
-            ),
-            images,
-            stride,
-            learning_rate,
-            [Generator().manual_seed(seed) for _ in images],
-            progress(range(n_steps), desc=self.get_name(), disable=not show_progress),
-        )
+        warn_of_training_mode(self.forward_func)
+        bar = progress(range(n_steps), desc=self.get_name(), disable=not show_progress)
+        with buffers_kept(self.forward_func):
+            masks = _optimized_masks(
+                objective or SaliencyObjective(),
+                _log_probability(
+                    self.forward_func, target, additional_forward_args, images.dtype
+                ),
+                images,
+                stride,
+                learning_rate,
+                [Generator().manual_seed(seed) for _ in images],
+                bar,
+            )
         maps = masks.to(images.dtype).expand_as(images).contiguous()
         return format_output(isinstance(inputs, tuple), (maps,))
 
@@ -143,7 +150,7 @@ def _log_probability(
 ) -> LogProbability:
     """Function that returns log f_c (2 B,) of 2 B images."""
     both_targets = expand_target(target, 2)
-    both_args = expand_additional_forward_args(format_additional_forward_args(args), 2)
+    both_args = expand_additional_forward_args(outside_inference_mode(args), 2)
 
     def log_probability(images: Tensor) -> Tensor:
         inputs = images.to(dtype)
@@ -171,6 +178,7 @@ def _check_probabilities(scores: Tensor, n_examples: int) -> None:
     check_probabilities(scores.detach())
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def _optimized_masks(
     objective: SaliencyObjective,
@@ -182,6 +190,8 @@ def _optimized_masks(
     steps: Any,
 ) -> Tensor:
     """Masks (B, 1, H, W) in [0, 1], each optimized independently of the others."""
+    # A tensor of inference mode takes part in no gradient, a copy does.
+    images = images.clone()
     size = images.shape[2:]
     small = [max(2, round(n / stride)) for n in size]
     logits = torch.zeros(len(images), 1, *small, device=images.device)

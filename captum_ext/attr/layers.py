@@ -10,10 +10,14 @@ from torch.utils.hooks import RemovableHandle
 from captum_ext._captum import (
     TargetType,
     compute_layer_gradients_and_eval,
-    format_additional_forward_args,
     format_output,
 )
 from captum_ext._interpolation import resize
+from captum_ext._modes import (
+    buffers_kept,
+    outside_inference_mode,
+    warn_of_training_mode,
+)
 from captum_ext._scores import select_scores
 from captum_ext._validation import check_output_type
 
@@ -45,6 +49,7 @@ class LayerEvaluation(NamedTuple):
     output: Tensor
 
 
+@torch.inference_mode(False)
 def evaluate_layer(
     forward_func: Callable[..., Tensor],
     layer: nn.Module,
@@ -103,18 +108,21 @@ def evaluate_layer(
         selected = select_scores(output, target)
         return _check_example_scores(selected, len(inputs[0]), output.shape)
 
+    warn_of_training_mode(forward_func)
     handle = _hook(layer, attribute_to_layer_input, enable_grad)
     try:
-        gradients, activations = compute_layer_gradients_and_eval(
-            score,
-            layer,
-            tuple(tensor.detach() for tensor in inputs),
-            None,
-            format_additional_forward_args(additional_forward_args),
-            device_ids=device_ids or getattr(forward_func, "device_ids", None),
-            attribute_to_layer_input=attribute_to_layer_input,
-            grad_kwargs=grad_kwargs,
-        )
+        with buffers_kept(forward_func):
+            gradients, activations = compute_layer_gradients_and_eval(
+                score,
+                layer,
+                # Copies, because a model may change its inputs in place.
+                tuple(tensor.detach().clone() for tensor in inputs),
+                None,
+                outside_inference_mode(additional_forward_args),
+                device_ids=device_ids or getattr(forward_func, "device_ids", None),
+                attribute_to_layer_input=attribute_to_layer_input,
+                grad_kwargs=grad_kwargs,
+            )
     finally:
         handle.remove()
     reshape = reshape_transform or (lambda tensor: tensor)
@@ -198,8 +206,9 @@ def last_map_layer(
         if name
     ]
     try:
-        with torch.no_grad():
-            model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+        with torch.no_grad(), buffers_kept(model):
+            tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+            model(*(tensor.clone() for tensor in tensors))
     finally:
         for handle in handles:
             handle.remove()

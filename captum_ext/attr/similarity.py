@@ -5,6 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from captum_ext._type_checks import check_callable, check_finite, check_tensor
+from captum_ext._validation import check_positive
+
 __all__ = ["EmbeddingSimilarity"]
 
 
@@ -31,7 +34,9 @@ class EmbeddingSimilarity(nn.Module):
             the reference (1, E). Default: None (Euclidean)
 
     Raises:
-        ValueError: If ``scale`` is not positive.
+        ValueError: If ``scale`` is not positive, or if the reference, an embedding or a
+            distance is NaN or infinite or has another shape.
+        TypeError: If an argument is of the wrong type.
 
     Examples::
 
@@ -53,12 +58,13 @@ class EmbeddingSimilarity(nn.Module):
         distance: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        if not scale > 0:
-            raise ValueError(f"scale must be a positive distance, got {scale}.")
+        check_callable("network", network)
         self.network = network
-        self.register_buffer("reference", torch.atleast_2d(reference.detach()))
-        self.scale = scale
+        reference = _check_embeddings("reference", reference, 1).detach()
+        self.register_buffer("reference", reference)
+        self.scale = check_positive("scale", scale)
         self.distance = distance or nn.functional.pairwise_distance
+        check_callable("distance", self.distance)
 
     @classmethod
     def to_best_match(
@@ -82,11 +88,21 @@ class EmbeddingSimilarity(nn.Module):
         Raises:
             ValueError: If the query is in the gallery, so that its distance is 0.
         """
+        check_callable("network", network)
+        check_tensor("query", query)
+        gallery = _check_embeddings("gallery", gallery)
+        distance = distance or nn.functional.pairwise_distance
+        check_callable("distance", distance)
         with torch.no_grad():
-            distances = (distance or nn.functional.pairwise_distance)(
-                network(query), gallery
-            )
+            # A copy, because a network may change its inputs in place.
+            embedding = _check_embeddings("network", network(query.clone()), 1)
+            distances = _check_distances(distance(embedding, gallery), len(gallery))
         best = int(distances.argmin())
+        if not distances[best] > 0 or torch.allclose(embedding[0], gallery[best]):
+            raise ValueError(
+                f"gallery must not hold the query itself, got a distance of "
+                f"{float(distances[best]):.3g} at position {best}."
+            )
         return cls(network, gallery[best], float(distances[best]), distance)
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -98,5 +114,29 @@ class EmbeddingSimilarity(nn.Module):
         Returns:
             *Tensor*: In (0, 1], (B,).
         """
-        embedding = self.network(*inputs)
-        return torch.exp(-self.distance(embedding, self.reference) / self.scale)
+        embeddings = _check_embeddings("network", self.network(*inputs))
+        distances = self.distance(embeddings, self.reference)
+        return torch.exp(-_check_distances(distances, len(embeddings)) / self.scale)
+
+
+def _check_embeddings(name: str, value: object, n: int | None = None) -> Tensor:
+    """Finite embeddings (B, E), or n of them; (E,) is one."""
+    tensor = check_finite(name, check_tensor(name, value, "embeddings, a tensor"))
+    tensor = torch.atleast_2d(tensor)
+    if tensor.dim() != 2 or not tensor.numel() or len(tensor) != (n or len(tensor)):
+        raise ValueError(
+            f"{name} must give embeddings of shape ({n or 'B'}, E), got "
+            f"{tuple(tensor.shape)}."
+        )
+    return tensor
+
+
+def _check_distances(value: object, n: int) -> Tensor:
+    """Finite distances (n,)."""
+    tensor = check_tensor("distance", value, "a function that returns a tensor")
+    if tensor.shape != (n,):
+        raise ValueError(
+            f"distance must return one number for each of {n} embeddings, ({n},), got "
+            f"shape {tuple(tensor.shape)}."
+        )
+    return check_finite("distance", tensor)

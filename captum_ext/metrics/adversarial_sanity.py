@@ -132,7 +132,12 @@ def adversarial_sanity(
         attacked = starting_image(baselines, x)
     forward_args = (target, additional_forward_args)
     (ideal,) = perturbed_scores(
-        forward_func, lambda i, j: x, 1, len(x), *forward_args, probabilities=True
+        forward_func,
+        lambda i, j: x.clone(),
+        1,
+        len(x),
+        *forward_args,
+        probabilities=True,
     )
     area, curves = rank_curves(
         forward_func,

@@ -11,10 +11,14 @@ from torch import Tensor
 from captum_ext._captum import (
     TargetType,
     TensorOrTupleOfTensorsGeneric,
-    format_additional_forward_args,
     format_output,
     is_tuple,
     run_forward,
+)
+from captum_ext._modes import (
+    buffers_kept,
+    outside_inference_mode,
+    warn_of_training_mode,
 )
 from captum_ext._scores import select_scores
 from captum_ext._validation import (
@@ -116,6 +120,7 @@ class EnhancedPGD(Perturbation):
         self.upper_bound = upper_bound
 
     @log_usage()
+    @torch.inference_mode(False)
     def perturb(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
@@ -164,28 +169,33 @@ class EnhancedPGD(Perturbation):
         check_positive("step_size", step_size)
         check_not_negative("beta", beta)
         step_num = check_integer("step_num", step_num, 1)
-        x = check_metric_input(inputs)
+        # A copy: a tensor of inference mode takes part in no gradient.
+        x = check_metric_input(inputs).clone()
         check_target(target, len(x))
         S = unit_maps(spatial_maps(attributions, x))[:, None].to(x)
-        args = format_additional_forward_args(additional_forward_args)
-        label = self._least_likely(x, args) if target is None else target
-        attacked = x
-        for i in range(step_num):
-            with torch.enable_grad():
-                attacked = attacked.detach().requires_grad_()
-                loss = self.loss_func(self._outputs(attacked, args), label).sum()
-                penalty = beta * irrelevant_change(attacked - x, S).sum()
-                objective = (loss if targeted else -loss) + penalty
-            _check_loss(loss)
-            (gradient,) = torch.autograd.grad(objective, attacked)
-            step = step_size * (1 - i / step_num)
-            p = attacked.detach() - step * gradient.sign() - x
-            attacked = x + p.clamp(-radius, radius)
-            attacked = attacked.clamp(self.lower_bound, self.upper_bound)
+        args = outside_inference_mode(additional_forward_args)
+        warn_of_training_mode(self.forward_func)
+        with buffers_kept(self.forward_func):
+            label = self._least_likely(x, args) if target is None else target
+            attacked = x
+            for i in range(step_num):
+                with torch.enable_grad():
+                    attacked = attacked.detach().requires_grad_()
+                    loss = self.loss_func(self._outputs(attacked, args), label).sum()
+                    penalty = beta * irrelevant_change(attacked - x, S).sum()
+                    objective = (loss if targeted else -loss) + penalty
+                _check_loss(loss)
+                (gradient,) = torch.autograd.grad(objective, attacked)
+                step = step_size * (1 - i / step_num)
+                p = attacked.detach() - step * gradient.sign() - x
+                attacked = x + p.clamp(-radius, radius)
+                attacked = attacked.clamp(self.lower_bound, self.upper_bound)
         return format_output(is_tuple(inputs), (attacked,))
 
     def _outputs(self, inputs: Tensor, args: object) -> Tensor:
-        return check_output_type(run_forward(self.forward_func, inputs, None, args))
+        # A copy, because a model may change its inputs in place.
+        output = run_forward(self.forward_func, inputs.clone(), None, args)
+        return check_output_type(output)
 
     @torch.no_grad()
     def _least_likely(self, inputs: Tensor, args: object) -> Tensor:

@@ -86,6 +86,7 @@ def _randomize(parameter: Tensor, generator: torch.Generator) -> None:
 
 
 @log_usage()
+@torch.inference_mode(False)
 def parameter_randomization(
     forward_func: nn.Module,
     inputs: Tensor | tuple[Tensor, ...],

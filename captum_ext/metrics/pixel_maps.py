@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_ext._interpolation import resize
-from captum_ext._validation import check_attributions, check_inputs
+from captum_ext._validation import UNBATCHED, check_attributions, check_inputs
 
 __all__ = [
     "check_metric_input",
@@ -49,7 +49,7 @@ def check_metric_input(
     if tensor.dim() not in axes:
         raise ValueError(
             f"inputs must be {' or '.join(_INPUT_SHAPES[n] for n in axes)}, got shape "
-            f"{tuple(tensor.shape)}."
+            f"{tuple(tensor.shape)}; give one image (C, H, W) as {UNBATCHED}."
         )
     if not tensor.is_floating_point():
         raise TypeError(f"inputs must be floating point, got {tensor.dtype}.")

@@ -57,9 +57,9 @@ def pointing_game(
     """Whether the highest pixel of a map lies on the object. Higher is better.
 
     If several pixels are highest, the first in row-major order counts. A constant map
-    gets the level of chance: the share of all pixels that would be hits. The mean over a
-    dataset is the accuracy "All" in the papers' tables; the mean over the examples for
-    which :func:`is_difficult` is true is the accuracy "Difficult".
+    gets the level of chance: the share of all pixels that would be hits. The mean over
+    a dataset is the accuracy "All" in the papers' tables; the mean over the examples
+    for which :func:`is_difficult` is true is the accuracy "Difficult".
 
     Source: J. Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV
     2018.
