@@ -165,7 +165,9 @@ def _number(name: str, value: Any) -> float:
             f"{name} must be a number of double precision, got {shown(number)}."
         ) from None
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name} must be a number, got {shown(value)}.") from None
+        raise TypeError(
+            f"{name} must be a number, got {type(value).__name__}."
+        ) from None
 
 
 def check_integer(
@@ -174,11 +176,11 @@ def check_integer(
     """The value as an int; refuse what is none or lies out of range."""
     number = plain(value)
     if isinstance(number, bool) or not hasattr(type(number), "__index__"):
-        raise TypeError(f"{name} must be an int, got {shown(value)}.")
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}.")
     try:
         number = operator.index(number)
     except (TypeError, RuntimeError):
-        raise TypeError(f"{name} must be an int, got {shown(value)}.") from None
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}.") from None
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {shown(number)}.")
     if number > most:

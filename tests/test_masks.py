@@ -871,8 +871,8 @@ def test_named_palette(names, n):
 @pytest.mark.parametrize(
     "names, said",
     [
-        (0, "1 to 8.*got 0"),
-        (9, "1 to 8.*got 9"),
+        (0, "at least 1, got 0"),
+        (9, "at most 8, got 9"),
         (["red", "mauve", "puce"], "got mauve, puce"),
     ],
 )
@@ -917,7 +917,7 @@ def test_image_palette_of_an_image_with_fewer_colors(n_distinct):
 
 @pytest.mark.parametrize("n_colors", [0, 17])
 def test_image_palette_refuses(n_colors):
-    with pytest.raises(ValueError, match=f"n_colors .*16 pixels, got {n_colors}"):
+    with pytest.raises(ValueError, match=f"n_colors must .*, got {n_colors}"):
         image_palette(torch.zeros(1, 3, 4, 4), n_colors)
 
 

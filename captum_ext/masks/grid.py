@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_ext._interpolation import resize
+from captum_ext._type_checks import check_sequence
+from captum_ext._validation import check_integer
 from captum_ext.masks.layout import MaskLayout
 
 __all__ = ["GridLayout", "enlarged_cells"]
@@ -40,8 +42,18 @@ def enlarged_cells(size: int, n_cells: int) -> Tensor:
         >>> enlarged_cells(4, 2).shape
         torch.Size([6, 2])
     """
+    size = check_integer("size", size, 1)
+    n_cells = check_integer("n_cells", n_cells, 1, size)
     enlarged = (n_cells + 1) * math.ceil(size / n_cells)
     return resize(torch.eye(n_cells)[None], [enlarged])[0].T
+
+
+def _check_axes(name: str, value: Sequence[int]) -> tuple[int, ...]:
+    """One positive integer for each axis, and at least one axis."""
+    numbers = check_sequence(name, value, "integers")
+    if not numbers:
+        raise ValueError(f"{name} must hold a number for each axis, got none.")
+    return tuple(check_integer(name, n, 1) for n in numbers)
 
 
 class _Axis:
@@ -109,11 +121,17 @@ class GridLayout(MaskLayout):
     """
 
     def __init__(self, size: Sequence[int], grid: Sequence[int]) -> None:
-        self._grid = tuple(grid)
-        self._axes = [_Axis(n, s) for n, s in zip(size, grid)]
+        size = _check_axes("size", size)
+        self._grid = _check_axes("grid", grid)
+        if len(self._grid) != len(size) or any(g > n for g, n in zip(self._grid, size)):
+            raise ValueError(
+                f"grid must hold as many cells for each axis of {size} pixels as it "
+                f"has pixels or fewer, got {self._grid}."
+            )
+        self._axes = [_Axis(n, s) for n, s in zip(size, self._grid)]
         self._windows = [axis.pooled.shape[1] for axis in self._axes]
         super().__init__(
-            n_cells=math.prod(grid),
+            n_cells=math.prod(self._grid),
             n_shifts=tuple(axis.n_shifts for axis in self._axes),
             n_features=math.prod(self._windows),
             norm=math.prod(
