@@ -15,6 +15,7 @@ from captum_ext._captum import BaselineType, TargetType
 from captum_ext._type_checks import (
     advice_on,
     check_finite,
+    check_sequence,
     check_tensor,
     plain,
     shown,
@@ -30,6 +31,7 @@ __all__ = [
     "check_image",
     "check_inputs",
     "check_integer",
+    "check_integers",
     "check_not_negative",
     "check_output_type",
     "check_perturbations_per_eval",
@@ -186,6 +188,18 @@ def check_integer(
     if number > most:
         raise ValueError(f"{name} must be at most {most}, got {shown(number)}.")
     return number
+
+
+def check_integers(
+    name: str, value: Sequence[SupportsIndex], least: int, n: int | None = None
+) -> tuple[int, ...]:
+    """The values as ints; refuse what is no sequence of them, or not of n."""
+    values = check_sequence(name, value, "integers")
+    if not values or (n is not None and len(values) != n):
+        raise ValueError(
+            f"{name} must hold {n or 'at least one'} integers, got {len(values)}."
+        )
+    return tuple(check_integer(name, each, least) for each in values)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

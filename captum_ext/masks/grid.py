@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_ext._interpolation import resize
-from captum_ext._type_checks import check_sequence
-from captum_ext._validation import check_integer
+from captum_ext._validation import check_integer, check_integers
 from captum_ext.masks.layout import MaskLayout
 
 __all__ = ["GridLayout", "enlarged_cells"]
@@ -46,14 +45,6 @@ def enlarged_cells(size: int, n_cells: int) -> Tensor:
     n_cells = check_integer("n_cells", n_cells, 1, size)
     enlarged = (n_cells + 1) * math.ceil(size / n_cells)
     return resize(torch.eye(n_cells)[None], [enlarged])[0].T
-
-
-def _check_axes(name: str, value: Sequence[int]) -> tuple[int, ...]:
-    """One positive integer for each axis, and at least one axis."""
-    numbers = check_sequence(name, value, "integers")
-    if not numbers:
-        raise ValueError(f"{name} must hold a number for each axis, got none.")
-    return tuple(check_integer(name, n, 1) for n in numbers)
 
 
 class _Axis:
@@ -121,8 +112,8 @@ class GridLayout(MaskLayout):
     """
 
     def __init__(self, size: Sequence[int], grid: Sequence[int]) -> None:
-        size = _check_axes("size", size)
-        self._grid = _check_axes("grid", grid)
+        size = check_integers("size", size, 1)
+        self._grid = check_integers("grid", grid, 1)
         if len(self._grid) != len(size) or any(g > n for g, n in zip(self._grid, size)):
             raise ValueError(
                 f"grid must hold as many cells for each axis of {size} pixels as it "

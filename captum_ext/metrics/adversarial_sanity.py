@@ -6,6 +6,7 @@ from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
 from captum_ext._scores import PerturbationsPerEval
+from captum_ext._type_checks import check_callable
 from captum_ext._validation import (
     check_perturbations_per_eval,
     check_probability,
@@ -14,7 +15,7 @@ from captum_ext._validation import (
 from captum_ext.metrics.curves import exchange_order, rank_curves, starting_image
 from captum_ext.metrics.enhanced_pgd import enhanced_pgd
 from captum_ext.metrics.pixel_maps import check_metric_input
-from captum_ext.metrics.scoring import ForwardFunc, check_callable, perturbed_scores
+from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
 
 __all__ = ["adversarial_sanity", "missing_area"]
 

@@ -21,6 +21,7 @@ from captum_ext._modes import (
     warn_of_training_mode,
 )
 from captum_ext._scores import select_scores
+from captum_ext._type_checks import check_callable
 from captum_ext._validation import (
     check_integer,
     check_not_negative,
@@ -29,7 +30,7 @@ from captum_ext._validation import (
     check_target,
 )
 from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps, unit_maps
-from captum_ext.metrics.scoring import ForwardFunc, check_callable
+from captum_ext.metrics.scoring import ForwardFunc
 
 __all__ = ["EnhancedPGD", "enhanced_pgd", "irrelevant_change", "negative_log"]
 

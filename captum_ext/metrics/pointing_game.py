@@ -7,7 +7,8 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import check_not_negative
+from captum_ext._type_checks import check_sequence
+from captum_ext._validation import check_integers, check_not_negative
 from captum_ext.metrics.boxes import box_regions, check_boxes, given_regions
 from captum_ext.metrics.pixel_maps import (
     check_metric_input,
@@ -149,14 +150,12 @@ def is_difficult(
         >>> is_difficult([small, small, large], [large, large[:0], small], (8, 8))
         tensor([ True, False, False])
     """
-    if len(other_boxes) != len(boxes):
-        raise ValueError(
-            f"other_boxes must hold one tensor for each of the {len(boxes)} examples, "
-            f"got {len(other_boxes)}."
-        )
-    truth = check_boxes(boxes, len(boxes))
+    n_examples = len(check_sequence("boxes", boxes, "tensors (N, 4)"))
+    truth = check_boxes(boxes, n_examples)
+    others_of = check_boxes(other_boxes, n_examples, "other_boxes")
+    size = check_integers("size", size, 1, n=2)
     regions = [box_regions(each, size) for each in truth]
     small = [bool(region.double().mean() < 0.25) for region in regions]
     present = [len(each) > 0 for each in truth]
-    others = [len(each) > 0 for each in other_boxes]
+    others = [len(each) > 0 for each in others_of]
     return torch.tensor([all(each) for each in zip(present, small, others)])

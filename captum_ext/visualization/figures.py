@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from captum_ext._type_checks import check_instance, check_sequence
 from captum_ext.visualization.array_conversion import (
     ArrayLike,
     FloatArray,
@@ -96,6 +97,8 @@ def overlay_figure(image: ArrayLike, maps: Mapping[str, ArrayLike]) -> Figure:
         )
     if not maps:
         raise ValueError("maps must hold at least one map, got none.")
+    for title in maps:
+        check_instance("maps", title, str)
     size = pixels.shape[:2]
     flat = {name: flat_map(m, size, f"maps[{name!r}]") for name, m in maps.items()}
     # All panels share one color bar: it is signed if one of the maps is.
@@ -174,7 +177,10 @@ def color_saliency_figure(
             f"image's size {pixels.shape[:2]}, got {len(values)} of size "
             f"{values.shape[1:]}."
         )
-    names = [to_hex(color) for color in palette] if names is None else names
+    if names is None:
+        names = [to_hex(color) for color in palette]
+    for name in check_sequence("names", names, "names"):
+        check_instance("names", name, str)
     if len(names) != len(palette):
         raise ValueError(
             f"names must hold one name for each of {len(palette)} colors, got "
