@@ -22,7 +22,7 @@ from captum_ext._captum import (
     select_targets,
 )
 from captum_ext._modes import buffers_kept, warn_of_training_mode
-from captum_ext._validation import check_output_type
+from captum_ext._validation import advice_on_batch, check_output_type
 
 __all__ = [
     "ChunkedScores",
@@ -120,7 +120,8 @@ class ChunkedScores:
     def _score(self, inputs: tuple[Tensor, ...], n: int) -> Tensor:
         """Scores (n, B), or (1, 1) for one number per batch."""
         args = expand_additional_forward_args(self._args, n)
-        output = run_forward(self._forward_func, inputs, None, args)
+        with advice_on_batch(inputs, n):
+            output = run_forward(self._forward_func, inputs, None, args)
         output = check_output_type(output)
         target = expand_target(self._target, n)
         selected = select_scores(output, target, repr(self._target))

@@ -3,9 +3,10 @@
 Every message names the argument, the value and what was expected.
 """
 
+import contextlib
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, SupportsIndex
 
 import torch
@@ -23,6 +24,7 @@ from captum_ext._type_checks import (
 
 __all__ = [
     "UNBATCHED",
+    "advice_on_batch",
     "broadcasts",
     "check_attributions",
     "check_baselines",
@@ -33,6 +35,7 @@ __all__ = [
     "check_integer",
     "check_integers",
     "check_not_negative",
+    "check_number",
     "check_output_type",
     "check_perturbations_per_eval",
     "check_positive",
@@ -70,6 +73,30 @@ def check_inputs(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tensors
 
 
+@contextlib.contextmanager
+def advice_on_batch(inputs: Sequence[Tensor], n_batches: int = 1) -> Iterator[None]:
+    """Name ``inputs`` in errors of a forward function that may come from one image.
+
+    An image (C, H, W) without the axis of examples looks like C sequences.
+
+    Args:
+        inputs (sequence of Tensor): Inputs of the function.
+        n_batches (int, optional): Number of batches that they hold. Default: 1
+    """
+    first = inputs[0]
+    n = len(first) // n_batches
+    try:
+        yield
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if first.dim() != 3 or n not in (1, 3) or "out of memory" in str(error):
+            raise
+        reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
+        raise ValueError(
+            f"inputs must fit forward_func, got shape {(n, *first.shape[1:])}, for "
+            f"which it failed ({reason}); give one image (C, H, W) as {UNBATCHED}."
+        ) from error
+
+
 def check_baselines(
     baselines: BaselineType, inputs: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
@@ -86,7 +113,7 @@ def check_baselines(
                 f"{type(baseline).__name__}{advice_on(baseline)}."
             )
         else:
-            number = _number("baselines", baseline)
+            number = check_number("baselines", baseline)
             is_integer = isinstance(plain(baseline), int) and abs(number) < 2**63
             baseline = plain(baseline) if is_integer else number
         value = torch.as_tensor(baseline, device=tensor.device)
@@ -134,7 +161,7 @@ def check_target(target: TargetType, n_examples: int) -> None:
 
 def check_probability(name: str, value: float) -> float:
     """The value as a float; refuse what is not strictly between 0 and 1."""
-    number = _number(name, value)
+    number = check_number(name, value)
     if not 0 < number < 1:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {number}.")
     return number
@@ -142,7 +169,7 @@ def check_probability(name: str, value: float) -> float:
 
 def check_positive(name: str, value: float) -> float:
     """The value as a float; refuse what is not a finite positive number."""
-    number = _number(name, value)
+    number = check_number(name, value)
     if not 0 < number < math.inf:
         raise ValueError(f"{name} must be a positive number, got {number}.")
     return number
@@ -150,13 +177,14 @@ def check_positive(name: str, value: float) -> float:
 
 def check_not_negative(name: str, value: float) -> float:
     """The value as a float; refuse what is not a finite number of at least 0."""
-    number = _number(name, value)
+    number = check_number(name, value)
     if not 0 <= number < math.inf:
         raise ValueError(f"{name} must be a number of at least 0, got {number}.")
     return number
 
 
-def _number(name: str, value: Any) -> float:
+def check_number(name: str, value: Any) -> float:
+    """The value as a float, which may be NaN or infinite; refuse what is none."""
     number = plain(value)
     try:
         if isinstance(number, bool):

@@ -1,6 +1,6 @@
 """BOREx: refinement of a map by Bayesian optimization over masks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from captum_ext._captum import (
     is_tuple,
 )
 from captum_ext._scores import PerturbationsPerEval, progress_bar
+from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import (
     check_baselines,
     check_choice,
@@ -123,6 +124,10 @@ class BOREx(PerturbationAttribution):
         >>> BOREx(model).attribute(x, prior, target=1, n_iterations=10).shape
         torch.Size([1, 3, 32, 32])
     """
+
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        check_callable("forward_func", forward_func)
+        super().__init__(forward_func)
 
     def get_name(self) -> str:
         """Name of the method as in its paper."""
@@ -253,6 +258,7 @@ class BOREx(PerturbationAttribution):
         """
         masked = _masked_inputs(inputs, baselines, target, additional_forward_args)
         check_choice("variant", variant, tuple(_DEFAULTS))
+        check_flags(return_posterior=return_posterior, show_progress=show_progress)
         defaults = _DEFAULTS[variant]
         acquisition = defaults[0] if acquisition is None else acquisition
         q = defaults[1] if masks_per_step is None else masks_per_step

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from captum_ext._captum import TargetType, format_output
 from captum_ext._scores import is_out_of_memory
+from captum_ext._type_checks import check_flags
 from captum_ext._validation import (
     check_choice,
     check_image,
@@ -20,6 +21,7 @@ from captum_ext._validation import (
 from captum_ext.attr.layers import (
     LayerEvaluation,
     ReshapeTransform,
+    check_layer_arguments,
     evaluate_layer,
     in_input_shape,
 )
@@ -186,6 +188,7 @@ class LayerCAMERAS(LayerAttribution):
         layer: nn.Module,
         device_ids: list[int] | None = None,
     ) -> None:
+        check_layer_arguments(forward_func, layer, device_ids)
         super().__init__(forward_func, layer, device_ids)
 
     def get_name(self) -> str:
@@ -264,6 +267,11 @@ class LayerCAMERAS(LayerAttribution):
         image = check_image(inputs)
         check_target(target, len(image))
         check_choice("interpolate_mode", interpolate_mode, _MODES)
+        check_flags(
+            relu_attributions=relu_attributions,
+            normalize=normalize,
+            input_shaped=input_shaped,
+        )
         size = (image.shape[2], image.shape[3])
         further_sizes = _used_sizes(size, max_size, n_steps, sizes)[1:]
 

@@ -10,8 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captum_ext._captum import TargetType, format_output
-from captum_ext._validation import check_inputs, check_target
-from captum_ext.attr.layers import ReshapeTransform, evaluate_layer, in_input_shape
+from captum_ext._type_checks import check_flags
+from captum_ext._validation import check_inputs, check_not_negative, check_target
+from captum_ext.attr.layers import (
+    ReshapeTransform,
+    check_layer_arguments,
+    evaluate_layer,
+    in_input_shape,
+)
 
 __all__ = ["LayerGradCamPlusPlus", "channel_weights"]
 
@@ -90,6 +96,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
         layer: nn.Module,
         device_ids: list[int] | None = None,
     ) -> None:
+        check_layer_arguments(forward_func, layer, device_ids)
         super().__init__(forward_func, layer, device_ids)
 
     def get_name(self) -> str:
@@ -157,6 +164,12 @@ class LayerGradCamPlusPlus(LayerAttribution):
         """
         tensors = check_inputs(inputs)
         check_target(target, len(tensors[0]))
+        eps = check_not_negative("eps", eps)
+        check_flags(
+            relu_attributions=relu_attributions,
+            attr_dim_summation=attr_dim_summation,
+            input_shaped=input_shaped,
+        )
         activations, gradients, _ = evaluate_layer(
             self.forward_func,
             self.layer,

@@ -24,6 +24,7 @@ from captum_ext._modes import (
     warn_of_training_mode,
 )
 from captum_ext._scores import select_scores
+from captum_ext._type_checks import check_callable, check_flags, check_instance
 from captum_ext._validation import (
     check_image,
     check_integer,
@@ -66,6 +67,7 @@ class IterativeMask(GradientAttribution):
     """
 
     def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        check_callable("forward_func", forward_func)
         super().__init__(forward_func)
 
     def get_name(self) -> str:
@@ -120,7 +122,10 @@ class IterativeMask(GradientAttribution):
         """
         images = check_image(inputs).detach()
         check_target(target, len(images))
-        check_positive("learning_rate", learning_rate)
+        learning_rate = check_positive("learning_rate", learning_rate)
+        objective = SaliencyObjective() if objective is None else objective
+        check_instance("objective", objective, SaliencyObjective)
+        check_flags(show_progress=show_progress)
         n_steps = check_integer("n_steps", n_steps, 1)
         stride = check_integer("mask_stride", mask_stride, 1)
         seed = check_integer("seed", seed, 0, 2**64 - 1)
@@ -128,7 +133,7 @@ class IterativeMask(GradientAttribution):
         bar = progress(range(n_steps), desc=self.get_name(), disable=not show_progress)
         with buffers_kept(self.forward_func):
             masks = _optimized_masks(
-                objective or SaliencyObjective(),
+                objective,
                 _log_probability(
                     self.forward_func, target, additional_forward_args, images.dtype
                 ),

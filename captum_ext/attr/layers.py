@@ -19,11 +19,20 @@ from captum_ext._modes import (
     warn_of_training_mode,
 )
 from captum_ext._scores import select_scores
-from captum_ext._validation import check_output_type
+from captum_ext._type_checks import (
+    check_callable,
+    check_flags,
+    check_instance,
+    check_module,
+    check_sequence,
+    check_tensor,
+)
+from captum_ext._validation import advice_on_batch, check_integer, check_output_type
 
 __all__ = [
     "LayerEvaluation",
     "ReshapeTransform",
+    "check_layer_arguments",
     "evaluate_layer",
     "in_input_shape",
     "last_map_layer",
@@ -92,6 +101,11 @@ def evaluate_layer(
             not fit the output, or if the output does not hold one finite score per
             example.
     """
+    if reshape_transform is not None:
+        check_callable("reshape_transform", reshape_transform)
+    if grad_kwargs is not None:
+        check_instance("grad_kwargs", grad_kwargs, dict)
+    check_flags(attribute_to_layer_input=attribute_to_layer_input)
     reached: list[nn.Module] = []
     outputs: list[Tensor] = []
 
@@ -101,7 +115,7 @@ def evaluate_layer(
 
     def score(*arguments: object) -> Tensor:
         # The hook turns gradients on again when the layer is reached.
-        with torch.no_grad():
+        with torch.no_grad(), advice_on_batch(inputs):
             output = check_output_type(forward_func(*arguments))
         _check_layer_was_reached(layer, bool(reached))
         outputs.append(output.detach())
@@ -125,12 +139,44 @@ def evaluate_layer(
             )
     finally:
         handle.remove()
-    reshape = reshape_transform or (lambda tensor: tensor)
     return LayerEvaluation(
-        tuple(reshape(tensor.detach()) for tensor in activations),
-        tuple(reshape(tensor.detach()) for tensor in gradients),
+        _reshaped(reshape_transform, activations),
+        _reshaped(reshape_transform, gradients),
         outputs[0],
     )
+
+
+def check_layer_arguments(
+    forward_func: object, layer: object, device_ids: object
+) -> None:
+    """Refuse arguments that describe no layer of a model."""
+    check_callable("forward_func", forward_func)
+    check_module("layer", layer)
+    if device_ids is not None:
+        for device in check_sequence("device_ids", device_ids, "integers"):
+            check_integer("device_ids", device, 0)
+
+
+def _reshaped(
+    reshape: ReshapeTransform | None, tensors: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Detached activations or gradients as maps, which are finite."""
+    maps = tuple(tensor.detach() for tensor in tensors)
+    name = "layer"
+    if reshape is not None:
+        name = "reshape_transform"
+        maps = tuple(
+            check_tensor(name, reshape(each), "a function that returns a tensor")
+            for each in maps
+        )
+    for each in maps:
+        n_bad = int((~torch.isfinite(each)).sum())
+        if n_bad:
+            raise ValueError(
+                f"{name} must return finite maps, got {n_bad} NaN or infinite values "
+                f"among {each.numel()}."
+            )
+    return maps
 
 
 def _hook(

@@ -1,12 +1,25 @@
 """MC-RISE: color-wise saliency from random masks."""
 
+from collections.abc import Callable
+
 import torch
 from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import TargetType, TensorOrTupleOfTensorsGeneric
 from captum_ext._scores import PerturbationsPerEval
-from captum_ext._validation import check_inputs, check_probability, one_per_input
+from captum_ext._type_checks import (
+    check_callable,
+    check_finite,
+    check_flags,
+    check_tensor,
+)
+from captum_ext._validation import (
+    check_choice,
+    check_inputs,
+    check_probability,
+    one_per_input,
+)
 from captum_ext.attr.mask_layouts import (
     GridSize,
     Layout,
@@ -15,7 +28,7 @@ from captum_ext.attr.mask_layouts import (
     mask_layouts,
     mask_shapes,
 )
-from captum_ext.attr.masked_run import Sampling
+from captum_ext.attr.masked_run import UNBIASED, Sampling
 from captum_ext.attr.random_masks import (
     Attributions,
     MaskedInputs,
@@ -61,6 +74,10 @@ class MCRISE(RandomMaskAttribution):
     """
 
     name = "MC-RISE"
+
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        check_callable("forward_func", forward_func)
+        super().__init__(forward_func)
 
     @log_usage()
     @torch.no_grad()
@@ -176,7 +193,9 @@ class MCRISE(RandomMaskAttribution):
                 infinite.
             TypeError: If an argument is of the wrong type.
         """
-        check_probability("mask_probability", mask_probability)
+        mask_probability = check_probability("mask_probability", mask_probability)
+        check_flags(input_shaped=input_shaped)
+        check_choice("estimator", estimator, (*UNBIASED, "field"))
         tensors = check_inputs(inputs)
         fills = _check_colors(_unpacked(colors), tensors)
         regions = check_shared_by_channels(feature_mask, tensors)
@@ -246,10 +265,7 @@ def _check_colors(
     """The K colors of each input, broadcastable to it, in its dtype and device."""
     formatted = []
     for palette, tensor in zip(one_per_input("colors", colors, inputs), inputs):
-        if not isinstance(palette, Tensor):
-            raise TypeError(
-                f"colors must be a tensor or a palette, got {type(palette).__name__}."
-            )
+        check_tensor("colors", palette, "a tensor or a palette")
         width = tensor.shape[1] if tensor.dim() > 2 else 1
         each = palette.dim() == 3 and len(palette) in (1, len(tensor))
         if palette.shape[-1:] != (width,) or not (palette.dim() == 2 or each):
@@ -258,11 +274,9 @@ def _check_colors(
                 f"for inputs of shape {tuple(tensor.shape)}, got "
                 f"{tuple(palette.shape)}."
             )
-        if palette.shape[-2] == 0 or not torch.isfinite(palette).all():
-            raise ValueError(
-                f"colors must hold at least one color and finite numbers, got "
-                f"{palette.tolist()}."
-            )
+        if palette.shape[-2] == 0:
+            raise ValueError("colors must hold at least one color, got none.")
+        check_finite("colors", palette)
         trailing = (1,) * (tensor.dim() - 2)
         palette = palette.to(tensor).reshape(*palette.shape, *trailing)
         formatted.append(list(palette.unbind(-2 - len(trailing))))

@@ -1,5 +1,7 @@
 """PN-RISE: positive and negative saliency from random masks."""
 
+from collections.abc import Callable
+
 import torch
 from captum.log import log_usage
 from torch import Tensor
@@ -10,14 +12,16 @@ from captum_ext._captum import (
     TensorOrTupleOfTensorsGeneric,
 )
 from captum_ext._scores import PerturbationsPerEval
+from captum_ext._type_checks import check_callable
 from captum_ext._validation import (
     check_baselines,
+    check_choice,
     check_inputs,
     check_probability,
     check_unused,
 )
 from captum_ext.attr.mask_layouts import GridSize, Layout, cell_layouts, mask_layouts
-from captum_ext.attr.masked_run import Sampling
+from captum_ext.attr.masked_run import UNBIASED, Sampling
 from captum_ext.attr.prior_maps import Prior, scaled_prior
 from captum_ext.attr.random_masks import (
     Attributions,
@@ -67,6 +71,10 @@ class PNRISE(RandomMaskAttribution):
     """
 
     name = "PN-RISE"
+
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        check_callable("forward_func", forward_func)
+        super().__init__(forward_func)
 
     @log_usage()
     @torch.no_grad()
@@ -196,7 +204,8 @@ class PNRISE(RandomMaskAttribution):
             >>> maps.shape == errors.shape == x.shape
             True
         """
-        check_probability("keep_probability", keep_probability)
+        keep_probability = check_probability("keep_probability", keep_probability)
+        check_choice("estimator", estimator, (*UNBIASED, "field"))
         tensors = check_inputs(inputs)
         fills = [(value,) for value in check_baselines(baselines, tensors)]
         is_field = estimator == "field"

@@ -16,6 +16,7 @@ from captum_ext._captum import (
     is_tuple,
 )
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
+from captum_ext._type_checks import check_flags
 from captum_ext._validation import check_perturbations_per_eval, check_target
 from captum_ext.attr.field_run import FieldRun
 from captum_ext.attr.masked_run import Maps, MaskedRun, Run, Sampling
@@ -114,6 +115,7 @@ class RandomMaskAttribution(PerturbationAttribution):
         """
         n_examples = len(masked.inputs[0])
         check_target(masked.target, n_examples)
+        check_flags(show_progress=show_progress)
         chunk = check_perturbations_per_eval(perturbations_per_eval)
         batches = [masked]
         if len(layouts) > 1:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from captum_ext._type_checks import check_flags
 from captum_ext._validation import check_choice, check_integer
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Search
 from captum_ext.attr.random_masks import MaskedInputs
@@ -92,7 +93,9 @@ def by_windows(
     from captum_ext.surrogate import WindowProcess
 
     grid = window_grid(size, mask_sizes, durations, stride)
-    weighting = weighting or "window"
+    if flip is not None:
+        check_flags(flip=flip)
+    weighting = "window" if weighting is None else weighting
     check_choice("weighting", weighting, ("window", "mean"))
     is_averaged = weighting == "window"
 

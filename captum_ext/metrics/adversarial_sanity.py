@@ -116,7 +116,7 @@ def adversarial_sanity(
         torch.Size([4])
     """
     check_callable("forward_func", forward_func)
-    check_probability("fraction", fraction)
+    fraction = check_probability("fraction", fraction)
     check_perturbations_per_eval(perturbations_per_eval)
     x = check_metric_input(inputs)
     check_target(target, len(x))

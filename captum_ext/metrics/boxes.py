@@ -209,7 +209,7 @@ def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) ->
         tensor([[1, 0, 3, 1]])
     """
     check_choice("thresholding", thresholding, ("value", "mean"))
-    check_positive("threshold", threshold)
+    threshold = check_positive("threshold", threshold)
     S = unit_maps(maps)
     reference = S.mean((1, 2)) if thresholding == "mean" else S.amax((1, 2))
     regions = S >= threshold * reference[:, None, None]

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from captum_ext._captum import TargetType
 from captum_ext._scores import PerturbationsPerEval
+from captum_ext._type_checks import check_callable, check_flags
 from captum_ext.metrics.curves import (
     Start,
     exchange_order,
@@ -88,6 +89,8 @@ def deletion(
         >>> deletion(model, x, maps, target=1, n_steps=16).shape
         torch.Size([4])
     """
+    check_flags(return_curve=return_curve)
+    check_callable("forward_func", forward_func)
     x = check_metric_input(inputs)
     ranks, counts = exchange_order(attributions, x, n_steps)
     area, curves = rank_curves(

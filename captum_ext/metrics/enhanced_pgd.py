@@ -21,10 +21,12 @@ from captum_ext._modes import (
     warn_of_training_mode,
 )
 from captum_ext._scores import select_scores
-from captum_ext._type_checks import check_callable
+from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import (
+    advice_on_batch,
     check_integer,
     check_not_negative,
+    check_number,
     check_output_type,
     check_positive,
     check_target,
@@ -116,9 +118,16 @@ class EnhancedPGD(Perturbation):
         super().__init__()
         check_callable("forward_func", forward_func)
         self.forward_func = forward_func
-        self.loss_func = loss_func or negative_log
-        self.lower_bound = lower_bound
-        self.upper_bound = upper_bound
+        self.loss_func = negative_log if loss_func is None else loss_func
+        check_callable("loss_func", self.loss_func)
+        self.lower_bound = check_number("lower_bound", lower_bound)
+        self.upper_bound = check_number("upper_bound", upper_bound)
+        # Written so that NaN fails.
+        if not self.lower_bound < self.upper_bound:
+            raise ValueError(
+                f"lower_bound must be below upper_bound, got {lower_bound} and "
+                f"{upper_bound}."
+            )
 
     @log_usage()
     @torch.inference_mode(False)
@@ -166,9 +175,10 @@ class EnhancedPGD(Perturbation):
                 or if the loss is NaN or infinite.
             TypeError: If an argument is of the wrong type.
         """
-        check_positive("radius", radius)
-        check_positive("step_size", step_size)
-        check_not_negative("beta", beta)
+        check_flags(targeted=targeted)
+        radius = check_positive("radius", radius)
+        step_size = check_positive("step_size", step_size)
+        beta = check_not_negative("beta", beta)
         step_num = check_integer("step_num", step_num, 1)
         # A copy: a tensor of inference mode takes part in no gradient.
         x = check_metric_input(inputs).clone()
@@ -195,7 +205,8 @@ class EnhancedPGD(Perturbation):
 
     def _outputs(self, inputs: Tensor, args: object) -> Tensor:
         # A copy, because a model may change its inputs in place.
-        output = run_forward(self.forward_func, inputs.clone(), None, args)
+        with advice_on_batch([inputs]):
+            output = run_forward(self.forward_func, inputs.clone(), None, args)
         return check_output_type(output)
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
+from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import check_baselines
 from captum_ext.masks import apply_masks
 from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps, unit_maps
@@ -179,6 +180,8 @@ def _density(
     additional_forward_args: object,
     rescale: bool,
 ) -> Tensor:
+    check_flags(rescale=rescale)
+    check_callable("forward_func", forward_func)
     x = check_metric_input(inputs)
     (fill,) = check_baselines(baselines, (x,))
     S = spatial_maps(attributions, x)

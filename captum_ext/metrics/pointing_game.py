@@ -99,7 +99,7 @@ def pointing_game(
         >>> [pointing_game(None, x, maps, boxes=boxes, tolerance=t) for t in (4, 5)]
         [tensor([0.], dtype=torch.float64), tensor([1.], dtype=torch.float64)]
     """
-    check_not_negative("tolerance", tolerance)
+    tolerance = check_not_negative("tolerance", tolerance)
     x = check_metric_input(inputs, axes=(4,))
     maps = spatial_maps(attributions, x)
     regions = given_regions(boxes, masks, maps.shape)

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ext._captum import BaselineType, TargetType
+from captum_ext._type_checks import check_callable
 from captum_ext.masks import memory_format_of
 from captum_ext.metrics.boxes import Thresholding, salient_boxes
 from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps
@@ -119,6 +120,7 @@ def saliency_metric(
         >>> saliency_metric(model, x, maps, target=1).shape
         torch.Size([4])
     """
+    check_callable("forward_func", forward_func)
     x = check_metric_input(inputs, axes=(4,))
     boxes = salient_boxes(spatial_maps(attributions, x), threshold, thresholding)
     crops = torch.stack(list(map(enlarged_crop, x, boxes)))
