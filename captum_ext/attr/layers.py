@@ -27,7 +27,12 @@ from captum_ext._type_checks import (
     check_sequence,
     check_tensor,
 )
-from captum_ext._validation import advice_on_batch, check_integer, check_output_type
+from captum_ext._validation import (
+    advice_on_batch,
+    check_inputs,
+    check_integer,
+    check_output_type,
+)
 
 __all__ = [
     "LayerEvaluation",
@@ -237,6 +242,8 @@ def last_map_layer(
         >>> last_map_layer(model, torch.rand(1, 3, 32, 32))
         ('0', Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1)))
     """
+    check_module("model", model)
+    tensors = check_inputs(inputs)
     found: list[tuple[str, nn.Module]] = []
 
     def note(name: str, module: nn.Module, output: object) -> None:
@@ -252,8 +259,7 @@ def last_map_layer(
         if name
     ]
     try:
-        with torch.no_grad(), buffers_kept(model):
-            tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+        with torch.no_grad(), buffers_kept(model), advice_on_batch(tensors):
             model(*(tensor.clone() for tensor in tensors))
     finally:
         for handle in handles:
@@ -280,6 +286,11 @@ def maps_of_channels_last(activations: Tensor) -> Tensor:
         >>> maps_of_channels_last(torch.rand(1, 7, 7, 768)).shape
         torch.Size([1, 768, 7, 7])
     """
+    check_tensor("activations", activations)
+    if activations.dim() < 3:
+        raise ValueError(
+            f"activations must have shape (B, h, w, C), got {tuple(activations.shape)}."
+        )
     return activations.movedim(-1, 1)
 
 
@@ -306,13 +317,20 @@ def maps_of_tokens(
         >>> maps_of_tokens(torch.rand(1, 197, 768)).shape
         torch.Size([1, 768, 14, 14])
     """
+    check_tensor("activations", activations)
+    n_prefix = check_integer("n_prefix", n_prefix, 0)
+    width = width if width is None else check_integer("width", width, 1)
+    if activations.dim() != 3:
+        raise ValueError(
+            f"activations must be tokens (B, n, C), got {tuple(activations.shape)}."
+        )
     patches = activations[:, n_prefix:]
     n = patches.shape[1]
     width = round(n**0.5) if width is None else width
-    if activations.dim() != 3 or width < 1 or n % width or n == 0:
+    if n == 0 or n % width:
         raise ValueError(
-            f"activations must be tokens (B, {n_prefix} + h * {width}, C), got shape "
-            f"{tuple(activations.shape)}."
+            f"activations must be tokens (B, n_prefix + h * width, C), got shape "
+            f"{tuple(activations.shape)} for n_prefix = {n_prefix}, width = {width}."
         )
     return patches.unflatten(1, (-1, width)).movedim(-1, 1)
 

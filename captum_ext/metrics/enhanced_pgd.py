@@ -212,7 +212,7 @@ class EnhancedPGD(Perturbation):
     @torch.no_grad()
     def _least_likely(self, inputs: Tensor, args: object) -> Tensor:
         outputs = self._outputs(inputs, args)
-        if outputs.dim() != 2:
+        if outputs.dim() != 2 or not outputs.numel():
             raise ValueError(
                 f"target must be given if forward_func does not return (B, classes), "
                 f"got an output of shape {tuple(outputs.shape)}."

@@ -151,6 +151,12 @@ def is_difficult(
         tensor([ True, False, False])
     """
     n_examples = len(check_sequence("boxes", boxes, "tensors (N, 4)"))
+    n_others = len(check_sequence("other_boxes", other_boxes, "tensors (N, 4)"))
+    if n_examples != n_others:
+        raise ValueError(
+            f"boxes and other_boxes must hold one tensor for each example, got "
+            f"{n_examples} and {n_others}."
+        )
     truth = check_boxes(boxes, n_examples)
     others_of = check_boxes(other_boxes, n_examples, "other_boxes")
     size = check_integers("size", size, 1, n=2)
