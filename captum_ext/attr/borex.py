@@ -263,7 +263,7 @@ class BOREx(PerturbationAttribution):
             durations=durations, stride=stride, flip=flip, weighting=weighting
         )
         refine = _refinement(masked, variant, mask_sizes, prior, field, windows)
-        masked = masked._replace(prior=scaled_prior(prior, inputs, target))
+        masked = masked._replace(prior=scaled_prior(prior, inputs, masked.target))
 
         def scores(part: MaskedInputs, flip: bool) -> MaskScores:
             return MaskScores(self.forward_func, part, chunk, flip)
@@ -342,7 +342,7 @@ def _masked_inputs(
 
     tensors = check_windowed_inputs(check_inputs(inputs))
     fills = [(value,) for value in check_baselines(baselines, tensors)]
-    check_target(target, len(tensors[0]))
+    target = check_target(target, len(tensors[0]))
     return MaskedInputs(tensors, fills, target, additional_forward_args)
 
 

@@ -262,7 +262,7 @@ class LayerCAMERAS(LayerAttribution):
             TypeError: If an argument is of the wrong type.
         """
         image = check_image(inputs)
-        check_target(target, len(image))
+        target = check_target(target, len(image))
         check_choice("interpolate_mode", interpolate_mode, _MODES)
         size = (image.shape[2], image.shape[3])
         further_sizes = _used_sizes(size, max_size, n_steps, sizes)[1:]

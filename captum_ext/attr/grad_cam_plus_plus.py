@@ -156,7 +156,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
             TypeError: If an argument is of the wrong type.
         """
         tensors = check_inputs(inputs)
-        check_target(target, len(tensors[0]))
+        target = check_target(target, len(tensors[0]))
         activations, gradients, _ = evaluate_layer(
             self.forward_func,
             self.layer,

@@ -19,11 +19,10 @@ from captum_ext._captum import (
     progress,
     run_forward,
 )
-from captum_ext._scores import select_scores
+from captum_ext._outputs import misfit, select_scores
 from captum_ext._validation import (
     check_image,
     check_integer,
-    check_output_type,
     check_positive,
     check_probabilities,
     check_target,
@@ -115,7 +114,7 @@ class IterativeMask(GradientAttribution):
             TypeError: If an argument is of the wrong type.
         """
         images = check_image(inputs).detach()
-        check_target(target, len(images))
+        target = check_target(target, len(images))
         check_positive("learning_rate", learning_rate)
         n_steps = check_integer("n_steps", n_steps, 1)
         stride = check_integer("mask_stride", mask_stride, 1)
@@ -147,22 +146,19 @@ def _log_probability(
 
     def log_probability(images: Tensor) -> Tensor:
         inputs = images.to(dtype)
-        output = check_output_type(run_forward(forward_func, inputs, None, both_args))
+        output = run_forward(forward_func, inputs, None, both_args)
         scores = select_scores(output, both_targets, repr(target))
-        _check_probabilities(scores, len(images) // 2)
+        if scores.numel() != len(images):
+            raise misfit(output, target, len(images))
+        _check_probabilities(scores)
         # The logarithm of a probability that is rounded to zero has no gradient.
         return scores.flatten().float().clamp_min(1e-30).log()
 
     return log_probability
 
 
-def _check_probabilities(scores: Tensor, n_examples: int) -> None:
-    """Refuse scores other than differentiable probabilities, two per example."""
-    if scores.numel() != 2 * n_examples:
-        raise ValueError(
-            f"forward_func and target must give one number for each of the "
-            f"{2 * n_examples} examples, got {scores.numel()}."
-        )
+def _check_probabilities(scores: Tensor) -> None:
+    """Refuse scores other than differentiable probabilities."""
     if not scores.requires_grad:
         raise ValueError(
             "forward_func must return differentiable scores, got scores without a "

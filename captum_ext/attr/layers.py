@@ -14,8 +14,7 @@ from captum_ext._captum import (
     format_output,
 )
 from captum_ext._interpolation import resize
-from captum_ext._scores import select_scores
-from captum_ext._validation import check_output_type
+from captum_ext._outputs import is_function, misfit, output_tensor, select_scores
 
 __all__ = [
     "LayerEvaluation",
@@ -37,7 +36,8 @@ class LayerEvaluation(NamedTuple):
         activations (tuple[Tensor, ...]): Output of the layer, or its input, (B, ...).
         gradients (tuple[Tensor, ...]): Gradients of the score at the activations, in
             the same shapes.
-        output (Tensor): Output of the forward function, (B, ...).
+        output (Tensor): Output of the forward function, (B, ...); the scores (B,) if
+            the target is a function.
     """
 
     activations: tuple[Tensor, ...]
@@ -97,11 +97,14 @@ def evaluate_layer(
     def score(*arguments: object) -> Tensor:
         # The hook turns gradients on again when the layer is reached.
         with torch.no_grad():
-            output = check_output_type(forward_func(*arguments))
+            output = forward_func(*arguments)
         _check_layer_was_reached(layer, bool(reached))
-        outputs.append(output.detach())
         selected = select_scores(output, target)
-        return _check_example_scores(selected, len(inputs[0]), output.shape)
+        if selected.numel() != len(inputs[0]):
+            raise misfit(output, target, len(inputs[0]))
+        compared = selected if is_function(target) else output_tensor(output)
+        outputs.append(compared.detach())
+        return _check_example_scores(selected)
 
     handle = _hook(layer, attribute_to_layer_input, enable_grad)
     try:
@@ -262,15 +265,8 @@ def maps_of_tokens(
     return patches.unflatten(1, (-1, width)).movedim(-1, 1)
 
 
-def _check_example_scores(
-    scores: Tensor, n_examples: int, output_shape: Sequence[int]
-) -> Tensor:
-    """Scores as (B,); refuse any that are not one finite number per example."""
-    if scores.numel() != n_examples:
-        raise ValueError(
-            f"forward_func and target must give one number for each of the "
-            f"{n_examples} examples, got an output of shape {tuple(output_shape)}."
-        )
+def _check_example_scores(scores: Tensor) -> Tensor:
+    """Scores as (B,); refuse any that are not finite or have no gradient."""
     if not scores.requires_grad:
         raise ValueError(
             "layer must have a differentiable influence on the score, got a score "
@@ -280,7 +276,7 @@ def _check_example_scores(
     if n_bad:
         raise ValueError(
             f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
-            f"of {n_examples} examples."
+            f"of {scores.numel()} examples."
         )
     return scores.flatten()
 

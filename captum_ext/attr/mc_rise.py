@@ -6,7 +6,12 @@ from torch import Tensor
 
 from captum_ext._captum import TargetType, TensorOrTupleOfTensorsGeneric
 from captum_ext._scores import PerturbationsPerEval
-from captum_ext._validation import check_inputs, check_probability, one_per_input
+from captum_ext._validation import (
+    check_inputs,
+    check_probability,
+    check_target,
+    one_per_input,
+)
 from captum_ext.attr.mask_layouts import (
     GridSize,
     Layout,
@@ -178,6 +183,7 @@ class MCRISE(RandomMaskAttribution):
         """
         check_probability("mask_probability", mask_probability)
         tensors = check_inputs(inputs)
+        target = check_target(target, len(tensors[0]))
         fills = _check_colors(_unpacked(colors), tensors)
         regions = check_shared_by_channels(feature_mask, tensors)
         layouts = (cell_layouts if estimator == "field" else mask_layouts)(

@@ -14,6 +14,7 @@ from captum_ext._validation import (
     check_baselines,
     check_inputs,
     check_probability,
+    check_target,
     check_unused,
 )
 from captum_ext.attr.mask_layouts import GridSize, Layout, cell_layouts, mask_layouts
@@ -198,6 +199,7 @@ class PNRISE(RandomMaskAttribution):
         """
         check_probability("keep_probability", keep_probability)
         tensors = check_inputs(inputs)
+        target = check_target(target, len(tensors[0]))
         fills = [(value,) for value in check_baselines(baselines, tensors)]
         is_field = estimator == "field"
         sampling = Sampling(

@@ -16,7 +16,7 @@ from captum_ext._captum import (
     is_tuple,
 )
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
-from captum_ext._validation import check_perturbations_per_eval, check_target
+from captum_ext._validation import check_perturbations_per_eval
 from captum_ext.attr.field_run import FieldRun
 from captum_ext.attr.masked_run import Maps, MaskedRun, Run, Sampling
 from captum_ext.masks import MaskLayout, RegionLayout
@@ -113,7 +113,6 @@ class RandomMaskAttribution(PerturbationAttribution):
             show_progress (bool): Whether a progress bar is shown.
         """
         n_examples = len(masked.inputs[0])
-        check_target(masked.target, n_examples)
         chunk = check_perturbations_per_eval(perturbations_per_eval)
         batches = [masked]
         if len(layouts) > 1:

@@ -15,6 +15,7 @@ from captum_ext._validation import (
     check_choice,
     check_inputs,
     check_probability,
+    check_target,
 )
 from captum_ext.attr.mask_layouts import GridSize, Layout, mask_layouts
 from captum_ext.attr.masked_run import UNBIASED, Sampling
@@ -176,6 +177,7 @@ class RISE(RandomMaskAttribution):
         check_probability("keep_probability", keep_probability)
         check_choice("estimator", estimator, UNBIASED)
         tensors = check_inputs(inputs)
+        target = check_target(target, len(tensors[0]))
         fills = [(value,) for value in check_baselines(baselines, tensors)]
         sampling = Sampling(
             (keep_probability, 1 - keep_probability),

@@ -1,9 +1,14 @@
 """Similarity of embeddings as a score to explain."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from captum_ext._outputs import output_tensor
+from captum_ext._validation import check_positive
+from captum_ext.targets import Distance, check_reference, embedding_similarity
 
 __all__ = ["EmbeddingSimilarity"]
 
@@ -17,13 +22,16 @@ class EmbeddingSimilarity(nn.Module):
         M(i) = \exp\Big(-\frac{d(v_i, v_{match})}{d_0}\Big)
 
     to the matched embedding can take its place. Distances themselves do not suit random
-    masks, because a few outliers would dominate the mean.
+    masks, because a few outliers would dominate the mean. For the cosine, or where
+    the network is the forward function, use
+    :class:`~captum_ext.targets.SimilarityTarget`.
 
     Source: Y. Hatakeyama et al., Visualizing Color-wise Saliency of Black-Box Image
     Classification Models, ACCV 2020; Equation (A.12) of the supplement.
 
     Args:
-        network (Callable): Returns embeddings (B, E) of inputs (B, ...).
+        network (Callable): Returns embeddings (B, E) of inputs (B, ...), or an object
+            with them.
         reference (Tensor): Embedding to compare all inputs with, (E,) or (1, E).
         scale (float): Typical distance d_0, above 0; the distance between the whole
             query and its match in the paper.
@@ -31,7 +39,9 @@ class EmbeddingSimilarity(nn.Module):
             the reference (1, E). Default: None (Euclidean)
 
     Raises:
-        ValueError: If ``scale`` is not positive.
+        ValueError: If ``scale`` is not positive, or ``reference`` is not one finite
+            embedding.
+        TypeError: If an argument is of the wrong type.
 
     Examples::
 
@@ -47,26 +57,25 @@ class EmbeddingSimilarity(nn.Module):
 
     def __init__(
         self,
-        network: Callable[..., Tensor],
+        network: Callable[..., Any],
         reference: Tensor,
         scale: float,
-        distance: Callable[[Tensor, Tensor], Tensor] | None = None,
+        distance: Distance | None = None,
     ) -> None:
         super().__init__()
-        if not scale > 0:
-            raise ValueError(f"scale must be a positive distance, got {scale}.")
+        check_positive("scale", scale)
         self.network = network
-        self.register_buffer("reference", torch.atleast_2d(reference.detach()))
+        self.register_buffer("reference", check_reference(reference, scale))
         self.scale = scale
-        self.distance = distance or nn.functional.pairwise_distance
+        self.distance = distance
 
     @classmethod
     def to_best_match(
         cls,
-        network: Callable[..., Tensor],
+        network: Callable[..., Any],
         query: Tensor,
         gallery: Tensor,
-        distance: Callable[[Tensor, Tensor], Tensor] | None = None,
+        distance: Distance | None = None,
     ) -> "EmbeddingSimilarity":
         """Similarity to the nearest embedding of a gallery, scaled by its distance.
 
@@ -80,11 +89,18 @@ class EmbeddingSimilarity(nn.Module):
             *EmbeddingSimilarity*: Similarity whose value for the query is exp(-1).
 
         Raises:
-            ValueError: If the query is in the gallery, so that its distance is 0.
+            ValueError: If the query is in the gallery, so that its distance is 0, or if
+                the gallery or the distances are not finite.
         """
+        measure = distance or nn.functional.pairwise_distance
         with torch.no_grad():
-            distances = (distance or nn.functional.pairwise_distance)(
-                network(query), gallery
+            distances = measure(output_tensor(network(query)), gallery)
+        n_finite = int(torch.isfinite(distances).sum())
+        if distances.shape != gallery.shape[:1] or n_finite < len(gallery):
+            raise ValueError(
+                f"gallery must give one finite distance for each of its {len(gallery)} "
+                f"embeddings, got shape {tuple(distances.shape)} with {n_finite} finite "
+                f"values."
             )
         best = int(distances.argmin())
         return cls(network, gallery[best], float(distances[best]), distance)
@@ -98,5 +114,7 @@ class EmbeddingSimilarity(nn.Module):
         Returns:
             *Tensor*: In (0, 1], (B,).
         """
-        embedding = self.network(*inputs)
-        return torch.exp(-self.distance(embedding, self.reference) / self.scale)
+        embedding = output_tensor(self.network(*inputs))
+        return embedding_similarity(
+            embedding, self.reference, self.scale, self.distance
+        )

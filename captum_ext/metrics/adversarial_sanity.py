@@ -118,7 +118,7 @@ def adversarial_sanity(
     check_probability("fraction", fraction)
     check_perturbations_per_eval(perturbations_per_eval)
     x = check_metric_input(inputs)
-    check_target(target, len(x))
+    target = check_target(target, len(x))
     ranks, counts = exchange_order(attributions, x, n_steps, fraction)
     if baselines is None:
         attacked = enhanced_pgd(

@@ -16,11 +16,10 @@ from captum_ext._captum import (
     is_tuple,
     run_forward,
 )
-from captum_ext._scores import select_scores
+from captum_ext._outputs import is_function, output_tensor, select_scores
 from captum_ext._validation import (
     check_integer,
     check_not_negative,
-    check_output_type,
     check_positive,
     check_target,
 )
@@ -165,7 +164,7 @@ class EnhancedPGD(Perturbation):
         check_not_negative("beta", beta)
         step_num = check_integer("step_num", step_num, 1)
         x = check_metric_input(inputs)
-        check_target(target, len(x))
+        target = check_target(target, len(x))
         S = unit_maps(spatial_maps(attributions, x))[:, None].to(x)
         args = format_additional_forward_args(additional_forward_args)
         label = self._least_likely(x, args) if target is None else target
@@ -173,7 +172,10 @@ class EnhancedPGD(Perturbation):
         for i in range(step_num):
             with torch.enable_grad():
                 attacked = attacked.detach().requires_grad_()
-                loss = self.loss_func(self._outputs(attacked, args), label).sum()
+                outputs = self._outputs(attacked, args)
+                if not is_function(label):
+                    outputs = output_tensor(outputs)
+                loss = self.loss_func(outputs, label).sum()
                 penalty = beta * irrelevant_change(attacked - x, S).sum()
                 objective = (loss if targeted else -loss) + penalty
             _check_loss(loss)
@@ -184,12 +186,12 @@ class EnhancedPGD(Perturbation):
             attacked = attacked.clamp(self.lower_bound, self.upper_bound)
         return format_output(is_tuple(inputs), (attacked,))
 
-    def _outputs(self, inputs: Tensor, args: object) -> Tensor:
-        return check_output_type(run_forward(self.forward_func, inputs, None, args))
+    def _outputs(self, inputs: Tensor, args: object) -> Any:
+        return run_forward(self.forward_func, inputs, None, args)
 
     @torch.no_grad()
     def _least_likely(self, inputs: Tensor, args: object) -> Tensor:
-        outputs = self._outputs(inputs, args)
+        outputs = output_tensor(self._outputs(inputs, args))
         if outputs.dim() != 2:
             raise ValueError(
                 f"target must be given if forward_func does not return (B, classes), "

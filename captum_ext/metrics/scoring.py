@@ -67,11 +67,10 @@ def perturbed_scores(
         TypeError: If ``forward_func`` cannot be called.
     """
     check_callable("forward_func", forward_func)
-    check_target(target, n_examples)
     score = ChunkedScores(
         forward_func,
         n_examples,
-        target,
+        check_target(target, n_examples),
         additional_forward_args,
         check_perturbations_per_eval(perturbations_per_eval),
     )
