@@ -29,8 +29,8 @@ class Subject(NamedTuple):
         inputs (Tensor): Normalized image (1, C, H, W) or video (1, C, T, H, W), on the
             classifier's device.
         target (int): Class to explain.
-        class_probabilities (Tensor): Softmax probabilities of the image's classes,
-            (classes,), on the CPU.
+        class_probabilities (Tensor): Probabilities of the image's classes, (classes,),
+            on the CPU.
         palette (Palette): Colors for color-wise methods.
         layer_name (str, optional): Name of the layer that layer methods use, within the
             model. Default: "" (the model itself)
@@ -69,8 +69,8 @@ class Subject(NamedTuple):
         return self.classifier.denormalize(self.inputs[0])
 
     def probabilities(self, inputs: Tensor) -> Tensor:
-        """Softmax probabilities (B, classes), which black-box methods explain."""
-        return self.model(inputs).softmax(1)
+        """Probabilities (B, classes), which black-box methods explain."""
+        return self.classifier.probabilities(self.model(inputs))
 
 
 def build_subject(
@@ -132,7 +132,7 @@ def build_subject(
         memory_format=torch.channels_last_3d if is_video else torch.channels_last,
     )
     with torch.no_grad():
-        probabilities = classifier.model(batch).softmax(1)[0].cpu()
+        probabilities = classifier.probabilities(classifier.model(batch))[0].cpu()
     candidates = torch.arange(len(probabilities))
     if target is not None:
         candidates = candidates[[target] if isinstance(target, int) else [*target]]

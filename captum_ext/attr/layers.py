@@ -1,6 +1,6 @@
 """Activations of a layer and gradients at it, for layer attributions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch

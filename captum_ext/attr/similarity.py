@@ -98,9 +98,9 @@ class EmbeddingSimilarity(nn.Module):
         n_finite = int(torch.isfinite(distances).sum())
         if distances.shape != gallery.shape[:1] or n_finite < len(gallery):
             raise ValueError(
-                f"gallery must give one finite distance for each of its {len(gallery)} "
-                f"embeddings, got shape {tuple(distances.shape)} with {n_finite} finite "
-                f"values."
+                f"gallery must give one finite distance for each of its "
+                f"{len(gallery)} embeddings, got shape {tuple(distances.shape)} with "
+                f"{n_finite} finite values."
             )
         best = int(distances.argmin())
         return cls(network, gallery[best], float(distances[best]), distance)

@@ -7,7 +7,9 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from captum_ext._validation import check_not_negative, check_positive
+from captum_ext._activations import ACTIVATIONS, Activation, log_probabilities
+from captum_ext._outputs import output_tensor
+from captum_ext._validation import check_choice, check_not_negative, check_positive
 from captum_ext.masking.evidence_removal import EvidenceRemoval
 
 __all__ = ["SaliencyObjective", "SaliencyTerms", "total_variation"]
@@ -93,6 +95,9 @@ class SaliencyObjective:
             encoder is trained. Default: 3
         evidence_removal (EvidenceRemoval, optional): Phi. Default: None (Phi of the
             paper)
+        activation (str, optional): What turns the classifier's logits into
+            probabilities f_c: "softmax", "sigmoid" for independent classes, or
+            "identity". Default: "softmax"
 
     Examples::
 
@@ -112,7 +117,9 @@ class SaliencyObjective:
         fake_probability: float = 0.3,
         selection_weight: float = 3,
         evidence_removal: EvidenceRemoval | None = None,
+        activation: Activation = "softmax",
     ) -> None:
+        check_choice("activation", activation, ACTIVATIONS)
         if len(lambdas) != 4:
             raise ValueError(f"lambdas must be four numbers, got {lambdas!r}.")
         for value in lambdas:
@@ -129,6 +136,7 @@ class SaliencyObjective:
         self.fake_probability = float(fake_probability)
         self.selection_weight = float(selection_weight)
         self.evidence_removal = evidence_removal or EvidenceRemoval()
+        self.activation = activation
 
     @property
     def settings(self) -> dict[str, object]:
@@ -142,6 +150,7 @@ class SaliencyObjective:
             "sigma": phi.sigma,
             "noise": phi.noise,
             "limits": phi.limits and [list(values) for values in phi.limits],
+            "activation": self.activation,
         }
 
     def __call__(
@@ -179,8 +188,9 @@ class SaliencyObjective:
         chosen = target[real].repeat(2)
 
         def log_probability(images: Tensor) -> Tensor:
-            logits = black_box(images).to(inputs.dtype)
-            return logits.log_softmax(1).gather(1, chosen[:, None])[:, 0]
+            logits = output_tensor(black_box(images)).to(inputs.dtype)
+            every = log_probabilities(logits, self.activation)
+            return every.gather(1, chosen[:, None])[:, 0]
 
         area = self.area(masks)
         parts = [torch.zeros_like(area)] * 3
