@@ -204,7 +204,7 @@ def _counted_from_0(
         target = torch.tensor(target)
     if not isinstance(target, Tensor) or target.dim() != 1 or output.dim() != 2:
         return target
-    n = output.shape[1]
+    n, target = output.shape[1], target.long()
     # On a GPU an index out of range aborts the process instead of raising.
     if bool(((target < -n) | (target >= n)).any()):
         raise error

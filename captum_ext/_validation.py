@@ -108,6 +108,7 @@ def check_target(target: TargetType, n_examples: int) -> TargetType:
             )
         if target.numel() == 1:
             return _index(target.item())
+        target = target.long()
     elif not isinstance(target, list):
         return _index(target)
     if len(target) != n_examples:

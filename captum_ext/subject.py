@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ext.attr import last_map_layer
+from captum_ext.attr.layers import check_gradients
 from captum_ext.masks import Palette, named_palette
 from captum_ext.zoo import ZooModel
 
@@ -50,7 +51,7 @@ class Subject(NamedTuple):
 
     @property
     def model(self) -> nn.Module:
-        """Model that maps inputs (B, C, ...) to logits (B, classes)."""
+        """Model that maps inputs (B, C, ...) to logits, or to an object with them."""
         return self.classifier.model
 
     @property
@@ -67,6 +68,10 @@ class Subject(NamedTuple):
     def image(self) -> Tensor:
         """Image or video as the model sees it, (C, ...), RGB in [0, 1]."""
         return self.classifier.denormalize(self.inputs[0])
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Logits (B, classes), which methods that look inside the model explain."""
+        return self.classifier.logits(self.model(inputs))
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Probabilities (B, classes), which black-box methods explain."""
@@ -162,13 +167,16 @@ def check_parts(
             Default: None (not checked)
 
     Raises:
-        ValueError: If the masking network is missing or the layer does not exist.
+        ValueError: If the masking network is missing, the layer does not exist, or a
+            layer is needed of a model that is scripted or quantized.
     """
     if "masking_network" in parts and classifier.masking_network is None:
         raise ValueError(
             "masking_network must be given for masking-model by "
             "ZooModel.with_masking_network, got none."
         )
+    if "layer" in parts:
+        check_gradients(classifier.model)
     names = [name for name, _ in classifier.model.named_modules() if name]
     if layer and layer not in names:
         similar = difflib.get_close_matches(layer, names, 3) or names[-3:]

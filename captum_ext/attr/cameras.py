@@ -213,10 +213,12 @@ class LayerCAMERAS(LayerAttribution):
         Args:
             inputs (Tensor): Images (B, C, H, W) to explain, or a tuple of one such
                 tensor.
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms: an int for all examples, a list or 1-D tensor of B
-                ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number per example. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``, the same at all sizes. Default: None
             max_size (int or tuple[int, int], optional): Height and width of the largest

@@ -114,10 +114,12 @@ class LayerGradCamPlusPlus(LayerAttribution):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain: images
                 (B, C, H, W), video (B, C, T, H, W) or any other inputs of the model.
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms: an int for all examples, a list or 1-D tensor of B
-                ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number per example. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. Default: None
             attribute_to_layer_input (bool, optional): Whether the input of the layer is

@@ -19,6 +19,7 @@ from captum_ext._outputs import is_function, misfit, output_tensor, select_score
 __all__ = [
     "LayerEvaluation",
     "ReshapeTransform",
+    "check_gradients",
     "evaluate_layer",
     "in_input_shape",
     "last_map_layer",
@@ -45,6 +46,27 @@ class LayerEvaluation(NamedTuple):
     output: Tensor
 
 
+def check_gradients(model: object, layer: object = None) -> None:
+    """Refuse a model whose layers have no gradients, or cannot be observed.
+
+    Args:
+        model (object): The model, or a function that calls it.
+        layer (object, optional): Layer to explain. Default: None
+
+    Raises:
+        ValueError: If the model or the layer is scripted, traced or quantized.
+    """
+    given = [part for part in (model, layer) if isinstance(part, nn.Module)]
+    for module in (module for part in given for module in part.modules()):
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        if scripted or ".quantized." in type(module).__module__:
+            raise ValueError(
+                f"layer must belong to a model in eager mode with gradients, got a "
+                f"{'scripted' if scripted else 'quantized'} one: use PNRISE, which "
+                f"needs only scores."
+            )
+
+
 def evaluate_layer(
     forward_func: Callable[..., Tensor],
     layer: nn.Module,
@@ -66,8 +88,11 @@ def evaluate_layer(
         forward_func (Callable): The model or any modification of it.
         layer (nn.Module): Layer of the model.
         inputs (tuple[Tensor, ...]): Inputs (B, ...).
-        target (int, tuple, Tensor, or list, optional): Output to explain, in any of
-            Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Output to explain, in
+            any of Captum's forms: an int for all examples, a list or 1-D tensor of B
+            ints, tuples for outputs of more axes; or a function of the output that
+            returns one number per example, or a list of B functions of one example's
+            output each (:mod:`captum_ext.targets`). Default: None
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``. Default: None
         attribute_to_layer_input (bool, optional): Whether the input of the layer is
@@ -85,8 +110,10 @@ def evaluate_layer(
     Raises:
         ValueError: If the layer is not called in the forward pass, if the target does
             not fit the output, or if the output does not hold one finite score per
-            example.
+            example, or if the model is scripted, traced or quantized.
+        TypeError: If the output holds no scores.
     """
+    check_gradients(forward_func, layer)
     reached: list[nn.Module] = []
     outputs: list[Tensor] = []
 
@@ -270,7 +297,7 @@ def _check_example_scores(scores: Tensor) -> Tensor:
     if not scores.requires_grad:
         raise ValueError(
             "layer must have a differentiable influence on the score, got a score "
-            "without a gradient."
+            "without a gradient: for a model without gradients use PNRISE."
         )
     n_bad = int((~torch.isfinite(scores.detach())).sum())
     if n_bad:

@@ -40,7 +40,7 @@ class MaskedInputs(NamedTuple):
         inputs (tuple[Tensor, ...]): Inputs (B, ...).
         fills (sequence of sequence of Tensor): The K fills of each input, each
             broadcastable to it.
-        target (int, tuple, Tensor, or list, optional): Output to explain.
+        target (int, tuple, Tensor, list, or Callable, optional): Output to explain.
         additional_forward_args (Any): Further arguments of the forward function.
         prior (Tensor, optional): Prior maps (B, ...) of a field, of the size of the
             inputs. Default: None

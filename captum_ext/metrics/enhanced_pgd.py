@@ -53,7 +53,8 @@ def negative_log(outputs: Tensor, target: TargetType) -> Tensor:
 
     Args:
         outputs (Tensor): Probabilities (B, ...).
-        target (int, tuple, Tensor, or list, optional): Target in any of Captum's forms.
+        target (int, tuple, Tensor, list, or Callable, optional): Target in any form that
+            attributions accept.
 
     Returns:
         *Tensor*: Losses (B,).
@@ -140,9 +141,9 @@ class EnhancedPGD(Perturbation):
             step_size (float, optional): Change of an element in the first step, in
                 the same units. Default: 2 / 255
             step_num (int, optional): Number of steps. Default: 20
-            target (int, tuple, Tensor, or list, optional): Label of the attack, in any
-                of Captum's forms. Default: None (the least likely label of each
-                example, as in the paper, for outputs (B, classes))
+            target (int, tuple, Tensor, list, or Callable, optional): Label of the
+                attack, in any form that attributions accept. Default: None (the least
+                likely label of each example, as in the paper, for outputs (B, classes))
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. Default: None
             targeted (bool, optional): Whether the attack moves towards the target

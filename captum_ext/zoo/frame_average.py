@@ -56,7 +56,7 @@ class FrameAverage(nn.Module):
         """
         frames = video.movedim(2, 1)
         outputs = output_tensor(self.model(frames.flatten(0, 1)))
-        logits = outputs.unflatten(0, frames.shape[:2])
+        logits = outputs.reshape(*frames.shape[:2], -1)
         if self.activation == "identity":
             return logits.mean(1)
         if self.activation == "sigmoid":

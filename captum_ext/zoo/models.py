@@ -68,27 +68,28 @@ class ZooModel(NamedTuple):
         alone = len(self.class_names) == 1 and self.activation == "softmax"
         return "sigmoid" if alone else self.activation
 
-    def probabilities(self, output: object) -> Tensor:
-        """Probabilities of the classes.
+    def logits(self, output: object) -> Tensor:
+        """Logits of the classes.
 
         Args:
-            output (Tensor): Output of ``model``: logits (B, classes), or an object
-                with them.
+            output (Tensor): Output of ``model``: logits (B, classes), an object with
+                them, or (B,) for one class.
 
         Returns:
-            Tensor: (B, classes), by :attr:`applied_activation`.
+            Tensor: (B, classes).
 
         Raises:
             ValueError: If there is not one logit per class name.
-            TypeError: If ``output`` holds no logits.
 
         Examples::
 
-            >>> signs = load("signs")
-            >>> signs.probabilities(torch.zeros(1, 16))[0, 0]
-            tensor(0.0625)
+            >>> load("signs").logits({"logits": torch.zeros(1, 16)}).shape
+            torch.Size([1, 16])
         """
-        logits = output_tensor(output)
+        try:
+            logits = output_tensor(output)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
         n_classes = len(self.class_names)
         if logits.dim() == 1 and n_classes == 1:
             logits = logits[:, None]
@@ -97,7 +98,26 @@ class ZooModel(NamedTuple):
                 f"model must return logits (B, {n_classes}), one for each of its class "
                 f"names, got shape {tuple(logits.shape)}."
             )
-        return probabilities(logits, self.applied_activation)
+        return logits
+
+    def probabilities(self, output: object) -> Tensor:
+        """Probabilities of the classes, by :attr:`applied_activation`.
+
+        Args:
+            output (Tensor): Output of ``model``, as for :meth:`logits`.
+
+        Returns:
+            Tensor: (B, classes).
+
+        Raises:
+            ValueError: If there is not one logit per class name.
+
+        Examples::
+
+            >>> load("signs").probabilities(torch.zeros(1, 16))[0, 0]
+            tensor(0.0625)
+        """
+        return probabilities(self.logits(output), self.applied_activation)
 
     def with_masking_network(self, network: "MaskingNetwork") -> "ZooModel":
         """Return the classifier together with a masking network trained for it.
