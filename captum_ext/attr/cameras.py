@@ -23,6 +23,7 @@ from captum_ext.attr.layers import (
     evaluate_layer,
     in_input_shape,
 )
+from captum_ext.targets import check_any_size
 
 __all__ = ["LayerCAMERAS", "fused_map", "resolutions", "unit_range"]
 
@@ -268,6 +269,8 @@ class LayerCAMERAS(LayerAttribution):
         check_choice("interpolate_mode", interpolate_mode, _MODES)
         size = (image.shape[2], image.shape[3])
         further_sizes = _used_sizes(size, max_size, n_steps, sizes)[1:]
+        if further_sizes:
+            check_any_size(target)
 
         def evaluate(size: tuple[int, int]) -> LayerEvaluation:
             resized = F.interpolate(image, size, mode=interpolate_mode)

@@ -117,7 +117,8 @@ def evaluate_layer(
     reached: list[nn.Module] = []
     outputs: list[Tensor] = []
 
-    def enable_grad(module: nn.Module, *_: object) -> None:
+    def enable_grad(module: nn.Module, *values: object) -> None:
+        _check_layer_tensors(values[-1])
         reached.append(module)
         torch.set_grad_enabled(True)
 
@@ -306,6 +307,19 @@ def _check_example_scores(scores: Tensor) -> Tensor:
             f"of {scores.numel()} examples."
         )
     return scores.flatten()
+
+
+def _check_layer_tensors(values: object) -> None:
+    """Refuse what a layer returns or takes if it is no tensor, nor a tuple of some."""
+    if not isinstance(values, tuple):
+        values = (values,)
+    for value in values:
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"layer must return a tensor or a tuple of tensors, got "
+                f"{type(value).__name__}: give the part of it that returns the tensor "
+                f"to explain."
+            )
 
 
 def _check_layer_was_reached(layer: object, reached: bool) -> None:

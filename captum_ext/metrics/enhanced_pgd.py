@@ -53,8 +53,8 @@ def negative_log(outputs: Tensor, target: TargetType) -> Tensor:
 
     Args:
         outputs (Tensor): Probabilities (B, ...).
-        target (int, tuple, Tensor, list, or Callable, optional): Target in any form that
-            attributions accept.
+        target (int, tuple, Tensor, list, or Callable, optional): Target, in any form
+            that attributions accept.
 
     Returns:
         *Tensor*: Losses (B,).
