@@ -9,6 +9,7 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, SupportsIndex
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,7 +37,6 @@ __all__ = [
     "check_integers",
     "check_not_negative",
     "check_number",
-    "check_output_type",
     "check_perturbations_per_eval",
     "check_positive",
     "check_probabilities",
@@ -139,24 +139,55 @@ def check_baselines(
     return tuple(formatted)
 
 
-def check_target(target: TargetType, n_examples: int) -> None:
-    """Refuse a target of no known form, or with another number of examples."""
-    if isinstance(target, bool) or not (
-        target is None or isinstance(target, (int, tuple, list, Tensor))
-    ):
-        raise TypeError(
-            f"target must be an int, tuple, tensor or list, got "
-            f"{type(target).__name__}."
-        )
-    if target is None or isinstance(target, (int, tuple)):
-        return
-    n_targets = target.numel() if isinstance(target, Tensor) else len(target)
-    single = isinstance(target, Tensor) and n_targets == 1
-    if not single and n_targets != n_examples:
+def check_target(target: TargetType, n_examples: int) -> TargetType:
+    """The target as ints, tuples, tensors or functions; refuse one of no known form."""
+    if target is None or callable(target):
+        return target
+    if isinstance(target, np.ndarray):
+        target = torch.as_tensor(target)
+    if isinstance(target, Tensor):
+        check_tensor("target", target)
+        if not _holds_integers(target) or target.dim() > 1:
+            raise ValueError(
+                f"target must hold one integer per example, got a tensor of "
+                f"{target.dtype} and shape {tuple(target.shape)}."
+            )
+        if target.numel() == 1:
+            return _index(target.item())
+        target = target.long()
+    elif not isinstance(target, list):
+        return _index(target)
+    if len(target) != n_examples:
         raise ValueError(
             f"target must hold one index for each of the {n_examples} examples, got "
-            f"{n_targets}."
+            f"{len(target)}."
         )
+    if isinstance(target, Tensor) or all(map(callable, target)):
+        return target
+    return [_index(each) for each in target]
+
+
+def _holds_integers(tensor: Tensor) -> bool:
+    kinds = tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool
+    return not any(kinds)
+
+
+def _index(target: Any) -> Any:
+    """A number, or a tuple of numbers and slices, in plain types."""
+    if isinstance(target, tuple):
+        return tuple(t if isinstance(t, slice) else _index(t) for t in target)
+    try:
+        if isinstance(target, (bool, np.bool_)):
+            raise TypeError
+        index = operator.index(target)
+        if abs(index) < 2**63:
+            return index
+        raise ValueError(f"target must be an index of the output, got {shown(index)}.")
+    except (TypeError, RuntimeError):
+        raise TypeError(
+            f"target must be an int, tuple, tensor or list of them, or a function, got "
+            f"{type(target).__name__}."
+        ) from None
 
 
 def check_probability(name: str, value: float) -> float:
@@ -284,17 +315,6 @@ def check_image(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
             f"inputs must be floating point to be resized, got {tensors[0].dtype}."
         )
     return tensors[0]
-
-
-def check_output_type(output: object) -> Tensor:
-    """The output of a forward function as a tensor; refuse what holds no numbers."""
-    try:
-        return torch.as_tensor(output)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"forward_func must return a tensor or a number, got "
-            f"{type(output).__name__}."
-        ) from None
 
 
 def check_attributions(

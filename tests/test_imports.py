@@ -29,17 +29,20 @@ SHARED: dict[str, tuple[str, ...]] = {
     "_modes": ("_captum",),
     "_type_checks": (),
     "_validation": ("_captum", "_type_checks"),
-    "_scores": ("_captum", "_modes", "_validation"),
+    "_activations": ("_validation",),
+    "_outputs": ("_captum",),
+    "_scores": ("_captum", "_modes", "_outputs", "_validation"),
 }
 # Which other rooms a room imports. A room comes after all that it imports.
 ROOMS: dict[str, tuple[str, ...]] = {
+    "targets": (),
     "masks": (),
     "metrics": ("masks",),
     "visualization": (),
     "surrogate": (),
     "masking": (),
     "zoo": ("masking",),
-    "attr": ("masks", "surrogate", "masking"),
+    "attr": ("targets", "masks", "surrogate", "masking"),
     "subject": ("masks", "masking", "zoo", "attr"),
     "methods": ("attr", "subject"),
     "datasets": ("zoo",),

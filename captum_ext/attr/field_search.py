@@ -157,6 +157,9 @@ def shared_cells(
     Raises:
         ValueError: If cells differ between the channels of a pixel or between inputs.
     """
+    if isinstance(feature_mask, tuple):
+        given = next((mask for mask in feature_mask if mask is not None), None)
+        feature_mask = tuple(given if m is None else m for m in feature_mask)
     masks = check_shared_by_channels(feature_mask, inputs)
     if masks is not None:
         if not all(torch.equal(*torch.broadcast_tensors(masks[0], m)) for m in masks):

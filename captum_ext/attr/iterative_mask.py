@@ -23,12 +23,11 @@ from captum_ext._modes import (
     outside_inference_mode,
     warn_of_training_mode,
 )
-from captum_ext._scores import select_scores
+from captum_ext._outputs import misfit, select_scores
 from captum_ext._type_checks import check_callable, check_flags, check_instance
 from captum_ext._validation import (
     check_image,
     check_integer,
-    check_output_type,
     check_positive,
     check_probabilities,
     check_target,
@@ -91,9 +90,12 @@ class IterativeMask(GradientAttribution):
         Args:
             inputs (Tensor or tuple[Tensor]): Images (B, C, H, W) to explain: one
                 tensor, or a tuple of one.
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms. None if ``forward_func`` returns one number per
-                example. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. Default: None
             objective (SaliencyObjective, optional): Objective to minimize. Default:
@@ -121,7 +123,7 @@ class IterativeMask(GradientAttribution):
             TypeError: If an argument is of the wrong type.
         """
         images = check_image(inputs).detach()
-        check_target(target, len(images))
+        target = check_target(target, len(images))
         learning_rate = check_positive("learning_rate", learning_rate)
         objective = SaliencyObjective() if objective is None else objective
         check_instance("objective", objective, SaliencyObjective)
@@ -159,22 +161,19 @@ def _log_probability(
 
     def log_probability(images: Tensor) -> Tensor:
         inputs = images.to(dtype)
-        output = check_output_type(run_forward(forward_func, inputs, None, both_args))
+        output = run_forward(forward_func, inputs, None, both_args)
         scores = select_scores(output, both_targets, repr(target))
-        _check_probabilities(scores, len(images) // 2)
+        if scores.numel() != len(images):
+            raise misfit(output, target, len(images))
+        _check_probabilities(scores)
         # The logarithm of a probability that is rounded to zero has no gradient.
         return scores.flatten().float().clamp_min(1e-30).log()
 
     return log_probability
 
 
-def _check_probabilities(scores: Tensor, n_examples: int) -> None:
-    """Refuse scores other than differentiable probabilities, two per example."""
-    if scores.numel() != 2 * n_examples:
-        raise ValueError(
-            f"forward_func and target must give one number for each of the "
-            f"{2 * n_examples} examples, got {scores.numel()}."
-        )
+def _check_probabilities(scores: Tensor) -> None:
+    """Refuse scores other than differentiable probabilities."""
     if not scores.requires_grad:
         raise ValueError(
             "forward_func must return differentiable scores, got scores without a "

@@ -1,6 +1,6 @@
 """Activations of a layer and gradients at it, for layer attributions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,26 +18,25 @@ from captum_ext._modes import (
     outside_inference_mode,
     warn_of_training_mode,
 )
-from captum_ext._scores import select_scores
+from captum_ext._outputs import is_function, misfit, output_tensor, select_scores
 from captum_ext._type_checks import (
     check_callable,
+    check_finite,
     check_flags,
     check_instance,
     check_module,
-    check_sequence,
     check_tensor,
 )
 from captum_ext._validation import (
     advice_on_batch,
     check_inputs,
     check_integer,
-    check_output_type,
 )
 
 __all__ = [
     "LayerEvaluation",
     "ReshapeTransform",
-    "check_layer_arguments",
+    "check_gradients",
     "evaluate_layer",
     "in_input_shape",
     "last_map_layer",
@@ -55,12 +54,34 @@ class LayerEvaluation(NamedTuple):
         activations (tuple[Tensor, ...]): Output of the layer, or its input, (B, ...).
         gradients (tuple[Tensor, ...]): Gradients of the score at the activations, in
             the same shapes.
-        output (Tensor): Output of the forward function, (B, ...).
+        output (Tensor): Output of the forward function, (B, ...); the scores (B,) if
+            the target is a function.
     """
 
     activations: tuple[Tensor, ...]
     gradients: tuple[Tensor, ...]
     output: Tensor
+
+
+def check_gradients(model: object, layer: object = None) -> None:
+    """Refuse a model whose layers have no gradients, or cannot be observed.
+
+    Args:
+        model (object): The model, or a function that calls it.
+        layer (object, optional): Layer to explain. Default: None
+
+    Raises:
+        ValueError: If the model or the layer is scripted, traced or quantized.
+    """
+    given = [part for part in (model, layer) if isinstance(part, nn.Module)]
+    for module in (module for part in given for module in part.modules()):
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        if scripted or ".quantized." in type(module).__module__:
+            raise ValueError(
+                f"layer must belong to a model in eager mode with gradients, got a "
+                f"{'scripted' if scripted else 'quantized'} one: use PNRISE, which "
+                f"needs only scores."
+            )
 
 
 @torch.inference_mode(False)
@@ -85,8 +106,11 @@ def evaluate_layer(
         forward_func (Callable): The model or any modification of it.
         layer (nn.Module): Layer of the model.
         inputs (tuple[Tensor, ...]): Inputs (B, ...).
-        target (int, tuple, Tensor, or list, optional): Output to explain, in any of
-            Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Output to explain, in
+            any of Captum's forms: an int for all examples, a list or 1-D tensor of B
+            ints, tuples for outputs of more axes; or a function of the output that
+            returns one number per example, or a list of B functions of one example's
+            output each (:mod:`captum_ext.targets`). Default: None
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``. Default: None
         attribute_to_layer_input (bool, optional): Whether the input of the layer is
@@ -104,8 +128,10 @@ def evaluate_layer(
     Raises:
         ValueError: If the layer is not called in the forward pass, if the target does
             not fit the output, or if the output does not hold one finite score per
-            example.
+            example, or if the model is scripted, traced or quantized.
+        TypeError: If the output holds no scores.
     """
+    check_gradients(forward_func, layer)
     if reshape_transform is not None:
         check_callable("reshape_transform", reshape_transform)
     if grad_kwargs is not None:
@@ -114,18 +140,22 @@ def evaluate_layer(
     reached: list[nn.Module] = []
     outputs: list[Tensor] = []
 
-    def enable_grad(module: nn.Module, *_: object) -> None:
+    def enable_grad(module: nn.Module, *values: object) -> None:
+        _check_layer_tensors(values[-1])
         reached.append(module)
         torch.set_grad_enabled(True)
 
     def score(*arguments: object) -> Tensor:
         # The hook turns gradients on again when the layer is reached.
         with torch.no_grad(), advice_on_batch(inputs):
-            output = check_output_type(forward_func(*arguments))
+            output = forward_func(*arguments)
         _check_layer_was_reached(layer, bool(reached))
-        outputs.append(output.detach())
         selected = select_scores(output, target)
-        return _check_example_scores(selected, len(inputs[0]), output.shape)
+        if selected.numel() != len(inputs[0]):
+            raise misfit(output, target, len(inputs[0]))
+        compared = selected if is_function(target) else output_tensor(output)
+        outputs.append(compared.detach())
+        return _check_example_scores(selected)
 
     warn_of_training_mode(forward_func)
     handle = _hook(layer, attribute_to_layer_input, enable_grad)
@@ -151,17 +181,6 @@ def evaluate_layer(
     )
 
 
-def check_layer_arguments(
-    forward_func: object, layer: object, device_ids: object
-) -> None:
-    """Refuse arguments that describe no layer of a model."""
-    check_callable("forward_func", forward_func)
-    check_module("layer", layer)
-    if device_ids is not None:
-        for device in check_sequence("device_ids", device_ids, "integers"):
-            check_integer("device_ids", device, 0)
-
-
 def _reshaped(
     reshape: ReshapeTransform | None, tensors: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
@@ -175,12 +194,7 @@ def _reshaped(
             for each in maps
         )
     for each in maps:
-        n_bad = int((~torch.isfinite(each)).sum())
-        if n_bad:
-            raise ValueError(
-                f"{name} must return finite maps, got {n_bad} NaN or infinite values "
-                f"among {each.numel()}."
-            )
+        check_finite(name, each)
     return maps
 
 
@@ -335,27 +349,33 @@ def maps_of_tokens(
     return patches.unflatten(1, (-1, width)).movedim(-1, 1)
 
 
-def _check_example_scores(
-    scores: Tensor, n_examples: int, output_shape: Sequence[int]
-) -> Tensor:
-    """Scores as (B,); refuse any that are not one finite number per example."""
-    if scores.numel() != n_examples:
-        raise ValueError(
-            f"forward_func and target must give one number for each of the "
-            f"{n_examples} examples, got an output of shape {tuple(output_shape)}."
-        )
+def _check_example_scores(scores: Tensor) -> Tensor:
+    """Scores as (B,); refuse any that are not finite or have no gradient."""
     if not scores.requires_grad:
         raise ValueError(
             "layer must have a differentiable influence on the score, got a score "
-            "without a gradient."
+            "without a gradient: for a model without gradients use PNRISE."
         )
     n_bad = int((~torch.isfinite(scores.detach())).sum())
     if n_bad:
         raise ValueError(
             f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
-            f"of {n_examples} examples."
+            f"of {scores.numel()} examples."
         )
     return scores.flatten()
+
+
+def _check_layer_tensors(values: object) -> None:
+    """Refuse what a layer returns or takes if it is no tensor, nor a tuple of some."""
+    if not isinstance(values, tuple):
+        values = (values,)
+    for value in values:
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"layer must return a tensor or a tuple of tensors, got "
+                f"{type(value).__name__}: give the part of it that returns the tensor "
+                f"to explain."
+            )
 
 
 def _check_layer_was_reached(layer: object, reached: bool) -> None:

@@ -266,9 +266,10 @@ def _check_feature_mask(
     if feature_mask is None:
         return None
     formatted = []
-    for mask, tensor in zip(
-        one_per_input("feature_mask", feature_mask, inputs), inputs
-    ):
+    masks = one_per_input("feature_mask", feature_mask, inputs)
+    if all(mask is None for mask in masks):
+        return None
+    for mask, tensor in zip(_without_gaps(masks, inputs), inputs):
         check_tensor("feature_mask", mask, "integer tensors")
         if mask.is_floating_point():
             raise TypeError(
@@ -285,6 +286,23 @@ def _check_feature_mask(
         missing = tensor.dim() - mask.dim()
         formatted.append(mask.reshape(*(1,) * missing, *mask.shape))
     return tuple(formatted)
+
+
+def _without_gaps(
+    masks: Sequence[Tensor | None], inputs: tuple[Tensor, ...]
+) -> list[Tensor]:
+    """Regions of all inputs, blocks or columns of their own for None."""
+    given = [int(m.max()) for m in masks if isinstance(m, Tensor) and m.numel()]
+    n_cells = 1 + max(given, default=-1)
+    filled = []
+    for mask, tensor in zip(masks, inputs):
+        if mask is None:
+            grid = tuple(min(_DEFAULT_GRID, n) for n in tensor.shape[2:]) or None
+            (mask,) = _blocks((tensor,), [grid])
+            mask = n_cells + mask.to(tensor.device)
+            n_cells = int(mask.max()) + 1
+        filled.append(mask)
+    return filled
 
 
 def check_shared_by_channels(

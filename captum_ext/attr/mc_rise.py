@@ -18,6 +18,7 @@ from captum_ext._validation import (
     check_choice,
     check_inputs,
     check_probability,
+    check_target,
     one_per_input,
 )
 from captum_ext.attr.mask_layouts import (
@@ -113,17 +114,21 @@ class MCRISE(RandomMaskAttribution):
                 (K, 1) for inputs (B, F). See :func:`~captum_ext.masks.named_palette`
                 and :func:`~captum_ext.masks.image_palette`. A tuple with one entry per
                 input if ``inputs`` is a tuple.
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms: an int for all examples, a list or 1-D tensor of B
-                ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number per example or one per batch. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example or one per batch.
+                Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
             feature_mask (Tensor or tuple[Tensor, ...], optional): Index of the region
                 of each pixel, integers (1 or B, 1 or C, ...), equal for all channels.
-                Whole regions are kept or painted, instead of cells of the grid.
-                Default: None
+                Whole regions are kept or painted, instead of cells of the grid. An
+                input whose mask is None in a tuple has columns, or blocks of a grid, as
+                regions of its own. Default: None
             n_masks (int, optional): Number of masks, and so of forward passes per
                 example; with a tolerance the largest number. Rounded down to an even
                 number by the default estimator. Default: 2000
@@ -197,6 +202,7 @@ class MCRISE(RandomMaskAttribution):
         check_flags(input_shaped=input_shaped)
         check_choice("estimator", estimator, (*UNBIASED, "field"))
         tensors = check_inputs(inputs)
+        target = check_target(target, len(tensors[0]))
         fills = _check_colors(_unpacked(colors), tensors)
         regions = check_shared_by_channels(feature_mask, tensors)
         layouts = (cell_layouts if estimator == "field" else mask_layouts)(

@@ -18,6 +18,7 @@ from captum_ext._validation import (
     check_choice,
     check_inputs,
     check_probability,
+    check_target,
     check_unused,
 )
 from captum_ext.attr.mask_layouts import GridSize, Layout, cell_layouts, mask_layouts
@@ -113,17 +114,21 @@ class PNRISE(RandomMaskAttribution):
             baselines (scalar, Tensor, tuple of scalar, or Tensor, optional):
                 Replacement of hidden parts, broadcastable to ``inputs``.
                 Default: None (zero)
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms: an int for all examples, a list or 1-D tensor of B
-                ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number per example or one per batch. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example or one per batch.
+                Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
             feature_mask (Tensor or tuple[Tensor, ...], optional): Index of the region
                 of each element, integers (1 or B, ...) broadcastable to ``inputs``,
                 superpixels for example. Whole regions are kept or hidden, instead of
-                cells of the grid. Default: None
+                cells of the grid. An input whose mask is None in a tuple has columns,
+                or blocks of a grid, as regions of its own. Default: None
             n_masks (int, optional): Number of masks, and so of forward passes per
                 example; with ``tolerance`` or ``rtol`` the largest number. Rounded down
                 to an even number by the estimators that draw pairs. Default: None
@@ -207,6 +212,7 @@ class PNRISE(RandomMaskAttribution):
         keep_probability = check_probability("keep_probability", keep_probability)
         check_choice("estimator", estimator, (*UNBIASED, "field"))
         tensors = check_inputs(inputs)
+        target = check_target(target, len(tensors[0]))
         fills = [(value,) for value in check_baselines(baselines, tensors)]
         is_field = estimator == "field"
         sampling = Sampling(

@@ -1,12 +1,15 @@
 """Similarity of embeddings as a score to explain."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_ext._outputs import output_tensor
 from captum_ext._type_checks import check_callable, check_finite, check_tensor
 from captum_ext._validation import check_positive
+from captum_ext.targets import Distance, embedding_similarity
 
 __all__ = ["EmbeddingSimilarity"]
 
@@ -20,13 +23,16 @@ class EmbeddingSimilarity(nn.Module):
         M(i) = \exp\Big(-\frac{d(v_i, v_{match})}{d_0}\Big)
 
     to the matched embedding can take its place. Distances themselves do not suit random
-    masks, because a few outliers would dominate the mean.
+    masks, because a few outliers would dominate the mean. For the cosine, or where
+    the network is the forward function, use
+    :class:`~captum_ext.targets.SimilarityTarget`.
 
     Source: Y. Hatakeyama et al., Visualizing Color-wise Saliency of Black-Box Image
     Classification Models, ACCV 2020; Equation (A.12) of the supplement.
 
     Args:
-        network (Callable): Returns embeddings (B, E) of inputs (B, ...).
+        network (Callable): Returns embeddings (B, E) of inputs (B, ...), or an object
+            with them.
         reference (Tensor): Embedding to compare all inputs with, (E,) or (1, E).
         scale (float): Typical distance d_0, above 0; the distance between the whole
             query and its match in the paper.
@@ -52,10 +58,10 @@ class EmbeddingSimilarity(nn.Module):
 
     def __init__(
         self,
-        network: Callable[..., Tensor],
+        network: Callable[..., Any],
         reference: Tensor,
         scale: float,
-        distance: Callable[[Tensor, Tensor], Tensor] | None = None,
+        distance: Distance | None = None,
     ) -> None:
         super().__init__()
         check_callable("network", network)
@@ -69,10 +75,10 @@ class EmbeddingSimilarity(nn.Module):
     @classmethod
     def to_best_match(
         cls,
-        network: Callable[..., Tensor],
+        network: Callable[..., Any],
         query: Tensor,
         gallery: Tensor,
-        distance: Callable[[Tensor, Tensor], Tensor] | None = None,
+        distance: Distance | None = None,
     ) -> "EmbeddingSimilarity":
         """Similarity to the nearest embedding of a gallery, scaled by its distance.
 
@@ -86,7 +92,8 @@ class EmbeddingSimilarity(nn.Module):
             *EmbeddingSimilarity*: Similarity whose value for the query is exp(-1).
 
         Raises:
-            ValueError: If the query is in the gallery, so that its distance is 0.
+            ValueError: If the query is in the gallery, so that its distance is 0, or if
+                the gallery or the distances are not finite.
         """
         check_callable("network", network)
         check_tensor("query", query)
@@ -95,7 +102,9 @@ class EmbeddingSimilarity(nn.Module):
         check_callable("distance", distance)
         with torch.no_grad():
             # A copy, because a network may change its inputs in place.
-            embedding = _check_embeddings("network", network(query.clone()), 1)
+            embedding = _check_embeddings(
+                "network", output_tensor(network(query.clone())), 1
+            )
             distances = _check_distances(distance(embedding, gallery), len(gallery))
         best = int(distances.argmin())
         if not distances[best] > 0 or torch.allclose(embedding[0], gallery[best]):
@@ -114,9 +123,11 @@ class EmbeddingSimilarity(nn.Module):
         Returns:
             *Tensor*: In (0, 1], (B,).
         """
-        embeddings = _check_embeddings("network", self.network(*inputs))
-        distances = self.distance(embeddings, self.reference)
-        return torch.exp(-_check_distances(distances, len(embeddings)) / self.scale)
+        output = output_tensor(self.network(*inputs))
+        embeddings = _check_embeddings("network", output)
+        return embedding_similarity(
+            embeddings, self.reference, self.scale, self.distance
+        )
 
 
 def _check_embeddings(name: str, value: object, n: int | None = None) -> Tensor:

@@ -7,8 +7,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from captum_ext._activations import ACTIVATIONS, Activation, log_probabilities
+from captum_ext._outputs import output_tensor
 from captum_ext._type_checks import check_instance, check_numbers
-from captum_ext._validation import check_not_negative, check_positive
+from captum_ext._validation import check_choice, check_not_negative, check_positive
 from captum_ext.masking.evidence_removal import EvidenceRemoval
 
 __all__ = ["SaliencyObjective", "SaliencyTerms", "total_variation"]
@@ -94,6 +96,9 @@ class SaliencyObjective:
             encoder is trained. Default: 3
         evidence_removal (EvidenceRemoval, optional): Phi. Default: None (Phi of the
             paper)
+        activation (str, optional): What turns the classifier's logits into
+            probabilities f_c: "softmax", "sigmoid" for independent classes, or
+            "identity". Default: "softmax"
 
     Examples::
 
@@ -113,7 +118,9 @@ class SaliencyObjective:
         fake_probability: float = 0.3,
         selection_weight: float = 3,
         evidence_removal: EvidenceRemoval | None = None,
+        activation: Activation = "softmax",
     ) -> None:
+        check_choice("activation", activation, ACTIVATIONS)
         weights = check_numbers("lambdas", lambdas, 4).tolist()
         self.lambdas = tuple(check_not_negative("lambdas", each) for each in weights)
         self.pixels = check_positive("pixels", pixels)
@@ -128,6 +135,7 @@ class SaliencyObjective:
             evidence_removal = EvidenceRemoval()
         check_instance("evidence_removal", evidence_removal, EvidenceRemoval)
         self.evidence_removal = evidence_removal
+        self.activation = activation
 
     @property
     def settings(self) -> dict[str, object]:
@@ -141,6 +149,7 @@ class SaliencyObjective:
             "sigma": phi.sigma,
             "noise": phi.noise,
             "limits": phi.limits and [list(values) for values in phi.limits],
+            "activation": self.activation,
         }
 
     def __call__(
@@ -178,9 +187,10 @@ class SaliencyObjective:
         chosen = target[real].repeat(2)
 
         def log_probability(images: Tensor) -> Tensor:
-            logits = _check_logits(black_box(images), len(images), class_logits)
-            logits = logits.to(inputs.dtype)
-            return logits.log_softmax(1).gather(1, chosen[:, None])[:, 0]
+            logits = output_tensor(black_box(images), "black_box")
+            _check_logits(logits, len(images), class_logits)
+            every = log_probabilities(logits.to(inputs.dtype), self.activation)
+            return every.gather(1, chosen[:, None])[:, 0]
 
         area = self.area(masks)
         parts = [torch.zeros_like(area)] * 3

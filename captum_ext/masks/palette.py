@@ -53,8 +53,8 @@ class Palette:
             raise ValueError(f"names must hold names of colors, got {shown(names)}.")
         if rgb.shape != (len(names), 3) or rgb.min() < 0 or rgb.max() > 1:
             raise ValueError(
-                f"rgb must be a color ({len(names)}, 3) in [0, 1] for each of the names, "
-                f"got shape {tuple(rgb.shape)}."
+                f"rgb must hold a color in [0, 1] for each of the names, "
+                f"({len(names)}, 3), got shape {tuple(rgb.shape)}."
             )
         if colors.dim() != 2 or len(colors) != len(names) or not colors.numel():
             raise ValueError(

@@ -82,8 +82,9 @@ def adversarial_sanity(
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
             scale; summed over channels and interpolated to the input's size. The attack
             also clips them at zero and divides them by their maximum.
-        target (int, tuple, Tensor, or list, optional): Label whose probability is
-            measured, in any of Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Label whose
+            probability is measured, in any form that attributions accept. Default:
+            None
         baselines (Tensor, optional): Attacked inputs (B, C, ...), for other attacks or
             to compare several maps from one start. Default: None
             (:func:`enhanced_pgd` towards the least likely label)
@@ -119,7 +120,7 @@ def adversarial_sanity(
     fraction = check_probability("fraction", fraction)
     check_perturbations_per_eval(perturbations_per_eval)
     x = check_metric_input(inputs)
-    check_target(target, len(x))
+    target = check_target(target, len(x))
     ranks, counts = exchange_order(attributions, x, n_steps, fraction)
     if baselines is None:
         attacked = enhanced_pgd(

@@ -55,8 +55,8 @@ def deletion(
             (B, C, T, H, W); the pixels of a video are voxels.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
             scale; summed over channels and interpolated to the input's size.
-        target (int, tuple, Tensor, or list, optional): Output to score, in any of
-            Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Output to score, in
+            any form that attributions accept. Default: None
         baselines (scalar, Tensor, or "blur", optional): Replacement of deleted
             pixels, broadcastable to ``inputs``; "blur" is the inputs under a Gaussian
             blur of sigma 5 over 11 x 11 pixels. Default: None (zero)

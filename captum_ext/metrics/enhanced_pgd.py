@@ -20,14 +20,13 @@ from captum_ext._modes import (
     outside_inference_mode,
     warn_of_training_mode,
 )
-from captum_ext._scores import select_scores
+from captum_ext._outputs import is_function, output_tensor, select_scores
 from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import (
     advice_on_batch,
     check_integer,
     check_not_negative,
     check_number,
-    check_output_type,
     check_positive,
     check_target,
 )
@@ -61,7 +60,8 @@ def negative_log(outputs: Tensor, target: TargetType) -> Tensor:
 
     Args:
         outputs (Tensor): Probabilities (B, ...).
-        target (int, tuple, Tensor, or list, optional): Target in any of Captum's forms.
+        target (int, tuple, Tensor, list, or Callable, optional): Target, in any form
+            that attributions accept.
 
     Returns:
         *Tensor*: Losses (B,).
@@ -156,9 +156,9 @@ class EnhancedPGD(Perturbation):
             step_size (float, optional): Change of an element in the first step, in
                 the same units. Default: 2 / 255
             step_num (int, optional): Number of steps. Default: 20
-            target (int, tuple, Tensor, or list, optional): Label of the attack, in any
-                of Captum's forms. Default: None (the least likely label of each
-                example, as in the paper, for outputs (B, classes))
+            target (int, tuple, Tensor, list, or Callable, optional): Label of the
+                attack, in any form that attributions accept. Default: None (the least
+                likely label of each example, as in the paper, for outputs (B, classes))
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. Default: None
             targeted (bool, optional): Whether the attack moves towards the target
@@ -182,7 +182,7 @@ class EnhancedPGD(Perturbation):
         step_num = check_integer("step_num", step_num, 1)
         # A copy: a tensor of inference mode takes part in no gradient.
         x = check_metric_input(inputs).clone()
-        check_target(target, len(x))
+        target = check_target(target, len(x))
         S = unit_maps(spatial_maps(attributions, x))[:, None].to(x)
         args = outside_inference_mode(additional_forward_args)
         warn_of_training_mode(self.forward_func)
@@ -192,7 +192,10 @@ class EnhancedPGD(Perturbation):
             for i in range(step_num):
                 with torch.enable_grad():
                     attacked = attacked.detach().requires_grad_()
-                    loss = self.loss_func(self._outputs(attacked, args), label).sum()
+                    outputs = self._outputs(attacked, args)
+                    if not is_function(label):
+                        outputs = output_tensor(outputs)
+                    loss = self.loss_func(outputs, label).sum()
                     penalty = beta * irrelevant_change(attacked - x, S).sum()
                     objective = (loss if targeted else -loss) + penalty
                 _check_loss(loss)
@@ -203,15 +206,14 @@ class EnhancedPGD(Perturbation):
                 attacked = attacked.clamp(self.lower_bound, self.upper_bound)
         return format_output(is_tuple(inputs), (attacked,))
 
-    def _outputs(self, inputs: Tensor, args: object) -> Tensor:
+    def _outputs(self, inputs: Tensor, args: object) -> Any:
         # A copy, because a model may change its inputs in place.
         with advice_on_batch([inputs]):
-            output = run_forward(self.forward_func, inputs.clone(), None, args)
-        return check_output_type(output)
+            return run_forward(self.forward_func, inputs.clone(), None, args)
 
     @torch.no_grad()
     def _least_likely(self, inputs: Tensor, args: object) -> Tensor:
-        outputs = self._outputs(inputs, args)
+        outputs = output_tensor(self._outputs(inputs, args))
         if outputs.dim() != 2 or not outputs.numel():
             raise ValueError(
                 f"target must be given if forward_func does not return (B, classes), "

@@ -65,8 +65,8 @@ def positive_map_density(
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
             scale; summed over channels, interpolated to the input's size, clipped at
             zero, and divided by their maximum.
-        target (int, tuple, Tensor, or list, optional): Class whose probability is
-            used, in any of Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Class whose
+            probability is used, in any form that attributions accept. Default: None
         baselines (scalar or Tensor, optional): Replacement of hidden parts,
             broadcastable to ``inputs``. Zero is black, as in the paper, for pixel
             values, and the mean color for normalized inputs. Default: None (zero)
@@ -131,8 +131,8 @@ def negative_map_density(
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
             scale; summed over channels, interpolated to the input's size, clipped at
             zero, and divided by their maximum.
-        target (int, tuple, Tensor, or list, optional): Class whose probability is
-            used, in any of Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Class whose
+            probability is used, in any form that attributions accept. Default: None
         baselines (scalar or Tensor, optional): Replacement of hidden parts,
             broadcastable to ``inputs``. Zero is black, as in the paper, for pixel
             values, and the mean color for normalized inputs. Default: None (zero)

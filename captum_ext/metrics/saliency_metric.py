@@ -92,8 +92,8 @@ def saliency_metric(
         attributions (Tensor or tuple[Tensor]): Maps (B, any, h, w) of any size and
             scale; summed over channels, interpolated to the input's size, and clipped
             at zero. The box of a map without positive values is the whole image.
-        target (int, tuple, Tensor, or list, optional): Class whose probability is
-            used, in any of Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Class whose
+            probability is used, in any form that attributions accept. Default: None
         baselines (scalar or Tensor, optional): Not used: nothing is hidden.
             Default: None
         additional_forward_args (Any, optional): Further arguments of

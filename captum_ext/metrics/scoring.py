@@ -37,7 +37,7 @@ def perturbed_scores(
             ``start`` to ``stop``, (n * B, ...), perturbation by perturbation.
         n_perturbations (int): Number of perturbations M.
         n_examples (int): Number of examples B.
-        target (int, tuple, Tensor, or list, optional): Output to score.
+        target (int, tuple, Tensor, list, or Callable, optional): Output to score.
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``.
         perturbations_per_eval (int or "auto", optional): Perturbed batches in one call
@@ -54,11 +54,10 @@ def perturbed_scores(
         TypeError: If ``forward_func`` cannot be called.
     """
     check_callable("forward_func", forward_func)
-    check_target(target, n_examples)
     score = ChunkedScores(
         forward_func,
         n_examples,
-        target,
+        check_target(target, n_examples),
         additional_forward_args,
         check_perturbations_per_eval(perturbations_per_eval),
     )
