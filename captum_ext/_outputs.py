@@ -159,6 +159,8 @@ def misfit(output: object, target: TargetType, n_examples: int) -> ValueError:
             "; for segmentation pass captum_ext.targets.SegmentationTarget(category, "
             "mask) as target"
         )
+    elif target is None and shape[:1] == (n_examples,):
+        hint = ": pass target, the index of the output to explain"
     return ValueError(
         f"forward_func and target must give {each}, got an output of shape {shape} and "
         f"target {target!r}{hint}."

@@ -14,7 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ext._outputs import output_tensor
-from captum_ext._type_checks import check_finite
+from captum_ext._type_checks import (
+    check_callable,
+    check_finite,
+    check_numbers,
+    check_tensor,
+)
 from captum_ext._validation import check_integer, check_positive
 
 __all__ = [
@@ -52,8 +57,7 @@ class SegmentationTarget:
 
     def __init__(self, category: int, mask: Tensor) -> None:
         self.category = check_integer("category", category, 0)
-        if not isinstance(mask, Tensor):
-            raise TypeError(f"mask must be a tensor, got {type(mask).__name__}.")
+        check_tensor("mask", mask)
         if mask.dim() == 0 or not torch.isfinite(mask).all() or not (mask > 0).any():
             raise ValueError(
                 f"mask must be finite with a positive pixel, got a tensor of shape "
@@ -126,15 +130,8 @@ class DetectionTarget:
 
     def __init__(self, box: Tensor | Sequence[float], label: int) -> None:
         self.label = check_integer("label", label, 0)
-        try:
-            self.box = torch.as_tensor(box, dtype=torch.float32).detach()
-        except (TypeError, ValueError, RuntimeError):
-            raise TypeError(
-                f"box must be four numbers x0 y0 x1 y1, got {type(box).__name__}."
-            ) from None
-        if self.box.shape != (4,) or not (
-            torch.isfinite(self.box).all() and (self.box[:2] < self.box[2:]).all()
-        ):
+        self.box = check_numbers("box", box, 4).float()
+        if not (self.box[:2] < self.box[2:]).all():
             raise ValueError(
                 f"box must be x0 y0 x1 y1 with x0 < x1 and y0 < y1, got "
                 f"{self.box.tolist()}."
@@ -232,6 +229,14 @@ def embedding_similarity(
         >>> embedding_similarity(v, torch.zeros(1, 2), scale=5.0)
         tensor([0.3679])
     """
+    check_tensor("embedding", embedding)
+    check_tensor("reference", reference)
+    if distance is not None:
+        check_callable("distance", distance)
+    if reference.dim() != 2 or len(reference) != 1:
+        raise ValueError(
+            f"reference must have shape (1, E), got {tuple(reference.shape)}."
+        )
     if embedding.dim() != 2 or embedding.shape[1] != reference.shape[1]:
         raise ValueError(
             f"forward_func must return embeddings (B, {reference.shape[1]}), as many "
@@ -241,6 +246,7 @@ def embedding_similarity(
     reference = reference.to(embedding)
     if scale is None:
         return F.cosine_similarity(embedding, reference)
+    scale = check_positive("scale", scale)
     d = (distance or F.pairwise_distance)(embedding, reference)
     if not isinstance(d, Tensor) or d.shape != embedding.shape[:1]:
         got = tuple(d.shape) if isinstance(d, Tensor) else type(d).__name__
@@ -266,9 +272,11 @@ def check_reference(reference: Tensor, scale: float | None) -> Tensor:
             positive.
         TypeError: If an argument is of the wrong type.
     """
-    if not isinstance(reference, Tensor) or not reference.is_floating_point():
-        got = reference.dtype if isinstance(reference, Tensor) else type(reference)
-        raise TypeError(f"reference must be a floating point tensor, got {got}.")
+    check_tensor("reference", reference, "a floating point tensor")
+    if not reference.is_floating_point():
+        raise TypeError(
+            f"reference must be a floating point tensor, got {reference.dtype}."
+        )
     row = torch.atleast_2d(reference.detach())
     if row.dim() != 2 or len(row) != 1 or not torch.isfinite(row).all():
         raise ValueError(
@@ -317,6 +325,8 @@ class SimilarityTarget:
         self.reference = check_reference(reference, scale)
         if distance is not None and scale is None:
             raise ValueError("scale must be given with a distance, got none.")
+        if distance is not None:
+            check_callable("distance", distance)
         self.scale, self.distance = scale, distance
 
     def __call__(self, output: object) -> Tensor:

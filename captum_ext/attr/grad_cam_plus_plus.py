@@ -172,6 +172,10 @@ class LayerGradCamPlusPlus(LayerAttribution):
             attr_dim_summation=attr_dim_summation,
             input_shaped=input_shaped,
         )
+        if input_shaped and not attr_dim_summation:
+            raise ValueError(
+                "input_shaped must be False without attr_dim_summation, got True."
+            )
         activations, gradients, _ = evaluate_layer(
             self.forward_func,
             self.layer,

@@ -269,12 +269,10 @@ def _check_feature_mask(
     masks = one_per_input("feature_mask", feature_mask, inputs)
     if all(mask is None for mask in masks):
         return None
+    for mask in masks:
+        if mask is not None:
+            _check_integers(mask)
     for mask, tensor in zip(_without_gaps(masks, inputs), inputs):
-        check_tensor("feature_mask", mask, "integer tensors")
-        if mask.is_floating_point():
-            raise TypeError(
-                f"feature_mask must hold integer tensors, got {mask.dtype}."
-            )
         if not broadcasts(mask.shape, tensor.shape):
             raise ValueError(
                 f"feature_mask must broadcast to inputs of shape "
@@ -303,6 +301,12 @@ def _without_gaps(
             n_cells = int(mask.max()) + 1
         filled.append(mask)
     return filled
+
+
+def _check_integers(mask: object) -> None:
+    tensor = check_tensor("feature_mask", mask, "integer tensors")
+    if tensor.is_floating_point():
+        raise TypeError(f"feature_mask must hold integer tensors, got {tensor.dtype}.")
 
 
 def check_shared_by_channels(

@@ -103,7 +103,7 @@ class EmbeddingSimilarity(nn.Module):
         with torch.no_grad():
             # A copy, because a network may change its inputs in place.
             embedding = _check_embeddings(
-                "network", output_tensor(network(query.clone())), 1
+                "network", output_tensor(network(query.clone()), "network"), 1
             )
             distances = _check_distances(distance(embedding, gallery), len(gallery))
         best = int(distances.argmin())
@@ -123,7 +123,7 @@ class EmbeddingSimilarity(nn.Module):
         Returns:
             *Tensor*: In (0, 1], (B,).
         """
-        output = output_tensor(self.network(*inputs))
+        output = output_tensor(self.network(*inputs), "network")
         embeddings = _check_embeddings("network", output)
         return embedding_similarity(
             embeddings, self.reference, self.scale, self.distance

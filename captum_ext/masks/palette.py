@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -94,7 +95,8 @@ def named_palette(
     if isinstance(names, str):
         names = [names]
     if hasattr(type(names), "__index__") and getattr(names, "ndim", 0) == 0:
-        names = list(_NAMED)[: check_integer("names", names, 1, len(_NAMED))]
+        n = check_integer("names", cast(int, names), 1, len(_NAMED))
+        names = list(_NAMED)[:n]
     names = check_sequence("names", names, "color names, or a number")
     if not names:
         raise ValueError("names must hold at least one color, got none.")

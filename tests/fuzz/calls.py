@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from captum_ext import attr, masking, masks, metrics, visualization
+from captum_ext import attr, masking, masks, metrics, targets, visualization
 
 from .values import (
     BASELINES,
@@ -28,10 +28,12 @@ from .values import (
     GENERATOR,
     GRID,
     IMAGES,
+    INF,
     LAYER,
     LAYOUT,
     MAPS,
     MASKS,
+    NAN,
     NETWORK,
     NOT_NEGATIVE,
     OBJECTIVE,
@@ -892,6 +894,70 @@ CALLS: dict[str, Call] = {
         ("boxes", "other_boxes", "size"),
         weight=4,
     ),
+    "targets.SegmentationTarget": Call(
+        targets.SegmentationTarget,
+        {
+            "category": [values(0, 2), integers(1, bad=(-1,))[1]],
+            "mask": [
+                [lambda c: columns(c)[0, 0], lambda c: c.tensor(4, 4) > 0.1],
+                [
+                    *bad_tensor(lambda c: c.tensor(4, 4)),
+                    lambda c: -c.tensor(4, 4),
+                    lambda c: torch.tensor(1.0),
+                ],
+            ],
+        },
+        is_instance(targets.SegmentationTarget),
+        ("category", "mask"),
+        weight=3,
+    ),
+    "targets.DetectionTarget": Call(
+        targets.DetectionTarget,
+        {
+            "box": [
+                [*values([0, 0, 4, 4]), lambda c: torch.tensor([0.0, 0.5, 4.0, 4.0])],
+                [
+                    *values(None, 5, "0044", [], [0, 0, 4], [4, 0, 0, 4], {}, object()),
+                    *values([0, 0, NAN, 4], [0, 0, INF, 4], ["a"] * 4, [10**400] * 4),
+                    lambda c: torch.zeros(1, 4),
+                    lambda c: torch.zeros(4, device="meta"),
+                ],
+            ],
+            "label": [values(0, 2), integers(1, bad=(-1,))[1]],
+        },
+        is_instance(targets.DetectionTarget),
+        ("box", "label"),
+        weight=3,
+    ),
+    "targets.SimilarityTarget": Call(
+        targets.SimilarityTarget,
+        {
+            "reference": REFERENCE,
+            "scale": [[*values(None), *POSITIVE[0]], POSITIVE[1]],
+            "distance": [values(None), values(5, "cosine", [len], 0.5)],
+        },
+        is_instance(targets.SimilarityTarget),
+        ("reference",),
+        weight=3,
+    ),
+    "targets.embedding_similarity": Call(
+        targets.embedding_similarity,
+        {
+            "embedding": [
+                [lambda c: c.tensor(2, 3)],
+                [*no_tensor(lambda c: c.tensor(2, 3)), lambda c: c.tensor(2, 4)],
+            ],
+            "reference": [
+                [lambda c: c.tensor(1, 3)],
+                [*no_tensor(lambda c: c.tensor(1, 3)), lambda c: c.tensor(3)],
+            ],
+            "scale": [values(0.5), POSITIVE[1]],
+            "distance": DISTANCE,
+        },
+        is_tensor(2),
+        ("embedding", "reference", "scale"),
+        weight=3,
+    ),
     "visualization.to_numpy_image": Call(
         visualization.to_numpy_image,
         {"image": [IMAGE[0][:2], [*no_tensor(Case.images), Case.images]]},
@@ -1047,6 +1113,7 @@ CALLS: dict[str, Call] = {
             ],
             "selection_weight": NOT_NEGATIVE,
             "evidence_removal": REMOVAL,
+            "activation": choice("softmax", "sigmoid", "identity"),
         },
         is_instance(masking.SaliencyObjective),
     ),
