@@ -239,10 +239,11 @@ def embedding_similarity(
         )
     if embedding.dim() != 2 or embedding.shape[1] != reference.shape[1]:
         raise ValueError(
-            f"forward_func must return embeddings (B, {reference.shape[1]}), as many "
-            f"numbers as the reference, got shape {tuple(embedding.shape)}."
+            f"embedding, the output of forward_func, must be embeddings "
+            f"(B, {reference.shape[1]}), as many numbers as the reference, got shape "
+            f"{tuple(embedding.shape)}."
         )
-    check_finite("forward_func", embedding)
+    check_finite("embedding", embedding)
     reference = reference.to(embedding)
     if scale is None:
         return F.cosine_similarity(embedding, reference)

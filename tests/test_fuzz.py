@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,3 +53,18 @@ def test_generated_calls(part):
     finally:
         torch.set_num_threads(before)
     assert not faults, "\n".join(map(str, faults))
+
+
+REPORTS = (Path(__file__).parent / "public_reports.md").read_text(encoding="utf-8")
+
+
+def test_public_reports_name_existing_tests():
+    rows = re.findall(r"^\| (https\S+) \| (.+) \| (\S+)::(\w+) \|$", REPORTS, re.M)
+    assert len(rows) == REPORTS.count("\n| http") > 20
+    assert len({link for link, *_ in rows}) == len(rows)
+    for link, _, file, test in rows:
+        assert re.fullmatch(
+            r"https://github.com/[\w.-]+/[\w.-]+/(issues|pull)/\d+", link
+        )
+        source = (Path(__file__).parent / file).read_text(encoding="utf-8")
+        assert re.search(rf"^ *def {test}\(", source, re.M), (file, test)

@@ -270,11 +270,8 @@ class LayerCAMERAS(LayerAttribution):
         image = check_image(inputs)
         target = check_target(target, len(image))
         check_choice("interpolate_mode", interpolate_mode, _MODES)
-        check_flags(
-            relu_attributions=relu_attributions,
-            normalize=normalize,
-            input_shaped=input_shaped,
-        )
+        check_flags(normalize=normalize, input_shaped=input_shaped)
+        check_flags(relu_attributions=relu_attributions)
         size = (image.shape[2], image.shape[3])
         further_sizes = _used_sizes(size, max_size, n_steps, sizes)[1:]
         if further_sizes:

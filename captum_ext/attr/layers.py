@@ -20,10 +20,7 @@ from captum_ext._modes import (
 )
 from captum_ext._outputs import is_function, misfit, output_tensor, select_scores
 from captum_ext._type_checks import (
-    check_callable,
     check_finite,
-    check_flags,
-    check_instance,
     check_module,
     check_tensor,
 )
@@ -32,6 +29,7 @@ from captum_ext._validation import (
     check_inputs,
     check_integer,
 )
+from captum_ext.attr.layer_arguments import check_options
 
 __all__ = [
     "LayerEvaluation",
@@ -132,11 +130,7 @@ def evaluate_layer(
         TypeError: If the output holds no scores.
     """
     check_gradients(forward_func, layer)
-    if reshape_transform is not None:
-        check_callable("reshape_transform", reshape_transform)
-    if grad_kwargs is not None:
-        check_instance("grad_kwargs", grad_kwargs, dict)
-    check_flags(attribute_to_layer_input=attribute_to_layer_input)
+    check_options(reshape_transform, grad_kwargs, attribute_to_layer_input)
     reached: list[nn.Module] = []
     outputs: list[Tensor] = []
 

@@ -209,8 +209,7 @@ class MCRISE(RandomMaskAttribution):
             tensors, regions, grid_size, layout
         )
         _check_masks_pixels(layouts[0], tensors)
-        n_colors = len(fills[0])
-        painted = (mask_probability / n_colors,) * n_colors
+        painted = [mask_probability / len(fills[0])] * len(fills[0])
         sampling = Sampling(
             (1 - mask_probability, *painted),
             n_masks,

@@ -102,15 +102,7 @@ class MaskingNetwork(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_instance("encoder", encoder, str)
-        if encoder_weights is not None:
-            check_instance("encoder_weights", encoder_weights, Mapping)
-        small = encoder == "small"
-        if small and encoder_weights is not None:
-            raise ValueError(
-                "encoder_weights must be None for the encoder 'small', which is "
-                f"trained, got {type(encoder_weights).__name__}."
-            )
+        small = _is_small(encoder, encoder_weights)
         self.n_classes = check_integer("n_classes", n_classes, 2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_integer("seed", seed, 0, 2**64 - 1))
@@ -289,6 +281,19 @@ class MaskingNetwork(nn.Module):
         """
         state = weights if isinstance(weights, dict) else {}
         load_state(self, state, source, "this architecture")
+
+
+def _is_small(encoder: str, encoder_weights: Mapping[str, Tensor] | None) -> bool:
+    """Whether the encoder is the small one, which has no given weights."""
+    check_instance("encoder", encoder, str)
+    if encoder_weights is not None:
+        check_instance("encoder_weights", encoder_weights, Mapping)
+        if encoder == "small":
+            raise ValueError(
+                "encoder_weights must be None for the encoder 'small', which is "
+                f"trained, got {type(encoder_weights).__name__}."
+            )
+    return encoder == "small"
 
 
 def _narrowing(skips: Sequence[int]) -> list[int]:

@@ -133,13 +133,9 @@ def adversarial_sanity(
     else:
         attacked = starting_image(baselines, x)
     forward_args = (target, additional_forward_args)
+    # A copy, because a model may change its inputs in place.
     (ideal,) = perturbed_scores(
-        forward_func,
-        lambda i, j: x.clone(),
-        1,
-        len(x),
-        *forward_args,
-        probabilities=True,
+        forward_func, lambda *_: x.clone(), 1, len(x), *forward_args, probabilities=True
     )
     area, curves = rank_curves(
         forward_func,

@@ -31,6 +31,7 @@ from .values import (
     INF,
     LAYER,
     LAYOUT,
+    MANY,
     MAPS,
     MASKS,
     NAN,
@@ -150,9 +151,8 @@ def finite(value: object) -> bool:
     return isinstance(value, Tensor) and bool(torch.isfinite(value).all())
 
 
-def first_input(arguments: Mapping[str, Any]) -> Tensor:
-    inputs = arguments["inputs"]
-    return inputs[0] if isinstance(inputs, tuple) else inputs
+def each_of(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def is_map(case: Case, arguments: Mapping[str, Any], result: Any) -> bool:
@@ -168,17 +168,22 @@ def is_map(case: Case, arguments: Mapping[str, Any], result: Any) -> bool:
         )
     if isinstance(arguments["inputs"], tuple) != isinstance(result, tuple):
         return False
-    (maps,) = result if isinstance(result, tuple) else (result,)
-    x = first_input(arguments)
-    return finite(maps) and maps.shape[0] == len(x) and maps.dtype == x.dtype
+    pairs = list(zip(each_of(result), each_of(arguments["inputs"])))
+    return len(each_of(result)) == len(pairs) and all(
+        finite(maps) and len(maps) == len(x) and maps.dtype == x.dtype
+        for maps, x in pairs
+    )
 
 
 def is_image_map(case: Case, arguments: Mapping[str, Any], result: Any) -> bool:
     if not is_map(case, arguments, result):
         return False
-    while isinstance(result, tuple):
+    if isinstance(result, attr.Refinement):
+        result = result.attributions
+    if arguments.get("return_std_error") in (True, np.bool_(True)):
         result = result[0]
-    return result.shape == first_input(arguments).shape
+    pairs = zip(each_of(result), each_of(arguments["inputs"]))
+    return all(maps.shape == x.shape for maps, x in pairs)
 
 
 def is_number_each(case: Case, arguments: Mapping[str, Any], result: Any) -> bool:
@@ -223,7 +228,7 @@ def is_figure(case: Case, arguments: Mapping[str, Any], result: Any) -> bool:
 def rise_like(function: Any, given: tuple[str, ...] = (), **kinds: Kind) -> Call:
     return Call(
         function,
-        {**SHARED, **kinds},
+        {**SHARED, "inputs": MANY, **kinds},
         is_map if function is attr.MCRISE else is_image_map,
         ("forward_func", "inputs", "target", "n_masks", *given),
         "attribute",
@@ -458,6 +463,7 @@ CALLS: dict[str, Call] = {
         attr.BOREx,
         {
             **SHARED,
+            "inputs": MANY,
             "variant": choice("field", "paper"),
             "candidates": [
                 values(None, ["halves"], ("regions", "squares")),

@@ -28,12 +28,19 @@ class TinyNet(nn.Module):
         self.in_place, self.passes = in_place, 0
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, table: Tensor | None = None) -> Tensor:
         self.passes += 1
         if self.in_place:
             x.mul_(0.5)
-        h = self.norm(self.layer(x)).relu()
-        return (9 * self.head(h.mean((2, 3)))).softmax(1)
+        if x.dim() == 4:
+            h = self.norm(self.layer(x)).relu().mean((2, 3))
+        else:
+            # Tables (B, F), sequences and video.
+            rows = x.flatten(1)
+            h = torch.stack([rows.mean(1), rows[:, 0], rows[:, -1], rows[:, 2]], 1)
+        if table is not None:
+            h = h + table[:, :1]
+        return (9 * self.head(h)).softmax(1)
 
 
 class Answers(nn.Module):
@@ -189,6 +196,18 @@ IMAGES = [
         lambda c: (c.images(), c.images()[:0]),
         lambda c: c.images()[:, :, :0],
     ],
+]
+# Images, and what the RISE family masks as well.
+MANY = [
+    [
+        *IMAGES[0],
+        lambda c: c.tensor(c.n, 3, c.width),
+        lambda c: c.tensor(c.n, 5),
+        lambda c: c.tensor(c.n, 3, 2, c.height, c.width),
+        lambda c: (c.images(), c.tensor(c.n, 5)),
+        lambda c: (c.images().permute(0, 1, 3, 2), c.tensor(c.n, 1)),
+    ],
+    IMAGES[1],
 ]
 FUNCTION = [
     [lambda c: c.model, lambda c: c.model.forward],

@@ -56,6 +56,9 @@ def check_call(seed: int, number: int) -> Fault | None:
             result = CALLS[name].run(arguments)
     except (ValueError, TypeError) as error:
         reason = wrong_message(error, CALLS[name], wrong)
+        if _is_unbatched("inputs", arguments.get("inputs")) and "not named" in reason:
+            # Three sequences for all that do not know what the model takes.
+            reason = ""
         if "not named" in reason and message_of(CALLS[name], good) == str(error):
             # Good values may not fit each other.
             reason = ""
