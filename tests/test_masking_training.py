@@ -391,7 +391,7 @@ def test_incomplete_and_later_rows_are_removed(tmp_path):
 
 
 def test_invalid_arguments():
-    with pytest.raises(ValueError, match="at least one batch of 30 images, got 26"):
+    with pytest.raises(ValueError, match="at least batch_size = 30 images, got 26"):
         small_training(None, batch_size=30)
     with pytest.raises(
         ValueError, match="classes from 0 to 1, as the network has, got 2"

@@ -337,8 +337,8 @@ def maps_of_tokens(
     width = round(n**0.5) if width is None else width
     if n == 0 or n % width:
         raise ValueError(
-            f"activations must be tokens (B, n_prefix + h * width, C), got shape "
-            f"{tuple(activations.shape)} for n_prefix = {n_prefix}, width = {width}."
+            f"activations must be tokens (B, n_prefix + h * width, C), for n_prefix = "
+            f"{n_prefix} and width = {width}, got shape {tuple(activations.shape)}."
         )
     return patches.unflatten(1, (-1, width)).movedim(-1, 1)
 

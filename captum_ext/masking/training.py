@@ -159,7 +159,7 @@ def _checked_batch_size(batch_size: int, n_images: int) -> int:
     batch_size = check_integer("batch_size", batch_size, 1)
     if n_images < batch_size:
         raise ValueError(
-            f"dataset must hold at least one batch of {batch_size} images, got "
+            f"dataset must hold at least batch_size = {batch_size} images, got "
             f"{n_images}."
         )
     if batch_size < world_size():
