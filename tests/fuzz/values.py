@@ -50,7 +50,7 @@ class Answers(nn.Module):
         super().__init__()
         self.answer, self.passes = answer, 0
 
-    def forward(self, x: Tensor) -> object:
+    def forward(self, x: Tensor, *others: Tensor) -> object:
         self.passes += 1
         return self.answer(x)
 
