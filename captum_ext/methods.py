@@ -123,7 +123,8 @@ class Method(NamedTuple):
                 **options,
                 "prior": METHODS[use].attribute(subject, **arguments),
             }
-        explained = [getattr(subject, part) for part in self.built_from]
+        parts = ("logits" if part == "model" else part for part in self.built_from)
+        explained = [getattr(subject, part) for part in parts]
         # Captum warns if inputs of gradient methods do not require a gradient.
         needs_gradient = issubclass(self.attribution, GradientAttribution)
         defaults = self.arguments(subject)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ext.attr import last_map_layer
+from captum_ext.attr.layers import check_gradients
 from captum_ext.masks import Palette, named_palette
 from captum_ext.zoo import ZooModel
 
@@ -29,8 +30,8 @@ class Subject(NamedTuple):
         inputs (Tensor): Normalized image (1, C, H, W) or video (1, C, T, H, W), on the
             classifier's device.
         target (int): Class to explain.
-        class_probabilities (Tensor): Softmax probabilities of the image's classes,
-            (classes,), on the CPU.
+        class_probabilities (Tensor): Probabilities of the image's classes, (classes,),
+            on the CPU.
         palette (Palette): Colors for color-wise methods.
         layer_name (str, optional): Name of the layer that layer methods use, within the
             model. Default: "" (the model itself)
@@ -50,7 +51,7 @@ class Subject(NamedTuple):
 
     @property
     def model(self) -> nn.Module:
-        """Model that maps inputs (B, C, ...) to logits (B, classes)."""
+        """Model that maps inputs (B, C, ...) to logits, or to an object with them."""
         return self.classifier.model
 
     @property
@@ -68,9 +69,13 @@ class Subject(NamedTuple):
         """Image or video as the model sees it, (C, ...), RGB in [0, 1]."""
         return self.classifier.denormalize(self.inputs[0])
 
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Logits (B, classes), which methods that look inside the model explain."""
+        return self.classifier.logits(self.model(inputs))
+
     def probabilities(self, inputs: Tensor) -> Tensor:
-        """Softmax probabilities (B, classes), which black-box methods explain."""
-        return self.model(inputs).softmax(1)
+        """Probabilities (B, classes), which black-box methods explain."""
+        return self.classifier.probabilities(self.model(inputs))
 
 
 def build_subject(
@@ -132,7 +137,7 @@ def build_subject(
         memory_format=torch.channels_last_3d if is_video else torch.channels_last,
     )
     with torch.no_grad():
-        probabilities = classifier.model(batch).softmax(1)[0].cpu()
+        probabilities = classifier.probabilities(classifier.model(batch))[0].cpu()
     candidates = torch.arange(len(probabilities))
     if target is not None:
         candidates = candidates[[target] if isinstance(target, int) else [*target]]
@@ -162,13 +167,16 @@ def check_parts(
             Default: None (not checked)
 
     Raises:
-        ValueError: If the masking network is missing or the layer does not exist.
+        ValueError: If the masking network is missing, the layer does not exist, or a
+            layer is needed of a model that is scripted or quantized.
     """
     if "masking_network" in parts and classifier.masking_network is None:
         raise ValueError(
             "masking_network must be given for masking-model by "
             "ZooModel.with_masking_network, got none."
         )
+    if "layer" in parts:
+        check_gradients(classifier.model)
     names = [name for name, _ in classifier.model.named_modules() if name]
     if layer and layer not in names:
         similar = difflib.get_close_matches(layer, names, 3) or names[-3:]

@@ -288,7 +288,7 @@ def test_errors_of_refine_are_one_line(
     [
         ("", "captum-ext demo"),
         ("demo", "built-in"),
-        ("explain", "softmax probability"),
+        ("explain", "explain its probability"),
         ("refine", "masking-model"),
         ("evaluate", "arrays:FILE.npz"),
         ("train", "arrays:FILE.npz"),

@@ -562,7 +562,7 @@ def test_bad_input(change, kind, message):
         (lambda x: NET(x)[:1].sum(), NET.layer, "one number for each of the 2"),
         (lambda x: NET(x) * math.nan, NET.layer, "finite scores, got NaN"),
         (lambda x: NET(x).detach(), NET.layer, "layer must have a differentiable"),
-        (lambda x: {"out": NET(x)}, NET.layer, "tensor or a number, got dict"),
+        (lambda x: {"a": NET(x), "b": NET(x)}, NET.layer, r"dict with a, b: .*\['a'\]"),
     ],
 )
 def test_models_that_cannot_be_explained(method, forward_func, layer, message):

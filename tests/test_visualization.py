@@ -601,7 +601,7 @@ ERRORS = [
     ),
     (
         lambda: video_gif(VIDEO, VIDEO, frame_duration=5),
-        "frame_duration must be at least 10 .* got 5",
+        "frame_duration must be at least 10, got 5",
     ),
     (lambda: shown_map(MAP, percentile=0), "percentile must be .* got 0"),
     (lambda: to_numpy_image(MAP[0]), "image must have the shape"),

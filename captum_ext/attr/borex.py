@@ -1,6 +1,6 @@
 """BOREx: refinement of a map by Bayesian optimization over masks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -16,7 +16,9 @@ from captum_ext._captum import (
     format_tensor_into_tuples,
     is_tuple,
 )
+from captum_ext._outputs import select_scores
 from captum_ext._scores import PerturbationsPerEval, progress_bar
+from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import (
     check_baselines,
     check_choice,
@@ -129,6 +131,10 @@ class BOREx(PerturbationAttribution):
         torch.Size([1, 3, 32, 32])
     """
 
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        check_callable("forward_func", forward_func)
+        super().__init__(forward_func)
+
     def get_name(self) -> str:
         """Name of the method as in its paper."""
         return "BOREx"
@@ -172,10 +178,13 @@ class BOREx(PerturbationAttribution):
             baselines (scalar, Tensor, tuple of scalar, or Tensor, optional):
                 Replacement of hidden parts, broadcastable to ``inputs``.
                 Default: None (zero)
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms: an int for all examples, a list or 1-D tensor of B
-                ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number per example or one per batch. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example or one per batch.
+                Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
@@ -186,8 +195,9 @@ class BOREx(PerturbationAttribution):
                 Default: "field"
             feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of the field:
                 index of the region of each element, integers (1 or B, ...)
-                broadcastable to ``inputs``. Default: None (about 70 superpixels of an
-                image, 150 of a video, which follow what moves)
+                broadcastable to ``inputs``; None in a tuple is the mask of another
+                input. Default: None (about 70 superpixels of an image, 150 of a video,
+                which follow what moves)
             candidates (sequence of str, optional): Kinds of masks that the acquisition
                 function chooses from: "halves" (random connected halves), "squares",
                 "regions" (single cells) and "parts" (connected parts of the highest
@@ -244,6 +254,7 @@ class BOREx(PerturbationAttribution):
         masked = _masked_inputs(inputs, baselines, target, additional_forward_args)
         if not isinstance(variant, WindowVariant):
             check_choice("variant", variant, ("field", *VARIANTS))
+        check_flags(return_posterior=return_posterior, show_progress=show_progress)
         is_field = variant == "field"
         defaults = _OF_FIELD if is_field else _OF_WINDOWS
         acquisition = defaults[0] if acquisition is None else acquisition
@@ -252,7 +263,7 @@ class BOREx(PerturbationAttribution):
         chunk = check_perturbations_per_eval(perturbations_per_eval)
         field = dict(feature_mask=feature_mask, candidates=candidates, rtol=rtol)
         refine = _refinement(masked, variant, mask_sizes, prior is not None, field)
-        masked = masked._replace(prior=scaled_prior(prior, inputs, target))
+        masked = masked._replace(prior=scaled_prior(prior, inputs, masked.target))
 
         def scores(part: MaskedInputs, score: Score) -> MaskScores:
             return MaskScores(self.forward_func, part, chunk, score)
@@ -284,21 +295,25 @@ class BOREx(PerturbationAttribution):
             start_point (Tensor or tuple[Tensor, ...]): Baselines in the shape of the
                 inputs, or with a first axis of 1.
             end_point (Tensor or tuple[Tensor, ...]): Inputs.
-            target (int, tuple, Tensor, or list, optional): As in :meth:`attribute`.
-                Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): As in
+                :meth:`attribute`. Default: None
             additional_forward_args (Any, optional): As in :meth:`attribute`.
                 Default: None
 
         Returns:
             *Tensor*: Zero up to rounding, (B,).
         """
+        selected = check_target(target, len(format_tensor_into_tuples(end_point)[0]))
+
+        def scores(*arguments: object) -> Tensor:
+            return select_scores(self.forward_func(*arguments), selected)
+
         return GradientAttribution.compute_convergence_delta(
-            self,
+            PerturbationAttribution(scores),
             attributions,
             start_point,
             end_point,
-            target,
-            additional_forward_args,
+            additional_forward_args=additional_forward_args,
         )
 
 
@@ -330,7 +345,7 @@ def _masked_inputs(
 
     tensors = check_windowed_inputs(check_inputs(inputs))
     fills = [(value,) for value in check_baselines(baselines, tensors)]
-    check_target(target, len(tensors[0]))
+    target = check_target(target, len(tensors[0]))
     return MaskedInputs(tensors, fills, target, additional_forward_args)
 
 

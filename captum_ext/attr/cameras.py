@@ -11,18 +11,21 @@ from torch.nn import functional as F
 
 from captum_ext._captum import TargetType, format_output
 from captum_ext._scores import is_out_of_memory
+from captum_ext._type_checks import check_flags
 from captum_ext._validation import (
     check_choice,
     check_image,
     check_integer,
     check_target,
 )
+from captum_ext.attr.layer_arguments import check_layer_arguments
 from captum_ext.attr.layers import (
     LayerEvaluation,
     ReshapeTransform,
     evaluate_layer,
     in_input_shape,
 )
+from captum_ext.targets import check_any_size
 
 __all__ = ["LayerCAMERAS", "fused_map", "resolutions", "unit_range"]
 
@@ -186,6 +189,7 @@ class LayerCAMERAS(LayerAttribution):
         layer: nn.Module,
         device_ids: list[int] | None = None,
     ) -> None:
+        check_layer_arguments(forward_func, layer, device_ids)
         super().__init__(forward_func, layer, device_ids)
 
     def get_name(self) -> str:
@@ -213,10 +217,12 @@ class LayerCAMERAS(LayerAttribution):
         Args:
             inputs (Tensor): Images (B, C, H, W) to explain, or a tuple of one such
                 tensor.
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms: an int for all examples, a list or 1-D tensor of B
-                ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number per example. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``, the same at all sizes. Default: None
             max_size (int or tuple[int, int], optional): Height and width of the largest
@@ -262,10 +268,14 @@ class LayerCAMERAS(LayerAttribution):
             TypeError: If an argument is of the wrong type.
         """
         image = check_image(inputs)
-        check_target(target, len(image))
+        target = check_target(target, len(image))
         check_choice("interpolate_mode", interpolate_mode, _MODES)
+        check_flags(normalize=normalize, input_shaped=input_shaped)
+        check_flags(relu_attributions=relu_attributions)
         size = (image.shape[2], image.shape[3])
         further_sizes = _used_sizes(size, max_size, n_steps, sizes)[1:]
+        if further_sizes:
+            check_any_size(target)
 
         def evaluate(size: tuple[int, int]) -> LayerEvaluation:
             resized = F.interpolate(image, size, mode=interpolate_mode)

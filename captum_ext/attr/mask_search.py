@@ -163,7 +163,7 @@ class MaskSearch:
         self.masks_per_step = check_integer("masks_per_step", self.masks_per_step, 1)
         self.seed = check_integer("seed", self.seed, 0, 2**64 - 1)
         if self.tolerance is not None:
-            check_positive("tolerance", self.tolerance)
+            self.tolerance = check_positive("tolerance", self.tolerance)
         if not callable(self.acquisition):
             check_choice("acquisition", self.acquisition, tuple(ACQUISITIONS))
 

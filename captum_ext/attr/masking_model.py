@@ -93,15 +93,15 @@ class MaskingModel(Attribution):
 
 def _checked_classes(target: TargetType, n_examples: int, n_classes: int) -> Tensor:
     """Class of each example, integers (B,)."""
-    check_target(target, n_examples)
-    entries = target if isinstance(target, list) else [target]
-    if isinstance(target, Tensor):
-        entries = target.flatten().tolist()
+    target = check_target(target, n_examples)
+    entries = target.tolist() if isinstance(target, Tensor) else target
+    entries = entries if isinstance(entries, list) else [entries]
     classes = [e[0] if isinstance(e, tuple) and len(e) == 1 else e for e in entries]
     for entry in classes:
-        if not isinstance(entry, int) or not 0 <= entry < n_classes:
+        if not isinstance(entry, int) or not -n_classes <= entry < n_classes:
             raise ValueError(
                 f"target must be a class from 0 to {n_classes - 1} for each example, "
                 f"got {entry!r}."
             )
-    return torch.tensor(classes).expand(n_examples)
+    # Negative numbers count from the last class, as in Captum.
+    return (torch.tensor(classes) % n_classes).expand(n_examples)

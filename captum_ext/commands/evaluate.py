@@ -273,6 +273,8 @@ def _print_results(results: Results, output: str) -> int:
     if n_images:
         means = values.mean().unstack().loc[[*results.settings["methods"]]]
         print(means[[*results.settings["metrics"]]].to_string(float_format="%.4f"))
+    if "activation" in results.settings["model"]:
+        print(f"activation: {results.settings['model']['activation']}")
     failed = table[table["error"].notna()]
     if len(failed):
         image, method, metric, error = failed.iloc[0][

@@ -40,7 +40,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "map over it. A video is classified by the mean probabilities of its frames. "
         f"Methods that look inside the model ({', '.join(white_box)}) explain the "
         "logit of the class, of a video its log probability; all others explain its "
-        "softmax probability.",
+        "probability.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="methods:\n"
         + "\n".join(f"  {name:22}{m.summary}" for name, m in METHODS.items()),

@@ -197,7 +197,8 @@ def read_subject(
     classifier = load_classifier(vars(options), parts)
     inputs = torch.stack([classifier.preprocess(image) for image in images], 1)
     if clip:
-        classifier = classifier._replace(model=zoo.FrameAverage(classifier.model))
+        average = zoo.FrameAverage(classifier.model, classifier.applied_activation)
+        classifier = classifier._replace(model=average)
     target = options.target
     subject = build_subject(
         classifier,

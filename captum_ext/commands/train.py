@@ -172,6 +172,8 @@ def _run(options: argparse.Namespace) -> None:
     classifier = load_classifier(vars(options), ())
     device = local_device()
     network = _initial_network(options, classifier).to(device)
+    if classifier.applied_activation != "softmax":
+        print(f"activation: {classifier.applied_activation}")
     with process_group(device):
         main_process = rank() == 0
         quiet = not (sys.stderr.isatty() and main_process)
@@ -221,7 +223,10 @@ def _objective(
     """Eq. 4, with alternative images in the range of normalized images."""
     removal = EvidenceRemoval.of_normalized(classifier.mean, classifier.std)
     return SaliencyObjective(
-        lambdas, selection_weight=selection_weight, evidence_removal=removal
+        lambdas,
+        selection_weight=selection_weight,
+        evidence_removal=removal,
+        activation=classifier.applied_activation,
     )
 
 

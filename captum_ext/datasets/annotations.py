@@ -5,6 +5,7 @@ Readers only list the images; each image is opened when it is used.
 
 import contextlib
 import io
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -59,11 +60,6 @@ def read_boxes(file: str | Path, images: str | Path | None = None) -> Dataset:
     boxes = defaultdict(list)
     for image, label, *edges in table[[*columns]].itertuples(index=False):
         x0, y0, x1, y1 = edges
-        if not (x0 < x1 and y0 < y1):
-            raise ValueError(
-                f"dataset must have boxes with x0 < x1 and y0 < y1, got {edges} for "
-                f"{image!r} in {str(file)!r}."
-            )
         boxes[image].append(Box((label,), (x0, y0, x1, y1)))
     return Dataset(str(file), _annotated(boxes, folder))
 
@@ -203,6 +199,13 @@ def _coco_index(file: Path) -> "COCO":
 def _annotated(boxes: Mapping[str, Iterable[Box]], images: Path) -> tuple[Example, ...]:
     examples = []
     for name, each in boxes.items():
+        for box in each:
+            x0, y0, x1, y1 = box.edges
+            if not (all(map(math.isfinite, box.edges)) and x0 < x1 and y0 < y1):
+                raise ValueError(
+                    f"dataset must have boxes of finite x0 < x1 and y0 < y1, got "
+                    f"{list(box.edges)} for {str(images / name)!r}."
+                )
         labels = sorted({c for box in each for c in box.classes})
         read = partial(open_image, images / name)
         examples.append(Example(name, read, tuple(labels), tuple(each)))

@@ -186,8 +186,8 @@ def _settings(
     device: torch.device,
 ) -> dict[str, Any]:
     """Settings that determine the results."""
-    model = config.model.model
-    settings = {
+    model, activation = config.model.model, config.model.applied_activation
+    settings: dict[str, Any] = {
         "dataset": dataset.describe(),
         "model": {"name": type(model).__name__, "sha256": weights_digest(model)},
         "methods": describe_specs(config.methods),
@@ -199,6 +199,8 @@ def _settings(
         "perturbations_per_eval": config.perturbations_per_eval,
         "device": device.type,
     }
+    if activation != "softmax":
+        settings["model"]["activation"] = activation
     network = config.model.masking_network
     if network is not None and "masking_network" in parts:
         settings["masking_network"] = {"sha256": weights_digest(network)}

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from captum_ext._files import write_file
 from captum_ext.masking.network import MaskingNetwork
+from captum_ext.masking.sampling import checked_example, stacked_images
 
 __all__ = ["MeanMasks", "StepLog", "mask_grid", "mean_masks"]
 
@@ -105,7 +106,9 @@ def mean_masks(
     device = next(network.parameters()).device
     sums = [0.0, 0.0]
     for start in range(0, n, batch_size):
-        images, labels = _examples(dataset, range(start, min(n, start + batch_size)))
+        images, labels = _examples(
+            dataset, range(start, min(n, start + batch_size)), network.n_classes
+        )
         absent = _absent(labels, network.n_classes)
         for i, target in enumerate((labels, absent)):
             masks = network(images.to(device), target.to(device))
@@ -114,13 +117,16 @@ def mean_masks(
 
 
 def _examples(
-    dataset: Dataset[tuple[Tensor, int]], indices: range
+    dataset: Dataset[tuple[Tensor, int]], indices: range, n_classes: int
 ) -> tuple[Tensor, Tensor]:
     # A data set with random augmentation returns the same images each time.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(indices.start)
-        images, labels = zip(*(dataset[i] for i in indices))
-    return torch.stack(images), torch.tensor([int(label) for label in labels])
+        examples = [
+            checked_example(dataset[i], n_classes, i, "validation") for i in indices
+        ]
+    images, labels = zip(*examples)
+    return stacked_images(images, "validation"), torch.tensor(labels)
 
 
 def _absent(labels: Tensor, n_classes: int) -> Tensor:
@@ -154,7 +160,7 @@ def mask_grid(
     from torchvision.utils import make_grid
 
     device = next(network.parameters()).device
-    images, labels = _examples(dataset, range(n))
+    images, labels = _examples(dataset, range(n), network.n_classes)
     right, absent = (
         network(images.to(device), target.to(device)).cpu()
         for target in (labels, _absent(labels, network.n_classes))

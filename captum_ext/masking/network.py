@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from captum_ext._files import save_tensors
 from captum_ext._state_dicts import load_state
+from captum_ext._type_checks import check_instance, check_tensor
 from captum_ext._validation import check_integer
 from captum_ext.masking.checkpoints import load_file
 from captum_ext.masking.decoder import (
@@ -21,6 +22,8 @@ from captum_ext.masking.decoder import (
 from captum_ext.masking.encoders import SmallEncoder, TorchvisionEncoder
 
 __all__ = ["MaskingNetwork", "MasksAndLogits"]
+
+_CLASS_TYPES = (torch.int64, torch.int32)
 
 
 class MasksAndLogits(NamedTuple):
@@ -99,12 +102,7 @@ class MaskingNetwork(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        small = encoder == "small"
-        if small and encoder_weights is not None:
-            raise ValueError(
-                "encoder_weights must be None for the encoder 'small', which is "
-                f"trained, got {type(encoder_weights).__name__}."
-            )
+        small = _is_small(encoder, encoder_weights)
         self.n_classes = check_integer("n_classes", n_classes, 2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_integer("seed", seed, 0, 2**64 - 1))
@@ -169,6 +167,7 @@ class MaskingNetwork(nn.Module):
         Returns:
             *Tensor*: Masks (B, 1, H, W) in [0, 1].
         """
+        self._check(inputs, target)
         return self._decode(self.encoder(inputs), target, inputs)
 
     def with_class_logits(self, inputs: Tensor, target: Tensor) -> MasksAndLogits:
@@ -181,9 +180,33 @@ class MaskingNetwork(nn.Module):
         Returns:
             *MasksAndLogits*: Masks (B, 1, H, W) and class logits (B, classes).
         """
+        self._check(inputs, target)
         maps = self.encoder(inputs)
         logits = self.feature_filter.class_logits(maps[-1])
         return MasksAndLogits(self._decode(maps, target, inputs), logits)
+
+    def _check(self, inputs: Tensor, target: Tensor) -> None:
+        """Refuse what are no images with one class each."""
+        check_tensor("inputs", inputs)
+        check_tensor("target", target)
+        if inputs.dim() != 4 or inputs.shape[1] != 3 or not inputs.is_floating_point():
+            raise ValueError(
+                f"inputs must be floating-point images (B, 3, H, W), got "
+                f"{inputs.dtype} of shape {tuple(inputs.shape)}."
+            )
+        if target.shape != inputs.shape[:1] or target.dtype not in _CLASS_TYPES:
+            raise ValueError(
+                f"target must hold a class for each of {len(inputs)} images, int64 or "
+                f"int32, got {target.dtype} of shape {tuple(target.shape)}."
+            )
+        # A GPU would have to wait for the comparison.
+        if target.device.type == "cpu" and len(target):
+            low, high = target.aminmax()
+            if low < 0 or high >= self.n_classes:
+                raise ValueError(
+                    f"target must hold classes from 0 to {self.n_classes - 1}, got "
+                    f"{int(low)} to {int(high)}."
+                )
 
     def _decode(self, maps: Sequence[Tensor], target: Tensor, like: Tensor) -> Tensor:
         *skips, coarsest = maps
@@ -258,6 +281,19 @@ class MaskingNetwork(nn.Module):
         """
         state = weights if isinstance(weights, dict) else {}
         load_state(self, state, source, "this architecture")
+
+
+def _is_small(encoder: str, encoder_weights: Mapping[str, Tensor] | None) -> bool:
+    """Whether the encoder is the small one, which has no given weights."""
+    check_instance("encoder", encoder, str)
+    if encoder_weights is not None:
+        check_instance("encoder_weights", encoder_weights, Mapping)
+        if encoder == "small":
+            raise ValueError(
+                "encoder_weights must be None for the encoder 'small', which is "
+                f"trained, got {type(encoder_weights).__name__}."
+            )
+    return encoder == "small"
 
 
 def _narrowing(skips: Sequence[int]) -> list[int]:

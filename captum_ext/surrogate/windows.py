@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ext._interpolation import resize
-from captum_ext._validation import check_integer
+from captum_ext._validation import UNBATCHED, check_integer
 
 __all__ = ["WindowGrid", "box_means", "check_windowed_inputs", "check_windows"]
 
@@ -244,7 +244,7 @@ def check_windowed_inputs(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         raise ValueError(
             f"inputs must be images (B, C, H, W) or video (B, C, T, H, W), all of one "
             f"size, got {', '.join(map(str, shapes))}; pass other inputs of the model "
-            f"as additional_forward_args."
+            f"as additional_forward_args, and one image (C, H, W) as {UNBATCHED}."
         )
     return tensors
 

@@ -4,7 +4,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torchvision
@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
+from captum_ext._activations import Activation, probabilities
+from captum_ext._outputs import output_tensor
 from captum_ext._state_dicts import load_state, read_state
 from captum_ext.zoo.preprocessing import Preprocessing
 from captum_ext.zoo.python_function import find_function
@@ -43,6 +45,10 @@ class ZooModel(NamedTuple):
         std (tuple of float): Standard deviation of the normalization, RGB in [0, 1].
         masking_network (MaskingNetwork, optional): Masking network trained for the
             model; see :meth:`with_masking_network`. Default: None
+        activation (str): What turns logits into probabilities: "softmax" for classes of
+            which one is present, "sigmoid" for independent ones (multi-label),
+            "identity" for outputs that are probabilities. A single output, of a binary
+            classifier, has a sigmoid. Default: "softmax"
     """
 
     model: nn.Module
@@ -51,6 +57,67 @@ class ZooModel(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     masking_network: "MaskingNetwork | None" = None
+    activation: Literal["softmax", "sigmoid", "identity"] = "softmax"
+
+    @property
+    def applied_activation(self) -> Activation:
+        """Activation that gives probabilities: the sigmoid of a single output.
+
+        The softmax of one number is always 1.
+        """
+        alone = len(self.class_names) == 1 and self.activation == "softmax"
+        return "sigmoid" if alone else self.activation
+
+    def logits(self, output: object) -> Tensor:
+        """Logits of the classes.
+
+        Args:
+            output (Tensor): Output of ``model``: logits (B, classes), an object with
+                them, or (B,) for one class.
+
+        Returns:
+            Tensor: (B, classes).
+
+        Raises:
+            ValueError: If there is not one logit per class name.
+
+        Examples::
+
+            >>> load("signs").logits({"logits": torch.zeros(1, 16)}).shape
+            torch.Size([1, 16])
+        """
+        try:
+            logits = output_tensor(output)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        n_classes = len(self.class_names)
+        if logits.dim() == 1 and n_classes == 1:
+            logits = logits[:, None]
+        if logits.shape[1:] != (n_classes,):
+            raise ValueError(
+                f"model must return logits (B, {n_classes}), one for each of its class "
+                f"names, got shape {tuple(logits.shape)}."
+            )
+        return logits
+
+    def probabilities(self, output: object) -> Tensor:
+        """Probabilities of the classes, by :attr:`applied_activation`.
+
+        Args:
+            output (Tensor): Output of ``model``, as for :meth:`logits`.
+
+        Returns:
+            Tensor: (B, classes).
+
+        Raises:
+            ValueError: If there is not one logit per class name.
+
+        Examples::
+
+            >>> load("signs").probabilities(torch.zeros(1, 16))[0, 0]
+            tensor(0.0625)
+        """
+        return probabilities(self.logits(output), self.applied_activation)
 
     def with_masking_network(self, network: "MaskingNetwork") -> "ZooModel":
         """Return the classifier together with a masking network trained for it.
