@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from captum_ext.attr import last_map_layer
 from captum_ext.masks import Palette, named_palette
 from captum_ext.zoo import ZooModel
+from captum_ext.zoo.black_box import check_inside
 
 if TYPE_CHECKING:
     from captum_ext.masking import MaskingNetwork
@@ -31,7 +32,8 @@ class Subject(NamedTuple):
         target (int): Class to explain.
         class_probabilities (Tensor): Softmax probabilities of the image's classes,
             (classes,), on the CPU.
-        palette (Palette): Colors for color-wise methods.
+        palette (Palette, optional): Colors for color-wise methods; None for a model of
+            other channels than RGB.
         layer_name (str, optional): Name of the layer that layer methods use, within the
             model. Default: "" (the model itself)
         seed (int, optional): Seed of random methods. Default: 0
@@ -43,7 +45,7 @@ class Subject(NamedTuple):
     inputs: Tensor
     target: int
     class_probabilities: Tensor
-    palette: Palette
+    palette: Palette | None
     layer_name: str = ""
     seed: int = 0
     show_progress: bool = False
@@ -65,8 +67,13 @@ class Subject(NamedTuple):
 
     @property
     def image(self) -> Tensor:
-        """Image or video as the model sees it, (C, ...), RGB in [0, 1]."""
-        return self.classifier.denormalize(self.inputs[0])
+        """Image or video as the model sees it, (3, ...) or (1, ...) in [0, 1].
+
+        Of more than three channels the first three are shown as red, green and blue, of
+        two channels the first one.
+        """
+        channels = self.classifier.denormalize(self.inputs[0])
+        return channels[:3] if len(channels) >= 3 else channels[:1]
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Softmax probabilities (B, classes), which black-box methods explain."""
@@ -80,7 +87,7 @@ def build_subject(
     *,
     parts: Collection[Part] = (),
     layer: str | None = None,
-    colors: int | Sequence[str] = 5,
+    colors: int | Sequence[str] | None = None,
     seed: int = 0,
     show_progress: bool = False,
 ) -> Subject:
@@ -97,8 +104,9 @@ def build_subject(
             of :class:`~captum_ext.methods.Method`. Default: ()
         layer (str, optional): Name of the layer that layer methods use. Default: None
             (the last one that returns maps, if a method needs a layer)
-        colors (int or sequence of str, optional): Colors for color-wise methods; see
-            :func:`~captum_ext.masks.named_palette`. Default: 5
+        colors (int or sequence of str, optional): Colors for color-wise methods of a
+            model of RGB images; see :func:`~captum_ext.masks.named_palette`.
+            Default: None (5 colors if the model has 3 channels)
         seed (int, optional): Seed of random methods. Default: 0
         show_progress (bool, optional): Whether methods show progress bars.
             Default: False
@@ -108,7 +116,7 @@ def build_subject(
 
     Raises:
         ValueError: If the classifier lacks a part, the layer does not exist, or a color
-            is unknown.
+            is unknown or given for a model of other channels than RGB.
 
     Examples::
 
@@ -124,7 +132,7 @@ def build_subject(
         torch.Size([1, 1, 96, 96])
     """
     check_parts(classifier, parts, layer)
-    palette = named_palette(colors, classifier.mean, classifier.std)
+    palette = _palette(classifier, colors)
     device = next(classifier.model.parameters(), inputs).device
     is_video = inputs.dim() == 4
     batch = inputs[None].to(
@@ -150,6 +158,25 @@ def build_subject(
     )
 
 
+def _palette(
+    classifier: ZooModel, colors: int | Sequence[str] | None
+) -> Palette | None:
+    """Named colors for a model of RGB images."""
+    n_channels = len(classifier.mean)
+    if n_channels == 3:
+        return named_palette(
+            5 if colors is None else colors, classifier.mean, classifier.std
+        )
+    if colors is None:
+        return None
+    raise ValueError(
+        f"colors must be left out for a model of {n_channels} channels, since their "
+        f"names are RGB: mc-rise needs a palette of K colors of {n_channels} channels "
+        f"each, MCRISE(model).attribute(inputs, colors=a tensor (K, {n_channels})) in "
+        f"Python."
+    )
+
+
 def check_parts(
     classifier: ZooModel, parts: Collection[Part], layer: str | None = None
 ) -> None:
@@ -162,8 +189,11 @@ def check_parts(
             Default: None (not checked)
 
     Raises:
-        ValueError: If the masking network is missing or the layer does not exist.
+        ValueError: If the masking network is missing, the layer does not exist, or a
+            layer or gradient of a black box is needed.
     """
+    if {"model", "layer"} & {*parts}:
+        check_inside(classifier.model)
     if "masking_network" in parts and classifier.masking_network is None:
         raise ValueError(
             "masking_network must be given for masking-model by "
