@@ -24,7 +24,16 @@ _NO_INSIDE = (
 
 
 class BlackBoxError(OSError):
-    """The calls of a black box are used up, or all of them failed."""
+    """The passes of a black box are used up, or all attempts of a call failed.
+
+    Evaluations stop at it, and resume when they are started again.
+
+    Args:
+        message (str): What happened.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
 
 
 class BlackBox(nn.Module):
@@ -59,6 +68,7 @@ class BlackBox(nn.Module):
 
     Examples::
 
+        >>> import numpy as np
         >>> def brightness(images):  # (N, H, W, C)
         ...     bright = images.mean((1, 2, 3))
         ...     return np.stack([1 - bright, bright], 1)
@@ -68,7 +78,7 @@ class BlackBox(nn.Module):
                 [0., 1.]])
         >>> maps = PNRISE(model).attribute(torch.rand(1, 3, 8, 8), target=1, n_masks=64)
         >>> model.n_passes
-        67
+        66
     """
 
     def __init__(
