@@ -21,6 +21,7 @@ from captum_ext.attr import PNRISE
 from captum_ext.cli import main
 from captum_ext.datasets import read_signs
 from captum_ext.evaluation import evaluate
+from captum_ext.masking import MaskingNetwork
 from captum_ext.methods import METHODS
 from captum_ext.subject import build_subject
 from captum_ext.zoo import (
@@ -894,6 +895,29 @@ def test_refine_and_evaluate_models_of_any_channels(channels, kind) -> None:
     assert main(evaluate) == 0
     assert len(list(Path("run/maps").rglob("*.png"))) == 8
     assert main(["report", "run"]) == 0
+
+
+@pytest.mark.parametrize("kind, n", [("gray", 1), ("two", 2), ("five", 5)])
+def test_train_a_masking_network_of_any_channels(channels, kind, n) -> None:
+    model = ["--model", f"own.py:{kind}"]
+    train = ["train", *model, "--dataset", "signs", "--limit", "8", "--epochs", "1"]
+    train += ["--validation", "signs", "--batch-size", "4", "--width", "4", "-o", "out"]
+    assert main(train) == 0
+    assert list(Path("out/masks").glob("*.png"))
+    explain = ["explain", "scene.png", *model, "--method", "masking-model"]
+    explain += ["--masking-network", "out/network.pt", "--save-map", "map.npy"]
+    assert main(explain) == 0
+    assert np.load("map.npy").shape == (n, 32, 32)
+
+
+def test_a_masking_network_needs_the_channels_of_its_model(channels) -> None:
+    with pytest.raises(ValueError, match="as many channels as the model, 1, got 3"):
+        load("own.py:gray").with_masking_network(MaskingNetwork(16, width=4))
+
+
+def test_encoders_of_torchvision_have_three_channels() -> None:
+    with pytest.raises(ValueError, match="n_channels must be 3 for an encoder of .* 5"):
+        MaskingNetwork(3, "squeezenet1_0", n_channels=5)
 
 
 def test_what_is_shown_of_many_channels(channels) -> None:

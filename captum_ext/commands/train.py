@@ -236,6 +236,7 @@ def _initial_network(
             _encoder_weights(options, classifier),
             width=_WIDTH if options.width is None else options.width,
             seed=options.seed,
+            n_channels=len(classifier.mean),
         )
     network = load_masking_network(vars(options))
     classifier.with_masking_network(network)  # Checks the number of classes.

@@ -73,6 +73,8 @@ class MaskingNetwork(nn.Module):
         n_bottlenecks (int, optional): Bottlenecks per upsampling block.
             Default: None (3; 1 for the small encoder, as in the paper)
         seed (int, optional): Seed of the initial weights. Default: 0
+        n_channels (int, optional): Channels of the images; other numbers need the small
+            encoder. Default: 3
 
     Raises:
         ValueError: If an argument is out of its range, if there is no such encoder or
@@ -97,6 +99,7 @@ class MaskingNetwork(nn.Module):
         decoder_channels: Sequence[int] | None = None,
         n_bottlenecks: int | None = None,
         seed: int = 0,
+        n_channels: int = 3,
     ) -> None:
         super().__init__()
         small = encoder == "small"
@@ -106,10 +109,15 @@ class MaskingNetwork(nn.Module):
                 f"trained, got {type(encoder_weights).__name__}."
             )
         self.n_classes = check_integer("n_classes", n_classes, 2)
+        self.n_channels = check_integer("n_channels", n_channels, 1)
+        if n_channels != 3 and not small:
+            raise ValueError(
+                f"n_channels must be 3 for an encoder of torchvision, got {n_channels}."
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_integer("seed", seed, 0, 2**64 - 1))
             self.encoder: SmallEncoder | TorchvisionEncoder = (
-                SmallEncoder(check_integer("width", width, 1))
+                SmallEncoder(check_integer("width", width, 1), n_channels)
                 if small
                 else TorchvisionEncoder(encoder, encoder_weights)
             )
@@ -127,6 +135,7 @@ class MaskingNetwork(nn.Module):
                 "width": width,
                 "decoder_channels": self.decoder_channels,
                 "n_bottlenecks": check_integer("n_bottlenecks", n_bottlenecks, 1),
+                "n_channels": self.n_channels,
             }
             C = class_weights(encoder_weights or {}, n_classes, coarsest)
             self.feature_filter = FeatureFilter(n_classes, coarsest, C)
@@ -163,7 +172,7 @@ class MaskingNetwork(nn.Module):
         """Compute masks.
 
         Args:
-            inputs (Tensor): Images (B, 3, H, W), normalized as for the classifier.
+            inputs (Tensor): Images (B, C, H, W), normalized as for the classifier.
             target (Tensor): Class of each image, (B,) integers below ``n_classes``.
 
         Returns:
@@ -175,7 +184,7 @@ class MaskingNetwork(nn.Module):
         """Compute masks, and the logits of all classes in the feature filter.
 
         Args:
-            inputs (Tensor): Images (B, 3, H, W), normalized as for the classifier.
+            inputs (Tensor): Images (B, C, H, W), normalized as for the classifier.
             target (Tensor): Class of each image, (B,) integers below ``n_classes``.
 
         Returns:

@@ -49,7 +49,8 @@ class ZooModel(NamedTuple):
             ZooModel: Copy of this tuple with ``masking_network``.
 
         Raises:
-            ValueError: If the network was trained for another number of classes.
+            ValueError: If the network was trained for another number of classes or
+                channels.
 
         Examples::
 
@@ -62,6 +63,11 @@ class ZooModel(NamedTuple):
             raise ValueError(
                 f"masking_network must have as many classes as the model, "
                 f"{len(self.class_names)}, got {network.n_classes}."
+            )
+        if network.n_channels != len(self.mean):
+            raise ValueError(
+                f"masking_network must have as many channels as the model, "
+                f"{len(self.mean)}, got {network.n_channels}."
             )
         return self._replace(masking_network=network)
 
