@@ -170,10 +170,9 @@ def _palette(
     if colors is None:
         return None
     raise ValueError(
-        f"colors must be left out for a model of {n_channels} channels, since their "
-        f"names are RGB: mc-rise needs a palette of K colors of {n_channels} channels "
-        f"each, MCRISE(model).attribute(inputs, colors=a tensor (K, {n_channels})) in "
-        f"Python."
+        f"colors of mc-rise must be a tensor (K, {n_channels}) in the model's "
+        f"channels, got names of RGB colors: call MCRISE(model).attribute(inputs, "
+        f"colors) in Python."
     )
 
 

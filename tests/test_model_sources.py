@@ -20,7 +20,7 @@ from captum_ext._extras import MissingExtraError
 from captum_ext.attr import PNRISE
 from captum_ext.cli import main
 from captum_ext.datasets import read_signs
-from captum_ext.evaluation import evaluate
+from captum_ext.evaluation import evaluate, read_results
 from captum_ext.masking import MaskingNetwork
 from captum_ext.methods import METHODS
 from captum_ext.subject import build_subject
@@ -32,6 +32,7 @@ from captum_ext.zoo import (
     ZooModel,
     load,
     sign_scene,
+    sign_video,
 )
 from captum_ext.zoo.class_names import default_class_names
 
@@ -908,6 +909,76 @@ def test_train_a_masking_network_of_any_channels(channels, kind, n) -> None:
     explain += ["--masking-network", "out/network.pt", "--save-map", "map.npy"]
     assert main(explain) == 0
     assert np.load("map.npy").shape == (n, 32, 32)
+
+
+def test_a_black_box_cannot_train_a_masking_network(own, capsys) -> None:
+    train = ["train", "--model", "own.py:function", "--dataset", "signs", "-o", "out"]
+    assert main([*train, "--limit", "4", "--batch-size", "2", "--width", "4"]) == 2
+    assert "got a black box" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["gray", "five"])
+def test_video_of_any_channels(channels, kind) -> None:
+    frames = sign_video(0, n_frames=8, size=32).image.movedim(0, -1)
+    np.savez("clip.npz", frames=frames.mul(255).byte().numpy())
+    arguments = ["explain", "clip.npz", "--model", f"own.py:{kind}", "--n-masks", "8"]
+    assert main([*arguments, "--frames", "8", "-o", "out.png"]) == 0
+    assert Path("out.gif").is_file()
+
+
+GTSRB = """
+import numpy as np, torch
+from torch import nn
+from captum_ext.zoo import Preprocessing, ZooModel
+
+def gray(weights):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(32 * 8 * 8, 43),
+    )
+    data = np.load(weights)
+    x = torch.from_numpy(data["images"][::3]).float().mean(3)[:, None] / 255
+    labels = torch.from_numpy(data["labels"][::3]).long()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(3):
+        for chosen in torch.randperm(len(x)).split(64):
+            optimizer.zero_grad()
+            logits = model((x[chosen] - 0.35) / 0.25)
+            nn.functional.cross_entropy(logits, labels[chosen]).backward()
+            optimizer.step()
+    names = tuple(f"sign {i}" for i in range(43))
+    preprocess = Preprocessing.square(32, (0.35,), (0.25,))
+    return ZooModel(model, preprocess, names, (0.35,), (0.25,))
+"""
+
+
+def test_real_signs_in_gray(own) -> None:
+    """A trained model of one channel: methods beat a random map."""
+    if "CAPTUM_EXT_DATA" not in os.environ:
+        pytest.skip("CAPTUM_EXT_DATA does not name the folder with the real data")
+    folder = Path(os.environ["CAPTUM_EXT_DATA"]) / "gtsrb"
+    Path("own.py").write_text(GTSRB)
+    with np.load(folder / "test.npz") as found:
+        images, labels = found["images"][:24], found["labels"][:24]
+    np.savez("some.npz", images=images, labels=labels)
+    with torch.random.fork_rng():
+        arguments = [
+            "evaluate",
+            "--model",
+            "own.py:gray",
+            "--dataset",
+            "arrays:some.npz",
+        ]
+        arguments += ["--weights", str(folder / "train.npz"), "-o", "run"]
+        arguments += ["--methods", "pn-rise,borex:n_iterations=30,rise,random"]
+        assert main([*arguments, "--metrics", "insertion,deletion"]) == 0
+    table = read_results("run").table
+    assert table["error"].isna().all()
+    means = table.groupby(["method", "metric"])["value"].mean()
+    for method in ("pn-rise", "borex", "rise"):
+        assert means[method, "insertion"] > means["random", "insertion"]
+        assert means[method, "deletion"] < means["random", "deletion"]
 
 
 def test_a_masking_network_needs_the_channels_of_its_model(channels) -> None:

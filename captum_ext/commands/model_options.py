@@ -33,7 +33,7 @@ def add_classifier_options(command: argparse.ArgumentParser, **choice: Any) -> N
     default = "" if choice.get("required") else f" (default: {DEFAULT_MODEL})"
     command.add_argument(
         "--model",
-        metavar="NAME|KIND:NAME|FILE.py:FUNCTION",
+        metavar="NAME|FILE.py:FUNCTION",
         help="any torchvision classification model; signs, the built-in classifier; "
         "resnet20, for 32 x 32 pixels; timm:NAME; hf:NAME or hf:FOLDER, an image "
         "classifier of Hugging Face; onnx:FILE, a black box with torchvision's "

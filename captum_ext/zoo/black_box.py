@@ -17,8 +17,8 @@ from captum_ext._validation import check_integer, check_not_negative
 __all__ = ["BlackBox", "BlackBoxError", "check_inside"]
 
 _NO_INSIDE = (
-    "model must have layers and gradients for this method, got a black box, which is "
-    "only called: use pn-rise (PNRISE), borex (BOREx), rise (RISE), mc-rise (MCRISE) "
+    "model must have layers or gradients here, got a black box, which is only called: "
+    "use pn-rise (PNRISE), borex (BOREx), rise (RISE), mc-rise (MCRISE) "
     "or occlusion (Occlusion)."
 )
 
