@@ -110,16 +110,12 @@ class MaskingNetwork(nn.Module):
             )
         self.n_classes = check_integer("n_classes", n_classes, 2)
         self.n_channels = check_integer("n_channels", n_channels, 1)
-        if n_channels != 3 and not small:
-            raise ValueError(
-                f"n_channels must be 3 for an encoder of torchvision, got {n_channels}."
-            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_integer("seed", seed, 0, 2**64 - 1))
             self.encoder: SmallEncoder | TorchvisionEncoder = (
-                SmallEncoder(check_integer("width", width, 1), n_channels)
+                SmallEncoder(check_integer("width", width, 1), self.n_channels)
                 if small
-                else TorchvisionEncoder(encoder, encoder_weights)
+                else _torchvision_encoder(encoder, encoder_weights, self.n_channels)
             )
             *skips, coarsest = self.encoder.channels
             if decoder_channels is None:
@@ -267,6 +263,17 @@ class MaskingNetwork(nn.Module):
         """
         state = weights if isinstance(weights, dict) else {}
         load_state(self, state, source, "this architecture")
+
+
+def _torchvision_encoder(
+    name: str, weights: Mapping[str, Tensor] | None, n_channels: int
+) -> TorchvisionEncoder:
+    """Frozen encoder of RGB images."""
+    if n_channels != 3:
+        raise ValueError(
+            f"n_channels must be 3 for an encoder of torchvision, got {n_channels}."
+        )
+    return TorchvisionEncoder(name, weights)
 
 
 def _narrowing(skips: Sequence[int]) -> list[int]:
