@@ -103,20 +103,11 @@ class MaskingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         small = encoder == "small"
-        if small and encoder_weights is not None:
-            raise ValueError(
-                "encoder_weights must be None for the encoder 'small', which is "
-                f"trained, got {type(encoder_weights).__name__}."
-            )
         self.n_classes = check_integer("n_classes", n_classes, 2)
         self.n_channels = check_integer("n_channels", n_channels, 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_integer("seed", seed, 0, 2**64 - 1))
-            self.encoder: SmallEncoder | TorchvisionEncoder = (
-                SmallEncoder(check_integer("width", width, 1), self.n_channels)
-                if small
-                else _torchvision_encoder(encoder, encoder_weights, self.n_channels)
-            )
+            self.encoder = _encoder(encoder, encoder_weights, width, self.n_channels)
             *skips, coarsest = self.encoder.channels
             if decoder_channels is None:
                 decoder_channels = skips[::-1] if small else _narrowing(skips[::-1])
@@ -265,10 +256,17 @@ class MaskingNetwork(nn.Module):
         load_state(self, state, source, "this architecture")
 
 
-def _torchvision_encoder(
-    name: str, weights: Mapping[str, Tensor] | None, n_channels: int
-) -> TorchvisionEncoder:
-    """Frozen encoder of RGB images."""
+def _encoder(
+    name: str, weights: Mapping[str, Tensor] | None, width: int, n_channels: int
+) -> SmallEncoder | TorchvisionEncoder:
+    """Trainable encoder of any images, or a frozen one of RGB images."""
+    if name == "small":
+        if weights is not None:
+            raise ValueError(
+                "encoder_weights must be None for the encoder 'small', which is "
+                f"trained, got {type(weights).__name__}."
+            )
+        return SmallEncoder(check_integer("width", width, 1), n_channels)
     if n_channels != 3:
         raise ValueError(
             f"n_channels must be 3 for an encoder of torchvision, got {n_channels}."
