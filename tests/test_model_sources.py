@@ -14,7 +14,7 @@ import torch
 from captum.attr import Occlusion, Saliency
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.models import squeezenet1_1
+from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
 from captum_ext._extras import MissingExtraError
 from captum_ext.attr import PNRISE
@@ -398,6 +398,11 @@ def test_onnx_of_any_size_one_channel_and_one_output(ort, tmp_path) -> None:
     )
     assert entry.activation == "sigmoid" and len(entry.mean) == 1
     assert entry.preprocess(ramps()).shape == (1, 224, 224)
+    rgb = export(
+        small_cnn(), tmp_path / "rgb.onnx", torch.rand(2, 3, 40, 40), **FREE_SIZE
+    )
+    expected = SqueezeNet1_1_Weights.DEFAULT.transforms()(ramps())
+    assert torch.equal(load(rgb).preprocess(ramps()), expected)
     # Convolutional heads keep two axes of one pixel.
     made = small_cnn()[:-2].eval()
     entry = load(export(made, tmp_path / "c.onnx", torch.rand(1, 3, 32, 40)))
