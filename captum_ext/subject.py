@@ -11,6 +11,7 @@ from captum_ext.attr import last_map_layer
 from captum_ext.attr.layers import check_gradients
 from captum_ext.masks import Palette, named_palette
 from captum_ext.zoo import ZooModel
+from captum_ext.zoo.black_box import check_inside
 
 if TYPE_CHECKING:
     from captum_ext.masking import MaskingNetwork
@@ -32,7 +33,8 @@ class Subject(NamedTuple):
         target (int): Class to explain.
         class_probabilities (Tensor): Probabilities of the image's classes, (classes,),
             on the CPU.
-        palette (Palette): Colors for color-wise methods.
+        palette (Palette, optional): Colors for color-wise methods; None for a model of
+            other channels than RGB.
         layer_name (str, optional): Name of the layer that layer methods use, within the
             model. Default: "" (the model itself)
         seed (int, optional): Seed of random methods. Default: 0
@@ -44,7 +46,7 @@ class Subject(NamedTuple):
     inputs: Tensor
     target: int
     class_probabilities: Tensor
-    palette: Palette
+    palette: Palette | None
     layer_name: str = ""
     seed: int = 0
     show_progress: bool = False
@@ -66,8 +68,13 @@ class Subject(NamedTuple):
 
     @property
     def image(self) -> Tensor:
-        """Image or video as the model sees it, (C, ...), RGB in [0, 1]."""
-        return self.classifier.denormalize(self.inputs[0])
+        """Image or video as the model sees it, (3, ...) or (1, ...) in [0, 1].
+
+        Of more than three channels the first three are shown as red, green and blue, of
+        two channels the first one.
+        """
+        channels = self.classifier.denormalize(self.inputs[0])
+        return channels[:3] if len(channels) >= 3 else channels[:1]
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits (B, classes), which methods that look inside the model explain."""
@@ -85,7 +92,7 @@ def build_subject(
     *,
     parts: Collection[Part] = (),
     layer: str | None = None,
-    colors: int | Sequence[str] = 5,
+    colors: int | Sequence[str] | None = None,
     seed: int = 0,
     show_progress: bool = False,
 ) -> Subject:
@@ -102,8 +109,9 @@ def build_subject(
             of :class:`~captum_ext.methods.Method`. Default: ()
         layer (str, optional): Name of the layer that layer methods use. Default: None
             (the last one that returns maps, if a method needs a layer)
-        colors (int or sequence of str, optional): Colors for color-wise methods; see
-            :func:`~captum_ext.masks.named_palette`. Default: 5
+        colors (int or sequence of str, optional): Colors for color-wise methods of a
+            model of RGB images; see :func:`~captum_ext.masks.named_palette`.
+            Default: None (5 colors if the model has 3 channels)
         seed (int, optional): Seed of random methods. Default: 0
         show_progress (bool, optional): Whether methods show progress bars.
             Default: False
@@ -113,7 +121,7 @@ def build_subject(
 
     Raises:
         ValueError: If the classifier lacks a part, the layer does not exist, or a color
-            is unknown.
+            is unknown or given for a model of other channels than RGB.
 
     Examples::
 
@@ -129,7 +137,7 @@ def build_subject(
         torch.Size([1, 1, 96, 96])
     """
     check_parts(classifier, parts, layer)
-    palette = named_palette(colors, classifier.mean, classifier.std)
+    palette = _palette(classifier, colors)
     device = next(classifier.model.parameters(), inputs).device
     is_video = inputs.dim() == 4
     batch = inputs[None].to(
@@ -155,6 +163,24 @@ def build_subject(
     )
 
 
+def _palette(
+    classifier: ZooModel, colors: int | Sequence[str] | None
+) -> Palette | None:
+    """Named colors for a model of RGB images."""
+    n_channels = len(classifier.mean)
+    if n_channels == 3:
+        return named_palette(
+            5 if colors is None else colors, classifier.mean, classifier.std
+        )
+    if colors is None:
+        return None
+    raise ValueError(
+        f"colors of mc-rise must be a tensor (K, {n_channels}) in the model's "
+        f"channels, got names of RGB colors: call MCRISE(model).attribute(inputs, "
+        f"colors) in Python."
+    )
+
+
 def check_parts(
     classifier: ZooModel, parts: Collection[Part], layer: str | None = None
 ) -> None:
@@ -168,8 +194,11 @@ def check_parts(
 
     Raises:
         ValueError: If the masking network is missing, the layer does not exist, or a
-            layer is needed of a model that is scripted or quantized.
+            layer or gradient is needed of a black box, or a layer of a model that is
+            scripted or quantized.
     """
+    if {"model", "layer"} & {*parts}:
+        check_inside(classifier.model)
     if "masking_network" in parts and classifier.masking_network is None:
         raise ValueError(
             "masking_network must be given for masking-model by "

@@ -25,7 +25,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "_files": (),
     "_interpolation": (),
     "_processes": (),
-    "_state_dicts": ("_files",),
+    "_state_dicts": ("_extras",),
     "_modes": ("_captum",),
     "_type_checks": (),
     "_validation": ("_captum", "_type_checks"),
@@ -63,7 +63,10 @@ SAME_NAME: set[str] = set()
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 50
 # Libraries that cost more than the rest of the import together, and those of extras.
 HEAVY = ("torchvision", "scipy", "skimage", "gpytorch", "botorch")
-EXTRAS = ("pandas", "jinja2", "pycocotools", "av")
+EXTRAS = (
+    *("pandas", "jinja2", "pycocotools", "av"),
+    *("timm", "transformers", "onnxruntime", "safetensors"),
+)
 
 
 def module_name(path: Path) -> str:

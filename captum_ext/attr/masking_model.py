@@ -58,7 +58,7 @@ class MaskingModel(Attribution):
     ) -> Tensor | tuple[Tensor, ...]:
         r"""
         Args:
-            inputs (Tensor or tuple[Tensor]): Images (B, 3, H, W) to explain,
+            inputs (Tensor or tuple[Tensor]): Images (B, C, H, W) to explain,
                 normalized as for the classifier: one tensor, or a tuple of one.
             target (int, tuple, Tensor, or list): Class to explain: an int for all
                 examples, a list or 1-D tensor of B ints, or tuples of one int.
@@ -71,14 +71,14 @@ class MaskingModel(Attribution):
 
         Raises:
             ValueError: If ``target`` is not a class of the network, or ``inputs`` are
-                not images with three channels.
+                not images with the network's channels.
             TypeError: If an argument is of the wrong type.
         """
         network: MaskingNetwork = self.forward_func
         images = check_image(inputs)
-        if images.shape[1] != 3:
+        if images.shape[1] != network.n_channels:
             raise ValueError(
-                f"inputs must be images with 3 channels, got shape "
+                f"inputs must be images with {network.n_channels} channels, got shape "
                 f"{tuple(images.shape)}."
             )
         classes = _checked_classes(target, len(images), network.n_classes)

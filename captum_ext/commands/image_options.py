@@ -170,7 +170,7 @@ def check_clip_method(
 
 
 def read_subject(
-    options: argparse.Namespace, parts: Collection[Part], colors: str = COLORS
+    options: argparse.Namespace, parts: Collection[Part], colors: str | None = None
 ) -> Subject:
     """Load the image and the classifier, build the subject and print its target.
 
@@ -179,7 +179,8 @@ def read_subject(
     Args:
         options (argparse.Namespace): Options of :func:`add_image_options`.
         parts (collection of str): Parts that methods need.
-        colors (str, optional): Names of colors, separated by commas.
+        colors (str, optional): Names of colors, separated by commas, for a color-wise
+            method.
 
     Returns:
         *Subject*: Subject on the device of this process.
@@ -206,7 +207,7 @@ def read_subject(
         None if target == "top1" else zoo.find_class(classifier.class_names, target),
         parts=parts,
         layer=options.layer,
-        colors=colors.split(","),
+        colors=colors.split(",") if colors else None,
         seed=options.seed,
         show_progress=sys.stderr.isatty(),
     )

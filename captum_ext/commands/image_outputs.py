@@ -129,8 +129,8 @@ def draw_map(
         *Figure*: One panel per color if the method is color-wise, otherwise the map
         over the image.
     """
-    if method.colorwise:
-        palette = subject.palette
+    palette = subject.palette
+    if method.colorwise and palette is not None:
         figure = color_saliency_figure(
             subject.image, maps[0], palette.rgb, palette.names
         )

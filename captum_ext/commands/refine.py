@@ -54,7 +54,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "as\n                        --save-map of explain writes"
         "\n  none                  no prior map",
     )
-    add_image_options(parser, "(3, H, W), or (3, T, H, W) for a video")
+    add_image_options(parser, "(C, H, W), or (C, T, H, W) for a video")
     parser.add_argument(
         "--prior",
         metavar="METHOD|FILE|none",

@@ -32,6 +32,7 @@ from captum_ext.masking import (
     train_masking_network,
 )
 from captum_ext.masking.mask_reports import mean_masks
+from captum_ext.zoo.black_box import check_inside
 from captum_ext.zoo.signs_classifier.recipe import FIRST_TRAINING_SEED
 
 __all__ = ["add_parser"]
@@ -170,6 +171,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.validation is not None:
         formats["validation"] = find_format(options.validation, "validation")
     classifier = load_classifier(vars(options), ())
+    check_inside(classifier.model)
     device = local_device()
     network = _initial_network(options, classifier).to(device)
     if classifier.applied_activation != "softmax":
@@ -241,6 +243,7 @@ def _initial_network(
             _encoder_weights(options, classifier),
             width=_WIDTH if options.width is None else options.width,
             seed=options.seed,
+            n_channels=len(classifier.mean),
         )
     network = load_masking_network(vars(options))
     classifier.with_masking_network(network)  # Checks the number of classes.

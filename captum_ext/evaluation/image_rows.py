@@ -25,7 +25,7 @@ from captum_ext.methods import Method
 from captum_ext.subject import Subject, build_subject
 from captum_ext.visualization import overlay
 from captum_ext.visualization.array_conversion import ArrayLike, read_image
-from captum_ext.zoo import BoxPreprocessing, ZooModel
+from captum_ext.zoo import BlackBoxError, BoxPreprocessing, ZooModel
 
 __all__ = ["EvaluationConfig", "Pair", "rows_of_image", "seed_of"]
 
@@ -113,7 +113,8 @@ def rows_of_image(
         is left out.
 
     Raises:
-        OSError: If the image or a map cannot be written.
+        OSError: If the image or a map cannot be written, or a black box cannot be
+            called any more.
     """
     by_method = defaultdict(list)
     for method, metric in missing:
@@ -152,6 +153,9 @@ def rows_of_image(
 def _failed(
     row: Row, method: str, metrics: Collection[str], error: Exception
 ) -> Iterator[Row]:
+    # A run is resumed once the black box can be called again; rows would stay.
+    if isinstance(error, BlackBoxError):
+        raise error
     text = " ".join(str(error).split()) or type(error).__name__
     for metric in metrics:
         _LOG.warning("%s, %s, %s: %s", row.image, method, metric, text)

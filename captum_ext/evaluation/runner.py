@@ -111,7 +111,7 @@ def evaluate(
         2  scene-1  grad-cam  pointing-game    ...
         3  scene-1    random  pointing-game    ...
     """
-    device = next(model.model.parameters()).device
+    device = next(model.model.parameters(), torch.empty(0)).device
     method_specs = read_methods(methods)
     parts = needed_parts(method_specs.values())
     check_parts(model, parts, layer)

@@ -145,7 +145,8 @@ def mask_grid(
     """Draw the first images of a data set with their masks.
 
     From left to right: the image, the mask of its class, the part of the image that the
-    mask keeps, and the mask of an absent class.
+    mask keeps, and the mask of an absent class. Of images of more than three channels
+    the first three are shown, of two channels the first one.
 
     Args:
         network (MaskingNetwork): Network, used in its current mode.
@@ -172,6 +173,7 @@ def mask_grid(
     )
     span = (high - low)[:, None, None].clamp_min(1e-12)
     shown = ((images - low[:, None, None]) / span).clamp(0, 1)
+    shown = shown[:, :3] if shown.shape[1] >= 3 else shown[:, :1]
     rows = torch.stack(
         [
             shown,

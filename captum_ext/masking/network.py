@@ -76,6 +76,8 @@ class MaskingNetwork(nn.Module):
         n_bottlenecks (int, optional): Bottlenecks per upsampling block.
             Default: None (3; 1 for the small encoder, as in the paper)
         seed (int, optional): Seed of the initial weights. Default: 0
+        n_channels (int, optional): Channels of the images; other numbers need the small
+            encoder. Default: 3
 
     Raises:
         ValueError: If an argument is out of its range, if there is no such encoder or
@@ -100,17 +102,15 @@ class MaskingNetwork(nn.Module):
         decoder_channels: Sequence[int] | None = None,
         n_bottlenecks: int | None = None,
         seed: int = 0,
+        n_channels: int = 3,
     ) -> None:
         super().__init__()
         small = _is_small(encoder, encoder_weights)
         self.n_classes = check_integer("n_classes", n_classes, 2)
+        self.n_channels = check_integer("n_channels", n_channels, 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_integer("seed", seed, 0, 2**64 - 1))
-            self.encoder: SmallEncoder | TorchvisionEncoder = (
-                SmallEncoder(check_integer("width", width, 1))
-                if small
-                else TorchvisionEncoder(encoder, encoder_weights)
-            )
+            self.encoder = _encoder(encoder, encoder_weights, width, self.n_channels)
             *skips, coarsest = self.encoder.channels
             if decoder_channels is None:
                 decoder_channels = skips[::-1] if small else _narrowing(skips[::-1])
@@ -125,6 +125,7 @@ class MaskingNetwork(nn.Module):
                 "width": width,
                 "decoder_channels": self.decoder_channels,
                 "n_bottlenecks": check_integer("n_bottlenecks", n_bottlenecks, 1),
+                "n_channels": self.n_channels,
             }
             C = class_weights(encoder_weights or {}, n_classes, coarsest)
             self.feature_filter = FeatureFilter(n_classes, coarsest, C)
@@ -161,7 +162,7 @@ class MaskingNetwork(nn.Module):
         """Compute masks.
 
         Args:
-            inputs (Tensor): Images (B, 3, H, W), normalized as for the classifier.
+            inputs (Tensor): Images (B, C, H, W), normalized as for the classifier.
             target (Tensor): Class of each image, (B,) integers below ``n_classes``.
 
         Returns:
@@ -174,7 +175,7 @@ class MaskingNetwork(nn.Module):
         """Compute masks, and the logits of all classes in the feature filter.
 
         Args:
-            inputs (Tensor): Images (B, 3, H, W), normalized as for the classifier.
+            inputs (Tensor): Images (B, C, H, W), normalized as for the classifier.
             target (Tensor): Class of each image, (B,) integers below ``n_classes``.
 
         Returns:
@@ -294,6 +295,19 @@ def _is_small(encoder: str, encoder_weights: Mapping[str, Tensor] | None) -> boo
                 f"trained, got {type(encoder_weights).__name__}."
             )
     return encoder == "small"
+
+
+def _encoder(
+    name: str, weights: Mapping[str, Tensor] | None, width: int, n_channels: int
+) -> SmallEncoder | TorchvisionEncoder:
+    """Trainable encoder of any images, or a frozen one of RGB images."""
+    if name == "small":
+        return SmallEncoder(check_integer("width", width, 1), n_channels)
+    if n_channels != 3:
+        raise ValueError(
+            f"n_channels must be 3 for an encoder of torchvision, got {n_channels}."
+        )
+    return TorchvisionEncoder(name, weights)
 
 
 def _narrowing(skips: Sequence[int]) -> list[int]:

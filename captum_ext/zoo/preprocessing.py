@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms
@@ -17,7 +18,7 @@ class BoxPreprocessing(Protocol):
     """Preprocessing of images that also maps boxes from an image to its tensor."""
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Preprocess an image to a tensor (3, H, W)."""
+        """Preprocess an image to a tensor (C, H, W)."""
 
     def boxes(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Map boxes to the tensor; see :meth:`Preprocessing.boxes`."""
@@ -27,10 +28,14 @@ class Preprocessing:
     """Resize an image, crop its center and normalize it.
 
     Args:
-        transform (Callable): Function from an RGB image to the tensor (3, H, W) that
-            the model expects.
-        resize (int): Length in pixels to which ``transform`` resizes the shorter side.
-        crop (int): Height and width in pixels of the center that it crops.
+        transform (Callable): Function from an image of the mode ``mode`` to the tensor
+            (C, H, W) that the model expects.
+        resize (int or tuple[int, int]): Length in pixels to which ``transform`` resizes
+            the shorter side; or height and width to which it resizes the image.
+        crop (int or tuple[int, int]): Height and width in pixels of the center that it
+            crops, or one number for both.
+        mode (str, optional): Mode of Pillow to which images are converted, "L" for a
+            model of one channel. Default: "RGB"
 
     Examples::
 
@@ -46,25 +51,38 @@ class Preprocessing:
     """
 
     def __init__(
-        self, transform: Callable[[Image.Image], Tensor], resize: int, crop: int
+        self,
+        transform: Callable[[Image.Image], Tensor],
+        resize: int | tuple[int, int],
+        crop: int | tuple[int, int],
+        mode: str = "RGB",
     ) -> None:
-        self._transform = transform
+        self._transform, self._mode = transform, mode
         self._geometry = v2.Compose([v2.Resize(resize), v2.CenterCrop(crop)])
-        self._crop = crop
+        height, width = (crop, crop) if isinstance(crop, int) else crop
+        self._edges = torch.tensor([width, height, width, height])
 
     @classmethod
     def square(
-        cls, side: int, mean: Sequence[float], std: Sequence[float]
+        cls,
+        side: int,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> "Preprocessing":
         """Preprocessing to a square, the center of the resized image.
 
         Args:
             side (int): Height and width of the tensor in pixels.
-            mean (sequence of float): Mean of the normalization, RGB in [0, 1].
-            std (sequence of float): Standard deviation of the normalization, RGB.
+            mean (sequence of float, optional): Mean of the normalization, in units of
+                pixels in [0, 1]: three numbers for RGB, one for gray images. Default: 0
+            std (sequence of float, optional): Standard deviation of the normalization,
+                in the same form. Default: 1
 
         Returns:
             Preprocessing: Preprocessing with torchvision's bilinear resizing.
+
+        Raises:
+            ValueError: If there are not one or three numbers.
 
         Examples::
 
@@ -72,18 +90,26 @@ class Preprocessing:
             >>> preprocess = Preprocessing.square(32, (0.5,) * 3, (0.25,) * 3)
             >>> preprocess(Image.new("RGB", (48, 40), "white")).unique()
             tensor([2.])
+            >>> Preprocessing.square(32, [0.5], [0.5])(Image.new("RGB", (8, 8))).shape
+            torch.Size([1, 32, 32])
         """
+        mode = {1: "L", 3: "RGB"}.get(len(mean))
+        if mode is None or len(mean) != len(std):
+            raise ValueError(
+                f"mean and std must hold one number each for gray images or three for "
+                f"RGB, got {len(mean)} and {len(std)}."
+            )
         steps = [
             transforms.Resize(side),
             transforms.CenterCrop(side),
             transforms.ToTensor(),
             transforms.Normalize(mean, std),
         ]
-        return cls(transforms.Compose(steps), side, side)
+        return cls(transforms.Compose(steps), side, side, mode)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Preprocess an image of any mode to a tensor (3, H, W)."""
-        return self._transform(image.convert("RGB"))
+        """Preprocess an image of any mode to a tensor (C, H, W)."""
+        return self._transform(image.convert(self._mode))
 
     def boxes(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Map boxes in an image to boxes in its tensor.
@@ -98,5 +124,6 @@ class Preprocessing:
         """
         table = boxes.float().reshape(-1, 4)
         in_image = BoundingBoxes(table, format="XYXY", canvas_size=size)
-        cropped = self._geometry(in_image).as_subclass(Tensor).clamp(0, self._crop)
+        cropped = self._geometry(in_image).as_subclass(Tensor).clamp_min(0)
+        cropped = cropped.minimum(self._edges)
         return cropped[(cropped[:, :2] < cropped[:, 2:]).all(1)]
