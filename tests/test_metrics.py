@@ -51,6 +51,15 @@ def explained(i: slice, x: Tensor) -> dict:
 
 
 METRICS = {
+    metrics.average_drop: no_arguments,
+    metrics.increase_in_confidence: no_arguments,
+    metrics.mu_fidelity: lambda i, x: {"grid_size": 4, "n_subsets": 24},
+    metrics.road_most_relevant: no_arguments,
+    metrics.road_least_relevant: no_arguments,
+    metrics.relevance_mass: boxes,
+    metrics.relevance_rank: boxes,
+    metrics.sparseness: no_arguments,
+    metrics.efficient_mprt: explained,
     metrics.insertion: lambda i, x: {"n_steps": 24},
     metrics.deletion: lambda i, x: {"n_steps": 24},
     metrics.f_measure: boxes,
@@ -66,8 +75,13 @@ GEOMETRIC = (
     metrics.f_measure,
     metrics.pointing_game,
     metrics.localization_error,
+    metrics.relevance_mass,
+    metrics.relevance_rank,
+    metrics.sparseness,
 )
 PROBABLE = (
+    metrics.average_drop,
+    metrics.increase_in_confidence,
     metrics.saliency_metric,
     metrics.positive_map_density,
     metrics.negative_map_density,
@@ -80,7 +94,15 @@ def each(metrics):
 
 
 every = each(METRICS)
-scoring = each([*PROBABLE, metrics.insertion, metrics.deletion])
+RANDOMIZING = (metrics.parameter_randomization, metrics.efficient_mprt)
+SCORING = (
+    metrics.insertion,
+    metrics.deletion,
+    metrics.mu_fidelity,
+    metrics.road_most_relevant,
+    metrics.road_least_relevant,
+)
+scoring = each([*PROBABLE, *SCORING])
 
 
 def measured(metric, maps, x=None, i=slice(None), model=None, **kwargs) -> Tensor:
@@ -118,7 +140,8 @@ def test_one_number_per_example(metric):
     values = measured(metric, some_maps())
     assert values.shape == (B,) and values.dtype == torch.float64
     assert values.device.type == "cpu" and torch.isfinite(values).all()
-    assert len(values.unique()) > 1 or metric in GEOMETRIC
+    binary = (metrics.increase_in_confidence, *GEOMETRIC)
+    assert len(values.unique()) > 1 or metric in binary
 
 
 @every
@@ -161,7 +184,7 @@ def test_tuples_of_one(metric):
     torch.testing.assert_close(values, expected)
 
 
-@each([m for m in METRICS if m is not metrics.parameter_randomization])
+@each([m for m in METRICS if m not in RANDOMIZING])
 def test_dtype_of_the_model(metric):
     expected = measured(metric, some_maps())
     x, maps = images(dtype=torch.float64), some_maps().double()

@@ -8,14 +8,22 @@ from torch import Tensor
 
 from captum_ext.metrics import (
     adversarial_sanity,
+    average_drop,
     deletion,
     f_measure,
+    increase_in_confidence,
     insertion,
     localization_error,
+    mu_fidelity,
     negative_map_density,
     pointing_game,
     positive_map_density,
+    relevance_mass,
+    relevance_rank,
+    road_least_relevant,
+    road_most_relevant,
     saliency_metric,
+    sparseness,
 )
 from captum_ext.subject import Subject
 
@@ -168,5 +176,58 @@ METRICS = {
         "how slowly cleaning the highest pixels undoes an attack",
         adversarial_sanity,
         higher_is_better=False,
+    ),
+    "road-most-relevant": Metric(
+        "ROAD, most relevant",
+        "what is left of the score without the highest pixels, imputed",
+        road_most_relevant,
+        higher_is_better=False,
+    ),
+    "road-least-relevant": Metric(
+        "ROAD, least relevant",
+        "what is left of the score without the lowest pixels, imputed",
+        road_least_relevant,
+        higher_is_better=True,
+    ),
+    "mu-fidelity": Metric(
+        "Mu-fidelity",
+        "how well sums of the map predict drops of the score",
+        mu_fidelity,
+        higher_is_better=True,
+        takes_baselines=True,
+    ),
+    "average-drop": Metric(
+        "Average drop",
+        "which fraction of the probability is lost if only the map is kept",
+        average_drop,
+        higher_is_better=False,
+        takes_baselines=True,
+    ),
+    "increase-in-confidence": Metric(
+        "Increase in confidence",
+        "whether the probability rises if only the map is kept",
+        increase_in_confidence,
+        higher_is_better=True,
+        takes_baselines=True,
+    ),
+    "relevance-mass": Metric(
+        "Relevance mass",
+        "which share of the map lies on the object",
+        relevance_mass,
+        higher_is_better=True,
+        needs_boxes=True,
+    ),
+    "relevance-rank": Metric(
+        "Relevance rank",
+        "which share of the highest pixels lies on the object",
+        relevance_rank,
+        higher_is_better=True,
+        needs_boxes=True,
+    ),
+    "sparseness": Metric(
+        "Sparseness",
+        "how few pixels hold most of the map",
+        sparseness,
+        higher_is_better=True,
     ),
 }

@@ -11,7 +11,13 @@ from torch import Tensor
 from captum_ext._interpolation import resize
 from captum_ext._validation import check_attributions, check_inputs
 
-__all__ = ["check_metric_input", "rank_maps", "spatial_maps", "unit_maps"]
+__all__ = [
+    "check_metric_input",
+    "is_constant",
+    "rank_maps",
+    "spatial_maps",
+    "unit_maps",
+]
 
 _INPUT_SHAPES = {3: "(B, C, L)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
 
@@ -84,6 +90,28 @@ def spatial_maps(
     """
     maps = check_attributions(attributions, inputs, name).cpu().double()
     return resize(maps.sum(1, keepdim=True), inputs.shape[2:])[:, 0]
+
+
+def is_constant(maps: Tensor) -> Tensor:
+    """Whether a map has the same value everywhere, up to rounding.
+
+    Such a map says nothing about where the object is. Metrics give it the level of
+    chance.
+
+    Args:
+        maps (Tensor): Maps S, (B, ...).
+
+    Returns:
+        *Tensor*: Boolean tensor (B,).
+
+    Examples::
+
+        >>> is_constant(torch.tensor([[[0.3, 0.3]], [[0.3, 0.4]]]))
+        tensor([ True, False])
+    """
+    low, high = maps.flatten(1).aminmax(dim=1)
+    # Interpolation of a constant map rounds, in float32 if a method did it.
+    return high - low <= 1e-6 * torch.maximum(low.abs(), high.abs())
 
 
 def rank_maps(maps: Tensor) -> Tensor:
