@@ -15,10 +15,7 @@ __all__ = ["mass_inside", "rank_inside", "relevance_mass", "relevance_rank"]
 
 
 def mass_inside(maps: Tensor, regions: Tensor) -> Tensor:
-    r"""Share of the positive relevance R that lies in a region.
-
-    .. math::
-        \frac{\sum_{\lambda \in G} \max(R_\lambda, 0)}{\sum_\lambda \max(R_\lambda, 0)}
+    """Share of the positive values of maps that lies in a region.
 
     Args:
         maps (Tensor): Maps R, (B, ...).
@@ -38,10 +35,7 @@ def mass_inside(maps: Tensor, regions: Tensor) -> Tensor:
 
 
 def rank_inside(maps: Tensor, regions: Tensor) -> Tensor:
-    r"""Share of the K highest pixels that lie in a region of K pixels.
-
-    .. math::
-        \frac{|\mathrm{top}_K(R) \cap G|}{K}, \quad K = |G|
+    """Share of the K highest pixels that lie in a region of K pixels.
 
     Of pixels equal to the K-th highest, those in the region count in proportion: the
     mean over all orders of equal pixels.
@@ -83,11 +77,15 @@ def relevance_mass(
     boxes: Sequence[Tensor] | None = None,
     masks: Tensor | None = None,
 ) -> Tensor:
-    """Share of the positive relevance that lies on the object. Higher is better.
+    r"""Share of the positive relevance that lies on the object. Higher is better.
 
-    See :func:`~captum_ext.metrics.relevance.mass_inside` for the formula. A random map
-    and a constant positive one get the object's share of the image, a map that is
-    positive only on the object gets 1.
+    For the map R and the pixels G of the object,
+
+    .. math::
+        \frac{\sum_{\lambda \in G} \max(R_\lambda, 0)}{\sum_\lambda \max(R_\lambda, 0)}.
+
+    A random map and a constant positive one get the object's share of the image, a map
+    that is positive only on the object gets 1.
 
     Source: L. Arras, A. Osman, W. Samek, CLEVR-XAI: A Benchmark Dataset for the Ground
     Truth Evaluation of Neural Network Explanations, Information Fusion 2022, Relevance
@@ -141,12 +139,15 @@ def relevance_rank(
     boxes: Sequence[Tensor] | None = None,
     masks: Tensor | None = None,
 ) -> Tensor:
-    """Share of the highest pixels that lie on the object. Higher is better.
+    r"""Share of the highest pixels that lie on the object. Higher is better.
 
-    As many of the highest pixels are taken as the object has. See
-    :func:`~captum_ext.metrics.relevance.rank_inside` for the formula. A random map and
-    a constant one get the object's share of the image, a map that is highest on the
-    object gets 1.
+    As many of the highest pixels of the map R are taken as the object G has:
+
+    .. math::
+        \frac{|\mathrm{top}_K(R) \cap G|}{K}, \quad K = |G|.
+
+    Equal pixels count in proportion. A random map and a constant one get the object's
+    share of the image, a map that is highest on the object gets 1.
 
     Source: L. Arras, A. Osman, W. Samek, CLEVR-XAI: A Benchmark Dataset for the Ground
     Truth Evaluation of Neural Network Explanations, Information Fusion 2022, Relevance

@@ -12,12 +12,7 @@ __all__ = ["gini_index", "sparseness"]
 
 
 def gini_index(values: Tensor) -> Tensor:
-    r"""Gini index of absolute values.
-
-    With the n absolute values sorted, :math:`v_1 \le \dots \le v_n`,
-
-    .. math::
-        G = \frac{\sum_{k=1}^{n} (2 k - n - 1) \, v_k}{n \sum_{k=1}^{n} v_k}.
+    """Gini index of absolute values.
 
     Args:
         values (Tensor): Values (B, ...).
@@ -46,9 +41,14 @@ def sparseness(
     baselines: BaselineType = None,
     additional_forward_args: object = None,
 ) -> Tensor:
-    """Gini index of a map: how few pixels hold most of it. Higher is sparser.
+    r"""Gini index of a map: how few pixels hold most of it. Higher is sparser.
 
-    See :func:`~captum_ext.metrics.sparseness.gini_index` for the formula. It is 0 for a
+    With the n absolute values sorted, :math:`v_1 \le \dots \le v_n`,
+
+    .. math::
+        G = \frac{\sum_{k=1}^{n} (2 k - n - 1) \, v_k}{n \sum_{k=1}^{n} v_k}.
+
+    It is 0 for a
     map of one absolute value, 1/3 for independent uniform noise in [0, 1], and 1 - 1/n
     for one of n pixels. It says nothing about whether these are the right pixels.
 
