@@ -8,7 +8,6 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,7 +142,7 @@ def rows_of_image(
         row = context.row._replace(seconds=seconds)
         for metric in metrics:
             try:
-                value, curve = _measure(config, metric, context, maps)
+                value, curve = _measure(config, metric, method, context, maps)
             except Exception as error:
                 yield from _failed(row, method, [metric], error)
                 continue
@@ -213,7 +212,11 @@ class _Maps:
 
 
 def _measure(
-    config: EvaluationConfig, name: str, context: _ImageContext, maps: Tensor
+    config: EvaluationConfig,
+    name: str,
+    method: str,
+    context: _ImageContext,
+    maps: Tensor,
 ) -> tuple[float, list[float] | None]:
     spec = config.metrics[name]
     metric = METRICS[spec.use]
@@ -223,9 +226,12 @@ def _measure(
             f"got none."
         )
     options = _with_defaults(config, metric.options(), spec)
+    if COMPARED[config.methods[method].use].mask and "thresholding" in metric.options():
+        options = {"thresholding": "mask"} | options
     value, curve = metric.evaluate(context.subject, maps, context.boxes, **options)
     if not math.isfinite(value):
-        raise ValueError(f"metric must give a finite value, got {value}.")
+        reason = f" because {metric.undefined}" if metric.undefined else ""
+        raise ValueError(f"metric must give a finite value, got {value}{reason}.")
     return value, curve
 
 
@@ -233,11 +239,7 @@ def _with_defaults(
     config: EvaluationConfig, accepted: Collection[str], spec: Spec
 ) -> dict[str, Any]:
     """Options of a spec, completed by the accepted defaults of the run."""
-    defaults = {
-        "perturbations_per_eval": config.perturbations_per_eval,
-        # Radius of attacks: the paper's for pixels in [0, 1], in units of the inputs.
-        "radius": 12 / 255 / fmean(config.model.std),
-    }
+    defaults = {"perturbations_per_eval": config.perturbations_per_eval}
     return {n: defaults[n] for n in defaults if n in accepted} | spec.options
 
 

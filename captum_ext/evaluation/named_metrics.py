@@ -15,6 +15,7 @@ from captum_ext.metrics import (
     insertion,
     localization_error,
     mu_fidelity,
+    named_baseline,
     negative_map_density,
     pointing_game,
     positive_map_density,
@@ -30,7 +31,7 @@ from captum_ext.subject import Subject
 __all__ = ["METRICS", "Metric", "MetricResult"]
 
 # Arguments that the evaluation sets itself.
-_SET_HERE = {"boxes", "masks", "return_curve"}
+_SET_HERE = {"boxes", "masks", "normalization", "return_curve"}
 
 
 class MetricResult(NamedTuple):
@@ -60,6 +61,7 @@ class Metric(NamedTuple):
             Default: False
         takes_baselines (bool, optional): Whether it takes ``baselines``, the values of
             hidden pixels. Default: False
+        undefined (str, optional): When its value is NaN. Default: ""
     """
 
     title: str
@@ -69,13 +71,16 @@ class Metric(NamedTuple):
     needs_boxes: bool = False
     has_curve: bool = False
     takes_baselines: bool = False
+    undefined: str = ""
 
     def options(self) -> frozenset[str]:
         """Names of the arguments that :meth:`evaluate` passes to the function."""
-        parameters = inspect.signature(inspect.unwrap(self.function)).parameters
-        own = {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
         baselines = {"baselines"} if self.takes_baselines else set()
-        return frozenset((own | baselines) - _SET_HERE)
+        return frozenset((self._keywords() | baselines) - _SET_HERE)
+
+    def _keywords(self) -> set[str]:
+        parameters = inspect.signature(inspect.unwrap(self.function)).parameters
+        return {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
     def evaluate(
         self,
@@ -91,11 +96,22 @@ class Metric(NamedTuple):
             maps (Tensor): Map (1, any, H, W).
             boxes (Tensor, optional): Boxes (N, 4) of the target, in pixels, for a
                 metric that needs them. Default: None
-            **options: Other arguments of the function, see :meth:`options`.
+            **options: Other arguments of the function, see :meth:`options`. A name of
+                ``baselines`` is that of
+                :func:`~captum_ext.metrics.named_baseline`, for the normalization of
+                the subject's classifier.
 
         Returns:
             *MetricResult*: ``(value, curve)``.
         """
+        normalization = (subject.classifier.mean, subject.classifier.std)
+        baselines = options.get("baselines")
+        if isinstance(baselines, str):
+            options["baselines"] = named_baseline(
+                baselines, subject.inputs, normalization
+            )
+        if "normalization" in self._keywords():
+            options["normalization"] = normalization
         if self.needs_boxes:
             options["boxes"] = [boxes]
         if self.has_curve:
@@ -176,6 +192,7 @@ METRICS = {
         "how slowly cleaning the highest pixels undoes an attack",
         adversarial_sanity,
         higher_is_better=False,
+        undefined="the attack does not change the prediction",
     ),
     "road-most-relevant": Metric(
         "ROAD, most relevant",
@@ -195,6 +212,7 @@ METRICS = {
         mu_fidelity,
         higher_is_better=True,
         takes_baselines=True,
+        undefined="the map or the score is constant",
     ),
     "average-drop": Metric(
         "Average drop",
@@ -202,6 +220,7 @@ METRICS = {
         average_drop,
         higher_is_better=False,
         takes_baselines=True,
+        undefined="the map has no positive value",
     ),
     "increase-in-confidence": Metric(
         "Increase in confidence",
@@ -209,6 +228,7 @@ METRICS = {
         increase_in_confidence,
         higher_is_better=True,
         takes_baselines=True,
+        undefined="the map has no positive value",
     ),
     "relevance-mass": Metric(
         "Relevance mass",
@@ -216,6 +236,7 @@ METRICS = {
         relevance_mass,
         higher_is_better=True,
         needs_boxes=True,
+        undefined="the map has no positive value",
     ),
     "relevance-rank": Metric(
         "Relevance rank",
@@ -229,5 +250,6 @@ METRICS = {
         "how few pixels hold most of the map",
         sparseness,
         higher_is_better=True,
+        undefined="the map is zero",
     ),
 }

@@ -5,6 +5,7 @@ method, and returns one number per example.
 """
 
 from captum_ext.metrics.adversarial_sanity import adversarial_sanity
+from captum_ext.metrics.baselines import named_baseline
 from captum_ext.metrics.boxes import center_box, max_box
 from captum_ext.metrics.confidence_change import average_drop, increase_in_confidence
 from captum_ext.metrics.deletion import deletion
@@ -37,6 +38,7 @@ __all__ = [
     "localization_error",
     "max_box",
     "mu_fidelity",
+    "named_baseline",
     "negative_map_density",
     "parameter_randomization",
     "pointing_game",

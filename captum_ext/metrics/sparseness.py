@@ -48,9 +48,9 @@ def sparseness(
     .. math::
         G = \frac{\sum_{k=1}^{n} (2 k - n - 1) \, v_k}{n \sum_{k=1}^{n} v_k}.
 
-    It is 0 for a
-    map of one absolute value, 1/3 for independent uniform noise in [0, 1], and 1 - 1/n
-    for one of n pixels. It says nothing about whether these are the right pixels.
+    It is 0 for a map of one absolute value, 1/3 for independent uniform noise in
+    [0, 1], and 1 - 1/n for one of n pixels. It says nothing about whether these are the
+    right pixels.
 
     Source: N. Hurley, S. Rickard, Comparing Measures of Sparsity, IEEE Transactions on
     Information Theory 2009; P. Chalasani et al., Concise Explanations of Neural
