@@ -208,7 +208,7 @@ def test_thresholds_of_masks_are_absolute(signs, tmp_path):
         saliency_metric(f, x, maps, target, threshold=0.99, thresholding=t).item()
         for t in ("mask", "value")
     )
-    assert absolute != pytest.approx(relative, abs=0.1)
+    assert absolute != pytest.approx(relative, abs=0.01)
     found = values(results, "masking-model", "saliency-metric")
     assert found == pytest.approx([absolute], abs=1e-5)
     found = values(results, "masking-model", "relative")

@@ -97,7 +97,8 @@ def named_baseline(
     if name == "mean" and normalization is None:
         raise ValueError("normalization must be given for the mean color, got None.")
     mean, std = channel_statistics(normalization, inputs)
-    color = {"black": 0.0, "mean": mean, "white": 1.0}[name]
+    black, white = torch.zeros_like(mean), torch.ones_like(mean)
+    color = {"black": black, "mean": mean, "white": white}[name]
     return (color - mean) / std
 
 
