@@ -28,16 +28,24 @@ import torch
 from captum.attr import LayerGradCam
 from images import LabeledImage, labeled_images, load_network
 from numpy.typing import NDArray
-from peers import BATCH, PEERS, Method, grid, packaged, region_scores
+from peers import BATCH, PEERS, Method, packaged
 from torch import Tensor, nn
 
 from captum_ext.attr import PNRISE, BOREx, LayerCAMERAS, last_map_layer
 from captum_ext.evaluation.statistics import holm
 from captum_ext.metrics import deletion, f_measure, insertion, pointing_game
+from captum_ext.metrics.mu_fidelity import (
+    correlation,
+    grid_cells,
+    random_subsets,
+    subset_scores,
+    subset_sums,
+)
 
 N_STEPS = 28
 # Of mu-fidelity: random subsets of a fifth of the cells of a grid.
-N_SUBSETS, SIDE, SHARE = 64, 14, 0.2
+SIDE = 14
+SUBSETS = random_subsets(64, SIDE**2, 0.2, seed=0)
 KEYS = ["model", "image", "method", "passes", "seed"]
 # Whether a metric is better when higher (1) or lower (-1).
 METRICS = {
@@ -134,39 +142,15 @@ OURS: dict[str, Method] = {
 METHODS = OURS | PEERS
 
 
-def random_subsets(seed: int = 0) -> Tensor:
-    """Rows of 0 and 1 over SIDE x SIDE cells, (N_SUBSETS, SIDE**2)."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(N_SUBSETS, SIDE**2, generator=generator).argsort(1)
-    return (order < round(SHARE * SIDE**2)).double()
-
-
-def mu_fidelity(
-    attribution: Tensor, x: Tensor, subsets: Tensor, drops: Tensor
-) -> float:
-    """Correlation over subsets of their attribution with the drop of the score.
-
-    0 for a constant map. Source: U. Bhatt, A. Weller, J. Moura, Evaluating and
-    Aggregating Feature-based Model Explanations, IJCAI 2020.
-    """
-    regions = grid(x, SIDE)[0, 0]
-    cells = torch.zeros(SIDE**2, dtype=torch.float64)
-    cells.index_add_(0, regions.flatten(), attribution.double().flatten())
-    pairs = torch.stack([subsets @ cells, drops])
-    return float(torch.corrcoef(pairs)[0, 1].nan_to_num())
-
-
-def score_drops(f: Network, x: Tensor, label: int, subsets: Tensor) -> Tensor:
-    """How much the score falls when the cells of each subset are set to 0."""
-    left = region_scores(f, x, label, 1 - subsets, grid(x, SIDE))
-    return (f(x)[0, label] - left).double()
-
-
 def qualities(
-    f: Network, image: LabeledImage, attribution: Tensor, subsets: Tensor, drops: Tensor
+    f: Network, image: LabeledImage, attribution: Tensor, hidden: Tensor
 ) -> dict[str, float]:
+    """Values of a map (H, W), given the scores without each subset of cells."""
     x, label, boxes = image.inputs, image.label, [image.boxes]
     maps = attribution[None, None]
+    sums = subset_sums(maps[0].double(), grid_cells(x.shape[2:], SIDE), SUBSETS)
+    # 0 for a constant map, as for a random one.
+    fidelity = correlation(sums, -hidden).nan_to_num()
     steps: dict[str, Any] = {"n_steps": N_STEPS, "perturbations_per_eval": BATCH}
     values = {
         "insertion": insertion(f, x, maps, label, **steps),
@@ -174,7 +158,7 @@ def qualities(
         "deletion": deletion(f, x, maps, label, **steps),
         "f": f_measure(None, x, maps, boxes=boxes) / maps.numel(),
         "pointing": pointing_game(None, x, maps, boxes=boxes),
-        "mu_fidelity": mu_fidelity(attribution, x, subsets, drops),
+        "mu_fidelity": fidelity,
     }
     return {name: round(float(value), 5) for name, value in values.items()}
 
@@ -217,12 +201,18 @@ def run(arguments: argparse.Namespace, names: list[str]) -> None:
     entry = load_network(arguments.model)
     images = islice(labeled_images(entry), arguments.skip, None)
     f = Network(entry.model, next(labeled_images(entry)).inputs)
-    subsets = random_subsets()
     with path.open("a") as file:
         if path.stat().st_size and not path.read_text().endswith("\n"):
             file.write("\n")
         for image in islice(right_images(f, images), arguments.n_images):
-            drops = score_drops(f, image.inputs, image.label, subsets)
+            hidden = subset_scores(
+                f,
+                image.inputs,
+                grid_cells(image.inputs.shape[2:], SIDE),
+                SUBSETS,
+                image.label,
+                perturbations_per_eval=BATCH,
+            )
             for n_passes, name in product(arguments.passes, names):
                 key = (arguments.model, image.name, name, n_passes, arguments.seed)
                 if key in done:
@@ -233,7 +223,7 @@ def run(arguments: argparse.Namespace, names: list[str]) -> None:
                     # Of another package: the others go on, and it is tried again.
                     print(f"{name} failed: {error!r}", file=sys.stderr, flush=True)
                     continue
-                values = qualities(f, image, maps, subsets, drops)
+                values = qualities(f, image, maps, hidden)
                 row = dict(zip(KEYS, key)) | cost | values
                 print(json.dumps(row), file=file, flush=True)
             print(image.name, file=sys.stderr, flush=True)

@@ -50,6 +50,8 @@ class Method(NamedTuple):
             the colors of signed maps. Default: True
         reference (bool, optional): Whether it is one of Captum's own methods, included
             for comparison. Default: False
+        mask (bool, optional): Whether its maps are masks in [0, 1], which metrics
+            threshold at one half. Default: False
         prior (Mapping, optional): Method whose map is refined if no ``prior`` is given:
             its name as ``use``, and its arguments by name. Default: None (the method
             refines no map)
@@ -64,6 +66,7 @@ class Method(NamedTuple):
     relative: bool = False
     signed: bool = True
     reference: bool = False
+    mask: bool = False
     prior: Mapping[str, Any] | None = None
 
     def options(self) -> frozenset[str]:
@@ -246,6 +249,7 @@ METHODS = {
         lambda _: {},
         built_from=("masking_network",),
         signed=False,
+        mask=True,
     ),
     "iterative-mask": Method(
         "Iterative mask",
@@ -253,6 +257,7 @@ METHODS = {
         IterativeMask,
         _seeded,
         signed=False,
+        mask=True,
     ),
     "grad-cam": Method(
         "Grad-CAM",

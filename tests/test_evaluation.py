@@ -10,6 +10,7 @@ import torch
 from captum.attr import LayerGradCam
 from PIL import Image
 from torch import nn
+from torchvision.transforms.functional import gaussian_blur
 
 from captum_ext.attr import PNRISE, RISE, BOREx, WindowVariant, last_map_layer
 from captum_ext.datasets import Box, Dataset, Example, read_signs
@@ -38,6 +39,7 @@ from captum_ext.evaluation.run_folder import (
 from captum_ext.evaluation.specs import Spec, describe_specs
 from captum_ext.masking import MaskingNetwork
 from captum_ext.metrics import (
+    adversarial_sanity,
     center_box,
     deletion,
     insertion,
@@ -49,6 +51,7 @@ from captum_ext.metrics import (
 )
 from captum_ext.metrics.boxes import salient_boxes
 from captum_ext.metrics.pixel_maps import spatial_maps
+from captum_ext.subject import build_subject
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
 
 QUICK = {"methods": "random", "metrics": "insertion:n_steps=4"}
@@ -160,6 +163,85 @@ def test_table_equals_direct_calls_of_the_library(signs, tmp_path):
     assert results.table.columns.tolist()[-1] == "error"
     assert results.table["error"].isna().all()
     assert results.table.drop(columns="error").values.tolist() == expected
+
+
+def attributed(signs, example, method):
+    """Inputs, target, map and probabilities of an image, as the evaluation has them."""
+    subject = build_subject(signs, signs.preprocess(example.read()), example.labels[0])
+    maps = COMPARED[method].attribute(subject)
+    return subject.inputs, subject.target, maps, subject.probabilities
+
+
+def test_baselines_by_name(signs, tmp_path):
+    """Names are colors of the image before normalization."""
+    names = ("black", "mean", "blur", "white")
+    for use in ("insertion", "positive-map-density"):
+        steps = {"n_steps": 4} if use == "insertion" else {}
+        metrics = {n: {"use": use, "baselines": n, **steps} for n in names}
+        dataset, folder = read_signs(1), tmp_path / use
+        results = run(dataset, signs, folder, methods="center-box", metrics=metrics)
+        found = results.table["value"].tolist()
+        x, target, maps, f = attributed(signs, dataset.examples[0], "center-box")
+        colors = [torch.zeros(3), torch.tensor(signs.mean), None, torch.ones(3)]
+        for value, color in zip(found, colors):
+            start = (
+                gaussian_blur(x, [11, 11], [5.0, 5.0])
+                if color is None
+                else signs.normalize(color).view(3, 1, 1)
+            )
+            function = METRICS[use].function
+            expected = function(f, x, maps, target, start, **steps).item()
+            assert value == pytest.approx(expected, abs=1e-5)
+
+
+def test_thresholds_of_masks_are_absolute(signs, tmp_path):
+    """No pixel of this mask reaches .99, which gives the whole image."""
+    model = signs.with_masking_network(new_network())
+    metrics = "saliency-metric:threshold=0.99"
+    dataset = read_signs(1)
+    results = run(
+        dataset,
+        model,
+        tmp_path,
+        methods="masking-model,grad-cam",
+        metrics=f"{metrics},relative={metrics}:thresholding=value",
+    )
+    x, target, maps, f = attributed(model, dataset.examples[0], "masking-model")
+    absolute, relative = (
+        saliency_metric(f, x, maps, target, threshold=0.99, thresholding=t).item()
+        for t in ("mask", "value")
+    )
+    assert absolute != pytest.approx(relative, abs=0.01)
+    found = values(results, "masking-model", "saliency-metric")
+    assert found == pytest.approx([absolute], abs=1e-5)
+    found = values(results, "masking-model", "relative")
+    assert found == pytest.approx([relative], abs=1e-5)
+    assert values(results, "grad-cam", "saliency-metric") == values(
+        results, "grad-cam", "relative"
+    )
+
+
+def test_attacks_are_in_units_of_pixels(signs, tmp_path):
+    dataset = read_signs(1, seed=5)
+    metrics = "adversarial-sanity:n_steps=4"
+    results = run(
+        dataset,
+        signs,
+        tmp_path,
+        methods="center-box",
+        metrics=f"{metrics},weak={metrics}:radius=1e-6",
+    )
+    x, target, maps, f = attributed(signs, dataset.examples[0], "center-box")
+    normalization = (signs.mean, signs.std)
+    expected = adversarial_sanity(
+        f, x, maps, target, n_steps=4, normalization=normalization
+    )
+    found = values(results, "center-box", "adversarial-sanity")
+    assert found == pytest.approx(expected.tolist(), abs=1e-5)
+    assert results.table["error"].tolist()[1] == (
+        "metric must give a finite value, got nan because the attack does not change "
+        "the prediction."
+    )
 
 
 def test_curves_and_timings(signs, tmp_path):
@@ -647,6 +729,7 @@ class Untouchable(nn.Module):
         ({"metrics": "insertion:steps=4"}, "n_steps"),
         ({"metrics": "insertion:return_curve=true"}, "return_curve"),
         ({"metrics": "pointing-game:baselines=0"}, "baselines"),
+        ({"metrics": "insertion:baselines=gray"}, "'black'"),
         ({"metrics": ""}, "metrics must"),
         ({"dataset": Dataset("nowhere", ())}, "at least one image"),
         ({"metrics": "pointing-game", "dataset": "bare"}, "boxes for pointing-game"),
@@ -822,8 +905,8 @@ def test_prior_uses_the_default_layer(tmp_path):
     + [("[3, 4]", [3, 4]), ("2024-01-01", "2024-01-01"), ("", "")],
 )
 def test_argument_values_are_parsed_as_toml(text, value):
-    entries = [f"insertion:baselines={text}"]
-    found = read_metrics(entries)["insertion"].options["baselines"]
+    entries = [f"insertion:n_steps={text}"]
+    found = read_metrics(entries)["insertion"].options["n_steps"]
     assert found == value and type(found) is type(value)
 
 

@@ -36,11 +36,11 @@ def boxes(i: slice, x: Tensor) -> dict:
 
 
 def attacked(i: slice, x: Tensor) -> dict:
-    """Plain PGD: the paper's penalty is meant for much larger images."""
+    """The network predicts label 0 for all images, and another after the attack."""
     attack = metrics.EnhancedPGD(SmallNet())
     maps = metrics.max_box(x)
-    start = attack.perturb(x.float(), maps, target=TARGET[i], targeted=False)
-    return {"baselines": start, "n_steps": 8}
+    start = attack.perturb(x.float(), maps, 0.6, 0.15, target=0, targeted=False)
+    return {"baselines": start, "n_steps": 8, "target": 0}
 
 
 def explained(i: slice, x: Tensor) -> dict:
@@ -51,6 +51,15 @@ def explained(i: slice, x: Tensor) -> dict:
 
 
 METRICS = {
+    metrics.average_drop: no_arguments,
+    metrics.increase_in_confidence: no_arguments,
+    metrics.mu_fidelity: lambda i, x: {"grid_size": 4, "n_subsets": 24},
+    metrics.road_most_relevant: no_arguments,
+    metrics.road_least_relevant: no_arguments,
+    metrics.relevance_mass: boxes,
+    metrics.relevance_rank: boxes,
+    metrics.sparseness: no_arguments,
+    metrics.efficient_mprt: explained,
     metrics.insertion: lambda i, x: {"n_steps": 24},
     metrics.deletion: lambda i, x: {"n_steps": 24},
     metrics.f_measure: boxes,
@@ -66,8 +75,13 @@ GEOMETRIC = (
     metrics.f_measure,
     metrics.pointing_game,
     metrics.localization_error,
+    metrics.relevance_mass,
+    metrics.relevance_rank,
+    metrics.sparseness,
 )
 PROBABLE = (
+    metrics.average_drop,
+    metrics.increase_in_confidence,
     metrics.saliency_metric,
     metrics.positive_map_density,
     metrics.negative_map_density,
@@ -80,7 +94,15 @@ def each(metrics):
 
 
 every = each(METRICS)
-scoring = each([*PROBABLE, metrics.insertion, metrics.deletion])
+RANDOMIZING = (metrics.parameter_randomization, metrics.efficient_mprt)
+SCORING = (
+    metrics.insertion,
+    metrics.deletion,
+    metrics.mu_fidelity,
+    metrics.road_most_relevant,
+    metrics.road_least_relevant,
+)
+scoring = each([*PROBABLE, *SCORING])
 
 
 def measured(metric, maps, x=None, i=slice(None), model=None, **kwargs) -> Tensor:
@@ -95,6 +117,7 @@ def measured(metric, maps, x=None, i=slice(None), model=None, **kwargs) -> Tenso
 
 def test_every_metric_is_tested():
     others = {"EnhancedPGD", "enhanced_pgd", "is_difficult", "center_box", "max_box"}
+    others.add("named_baseline")
     assert {m.__name__ for m in METRICS} == set(metrics.__all__) - others
 
 
@@ -118,7 +141,8 @@ def test_one_number_per_example(metric):
     values = measured(metric, some_maps())
     assert values.shape == (B,) and values.dtype == torch.float64
     assert values.device.type == "cpu" and torch.isfinite(values).all()
-    assert len(values.unique()) > 1 or metric in GEOMETRIC
+    binary = (metrics.increase_in_confidence, *GEOMETRIC)
+    assert len(values.unique()) > 1 or metric in binary
 
 
 @every
@@ -157,11 +181,11 @@ def test_tuples_of_one(metric):
     expected = measured(metric, some_maps())
     x = images()
     kwargs = METRICS[metric](slice(None), x)
-    values = metric(SmallNet(), (x,), (some_maps(),), TARGET, **kwargs)
+    values = metric(SmallNet(), (x,), (some_maps(),), **{"target": TARGET, **kwargs})
     torch.testing.assert_close(values, expected)
 
 
-@each([m for m in METRICS if m is not metrics.parameter_randomization])
+@each([m for m in METRICS if m not in RANDOMIZING])
 def test_dtype_of_the_model(metric):
     expected = measured(metric, some_maps())
     x, maps = images(dtype=torch.float64), some_maps().double()
@@ -242,7 +266,7 @@ def test_geometric_metrics_call_no_model(metric):
 def test_other_metrics_need_a_model(metric):
     kwargs = METRICS[metric](slice(None), images())
     with pytest.raises(TypeError, match="forward_func"):
-        metric(None, images(), some_maps(), 0, **kwargs)
+        metric(None, images(), some_maps(), **{"target": 0, **kwargs})
 
 
 NAN = some_maps()

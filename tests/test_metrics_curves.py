@@ -250,6 +250,39 @@ def test_bad_arguments(kwargs, name):
             metric(never, images(), some_maps(), **kwargs)
 
 
+def test_named_baselines():
+    """A normalized image that starts in a named color is one of the pixels' space."""
+    x, maps, net = images(), some_maps(), SmallNet()
+    normalization = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
+    mean, std = torch.tensor(normalization).view(2, 3, 1, 1)
+    z = (x - mean) / std
+    for name, color in {"black": 0.0, "mean": mean, "white": 1.0}.items():
+        start = metrics.named_baseline(name, z, normalization)
+        torch.testing.assert_close(start * std + mean, torch.zeros(3, 1, 1) + color)
+        value = metrics.insertion(
+            lambda z: net(z * std + mean), z, maps, TARGET, start, n_steps=6
+        )
+        expected = metrics.insertion(net, x, maps, TARGET, color, n_steps=6)
+        torch.testing.assert_close(value, expected, atol=1e-5, rtol=0)
+    assert metrics.named_baseline("black", x) == 0
+    assert metrics.named_baseline("white", x) == 1
+    blurred = metrics.named_baseline("blur", z, normalization)
+    assert torch.equal(blurred, start_of("blur", z))
+
+
+@pytest.mark.parametrize(
+    "name, normalization, message",
+    [
+        ("gray", None, "^name must be one of"),
+        ("mean", None, "^normalization must be given"),
+        ("black", ((0.5,), (0.5,)), "^normalization must be the mean"),
+    ],
+)
+def test_bad_names_of_baselines(name, normalization, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.named_baseline(name, images(), normalization)
+
+
 def test_blur_needs_height_and_width():
     x = torch.rand(1, 2, 9)
     with pytest.raises(ValueError, match="baselines must not be 'blur'"):

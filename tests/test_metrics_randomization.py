@@ -1,4 +1,6 @@
-"""Cascading parameter randomization: the cascade of models and the metric."""
+"""Parameter randomization, cascading and efficient: the models and the metrics."""
+
+import math
 
 import pytest
 import torch
@@ -7,7 +9,8 @@ from scipy.stats import rankdata
 from test_metrics import some_maps
 from torch import Tensor, nn
 
-from captum_ext.metrics import parameter_randomization
+from captum_ext.metrics import efficient_mprt, parameter_randomization
+from captum_ext.metrics.efficient_mprt import histogram_entropy
 from captum_ext.metrics.parameter_randomization import (
     randomized_cascade,
     rank_correlation,
@@ -157,3 +160,57 @@ def test_bad_arguments(kwargs, name):
     }
     with pytest.raises((ValueError, TypeError), match=f"^{name} "):
         parameter_randomization(**kwargs)
+
+
+# Efficient MPRT
+
+
+def slow_entropy(values: list[float], n_bins: int) -> float:
+    low, high = min(values), max(values)
+    counts = [0] * n_bins
+    for value in values:
+        counts[min(int((value - low) / (high - low) * n_bins), n_bins - 1)] += 1
+    shares = [count / len(values) for count in counts if count]
+    return -sum(share * math.log(share) for share in shares)
+
+
+def test_entropy_of_histograms():
+    maps = some_maps().double()
+    for value, each in zip(histogram_entropy(maps, 9), maps):
+        assert value.item() == pytest.approx(slow_entropy(each.flatten().tolist(), 9))
+    ramp = torch.arange(100.0)[None]
+    assert histogram_entropy(ramp, 10).item() == pytest.approx(math.log(10))
+    for constant in (0.0, 3.0):
+        assert histogram_entropy(torch.full((1, 8), constant), 10).item() == 0
+
+
+def test_efficient_mprt_equals_the_loop():
+    """All layers are randomized, and the map is computed once."""
+    x, net, models = images(), SmallNet(), []
+
+    def explain(model: nn.Module) -> Tensor:
+        models.append(model)
+        return model.conv(x).detach() * model.head.weight.detach()[1].view(1, 6, 1, 1)
+
+    maps = explain(net)
+    values = efficient_mprt(net, x, maps, explanation_func=explain, n_bins=20, seed=4)
+    assert len(models) == 2
+    *_, randomized = randomized_cascade(net, ["head", "norm", "conv"], seed=4)
+    redrawn = explain(randomized)
+    for value, old, new in zip(values.tolist(), maps, redrawn):
+        before, after = (
+            slow_entropy(each.double().sum(0).flatten().tolist(), 20)
+            for each in (old, new)
+        )
+        assert value == pytest.approx((after - before) / before)
+
+
+def test_efficient_mprt_at_its_extremes():
+    x, net = images(), SmallNet()
+    given = {"explanation_func": lambda model: some_maps()}
+    assert efficient_mprt(net, x, some_maps(), **given).tolist() == [0, 0, 0]
+    assert efficient_mprt(net, x, 0 * some_maps() + 1, **given).isnan().all()
+    flat = {"explanation_func": lambda model: 0 * some_maps()}
+    assert efficient_mprt(net, x, some_maps(), **flat).tolist() == [-1, -1, -1]
+    with pytest.raises(ValueError, match="^n_bins "):
+        efficient_mprt(net, x, some_maps(), **given, n_bins=1)

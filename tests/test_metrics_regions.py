@@ -72,6 +72,22 @@ def test_salient_boxes():
     assert nothing.tolist() == [[0, 0, 4, 2]]
 
 
+def test_boxes_of_masks():
+    """A threshold in the range [0, 1], whatever the maximum; the mean over channels."""
+    masks = torch.tensor([[[0.1, 0.4, 0.6, 0.2]], [[0.1, 0.4, 0.3, 0.2]]])
+    assert salient_boxes(masks, 0.5, "mask").tolist() == [[2, 0, 3, 1], [0, 0, 4, 1]]
+    assert salient_boxes(masks, 0.4, "mask").tolist() == [[1, 0, 3, 1], [1, 0, 2, 1]]
+    assert salient_boxes(masks, 0.5, "value").tolist() == [[1, 0, 3, 1], [1, 0, 4, 1]]
+    for wrong in (2 * masks, -masks):
+        with pytest.raises(ValueError, match="^attributions must lie in "):
+            salient_boxes(wrong, 0.5, "mask")
+    x, boxes = torch.zeros(1, 3, 1, 4), [torch.tensor([[1.0, 0, 3, 1]])]
+    same = masks[:1, None].expand(1, 3, 1, 4)
+    for threshold, error in ((0.4, 0), (0.7, 1)):
+        given = {"boxes": boxes, "threshold": threshold, "thresholding": "mask"}
+        assert metrics.localization_error(None, x, same, **given).item() == error
+
+
 # F-measure
 
 

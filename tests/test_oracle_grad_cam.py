@@ -1,4 +1,4 @@
-"""Grad-CAM++ against the package grad-cam, on a trained network."""
+"""Grad-CAM++ and metrics against the package grad-cam."""
 
 import os
 from pathlib import Path
@@ -6,14 +6,28 @@ from pathlib import Path
 import pytest
 import torch
 from captum.attr import LayerAttribution
+from contract import SmallNet, images
 from PIL import Image
+from test_metrics import some_maps
 
-from captum_ext import zoo
+from captum_ext import metrics, zoo
 from captum_ext.attr import LayerGradCamPlusPlus
 from captum_ext.attr.cameras import unit_range
+from captum_ext.metrics.pixel_maps import unit_maps
+from captum_ext.metrics.road import impute, neighbor_differences
 
 pytest.importorskip("pytorch_grad_cam")
 from pytorch_grad_cam import GradCAMPlusPlus  # noqa: E402
+from pytorch_grad_cam.metrics.cam_mult_image import (  # noqa: E402
+    DropInConfidence,
+    IncreaseInConfidence,
+)
+from pytorch_grad_cam.metrics.perturbation_confidence import (  # noqa: E402
+    PerturbationConfidenceMetric,
+    RemoveLeastRelevantFirst,
+    RemoveMostRelevantFirst,
+)
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer  # noqa: E402
 from pytorch_grad_cam.utils.model_targets import (  # noqa: E402
     ClassifierOutputTarget,
 )
@@ -56,3 +70,50 @@ def test_grad_cam_plus_plus_of_grad_cam(factor, eps, agrees):
     ours = LayerAttribution.interpolate(unit_range(ours), (224, 224), "bilinear")[0]
     difference = (unit_range(ours) - unit_range(theirs)).abs().max()
     assert (difference < 1e-4) == agrees
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_imputation_of_grad_cam(share):
+    image = images()[0]
+    missing = torch.rand(12, 14, generator=torch.Generator().manual_seed(2)) < share
+    theirs = NoisyLinearImputer(noise=0)(image, (~missing).float())
+    ours = impute(image, missing, neighbor_differences(12, 14))
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+TARGETS = [ClassifierOutputTarget(i) for i in range(3)]
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize(
+    "metric, remove",
+    [
+        (metrics.road_most_relevant, RemoveMostRelevantFirst),
+        (metrics.road_least_relevant, RemoveLeastRelevantFirst),
+    ],
+)
+def test_road_of_grad_cam(metric, remove, fraction):
+    """Without noise; their percentiles give the same numbers of pixels here."""
+    net, x, maps = SmallNet(), images(), some_maps()
+    removed = remove(100 * (1 - fraction), NoisyLinearImputer(noise=0))
+    peer = PerturbationConfidenceMetric(removed)
+    theirs = peer(x, maps[:, 0].numpy(), TARGETS, net, return_diff=False)
+    ours = metric(net, x, maps, [0, 1, 2], fractions=[fraction], noise=0)
+    torch.testing.assert_close(
+        ours.float(), torch.from_numpy(theirs), atol=1e-6, rtol=0
+    )
+
+
+def test_confidence_change_of_grad_cam():
+    """Theirs is the drop itself, ours is relative to the score."""
+    net, x, maps = SmallNet(), images(), some_maps()
+    S = unit_maps(maps)[:, 0, None].numpy()
+    drop = torch.from_numpy(DropInConfidence()(x, S, TARGETS, net)).double()
+    rise = torch.from_numpy(IncreaseInConfidence()(x, S, TARGETS, net)).double()
+    with torch.no_grad():
+        before = net(x).diagonal().double()
+    args = net, x, maps, [0, 1, 2]
+    torch.testing.assert_close(
+        metrics.average_drop(*args) * before, drop, atol=1e-6, rtol=0
+    )
+    assert torch.equal(metrics.increase_in_confidence(*args), rise)

@@ -89,7 +89,8 @@ metrics:
 
 Methods and metrics are separated by commas, their arguments by colons, and "=" gives
 one another name: pn-rise,quick=pn-rise:n_masks=100:grid_size=10. The arguments are
-those of the Python classes and functions.
+those of the Python classes and functions. The baselines of a metric are a number in
+the space of the model's inputs, or black, mean (the default), blur or white.
 
 settings file (TOML; options of the command line override it):
   dataset = "boxes:imagenet/boxes.csv"

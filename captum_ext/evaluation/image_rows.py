@@ -6,7 +6,6 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,7 +142,7 @@ def rows_of_image(
         row = context.row._replace(seconds=seconds)
         for metric in metrics:
             try:
-                value, curve = _measure(config, metric, context, maps)
+                value, curve = _measure(config, metric, method, context, maps)
             except Exception as error:
                 yield from _failed(row, method, [metric], error)
                 continue
@@ -200,7 +199,11 @@ def _image_maps(config: EvaluationConfig, context: _ImageContext) -> ImageMaps:
 
 
 def _measure(
-    config: EvaluationConfig, name: str, context: _ImageContext, maps: Tensor
+    config: EvaluationConfig,
+    name: str,
+    method: str,
+    context: _ImageContext,
+    maps: Tensor,
 ) -> tuple[float, list[float] | None]:
     spec = config.metrics[name]
     metric = METRICS[spec.use]
@@ -212,19 +215,18 @@ def _measure(
     accepted = metric.options()
     options = {n: v for n, v in _defaults(config).items() if n in accepted}
     options |= spec.options
+    if COMPARED[config.methods[method].use].mask and "thresholding" in accepted:
+        options = {"thresholding": "mask"} | options
     value, curve = metric.evaluate(context.subject, maps, context.boxes, **options)
     if not math.isfinite(value):
-        raise ValueError(f"metric must give a finite value, got {value}.")
+        reason = f" because {metric.undefined}" if metric.undefined else ""
+        raise ValueError(f"metric must give a finite value, got {value}{reason}.")
     return value, curve
 
 
 def _defaults(config: EvaluationConfig) -> dict[str, Any]:
     """Arguments of the methods and metrics that accept them."""
-    return {
-        "perturbations_per_eval": config.perturbations_per_eval,
-        # Radius of attacks: the paper's for pixels in [0, 1], in units of the inputs.
-        "radius": 12 / 255 / fmean(config.model.std),
-    }
+    return {"perturbations_per_eval": config.perturbations_per_eval}
 
 
 def _draw(method: Method, pixels: Tensor, maps: Tensor) -> Image.Image:

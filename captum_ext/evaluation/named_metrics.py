@@ -8,21 +8,30 @@ from torch import Tensor
 
 from captum_ext.metrics import (
     adversarial_sanity,
+    average_drop,
     deletion,
     f_measure,
+    increase_in_confidence,
     insertion,
     localization_error,
+    mu_fidelity,
+    named_baseline,
     negative_map_density,
     pointing_game,
     positive_map_density,
+    relevance_mass,
+    relevance_rank,
+    road_least_relevant,
+    road_most_relevant,
     saliency_metric,
+    sparseness,
 )
 from captum_ext.subject import Subject
 
 __all__ = ["METRICS", "Metric", "MetricResult"]
 
 # Arguments that the evaluation sets itself.
-_SET_HERE = {"boxes", "masks", "return_curve"}
+_SET_HERE = {"boxes", "masks", "normalization", "return_curve"}
 
 
 class MetricResult(NamedTuple):
@@ -52,6 +61,7 @@ class Metric(NamedTuple):
             Default: False
         takes_baselines (bool, optional): Whether it takes ``baselines``, the values of
             hidden pixels. Default: False
+        undefined (str, optional): When its value is NaN. Default: ""
     """
 
     title: str
@@ -61,13 +71,16 @@ class Metric(NamedTuple):
     needs_boxes: bool = False
     has_curve: bool = False
     takes_baselines: bool = False
+    undefined: str = ""
 
     def options(self) -> frozenset[str]:
         """Names of the arguments that :meth:`evaluate` passes to the function."""
-        parameters = inspect.signature(inspect.unwrap(self.function)).parameters
-        own = {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
         baselines = {"baselines"} if self.takes_baselines else set()
-        return frozenset((own | baselines) - _SET_HERE)
+        return frozenset((self._keywords() | baselines) - _SET_HERE)
+
+    def _keywords(self) -> set[str]:
+        parameters = inspect.signature(inspect.unwrap(self.function)).parameters
+        return {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
     def evaluate(
         self,
@@ -83,11 +96,22 @@ class Metric(NamedTuple):
             maps (Tensor): Map (1, any, H, W).
             boxes (Tensor, optional): Boxes (N, 4) of the target, in pixels, for a
                 metric that needs them. Default: None
-            **options: Other arguments of the function, see :meth:`options`.
+            **options: Other arguments of the function, see :meth:`options`. A name of
+                ``baselines`` is that of
+                :func:`~captum_ext.metrics.named_baseline`, for the normalization of
+                the subject's classifier.
 
         Returns:
             *MetricResult*: ``(value, curve)``.
         """
+        normalization = (subject.classifier.mean, subject.classifier.std)
+        baselines = options.get("baselines")
+        if isinstance(baselines, str):
+            options["baselines"] = named_baseline(
+                baselines, subject.inputs, normalization
+            )
+        if "normalization" in self._keywords():
+            options["normalization"] = normalization
         if self.needs_boxes:
             options["boxes"] = [boxes]
         if self.has_curve:
@@ -168,5 +192,64 @@ METRICS = {
         "how slowly cleaning the highest pixels undoes an attack",
         adversarial_sanity,
         higher_is_better=False,
+        undefined="the attack does not change the prediction",
+    ),
+    "road-most-relevant": Metric(
+        "ROAD, most relevant",
+        "what is left of the score without the highest pixels, imputed",
+        road_most_relevant,
+        higher_is_better=False,
+    ),
+    "road-least-relevant": Metric(
+        "ROAD, least relevant",
+        "what is left of the score without the lowest pixels, imputed",
+        road_least_relevant,
+        higher_is_better=True,
+    ),
+    "mu-fidelity": Metric(
+        "Mu-fidelity",
+        "how well sums of the map predict drops of the score",
+        mu_fidelity,
+        higher_is_better=True,
+        takes_baselines=True,
+        undefined="the map or the score is constant",
+    ),
+    "average-drop": Metric(
+        "Average drop",
+        "which fraction of the probability is lost if only the map is kept",
+        average_drop,
+        higher_is_better=False,
+        takes_baselines=True,
+        undefined="the map has no positive value",
+    ),
+    "increase-in-confidence": Metric(
+        "Increase in confidence",
+        "whether the probability rises if only the map is kept",
+        increase_in_confidence,
+        higher_is_better=True,
+        takes_baselines=True,
+        undefined="the map has no positive value",
+    ),
+    "relevance-mass": Metric(
+        "Relevance mass",
+        "which share of the map lies on the object",
+        relevance_mass,
+        higher_is_better=True,
+        needs_boxes=True,
+        undefined="the map has no positive value",
+    ),
+    "relevance-rank": Metric(
+        "Relevance rank",
+        "which share of the highest pixels lies on the object",
+        relevance_rank,
+        higher_is_better=True,
+        needs_boxes=True,
+    ),
+    "sparseness": Metric(
+        "Sparseness",
+        "how few pixels hold most of the map",
+        sparseness,
+        higher_is_better=True,
+        undefined="the map is zero",
     ),
 }

@@ -13,6 +13,7 @@ from captum_ext.attr.window_search import VARIANTS
 from captum_ext.evaluation.named_metrics import METRICS, Metric
 from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
 from captum_ext.methods import METHODS, Method
+from captum_ext.metrics.baselines import BASELINES
 from captum_ext.subject import Part
 
 if sys.version_info >= (3, 11):
@@ -177,6 +178,7 @@ def read_metrics(given: Specs) -> dict[str, Spec]:
 
     Args:
         given (str, iterable of str, or Mapping): Entries as in :func:`read_methods`.
+            ``baselines`` may be a name of :func:`~captum_ext.metrics.named_baseline`.
 
     Returns:
         *dict[str, Spec]*: Specs by name in the table, in the given order.
@@ -190,7 +192,12 @@ def read_metrics(given: Specs) -> dict[str, Spec]:
         >>> read_metrics({"blurred": {"use": "insertion", "baselines": "blur"}})
         {'blurred': Spec(use='insertion', options={'baselines': 'blur'})}
     """
-    return _read("metrics", given, METRICS, Metric.options)
+    specs = _read("metrics", given, METRICS, Metric.options)
+    for spec in specs.values():
+        baselines = spec.options.get("baselines")
+        if isinstance(baselines, str):
+            check_choice("baselines", baselines, BASELINES)
+    return specs
 
 
 def describe_specs(specs: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:

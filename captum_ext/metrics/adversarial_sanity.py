@@ -4,7 +4,13 @@ import torch
 from captum.log import log_usage
 from torch import Tensor
 
-from captum_ext._captum import BaselineType, TargetType
+from captum_ext._captum import (
+    BaselineType,
+    TargetType,
+    format_additional_forward_args,
+    run_forward,
+)
+from captum_ext._outputs import output_tensor
 from captum_ext._scores import PerturbationsPerEval
 from captum_ext._type_checks import check_callable
 from captum_ext._validation import (
@@ -12,12 +18,13 @@ from captum_ext._validation import (
     check_probability,
     check_target,
 )
+from captum_ext.metrics.baselines import Normalization
 from captum_ext.metrics.curves import exchange_order, rank_curves, starting_image
 from captum_ext.metrics.enhanced_pgd import enhanced_pgd
 from captum_ext.metrics.pixel_maps import check_metric_input
 from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
 
-__all__ = ["adversarial_sanity", "missing_area"]
+__all__ = ["adversarial_sanity", "missing_area", "predicted_labels"]
 
 
 def missing_area(ideal: Tensor, area: Tensor) -> Tensor:
@@ -41,6 +48,33 @@ def missing_area(ideal: Tensor, area: Tensor) -> Tensor:
     return (ideal - area) / ideal
 
 
+def predicted_labels(
+    forward_func: ForwardFunc, inputs: Tensor, additional_forward_args: object
+) -> Tensor:
+    """Label with the highest output; for one output, whether it is at least one half.
+
+    Args:
+        forward_func (Callable): The model or any function of its inputs.
+        inputs (Tensor): Inputs (B, ...).
+        additional_forward_args (Any, optional): Further arguments of
+            ``forward_func``.
+
+    Returns:
+        *Tensor*: Labels (B,), int64 on the CPU.
+
+    Examples::
+
+        >>> predicted_labels(lambda x: x, torch.tensor([[0.2, 0.8], [0.9, 0.1]]), None)
+        tensor([1, 0])
+        >>> predicted_labels(lambda x: x, torch.tensor([0.4, 0.6]), None)
+        tensor([0, 1])
+    """
+    args = format_additional_forward_args(additional_forward_args)
+    output = output_tensor(run_forward(forward_func, inputs.clone(), None, args))
+    scores = output.cpu().reshape(len(inputs), -1)
+    return scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] >= 0.5).long()
+
+
 @log_usage()
 @torch.no_grad()
 def adversarial_sanity(
@@ -54,6 +88,8 @@ def adversarial_sanity(
     fraction: float = 0.1,
     n_steps: int = 50,
     radius: float = 12 / 255,
+    beta: float = 50.0,
+    normalization: Normalization | None = None,
     perturbations_per_eval: PerturbationsPerEval = "auto",
 ) -> Tensor:
     r"""How slowly restoring clean pixels undoes an attack. Lower is better.
@@ -68,7 +104,9 @@ def adversarial_sanity(
         \quad Area_{Ideal} = P(K(I)).
 
     The metric is 0 for the ideal map, 1 if the probability stays 0, and negative if
-    partly restored inputs have a higher probability than the clean one.
+    partly restored inputs have a higher probability than the clean one. It is NaN where
+    the attack fails: where it does not change the predicted label, or does not lower
+    the probability of ``target``.
 
     Source: M. Jalwana et al., CAMERAS: Enhanced Resolution And Sanity preserving Class
     Activation Mapping for image Saliency, CVPR 2021; supplement A-4, Equations (3) and
@@ -94,18 +132,23 @@ def adversarial_sanity(
             Default: 0.1
         n_steps (int, optional): Number of equal steps, at most one per pixel.
             Default: 50
-        radius (float, optional): Largest change by the attack, in units of ``inputs``;
-            the default is the paper's, for pixels in [0, 1]. Default: 12 / 255
+        radius (float, optional): Largest change by the attack, in units of pixels; the
+            default is the paper's, for pixels in [0, 1]. Default: 12 / 255
+        beta (float, optional): Weight of the attack's penalty on irrelevant pixels; see
+            :class:`EnhancedPGD`. Default: 50.0
+        normalization (tuple, optional): Mean and standard deviation by which inputs
+            were normalized, one number per channel each: the attack is then one of
+            pixels, which stay in [0, 1]. Default: None (inputs are pixels, unbounded)
         perturbations_per_eval (int or "auto", optional): Images per example in one call
             of ``forward_func``; "auto" measures the fastest number in the first calls.
             It changes the metric by rounding only. Default: "auto"
 
     Returns:
-        *Tensor*: (B,), float64 on the CPU.
+        *Tensor*: (B,), float64 on the CPU; NaN where the attack fails.
 
     Raises:
-        ValueError: If an argument is out of its range or does not match the inputs, if
-            scores are not probabilities, or if the attack does not lower them.
+        ValueError: If an argument is out of its range or does not match the inputs, or
+            if scores are not probabilities.
         TypeError: If an argument is of the wrong type.
 
     Examples::
@@ -127,7 +170,9 @@ def adversarial_sanity(
             forward_func,
             x,
             attributions,
+            normalization,
             radius=radius,
+            beta=beta,
             additional_forward_args=additional_forward_args,
         )
     else:
@@ -147,10 +192,9 @@ def adversarial_sanity(
         perturbations_per_eval,
         probabilities=True,
     )
-    unaffected = (curves[:, 0] >= ideal).nonzero().flatten().tolist()
-    if unaffected:
-        raise ValueError(
-            f"target must be a label whose probability the attack lowers, got another "
-            f"one for examples {unaffected}."
-        )
-    return missing_area(ideal, area)
+    before, after = (
+        predicted_labels(forward_func, image, additional_forward_args)
+        for image in (x, attacked)
+    )
+    failed = (before == after) | (curves[:, 0] >= ideal)
+    return missing_area(ideal, area).masked_fill(failed, torch.nan)

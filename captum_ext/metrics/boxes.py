@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_ext._type_checks import check_sequence, check_tensor, shown
 from captum_ext._validation import check_choice, check_positive
-from captum_ext.metrics.pixel_maps import is_constant, unit_maps
+from captum_ext.metrics.pixel_maps import check_masks, is_constant, unit_maps
 
 __all__ = [
     "Thresholding",
@@ -26,7 +26,7 @@ __all__ = [
     "tightest_box",
 ]
 
-Thresholding = Literal["value", "mean"]
+Thresholding = Literal["value", "mean", "mask"]
 
 
 def check_boxes(
@@ -187,19 +187,21 @@ def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) ->
     """The tightest box around the pixels of each map that reach a threshold.
 
     Negative values count as zero. The box of a constant map, and of a map without
-    positive values, is the whole image.
+    positive values, is the whole image, as is that of a mask that does not reach the
+    threshold.
 
     Args:
         maps (Tensor): Maps S, (B, H, W).
         threshold (float): Threshold as a fraction of the reference.
         thresholding (str): Reference of the threshold: "value" for the maximum of the
-            map, "mean" for its mean.
+            map, "mean" for its mean, "mask" for 1.
 
     Returns:
         *Tensor*: x0 y0 x1 y1, (B, 4), int64.
 
     Raises:
-        ValueError: If the threshold is not positive or no pixel of a map reaches it.
+        ValueError: If the threshold is not positive or no pixel of a map reaches it, or
+            if maps are not masks in [0, 1].
         TypeError: If the threshold is not a number.
 
     Examples::
@@ -208,8 +210,12 @@ def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) ->
         >>> salient_boxes(maps, 0.5, "value")
         tensor([[1, 0, 3, 1]])
     """
-    check_choice("thresholding", thresholding, ("value", "mean"))
+    check_choice("thresholding", thresholding, ("value", "mean", "mask"))
     threshold = check_positive("threshold", threshold)
+    if thresholding == "mask":
+        regions = check_masks(maps) >= threshold
+        regions[~regions.any(2).any(1)] = True
+        return torch.stack(list(map(tightest_box, regions)))
     S = unit_maps(maps)
     reference = S.mean((1, 2)) if thresholding == "mean" else S.amax((1, 2))
     regions = S >= threshold * reference[:, None, None]

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
 from captum_ext._scores import PerturbationsPerEval
-from captum_ext._validation import check_baselines, check_choice, check_integer
+from captum_ext._validation import check_baselines, check_integer
 from captum_ext.masks import memory_format_of
+from captum_ext.metrics.baselines import named_baseline
 from captum_ext.metrics.pixel_maps import rank_maps, spatial_maps
 from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
 
@@ -23,9 +24,6 @@ __all__ = [
 ]
 
 Start: TypeAlias = BaselineType | Literal["blur"]
-
-# The blur of RISE's authors: at ImageNet's sizes it keeps colors but not shapes.
-_BLUR_SIZE, _BLUR_SIGMA = 11, 5.0
 
 
 def shares(n_pixels: int, n_steps: int) -> Tensor:
@@ -202,24 +200,12 @@ def starting_image(baselines: Start, inputs: Tensor) -> Tensor:
         torch.Size([1, 3, 32, 32])
     """
     if isinstance(baselines, str):
-        check_choice("baselines", baselines, ("blur",))
-        image = _blurred(inputs)
+        if baselines != "blur":
+            raise ValueError(
+                f"baselines must be 'blur', numbers or a tensor such as one of "
+                f"named_baseline, got {baselines!r}."
+            )
+        image = named_baseline("blur", inputs)
     else:
         image = check_baselines(baselines, (inputs,))[0].expand(inputs.shape)
     return image.contiguous(memory_format=memory_format_of(inputs))
-
-
-def _blurred(inputs: Tensor) -> Tensor:
-    from torchvision.transforms.functional import gaussian_blur
-
-    if inputs.dim() < 4:
-        raise ValueError(
-            f"baselines must not be 'blur' for inputs without height and width, got "
-            f"inputs of shape {tuple(inputs.shape)}."
-        )
-    # Reflection padding must be narrower than the image.
-    size = [
-        min(_BLUR_SIZE, 2 * side - 1) for side in (inputs.shape[-1], inputs.shape[-2])
-    ]
-    frames = inputs.flatten(0, 1)
-    return gaussian_blur(frames, size, [_BLUR_SIGMA] * 2).view(inputs.shape)

@@ -1,5 +1,6 @@
 """Enhanced PGD: an attack that spares the pixels a map marks as irrelevant."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,7 @@ from captum_ext._validation import (
     check_positive,
     check_target,
 )
+from captum_ext.metrics.baselines import Normalization, channel_statistics
 from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps, unit_maps
 from captum_ext.metrics.scoring import ForwardFunc
 
@@ -37,22 +39,28 @@ __all__ = ["EnhancedPGD", "enhanced_pgd", "irrelevant_change", "negative_log"]
 
 
 def irrelevant_change(p: Tensor, S: Tensor) -> Tensor:
-    r"""Norm of a perturbation outside of the map, :math:`\|p \odot (1 - S)\|_2`.
+    r"""Root mean square of a perturbation outside of the map.
+
+    .. math::
+        \frac{1}{\sqrt{n}} \| p \odot (1 - S) \|_2
+
+    for n elements of p.
 
     Args:
         p (Tensor): Perturbation (B, C, ...).
         S (Tensor): Map in [0, 1], (B, 1, ...).
 
     Returns:
-        *Tensor*: Norms (B,).
+        *Tensor*: Root mean squares (B,), in the unit of p.
 
     Examples::
 
-        >>> p, S = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[1.0, 0.5]]])
+        >>> p, S = torch.tensor([[[3.0, 4, 0, 0]]]), torch.tensor([[[1.0, 0.5, 0, 0]]])
         >>> irrelevant_change(p, S)
-        tensor([2.])
+        tensor([1.])
     """
-    return torch.linalg.vector_norm((p * (1 - S)).flatten(1), dim=1)
+    outside = (p * (1 - S)).flatten(1)
+    return torch.linalg.vector_norm(outside, dim=1) / math.sqrt(outside.shape[1])
 
 
 def negative_log(outputs: Tensor, target: TargetType) -> Tensor:
@@ -80,12 +88,19 @@ class EnhancedPGD(Perturbation):
     The perturbation p, no element of which exceeds the radius, minimizes
 
     .. math::
-        L(K(I + p), l) + \beta \| p \odot (1 - S) \|_2
+        L(K(I + p), l) + \frac{\beta}{\sqrt{n}} \| p \odot (1 - S) \|_2
 
-    by steps along the sign of the gradient, starting from p = 0. The step size
-    decreases linearly: the penalty pulls irrelevant elements to zero, and with a
-    constant step size they oscillate around it, so that the attack fails on ImageNet
-    images. With beta = 0 the objective is that of plain PGD.
+    for n elements of p, by steps along the sign of the gradient, starting from p = 0.
+    The step size decreases linearly: the penalty pulls irrelevant elements to zero, and
+    with a constant step size they oscillate around it, so that the attack fails on
+    ImageNet images. With beta = 0 the objective is that of plain PGD.
+
+    The paper states neither the unit of p nor whether the norm is a sum or a mean over
+    elements. With values in [0, 1] and beta = 50, its figures (more than 99% confidence
+    in the attacked label at a radius of 12/255) are reached by the root mean square,
+    which does not depend on the size of the image: at least .998 on ten ImageNet images
+    for MobileNetV2, with the maps of Grad-CAM and of CAMERAS. Without the factor
+    :math:`1 / \sqrt{n}` the median is .56 and .08.
 
     Source: M. Jalwana et al., CAMERAS: Enhanced Resolution And Sanity preserving Class
     Activation Mapping for image Saliency, CVPR 2021; supplement A-6.
@@ -98,6 +113,10 @@ class EnhancedPGD(Perturbation):
             output)
         lower_bound (float, optional): Lower bound of attacked inputs. Default: -inf
         upper_bound (float, optional): Upper bound of attacked inputs. Default: inf
+        normalization (tuple, optional): Mean and standard deviation by which inputs
+            were normalized, one number per channel each. Bounds, the radius, the step
+            size and the penalty are then those of the pixels before normalization.
+            Default: None (inputs are pixels)
 
     Examples::
 
@@ -114,6 +133,7 @@ class EnhancedPGD(Perturbation):
         loss_func: Callable[[Tensor, Any], Tensor] | None = None,
         lower_bound: float = float("-inf"),
         upper_bound: float = float("inf"),
+        normalization: Normalization | None = None,
     ) -> None:
         super().__init__()
         check_callable("forward_func", forward_func)
@@ -128,6 +148,7 @@ class EnhancedPGD(Perturbation):
                 f"lower_bound must be below upper_bound, got {lower_bound} and "
                 f"{upper_bound}."
             )
+        self.normalization = normalization
 
     @log_usage()
     @torch.inference_mode(False)
@@ -151,8 +172,8 @@ class EnhancedPGD(Perturbation):
                 scale; summed over channels, interpolated to the input's size, clipped
                 at zero, and divided by their maximum.
             radius (float, optional): Largest change of an element, in units of
-                ``inputs``. The default is the paper's, for pixels in [0, 1]: include
-                normalization in ``forward_func``. Default: 12 / 255
+                pixels. The default is the paper's, for pixels in [0, 1].
+                Default: 12 / 255
             step_size (float, optional): Change of an element in the first step, in
                 the same units. Default: 2 / 255
             step_num (int, optional): Number of steps. Default: 20
@@ -164,7 +185,7 @@ class EnhancedPGD(Perturbation):
             targeted (bool, optional): Whether the attack moves towards the target
                 instead of away from it. Default: True
             beta (float, optional): Weight of the penalty on irrelevant elements, at
-                least 0. Default: 50.0
+                least 0, per unit of pixels. Default: 50.0
 
         Returns:
             *Tensor* or *tuple[Tensor]* of **perturbed inputs**: In the shape, dtype
@@ -183,6 +204,11 @@ class EnhancedPGD(Perturbation):
         # A copy: a tensor of inference mode takes part in no gradient.
         x = check_metric_input(inputs).clone()
         target = check_target(target, len(x))
+        mean, std = channel_statistics(self.normalization, x)
+        lower, upper = (
+            (bound - mean) / std for bound in (self.lower_bound, self.upper_bound)
+        )
+        largest, first_step = radius / std, step_size / std
         S = unit_maps(spatial_maps(attributions, x))[:, None].to(x)
         args = outside_inference_mode(additional_forward_args)
         warn_of_training_mode(self.forward_func)
@@ -196,14 +222,13 @@ class EnhancedPGD(Perturbation):
                     if not is_function(label):
                         outputs = output_tensor(outputs)
                     loss = self.loss_func(outputs, label).sum()
-                    penalty = beta * irrelevant_change(attacked - x, S).sum()
+                    penalty = beta * irrelevant_change((attacked - x) * std, S).sum()
                     objective = (loss if targeted else -loss) + penalty
                 _check_loss(loss)
                 (gradient,) = torch.autograd.grad(objective, attacked)
-                step = step_size * (1 - i / step_num)
+                step = first_step * (1 - i / step_num)
                 p = attacked.detach() - step * gradient.sign() - x
-                attacked = x + p.clamp(-radius, radius)
-                attacked = attacked.clamp(self.lower_bound, self.upper_bound)
+                attacked = (x + p.clamp(-largest, largest)).clamp(lower, upper)
         return format_output(is_tuple(inputs), (attacked,))
 
     def _outputs(self, inputs: Tensor, args: object) -> Any:
@@ -226,6 +251,7 @@ def enhanced_pgd(
     forward_func: ForwardFunc,
     inputs: TensorOrTupleOfTensorsGeneric,
     attributions: Tensor | tuple[Tensor, ...],
+    normalization: Normalization | None = None,
     **kwargs: Any,
 ) -> TensorOrTupleOfTensorsGeneric:
     """Inputs attacked by :class:`EnhancedPGD`, in one call.
@@ -236,6 +262,9 @@ def enhanced_pgd(
         inputs (Tensor or tuple[Tensor]): One input (B, C, ...) to attack.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of the pixels to
             attack.
+        normalization (tuple, optional): Mean and standard deviation by which inputs
+            were normalized, one number per channel each: the attack is then one of
+            pixels, which stay in [0, 1]. Default: None (inputs are pixels, unbounded)
         **kwargs (Any, optional): Further arguments of :meth:`EnhancedPGD.perturb`.
 
     Returns:
@@ -254,7 +283,8 @@ def enhanced_pgd(
         >>> enhanced_pgd(model, x, maps, step_num=5).shape
         torch.Size([2, 3, 8, 8])
     """
-    attack = EnhancedPGD(forward_func)
+    lower, upper = (-math.inf, math.inf) if normalization is None else (0.0, 1.0)
+    attack = EnhancedPGD(forward_func, None, lower, upper, normalization)
     return attack.perturb(inputs, attributions, **kwargs)
 
 

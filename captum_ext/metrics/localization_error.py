@@ -54,7 +54,9 @@ def localization_error(
         threshold (float, optional): Threshold as a fraction of the reference.
             Default: 0.5
         thresholding (str, optional): Reference of the threshold: "value" for the
-            maximum of the map, "mean" for its mean. Default: "value"
+            maximum of the map; "mean" for its mean; "mask" for 1, as in the paper, for
+            masks in [0, 1] such as those of a masking model, whose channels are
+            averaged. Default: "value"
 
     Returns:
         *Tensor*: 1 for an error, 0 for a success, NaN without an object, (B,), float64
@@ -77,7 +79,11 @@ def localization_error(
 
     x = check_metric_input(inputs, axes=(4,))
     truth = check_boxes(boxes, len(x))
-    found = salient_boxes(spatial_maps(attributions, x), threshold, thresholding)
+    found = salient_boxes(
+        spatial_maps(attributions, x, mean=thresholding == "mask"),
+        threshold,
+        thresholding,
+    )
     overlaps = [box_iou(box[None], each) for box, each in zip(found.double(), truth)]
     misses = [1 - (overlap > 0.5).any().double() for overlap in overlaps]
     values = torch.stack(misses)

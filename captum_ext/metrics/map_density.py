@@ -8,7 +8,12 @@ from captum_ext._captum import BaselineType, TargetType
 from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import check_baselines
 from captum_ext.masks import apply_masks
-from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps, unit_maps
+from captum_ext.metrics.pixel_maps import (
+    check_masks,
+    check_metric_input,
+    spatial_maps,
+    unit_maps,
+)
 from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
 
 __all__ = ["map_density", "negative_map_density", "positive_map_density"]
@@ -185,7 +190,7 @@ def _density(
     x = check_metric_input(inputs)
     (fill,) = check_baselines(baselines, (x,))
     S = spatial_maps(attributions, x)
-    S = unit_maps(S) if rescale else _check_unit_range(S)
+    S = unit_maps(S) if rescale else check_masks(S)
     kept = 1 - S if negative else S
     empty = (kept.flatten(1).amax(1) == 0).nonzero().flatten().tolist()
     if empty:
@@ -205,13 +210,3 @@ def _density(
         probabilities=True,
     )
     return map_density(probability, kept)
-
-
-def _check_unit_range(maps: Tensor) -> Tensor:
-    """Maps in [0, 1], unchanged; others are refused."""
-    if maps.min() < 0 or maps.max() > 1:
-        raise ValueError(
-            f"attributions must lie in [0, 1] unless they are rescaled, got values "
-            f"from {float(maps.min()):.3g} to {float(maps.max()):.3g}."
-        )
-    return maps

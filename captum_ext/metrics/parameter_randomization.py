@@ -18,6 +18,7 @@ from captum_ext._validation import check_integer
 from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps
 
 __all__ = [
+    "cascade_of",
     "parameter_randomization",
     "randomized_cascade",
     "rank_correlation",
@@ -160,7 +161,7 @@ def parameter_randomization(
         >>> mean.shape, list(by_layer)
         (torch.Size([2]), ['2', '0'])
     """
-    names = _cascade_of(forward_func, layers)
+    names = cascade_of(forward_func, layers)
     check_callable("explanation_func", explanation_func)
     x = check_metric_input(inputs)
     maps = spatial_maps(attributions, x)
@@ -176,8 +177,26 @@ def parameter_randomization(
     return (mean, by_layer) if return_layers else mean
 
 
-def _cascade_of(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
-    """Names of the modules to randomize; modules without parameters are refused."""
+def cascade_of(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
+    """Names of the modules to randomize; modules without parameters are refused.
+
+    Args:
+        model (nn.Module): Trained model.
+        layers (sequence of str, optional): Names of its modules. None is every module
+            that has parameters outside of its submodules, the last defined first.
+
+    Returns:
+        *list of str*: Names in the order of the cascade.
+
+    Raises:
+        ValueError: If a layer is unknown or has no parameters.
+        TypeError: If ``model`` is not a module.
+
+    Examples::
+
+        >>> cascade_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), None)
+        ['2', '0']
+    """
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"forward_func must be an nn.Module, got {type(model).__name__}."

@@ -12,6 +12,7 @@ from captum_ext._interpolation import resize
 from captum_ext._validation import UNBATCHED, check_attributions, check_inputs
 
 __all__ = [
+    "check_masks",
     "check_metric_input",
     "is_constant",
     "rank_maps",
@@ -60,6 +61,7 @@ def spatial_maps(
     attributions: Tensor | tuple[Tensor, ...],
     inputs: Tensor,
     name: str = "attributions",
+    mean: bool = False,
 ) -> Tensor:
     """One signed number per pixel of the inputs.
 
@@ -73,6 +75,8 @@ def spatial_maps(
         inputs (Tensor): Explained inputs (B, C, ...).
         name (str, optional): Name of the maps in error messages.
             Default: "attributions"
+        mean (bool, optional): Whether channels are averaged instead, for masks that are
+            the same in all channels. Default: False
 
     Returns:
         *Tensor*: (B, ...) without channels, in float64 on the CPU: sums over equal
@@ -89,7 +93,28 @@ def spatial_maps(
         torch.Size([2, 32, 32])
     """
     maps = check_attributions(attributions, inputs, name).cpu().double()
-    return resize(maps.sum(1, keepdim=True), inputs.shape[2:])[:, 0]
+    values = maps.mean(1, keepdim=True) if mean else maps.sum(1, keepdim=True)
+    return resize(values, inputs.shape[2:])[:, 0]
+
+
+def check_masks(maps: Tensor) -> Tensor:
+    """Maps in [0, 1], unchanged; others are refused.
+
+    Args:
+        maps (Tensor): Maps S, (B, ...).
+
+    Returns:
+        *Tensor*: ``maps``.
+
+    Raises:
+        ValueError: If a value lies outside of [0, 1].
+    """
+    if maps.min() < 0 or maps.max() > 1:
+        raise ValueError(
+            f"attributions must lie in [0, 1] to be masks, got values from "
+            f"{float(maps.min()):.3g} to {float(maps.max()):.3g}."
+        )
+    return maps
 
 
 def is_constant(maps: Tensor) -> Tensor:

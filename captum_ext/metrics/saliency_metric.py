@@ -101,7 +101,9 @@ def saliency_metric(
         threshold (float, optional): Threshold as a fraction of the reference.
             Default: 0.5
         thresholding (str, optional): Reference of the threshold: "value" for the
-            maximum of the map, "mean" for its mean. Default: "value"
+            maximum of the map; "mean" for its mean; "mask" for 1, as in the paper, for
+            masks in [0, 1] such as those of a masking model, whose channels are
+            averaged. Default: "value"
 
     Returns:
         *Tensor*: s, at least log 0.05, (B,), float64 on the CPU. Probabilities are
@@ -122,7 +124,11 @@ def saliency_metric(
     """
     check_callable("forward_func", forward_func)
     x = check_metric_input(inputs, axes=(4,))
-    boxes = salient_boxes(spatial_maps(attributions, x), threshold, thresholding)
+    boxes = salient_boxes(
+        spatial_maps(attributions, x, mean=thresholding == "mask"),
+        threshold,
+        thresholding,
+    )
     crops = torch.stack(list(map(enlarged_crop, x, boxes)))
     crops = crops.contiguous(memory_format=memory_format_of(x))
     (p,) = perturbed_scores(

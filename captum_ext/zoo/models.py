@@ -30,9 +30,9 @@ class ZooModel(NamedTuple):
         masking_network (MaskingNetwork, optional): Masking network trained for the
             model; see :meth:`with_masking_network`. Default: None
         activation (str, optional): What turns logits into probabilities: "softmax" for
-            classes of which one is present, "sigmoid" for independent ones (multi-label),
-            "identity" for outputs that are probabilities. A single output, of a binary
-            classifier, has a sigmoid. Default: "softmax"
+            classes of which one is present, "sigmoid" for independent ones
+            (multi-label), "identity" for outputs that are probabilities. A single
+            output, of a binary classifier, has a sigmoid. Default: "softmax"
     """
 
     model: nn.Module

@@ -13,7 +13,6 @@ from torchvision import transforms
 from captum_ext._extras import extra
 from captum_ext.zoo.black_box import BlackBox
 from captum_ext.zoo.class_names import default_class_names
-from captum_ext.zoo.construction import default_activation
 from captum_ext.zoo.models import ZooModel
 from captum_ext.zoo.preprocessing import Preprocessing
 
@@ -69,9 +68,7 @@ def load_onnx(file: str, weights: str | Path | None = None) -> ZooModel:
         class_names,
         mean,
         std,
-        activation=(
-            "identity" if are_probabilities else default_activation(class_names)
-        ),
+        activation=("identity" if are_probabilities else "softmax"),
     )
 
 
