@@ -1,5 +1,6 @@
 """CAMERAS: activations and gradients fused over several image sizes."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,10 +20,11 @@ from captum_ext._validation import (
 )
 from captum_ext.attr.layers import (
     LayerEvaluation,
-    ReshapeTransform,
     evaluate_layer,
     in_input_shape,
+    warn_of_zero_maps,
 )
+from captum_ext.attr.reshape import ReshapeTransform
 
 __all__ = ["LayerCAMERAS", "fused_map", "resolutions", "unit_range"]
 
@@ -285,13 +287,28 @@ class LayerCAMERAS(LayerAttribution):
 
         found = [evaluate(size)]
         found += [_unless_refused(evaluate, each) for each in further_sizes]
-        maps = _maps(found, size, interpolate_mode)
+        kept = _kept(found)
+        maps = _maps(found, kept, size, interpolate_mode)
         maps = F.relu(maps) if relu_attributions else maps
-        maps = unit_range(maps) if normalize else maps
+        warn_of_zero_maps("CAMERAS", [maps], found)
+        maps = _stretched(maps) if normalize else maps
         maps = maps[:, None].to(image)
         if input_shaped:
             return in_input_shape((maps,), inputs)
         return format_output(isinstance(inputs, tuple), (maps,))
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    """Maps in the range [0, 1]; warn of those that have no range."""
+    stretched = unit_range(maps)
+    n_constant = int((maps.flatten(1).any(1) & ~stretched.flatten(1).any(1)).sum())
+    if n_constant:
+        warnings.warn(
+            f"CAMERAS's map is zero for {n_constant} of {len(maps)} examples: it is "
+            f"the same at all pixels, as of a layer with one position.",
+            stacklevel=4,
+        )
+    return stretched
 
 
 _MODES = ("bilinear", "bicubic", "nearest")
@@ -311,16 +328,30 @@ def _used_sizes(
     return resolutions(size, most, n_steps)
 
 
-def _maps(found: Sequence[LayerEvaluation], size: tuple[int, int], mode: str) -> Tensor:
-    """Map of each example, (B, H, W), from the sizes that keep its prediction."""
+def _kept(found: Sequence[LayerEvaluation]) -> Tensor:
+    """Whether a size keeps the prediction of an example, (sizes, B)."""
     _check_same_outputs([each.output for each in found])
     n_examples = len(found[0].activations[0])
     outputs = torch.stack([each.output.reshape(n_examples, -1) for each in found])
     predictions = outputs.argmax(2)
-    kept = (predictions == predictions[0]).tolist()
+    kept = predictions == predictions[0]
+    n_alone = int((~kept[1:].any(0)).sum())
+    if len(found) > 1 and n_alone:
+        warnings.warn(
+            f"CAMERAS uses one size for {n_alone} of {n_examples} examples, whose "
+            f"prediction none of the {len(found) - 1} other sizes keeps.",
+            stacklevel=4,
+        )
+    return kept
+
+
+def _maps(
+    found: Sequence[LayerEvaluation], kept: Tensor, size: tuple[int, int], mode: str
+) -> Tensor:
+    """Map of each example, (B, H, W), from the sizes that count for it."""
     maps = []
-    for i in range(n_examples):
-        counted = [each for each, keep in zip(found, kept) if keep[i]]
+    for i in range(kept.shape[1]):
+        counted = [each for each, keep in zip(found, kept[:, i].tolist()) if keep]
         activations = [each.activations[0][i] for each in counted]
         gradients = [each.gradients[0][i] for each in counted]
         maps.append(fused_map(activations, gradients, size, mode))

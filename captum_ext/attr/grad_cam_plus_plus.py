@@ -11,7 +11,12 @@ from torch.nn import functional as F
 
 from captum_ext._captum import TargetType, format_output
 from captum_ext._validation import check_inputs, check_target
-from captum_ext.attr.layers import ReshapeTransform, evaluate_layer, in_input_shape
+from captum_ext.attr.layers import (
+    evaluate_layer,
+    in_input_shape,
+    warn_of_zero_maps,
+)
+from captum_ext.attr.reshape import ReshapeTransform
 
 __all__ = ["LayerGradCamPlusPlus", "channel_weights"]
 
@@ -157,7 +162,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
         """
         tensors = check_inputs(inputs)
         check_target(target, len(tensors[0]))
-        activations, gradients, _ = evaluate_layer(
+        evaluation = evaluate_layer(
             self.forward_func,
             self.layer,
             tensors,
@@ -168,6 +173,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
             self.device_ids,
             grad_kwargs,
         )
+        activations, gradients, _ = evaluation
         maps = tuple(
             channel_weights(A, g, eps) * A for A, g in zip(activations, gradients)
         )
@@ -175,6 +181,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
             maps = tuple(each.sum(1, keepdim=True) for each in maps)
         if relu_attributions:
             maps = tuple(map(F.relu, maps))
+        warn_of_zero_maps("Grad-CAM++", maps, [evaluation])
         if input_shaped:
             return in_input_shape(maps, inputs)
         # Captum's metrics pass a tuple of one, and expect one back.

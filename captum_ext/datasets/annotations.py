@@ -213,7 +213,9 @@ Edges = tuple[float, float, float, float]
 
 def _size(annotation: Mapping[str, Any]) -> Size | None:
     """Width and height that an annotation gives, if it does."""
-    width, height = (int(float(annotation.get(key) or 0)) for key in ("width", "height"))
+    width, height = (
+        int(float(annotation.get(key) or 0)) for key in ("width", "height")
+    )
     return (width, height) if width and height else None
 
 
