@@ -18,9 +18,10 @@ from captum_ext.attr import (
     maps_of_channels_last,
     maps_of_tokens,
 )
-from captum_ext.attr.cameras import fused_map, resolutions, unit_range
+from captum_ext.attr.cameras import fused_map, unit_range
 from captum_ext.attr.grad_cam import LayerGradCam
 from captum_ext.attr.grad_cam_plus_plus import channel_weights
+from captum_ext.attr.image_sizes import resolutions
 from captum_ext.attr.layers import evaluate_layer
 
 
@@ -308,7 +309,8 @@ def test_cameras_warns_of_one_size_and_of_constant_maps():
 
     def changing(x: Tensor) -> Tensor:
         moved = torch.tensor([1.0, 0.0])[:, None] * (x.shape[2] > 20)
-        return net(x) + 100 * F.one_hot(net(x).argmin(1), 4) * moved
+        output = net(x)
+        return output + 100 * F.one_hot(output.argmin(1), 4) * moved
 
     with pytest.warns(UserWarning, match="one size for 1 of 2 examples.* 2 other"):
         LayerCAMERAS(changing, net.layer).attribute(x, 2, max_size=50, n_steps=3)

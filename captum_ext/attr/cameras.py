@@ -15,9 +15,9 @@ from captum_ext._scores import is_out_of_memory
 from captum_ext._validation import (
     check_choice,
     check_image,
-    check_integer,
     check_target,
 )
+from captum_ext.attr.image_sizes import used_sizes
 from captum_ext.attr.layers import (
     LayerEvaluation,
     evaluate_layer,
@@ -26,36 +26,10 @@ from captum_ext.attr.layers import (
 )
 from captum_ext.attr.reshape import ReshapeTransform
 
-__all__ = ["LayerCAMERAS", "fused_map", "resolutions", "unit_range"]
+__all__ = ["LayerCAMERAS", "fused_map", "unit_range"]
 
 # Number of floats in one step of the fusion: few enough for a processor's cache.
 _PIECE = 2**21
-
-
-def resolutions(
-    size: Sequence[int], max_size: Sequence[int], n_steps: int
-) -> list[tuple[int, int]]:
-    r"""Evenly spaced sizes :math:`\zeta_0 \ldots \zeta_m` without duplicates.
-
-    Args:
-        size (sequence of int): Height and width of the image, zeta_0.
-        max_size (sequence of int): Largest height and width, zeta_m. An axis of at
-            least that length keeps its own.
-        n_steps (int): Number of sizes N, at least 1.
-
-    Returns:
-        *list[tuple[int, int]]*: Heights and widths, those of the image first.
-
-    Examples::
-
-        >>> resolutions((224, 224), (1000, 1000), 5)
-        [(224, 224), (418, 418), (612, 612), (806, 806), (1000, 1000)]
-    """
-    axes = [
-        torch.linspace(n, max(n, most), n_steps).round().int().tolist()
-        for n, most in zip(size, max_size)
-    ]
-    return list(dict.fromkeys(zip(*axes)))
 
 
 def fused_map(
@@ -267,7 +241,7 @@ class LayerCAMERAS(LayerAttribution):
         check_target(target, len(image))
         check_choice("interpolate_mode", interpolate_mode, _MODES)
         size = (image.shape[2], image.shape[3])
-        further_sizes = _used_sizes(size, max_size, n_steps, sizes)[1:]
+        further_sizes = used_sizes(size, max_size, n_steps, sizes)[1:]
 
         def evaluate(size: tuple[int, int]) -> LayerEvaluation:
             resized = F.interpolate(image, size, mode=interpolate_mode)
@@ -312,20 +286,6 @@ def _stretched(maps: Tensor) -> Tensor:
 
 
 _MODES = ("bilinear", "bicubic", "nearest")
-
-
-def _used_sizes(
-    size: tuple[int, int],
-    max_size: int | Sequence[int],
-    n_steps: int,
-    sizes: Sequence[int | Sequence[int]] | None,
-) -> list[tuple[int, int]]:
-    """Sizes at which the layer is evaluated, the image's own first."""
-    n_steps = check_integer("n_steps", n_steps, 1)
-    if sizes is not None:
-        return list(dict.fromkeys([size, *_check_sizes("sizes", sizes, size)]))
-    (most,) = _check_sizes("max_size", [max_size], size)
-    return resolutions(size, most, n_steps)
 
 
 def _kept(found: Sequence[LayerEvaluation]) -> Tensor:
@@ -373,27 +333,6 @@ def _unless_refused(
             f"{size[1]} pixels ({reason}); pass sizes or max_size that it accepts, or "
             f"use LayerGradCamPlusPlus for a model of one size."
         ) from error
-
-
-def _check_sizes(
-    name: str, sizes: Sequence[int | Sequence[int]], size: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Heights and widths in pixels; an int is the longer side and keeps the ratio."""
-    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
-        raise TypeError(
-            f"{name} must be a sequence of sizes, got {type(sizes).__name__}."
-        )
-    checked = []
-    for entry in sizes:
-        if isinstance(entry, Sequence) and not isinstance(entry, str):
-            if len(entry) != 2:
-                raise ValueError(f"{name} must be a height and a width, got {entry}.")
-            height, width = (check_integer(name, n, 1) for n in entry)
-        else:
-            longer = check_integer(name, entry, 1)
-            height, width = (max(1, round(longer * n / max(size))) for n in size)
-        checked.append((height, width))
-    return checked
 
 
 def _check_layer_maps(tensors: tuple[Tensor, ...], n_examples: int) -> None:

@@ -73,7 +73,9 @@ class LayerGradCam(CaptumLayerGradCam):
             grad_kwargs,
         )
         A, g = evaluation.activations[0], evaluation.gradients[0]
-        maps = g.mean(tuple(range(2, g.dim())), keepdim=True) * A
+        # Gradients of vectors are the weights.
+        positions = tuple(range(2, g.dim()))
+        maps = (g.mean(positions, keepdim=True) if positions else g) * A
         maps = maps.sum(1, keepdim=True) if attr_dim_summation else maps
         maps = F.relu(maps) if relu_attributions else maps
         warn_of_zero_maps("Grad-CAM", [maps], [evaluation])

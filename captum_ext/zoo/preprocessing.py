@@ -40,6 +40,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     Examples::
 
         >>> import numpy as np
+        >>> from PIL import Image
         >>> gray = Image.fromarray(np.array([[0, 257, 65535]], np.uint16))
         >>> [upright_rgb(gray).getpixel((x, 0)) for x in range(3)]
         [(0, 0, 0), (1, 1, 1), (255, 255, 255)]
