@@ -10,7 +10,7 @@ from captum_ext.zoo.class_names import find_class
 from captum_ext.zoo.frame_average import FrameAverage
 from captum_ext.zoo.loading import load
 from captum_ext.zoo.models import ZooModel
-from captum_ext.zoo.preprocessing import BoxPreprocessing, Preprocessing
+from captum_ext.zoo.preprocessing import BoxPreprocessing, Preprocessing, upright_rgb
 from captum_ext.zoo.signs import (
     SIGN_CLASSES,
     SignDataset,
@@ -41,5 +41,6 @@ __all__ = [
     "SignScene",
     "SignVideo",
     "train_signs_classifier",
+    "upright_rgb",
     "ZooModel",
 ]
