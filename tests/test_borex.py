@@ -721,7 +721,7 @@ WRONG = [
     ({"tolerance": 0.0}, ValueError, "tolerance must be"),
     ({"feature_mask": torch.zeros(1, 1, 5, 5).long()}, ValueError, "feature_mask must"),
     ({"feature_mask": torch.zeros(1, 1, 12, 14)}, TypeError, "feature_mask must hold"),
-    ({"candidates": "halves"}, TypeError, "candidates must be a sequence of names"),
+    ({"candidates": 5}, TypeError, "candidates must be a name or a sequence"),
     ({"candidates": ["half"]}, ValueError, "candidates must be one of 'halves'"),
     ({"candidates": []}, ValueError, "candidates must hold a kind that gives masks"),
     (

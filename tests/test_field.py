@@ -907,3 +907,25 @@ def test_std_error_of_pixels_is_that_of_their_cells():
     for values, each in (maps, expected.mean), (errors, expected.std):
         of_pixels = (each / n_elements)[PATCHES].expand_as(values)
         torch.testing.assert_close(values, of_pixels.float(), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("candidates", [None, "squares", ["regions", "halves"]])
+def test_borex_recovers_a_linear_model_of_a_sequence(candidates):
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(2, 24, generator=generator)
+    x = torch.randn(3, 2, 24, generator=generator)
+
+    def f(x):
+        return (x * weights).flatten(1).sum(1)
+
+    found = BOREx(f).attribute(
+        x, n_iterations=40, candidates=candidates, return_posterior=True
+    )
+    # A mask hides both channels of an element, which share what it adds.
+    expected = (x * weights).sum(1, keepdim=True).expand_as(x) / 2
+    torch.testing.assert_close(found.attributions, expected, atol=1e-5, rtol=0)
+    masks = found.masks.double()
+    assert masks.shape == (3, 40, 24)
+    steps = torch.arange(24).double()
+    centers = (masks * steps).sum(2) / masks.sum(2)
+    torch.testing.assert_close(found.centers[..., 0], centers, equal_nan=True)

@@ -183,6 +183,25 @@ def test_hitting_any_box_counts():
         assert value.tolist() == [hit]
 
 
+@pytest.mark.parametrize("tolerance, hit", [(2.9, 0.0), (3.0, 1.0)])
+def test_pointing_game_in_volumes_and_sequences(tolerance, hit):
+    """The distance is along all axes: (2, 2, 1) has length 3."""
+    maps = torch.zeros(1, 1, 5, 6, 7)
+    maps[0, 0, 1, 1, 1] = 1
+    masks = torch.zeros(1, 5, 6, 7, dtype=torch.bool)
+    masks[0, 3, 3, 2] = True
+    x = torch.rand(1, 2, 5, 6, 7)
+    found = metrics.pointing_game(None, x, maps, masks=masks, tolerance=tolerance)
+    assert found.tolist() == [hit]
+    line, region = torch.zeros(1, 1, 9), torch.zeros(1, 9, dtype=torch.bool)
+    line[0, 0, 2], region[0, 5] = 1, True
+    x = torch.rand(1, 4, 9)
+    found = metrics.pointing_game(None, x, line, masks=region, tolerance=tolerance)
+    assert found.tolist() == [hit]
+    with pytest.raises(ValueError, match="boxes must be those of images or video"):
+        metrics.pointing_game(None, x, line, boxes=[torch.tensor([[0, 0, 1, 1]])])
+
+
 def test_pointing_game_equals_the_loop():
     masks = masks_of(BOXES)
     for seed in range(10):
@@ -398,7 +417,7 @@ def test_wrong_settings(metric, kwargs, name):
 
 @pytest.mark.parametrize(
     "metric",
-    [metrics.pointing_game, metrics.localization_error, metrics.saliency_metric],
+    [metrics.localization_error, metrics.saliency_metric],
 )
 def test_metrics_of_images_refuse_video(metric):
     video = torch.rand(3, 1, 5, H, W)

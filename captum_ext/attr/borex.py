@@ -72,11 +72,12 @@ class Refinement(NamedTuple):
         NaN for empty masks.
         """
         masks = self.masks.double()
-        axes = set(range(2, masks.dim()))
-        area = masks.sum(tuple(axes))
-        along = [masks.sum(tuple(axes - {axis})) for axis in sorted(axes)]
-        steps = [torch.arange(each.shape[2]).double() for each in along]
-        return torch.stack([a @ i / area for a, i in zip(along, steps)], -1)
+        axes = range(2, masks.dim())
+        steps = torch.meshgrid(
+            [torch.arange(masks.shape[axis]).double() for axis in axes], indexing="ij"
+        )
+        sums = [(masks * step).flatten(2).sum(2) for step in steps]
+        return torch.stack(sums, -1) / masks.flatten(2).sum(2)[..., None]
 
 
 class BOREx(PerturbationAttribution):
@@ -150,7 +151,7 @@ class BOREx(PerturbationAttribution):
         additional_forward_args: object = None,
         variant: Literal["field", "windows", "paper"] | WindowVariant = "field",
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
-        candidates: Sequence[str] | None = None,
+        candidates: str | Sequence[str] | None = None,
         mask_sizes: Sequence[int] | None = None,
         n_iterations: int = 50,
         acquisition: "Acquisition | None" = None,
@@ -164,9 +165,9 @@ class BOREx(PerturbationAttribution):
     ) -> Maps | Refinement:
         r"""
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): Images (B, C, H, W) or video
-                (B, C, T, H, W) to explain. Several inputs must have the same size and
-                are hidden by the same masks.
+            inputs (Tensor or tuple[Tensor, ...]): Images (B, C, H, W), video or volumes
+                (B, C, T, H, W), or for the field sequences (B, C, L) to explain.
+                Several inputs must have the same size and are hidden by the same masks.
             prior (Tensor, tuple[Tensor, ...], or Callable, optional): Maps
                 (B, any, ...) with as many axes as ``inputs``, of any size and scale, as
                 Captum's attributions and ours return them, or the ``attribute`` method
@@ -197,11 +198,12 @@ class BOREx(PerturbationAttribution):
                 index of the region of each element, integers (1 or B, ...)
                 broadcastable to ``inputs``; None in a tuple is the mask of another
                 input. Default: None (about 70 superpixels of an image, 150 of a video,
-                which follow what moves)
-            candidates (sequence of str, optional): Kinds of masks that the acquisition
-                function chooses from: "halves" (random connected halves), "squares",
-                "regions" (single cells) and "parts" (connected parts of the highest
-                values of the prior, alone and in pairs). Default: None ("halves")
+                which follow what moves; elements or equal parts of a sequence)
+            candidates (str or sequence of str, optional): Kinds of masks that the
+                acquisition function chooses from: "halves" (random connected halves),
+                "squares", "regions" (single cells) and "parts" (connected parts of the
+                highest values of the prior, alone and in pairs).
+                Default: None ("halves")
             mask_sizes (sequence of int, optional): Sides r of squares in pixels.
                 Default: None (60, 90, 120 and 150 of 224 pixels of the shorter side;
                 for squares of the field 30 as well)
@@ -251,11 +253,13 @@ class BOREx(PerturbationAttribution):
                 the target do not fit, or if scores are NaN or infinite.
             TypeError: If an argument is of the wrong type.
         """
-        masked = _masked_inputs(inputs, baselines, target, additional_forward_args)
         if not isinstance(variant, WindowVariant):
             check_choice("variant", variant, ("field", *VARIANTS))
         check_flags(return_posterior=return_posterior, show_progress=show_progress)
         is_field = variant == "field"
+        masked = _masked_inputs(
+            inputs, baselines, target, additional_forward_args, is_field
+        )
         defaults = _OF_FIELD if is_field else _OF_WINDOWS
         acquisition = defaults[0] if acquisition is None else acquisition
         q = defaults[1] if masks_per_step is None else masks_per_step
@@ -338,12 +342,13 @@ def _masked_inputs(
     baselines: BaselineType,
     target: TargetType,
     additional_forward_args: object,
+    sequences: bool,
 ) -> MaskedInputs:
     """Inputs of one size that are hidden by the same masks."""
     # BoTorch takes a second to import, which other methods need not wait for.
     from captum_ext.surrogate.windows import check_windowed_inputs
 
-    tensors = check_windowed_inputs(check_inputs(inputs))
+    tensors = check_windowed_inputs(check_inputs(inputs), sequences)
     fills = [(value,) for value in check_baselines(baselines, tensors)]
     target = check_target(target, len(tensors[0]))
     return MaskedInputs(tensors, fills, target, additional_forward_args)

@@ -9,7 +9,11 @@ from torch import Tensor
 
 from captum_ext._type_checks import shown
 from captum_ext._validation import check_choice, check_positive
-from captum_ext.attr.mask_layouts import cell_layouts, check_shared_by_channels
+from captum_ext.attr.mask_layouts import (
+    Layout,
+    cell_layouts,
+    check_shared_by_channels,
+)
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Score, Search
 from captum_ext.attr.masked_run import relative_errors
 from captum_ext.attr.random_masks import MaskedInputs
@@ -25,7 +29,7 @@ def by_field(
     has_prior: bool,
     mask_sizes: Sequence[int] | None,
     feature_mask: Tensor | tuple[Tensor, ...] | None,
-    candidates: Sequence[str] | None,
+    candidates: str | Sequence[str] | None,
     rtol: float | None,
 ) -> Refine:
     """Refinement by a field for each example.
@@ -35,7 +39,7 @@ def by_field(
         has_prior (bool): Whether there is a prior map.
         mask_sizes (sequence of int, optional): Sides of squares in pixels.
         feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of one's own.
-        candidates (sequence of str, optional): Kinds of candidates, see
+        candidates (str or sequence of str, optional): Kinds of candidates, see
             :func:`~captum_ext.masks.candidate_masks`.
         rtol (float, optional): Root mean square deviation of the map, in units of its
             range, at which the search stops.
@@ -167,15 +171,18 @@ def shared_cells(
                 "feature_mask must be the same for all inputs, got masks that differ."
             )
         return cell_layouts(inputs, masks, None, None)
-    first = cell_layouts(inputs[:1], None, None, "superpixels")
+    layout: Layout = "grid" if inputs[0].dim() == 3 else "superpixels"
+    first = cell_layouts(inputs[:1], None, None, layout)
     return [RegionLayout(layout.regions * len(inputs)) for layout in first]
 
 
-def check_kinds(candidates: Sequence[str] | None, has_prior: bool) -> Sequence[str]:
+def check_kinds(
+    candidates: str | Sequence[str] | None, has_prior: bool
+) -> Sequence[str]:
     """Kinds of candidates, at least one of which gives masks.
 
     Args:
-        candidates (sequence of str, optional): Names of kinds.
+        candidates (str or sequence of str, optional): Names of kinds.
         has_prior (bool): Whether there is a prior map.
 
     Returns:
@@ -183,13 +190,16 @@ def check_kinds(candidates: Sequence[str] | None, has_prior: bool) -> Sequence[s
 
     Raises:
         ValueError: If a name is unknown or no kind gives masks.
-        TypeError: If it is not a sequence.
+        TypeError: If it is neither a name nor a sequence.
     """
     if candidates is None:
         return ("halves",)
-    if isinstance(candidates, str) or not isinstance(candidates, Sequence):
+    if isinstance(candidates, str):
+        candidates = (candidates,)
+    if not isinstance(candidates, Sequence):
         raise TypeError(
-            f"candidates must be a sequence of names, got {shown(candidates)}."
+            f"candidates must be a name or a sequence of names, got "
+            f"{shown(candidates)}."
         )
     for kind in candidates:
         check_choice("candidates", kind, KINDS)

@@ -138,6 +138,11 @@ def given_regions(
     if masks is not None:
         return _check_region_masks(masks, shape)
     assert boxes is not None
+    if len(shape) < 3:
+        raise ValueError(
+            f"boxes must be those of images or video, got boxes for sequences of "
+            f"length {shape[1]}: pass masks (B, L)."
+        )
     size = shape[-2:]
     tables = check_boxes(boxes, shape[0])
     regions = [box_regions(each, size) for each in tables]

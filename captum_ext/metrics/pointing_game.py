@@ -25,8 +25,8 @@ def distance_to_region(pixel: Tensor, region: Tensor) -> Tensor:
     """Distance between a pixel and the nearest pixel of a region.
 
     Args:
-        pixel (Tensor): Row and column of the pixel, (2,).
-        region (Tensor): Boolean mask (H, W).
+        pixel (Tensor): Index of the pixel along each axis, (2,) in an image.
+        region (Tensor): Boolean mask, (H, W) in an image.
 
     Returns:
         *Tensor*: Distance in pixels, a scalar; 0 inside the region.
@@ -67,19 +67,20 @@ def pointing_game(
 
     Args:
         forward_func (Callable, optional): Not called; None is accepted.
-        inputs (Tensor or tuple[Tensor]): Images (B, C, H, W); only their size is used.
-        attributions (Tensor or tuple[Tensor]): Maps (B, any, h, w) of any size and
+        inputs (Tensor or tuple[Tensor]): Images (B, C, H, W), video or volumes
+            (B, C, T, H, W), or sequences (B, C, L); only their size is used.
+        attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
             scale; summed over channels and interpolated to the input's size.
         target (int, tuple, Tensor, or list, optional): Not used. Default: None
         baselines (scalar or Tensor, optional): Not used. Default: None
         additional_forward_args (Any, optional): Not used. Default: None
         boxes (sequence of Tensor, optional): For each example the boxes (N, 4) of the
             explained class, x0 y0 x1 y1 as edges in pixels of the input; hitting any
-            of them counts. Default: None
+            of them counts, in all frames of a video. Default: None
         masks (Tensor, optional): Boolean masks of the explained class, (B, H, W),
-            instead of boxes. Default: None
+            (B, T, H, W) or (B, L), instead of boxes. Default: None
         tolerance (float, optional): Largest distance from the object that counts as a
-            hit, in pixels, between pixel centers. Default: 15.0
+            hit, in pixels along all axes, between pixel centers. Default: 15.0
 
     Returns:
         *Tensor*: 1 for a hit, 0 for a miss, NaN without an object, (B,), float64 on
@@ -100,7 +101,7 @@ def pointing_game(
         [tensor([0.], dtype=torch.float64), tensor([1.], dtype=torch.float64)]
     """
     tolerance = check_not_negative("tolerance", tolerance)
-    x = check_metric_input(inputs, axes=(4,))
+    x = check_metric_input(inputs)
     maps = spatial_maps(attributions, x)
     regions = given_regions(boxes, masks, maps.shape)
     highest = (rank_maps(maps) == 0).nonzero()[:, 1:]
@@ -115,7 +116,7 @@ def pointing_game(
 
 
 def _distances(region: Tensor) -> Tensor:
-    """Distance between each pixel and the nearest pixel of a region, (H, W)."""
+    """Distance between each pixel and the nearest pixel of a region."""
     from scipy.ndimage import distance_transform_edt
 
     return torch.from_numpy(distance_transform_edt(~region.numpy()))

@@ -237,14 +237,18 @@ def box_means(maps: Tensor, start: Tensor, stop: Tensor) -> Tensor:
     return total / (stop - start).prod(-1)
 
 
-def check_windowed_inputs(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Inputs that share windows: images or video, all of one size."""
+def check_windowed_inputs(
+    tensors: tuple[Tensor, ...], sequences: bool = False
+) -> tuple[Tensor, ...]:
+    """Inputs that share masks: images, video or sequences, all of one size."""
+    axes = (3, 4, 5) if sequences else (4, 5)
     shapes = [tuple(tensor.shape) for tensor in tensors]
-    if len({shape[2:] for shape in shapes}) != 1 or len(shapes[0]) not in (4, 5):
+    if len({shape[2:] for shape in shapes}) != 1 or len(shapes[0]) not in axes:
         raise ValueError(
-            f"inputs must be images (B, C, H, W) or video (B, C, T, H, W), all of one "
-            f"size, got {', '.join(map(str, shapes))}; pass other inputs of the model "
-            f"as additional_forward_args, and one image (C, H, W) as {UNBATCHED}."
+            f"inputs must be {'sequences (B, C, L), ' * sequences}images (B, C, H, W) "
+            f"or video (B, C, T, H, W), all of one size, got "
+            f"{', '.join(map(str, shapes))}; pass other inputs of the model as "
+            f"additional_forward_args, and one image (C, H, W) as {UNBATCHED}."
         )
     return tensors
 
