@@ -66,7 +66,7 @@ class TestMaskingModel(AttributionContract):
 
     @pytest.mark.parametrize(
         "target",
-        [None, 3, -1, [0, 1, 3], (0, 1), [(0, 1)] * 3, torch.tensor([0, 1, 9])],
+        [None, 3, -4, [0, 1, 3], (0, 1), [(0, 1)] * 3, torch.tensor([0, 1, 9])],
     )
     def test_targets_that_are_not_classes(self, target):
         with pytest.raises(ValueError, match="target must be a class from 0 to 2"):

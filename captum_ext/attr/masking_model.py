@@ -61,7 +61,8 @@ class MaskingModel(Attribution):
             inputs (Tensor or tuple[Tensor]): Images (B, C, H, W) to explain,
                 normalized as for the classifier: one tensor, or a tuple of one.
             target (int, tuple, Tensor, or list): Class to explain: an int for all
-                examples, a list or 1-D tensor of B ints, or tuples of one int.
+                examples, a list or 1-D tensor of B ints, or tuples of one int. Negative
+                ones count from the last class.
 
         Returns:
             *Tensor* or *tuple[Tensor]* of **attributions**:
