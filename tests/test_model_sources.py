@@ -408,6 +408,8 @@ def test_onnx_of_any_size_one_channel_and_one_output(ort, tmp_path) -> None:
     entry = load(export(made, tmp_path / "c.onnx", torch.rand(1, 3, 32, 40)))
     assert entry.model(torch.rand(2, 3, 32, 40)).shape == (2, 6)
     assert entry.preprocess(ramps()).shape == (3, 32, 40)
+    whole = torch.tensor([[-9.0, -9.0, 99.0, 99.0]])
+    assert entry.preprocess.boxes(whole, (60, 90)).tolist() == [[0, 0, 40, 32]]
     assert_boxes_follow_the_pixels(entry)
 
 
