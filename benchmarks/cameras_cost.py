@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from captum_ext.attr import PNRISE, LayerCAMERAS
-from captum_ext.attr.cameras import resolutions
+from captum_ext.attr.image_sizes import resolutions
 
 
 def network(name: str) -> tuple[nn.Module, nn.Module]:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from captum_ext.masks import (
     MixedLayout,
     ProductLayout,
     RegionLayout,
+    sequence_mask,
     superpixels,
 )
 
@@ -414,3 +416,86 @@ def test_bad_numbers_of_cells_are_refused(n_cells):
 def test_bad_numbers_of_shifts_are_refused(n_shifts):
     with pytest.raises((ValueError, TypeError), match="n_shifts must be a"):
         MaskLayout.__init__(GRID, 4, n_shifts)
+
+
+# Sequences with the batch first and features last
+
+WEIGHTS = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+SEQUENCES = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(2))
+
+
+def weighted(x: torch.Tensor) -> torch.Tensor:
+    return (x * WEIGHTS).sum((1, 2))
+
+
+def test_positions_of_sequences_are_hidden_as_a_whole():
+    """Features of a position get one value: what it adds to a linear score."""
+    added = (SEQUENCES * WEIGHTS).sum(2, keepdim=True)
+    seen = []
+
+    def recorded(x: torch.Tensor) -> torch.Tensor:
+        seen.append((x != 0).float())
+        return weighted(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        maps = PNRISE(recorded).attribute(
+            SEQUENCES, feature_mask=sequence_mask(SEQUENCES), n_masks=1000
+        )
+    shown = torch.cat(seen)
+    assert (shown == shown[:, :, :1]).all() and 0 < shown.mean() < 1
+    torch.testing.assert_close(maps, added.expand_as(maps), atol=0.05, rtol=0)
+    field = PNRISE(weighted).attribute(
+        SEQUENCES, feature_mask=sequence_mask(SEQUENCES), n_masks=32, estimator="field"
+    )
+    torch.testing.assert_close(field * 4, added.expand_as(field), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("n_regions", [1, 2, 4, 5, 6])
+def test_regions_of_sequences_are_equal_parts(n_regions):
+    regions = sequence_mask(SEQUENCES, n_regions)
+    assert regions.shape == (1, 6, 1)
+    sizes = regions.flatten().bincount()
+    assert len(sizes) == n_regions and sizes.max() - sizes.min() <= 1
+    assert (regions.flatten().diff() >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "inputs, n_regions, message",
+    [
+        (SEQUENCES[0], None, r"inputs must be sequences \(B, L, C\), got \(6, 4\)"),
+        (SEQUENCES, 7, "n_regions must be"),
+        (SEQUENCES, 0, "n_regions must be"),
+    ],
+)
+def test_sequence_mask_refuses(inputs, n_regions, message):
+    with pytest.raises(ValueError, match=message):
+        sequence_mask(inputs, n_regions)
+
+
+@pytest.mark.parametrize(
+    "method, options",
+    [(RISE, {}), (PNRISE, {}), (PNRISE, {"estimator": "field"})],
+)
+def test_axis_of_sequences_must_be_meant(method, options):
+    options = {"n_masks": 16} | options
+    said = r"\(2, 6, 4\) are masked along their last axis.*layout='grid'.*sequence_mask"
+    with pytest.warns(UserWarning, match=said) as caught:
+        maps = method(weighted).attribute(SEQUENCES, **options)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        meant = method(weighted).attribute(SEQUENCES, layout="grid", **options)
+        method(weighted).attribute(SEQUENCES, grid_size=2, **options)
+        method(lambda x: weighted(x[..., 0])).attribute(SEQUENCES[..., None], **options)
+    assert torch.equal(maps, meant)
+
+
+def test_positions_of_a_sequence_are_apart():
+    """Along the axis of the regions, in units of its length; neighbors touch."""
+    layout = RegionLayout([sequence_mask(SEQUENCES, 3).expand(1, 6, 4)])
+    steps = layout.positions().diff(dim=0)
+    expected = torch.tensor([0, 1 / 3, 0]).double().expand(2, 3)
+    torch.testing.assert_close(steps, expected)
+    touching = layout.neighbors().fill_diagonal_(False)
+    assert touching.triu().nonzero().tolist() == [[0, 1], [1, 2]]

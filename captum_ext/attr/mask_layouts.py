@@ -1,5 +1,6 @@
 """The mask layout of a batch: a grid, superpixels, regions of one's own, or any."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -66,6 +67,8 @@ def mask_layouts(
             fit the inputs.
         TypeError: If one is of the wrong type.
     """
+    if feature_mask is None and grid_size is None and layout is None:
+        _warn_of_sequences(inputs)
     if isinstance(layout, str) and layout == "grid" and feature_mask is None:
         layout = None
     given = {"feature_mask": feature_mask, "grid_size": grid_size, "layout": layout}
@@ -120,6 +123,8 @@ def cell_layouts(
     """
     if isinstance(layout, str):
         check_choice("layout", layout, ("grid", "superpixels"))
+    if feature_mask is None and grid_size is None and layout is None:
+        _warn_of_sequences(inputs)
     is_grid = isinstance(layout, str) and layout == "grid"
     if feature_mask is None and (layout is None or is_grid):
         grids = _check_grid_size(grid_size, inputs, _N_BLOCKS)
@@ -140,6 +145,21 @@ def cell_layouts(
             )
         cells.append(each)
     return cells
+
+
+def _warn_of_sequences(inputs: tuple[Tensor, ...]) -> None:
+    """Say how inputs of three axes are masked, which may not be what was meant."""
+    for tensor in inputs:
+        if tensor.dim() == 3 and tensor.is_floating_point():
+            warnings.warn(
+                f"inputs of shape {tuple(tensor.shape)} are masked along their last "
+                f"axis, as series (B, C, L); pass layout='grid' if they are, and "
+                f"feature_mask=captum_ext.masks.sequence_mask(inputs) for sequences "
+                f"(B, L, C), such as embedded tokens.",
+                # The caller of attribute, below its decorators.
+                stacklevel=6,
+            )
+            return
 
 
 def _blocks(

@@ -107,8 +107,7 @@ class MCRISE(RandomMaskAttribution):
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain. An input
                 (B, C, L), (B, C, H, W) or (B, C, T, H, W) is painted by an enlarged
                 random grid over all axes after the channel axis; an input (B, F) column
-                by column. In embeddings (B, T, E) the T axis counts as channels: pass
-                ``feature_mask`` to mask tokens.
+                by column.
             colors (Tensor or Palette or tuple of these): The K colors in the model's
                 input space, (K, C) for all examples or (B, K, C) for each example;
                 (K, 1) for inputs (B, F). See :func:`~captum_ext.masks.named_palette`
@@ -205,6 +204,9 @@ class MCRISE(RandomMaskAttribution):
         target = check_target(target, len(tensors[0]))
         fills = _check_colors(_unpacked(colors), tensors)
         regions = check_shared_by_channels(feature_mask, tensors)
+        if regions is None and grid_size is None and layout is None:
+            # Colors tell the channel axis, so that there is nothing to warn of.
+            layout = "grid"
         layouts = (cell_layouts if estimator == "field" else mask_layouts)(
             tensors, regions, grid_size, layout
         )

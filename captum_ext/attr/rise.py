@@ -97,8 +97,10 @@ class RISE(RandomMaskAttribution):
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain. An input
                 (B, C, L), (B, C, H, W) or (B, C, T, H, W) is masked by an enlarged
                 random grid over all axes after the channel axis; an input (B, F) column
-                by column. In embeddings (B, T, E) the T axis counts as channels: pass
-                ``feature_mask`` to mask tokens.
+                by column. In sequences (B, L, C) the L axis would count as channels:
+                pass :func:`~captum_ext.masks.sequence_mask` as ``feature_mask``, or
+                "grid" as ``layout`` for series (B, C, L); without either there is a
+                warning.
             baselines (scalar, Tensor, tuple of scalar, or Tensor, optional):
                 Replacement of hidden parts, broadcastable to ``inputs``.
                 Default: None (zero)

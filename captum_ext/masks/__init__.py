@@ -12,7 +12,7 @@ from captum_ext.masks.layout import (
 )
 from captum_ext.masks.mixed import MixedLayout
 from captum_ext.masks.palette import Palette, image_palette, named_palette
-from captum_ext.masks.regions import RegionLayout, disjoint_regions
+from captum_ext.masks.regions import RegionLayout, disjoint_regions, sequence_mask
 from captum_ext.masks.superpixels import superpixels
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "memory_format_of",
     "image_palette",
     "named_palette",
+    "sequence_mask",
     "smooth_halves",
     "superpixels",
 ]

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from captum_ext._type_checks import check_sequence, check_tensor, shown
+from captum_ext._validation import check_integer
 from captum_ext.masks.layout import MaskLayout
 
-__all__ = ["RegionLayout", "disjoint_regions"]
+__all__ = ["RegionLayout", "disjoint_regions", "sequence_mask"]
 
 # Distance at which positions have nothing to do with each other.
 _FAR = 1e3
@@ -88,11 +89,13 @@ class RegionLayout(MaskLayout):
     def neighbors(self) -> Tensor:
         """Whether two regions touch each other along an axis, (n_cells, n_cells) bool.
 
-        Regions of inputs without an axis after the channel axis touch no other.
+        Those of series and sequences also touch along the channel axis, which is that
+        of the positions of a sequence (B, L, C). Regions of inputs without an axis
+        after the channel axis touch no other.
         """
         touching = torch.zeros(self.n_cells, self.n_cells, dtype=torch.bool)
         for index in self.regions:
-            for axis in range(2, index.dim()):
+            for axis in range(1 if index.dim() == 3 else 2, index.dim()):
                 first = index.narrow(axis, 0, index.shape[axis] - 1)
                 second = index.narrow(axis, 1, index.shape[axis] - 1)
                 touching[first.flatten(), second.flatten()] = True
@@ -101,14 +104,18 @@ class RegionLayout(MaskLayout):
     def positions(self) -> Tensor:
         """Centers of the regions, (n_cells, d) float64.
 
-        Coordinates are in units of the shorter side of an image, or of the length of a
-        sequence or of the time axis. A last coordinate sets the inputs apart, and
+        Coordinates are in units of the shorter side of an image, or of the length of
+        the time axis or of an axis of a series or sequence, whose positions may lie
+        along the channel axis, (B, L, C). A last coordinate sets the inputs apart, and
         regions of inputs without an axis after the channel axis from each other.
         """
         d = max(index.dim() for index in self.regions) - 2
         sums = []
         for axis in range(d):
             along = [_coordinate(index, axis) for index in self.regions]
+            sums.append(self.sums(along))
+        if any(index.dim() == 3 for index in self.regions):
+            along = [_channel_coordinate(index) for index in self.regions]
             sums.append(self.sums(along))
         apart = [
             index if index.dim() == 2 else torch.tensor(number)
@@ -126,6 +133,51 @@ def _coordinate(index: Tensor, axis: int) -> Tensor:
     unit = size[axis] if axis < len(size) - 2 else min(size[-2:])
     along = torch.arange(size[axis]).double() / unit
     return along.reshape(-1, *(1,) * (len(size) - 1 - axis))
+
+
+def _channel_coordinate(index: Tensor) -> Tensor:
+    """Coordinate of each element of a sequence along its channel axis, else 0."""
+    if index.dim() != 3:
+        return torch.zeros(())
+    return torch.arange(index.shape[1]).double().view(-1, 1) / index.shape[1]
+
+
+def sequence_mask(inputs: Tensor, n_regions: int | None = None) -> Tensor:
+    """Regions of sequences (B, L, C): all features of a position belong together.
+
+    A ``feature_mask`` for embedded tokens, for tokens of a transformer and for series
+    with the channels last, whose positions are hidden as a whole. Without it their axis
+    L would count as channels, and C be masked.
+
+    Args:
+        inputs (Tensor): Sequences (B, L, C).
+        n_regions (int, optional): Number of regions of neighboring positions, as equal
+            as possible, at most L. Default: None (L, one for each position)
+
+    Returns:
+        *Tensor*: Index of the region of each position, (1, L, 1) int64 on the device of
+        ``inputs``.
+
+    Raises:
+        ValueError: If the inputs have other axes or there are more regions than
+            positions.
+
+    Examples::
+
+        >>> sequence_mask(torch.rand(1, 5, 8)).flatten()
+        tensor([0, 1, 2, 3, 4])
+        >>> sequence_mask(torch.rand(1, 5, 8), n_regions=2).flatten()
+        tensor([0, 0, 0, 1, 1])
+    """
+    if not isinstance(inputs, Tensor) or inputs.dim() != 3:
+        got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs)
+        raise ValueError(f"inputs must be sequences (B, L, C), got {got}.")
+    length = inputs.shape[1]
+    if n_regions is None:
+        n_regions = length
+    n_regions = check_integer("n_regions", n_regions, 1, length)
+    positions = torch.arange(length, device=inputs.device)
+    return (positions * n_regions // length).view(1, -1, 1)
 
 
 def disjoint_regions(masks: Tensor | Sequence[Tensor]) -> Tensor:
