@@ -109,10 +109,11 @@ def test_video_is_classified_by_the_mean_of_its_frames(activation):
     torch.testing.assert_close(model.probabilities(average(video))[0], expected)
 
 
-def test_mean_of_frames_that_are_certain_is_finite():
-    average = FrameAverage(nn.Flatten(), "sigmoid")
-    video = torch.tensor([200.0, 200.0]).view(1, 1, 2, 1, 1)
-    assert average(video).item() == pytest.approx(200)
+@pytest.mark.parametrize("model", [nn.Flatten(), nn.Flatten(0)], ids=["B1", "B"])
+def test_mean_of_frames_that_are_certain_is_finite(model):
+    average = FrameAverage(model, "sigmoid")
+    video = torch.tensor([200.0, 200.0, -3.0, 3.0]).view(2, 1, 2, 1, 1)
+    assert average(video).flatten().tolist() == pytest.approx([200, 0], abs=1e-5)
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid", "identity"])

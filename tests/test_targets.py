@@ -176,6 +176,29 @@ def test_arrays_in_output_objects(classes):
     assert output_tensor(classes).shape == (2, 3)
 
 
+class GradCamSegmentation:
+    """pytorch-grad-cam's SemanticSegmentationTarget, for the output of one example."""
+
+    def __init__(self, category: int, mask: Tensor) -> None:
+        self.category, self.mask = category, mask
+
+    def __call__(self, output: Tensor) -> Tensor:
+        return (output[self.category, :, :] * self.mask).sum()
+
+
+def test_targets_of_pytorch_grad_cam():
+    """They are for one example each: right in a list, an error alone."""
+    scores = torch.arange(24.0).view(2, 2, 2, 3)
+    theirs, ours = (
+        kind(0, torch.eye(2, 3)) for kind in (GradCamSegmentation, SegmentationTarget)
+    )
+    assert select_scores(scores, [theirs, theirs]).tolist() == [0 + 4, 12 + 16]
+    assert ours(scores).tolist() == select_scores(scores, [ours, ours]).tolist()
+    assert ours(scores).tolist() == [4, 28]
+    with pytest.raises(ValueError, match="one example's output in a list"):
+        select_scores(scores, theirs)
+
+
 WRONG_TARGETS = {
     "number per batch": (lambda y: y[0, 1], ValueError, "one number per example"),
     "too many": (lambda y: y, ValueError, "one number for each of the"),
