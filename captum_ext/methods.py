@@ -8,7 +8,7 @@ from captum.attr import (
     Attribution,
     GradientAttribution,
     IntegratedGradients,
-    LayerGradCam,
+    LayerAttribution,
     Occlusion,
     Saliency,
 )
@@ -24,6 +24,7 @@ from captum_ext.attr import (
     LayerGradCamPlusPlus,
     MaskingModel,
 )
+from captum_ext.attr.grad_cam import LayerGradCam
 from captum_ext.subject import Part, Subject
 
 __all__ = ["METHODS", "Method"]
@@ -137,7 +138,7 @@ class Method(NamedTuple):
         return tuple(
             maps.detach()
             if maps.shape[2:] == size
-            else LayerGradCam.interpolate(maps, size, "bilinear").detach()
+            else LayerAttribution.interpolate(maps, size, "bilinear").detach()
             for maps in (found[:2] if isinstance(found, tuple) else (found,))
         )
 
@@ -179,6 +180,12 @@ def _field(subject: Subject) -> dict[str, Any]:
         "n_masks": 402,
         "rtol": 0.3,
     }
+
+
+def _reshape(subject: Subject) -> dict[str, Any]:
+    """How the outputs of the subject's layer are rearranged to maps."""
+    layer = subject.map_layer
+    return {"reshape_transform": None if layer is None else layer.reshape_transform}
 
 
 def _windows(subject: Subject) -> dict[str, Any]:
@@ -223,14 +230,14 @@ METHODS = {
         "CAMERAS",
         "regions of the class in the last layer, sharpened by several image sizes",
         LayerCAMERAS,
-        lambda _: {},
+        _reshape,
         built_from=("model", "layer"),
     ),
     "grad-cam++": Method(
         "Grad-CAM++",
         "regions of the class in the last layer, covering all instances",
         LayerGradCamPlusPlus,
-        lambda _: {"relu_attributions": True},
+        lambda subject: _reshape(subject) | {"relu_attributions": True},
         built_from=("model", "layer"),
     ),
     "masking-model": Method(
@@ -250,7 +257,7 @@ METHODS = {
         "Grad-CAM",
         "regions of the class in the last layer (Captum's)",
         LayerGradCam,
-        lambda _: {"relu_attributions": True},
+        lambda subject: _reshape(subject) | {"relu_attributions": True},
         built_from=("model", "layer"),
         reference=True,
     ),

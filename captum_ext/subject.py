@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captum_ext.attr import last_map_layer
+from captum_ext.attr import MapLayer, last_map_layer
 from captum_ext.attr.layers import check_gradients
+from captum_ext.attr.map_layer import map_layer
 from captum_ext.masks import Palette, named_palette
 from captum_ext.zoo import ZooModel
 
@@ -33,8 +34,8 @@ class Subject(NamedTuple):
         class_probabilities (Tensor): Probabilities of the image's classes, (classes,),
             on the CPU.
         palette (Palette): Colors for color-wise methods.
-        layer_name (str, optional): Name of the layer that layer methods use, within the
-            model. Default: "" (the model itself)
+        map_layer (MapLayer, optional): Layer that layer methods use. Default: None (no
+            method needs one)
         seed (int, optional): Seed of random methods. Default: 0
         show_progress (bool, optional): Whether methods show progress bars.
             Default: False
@@ -45,7 +46,7 @@ class Subject(NamedTuple):
     target: int
     class_probabilities: Tensor
     palette: Palette
-    layer_name: str = ""
+    map_layer: MapLayer | None = None
     seed: int = 0
     show_progress: bool = False
 
@@ -56,8 +57,8 @@ class Subject(NamedTuple):
 
     @property
     def layer(self) -> nn.Module:
-        """Layer of the model that layer methods use."""
-        return self.model.get_submodule(self.layer_name)
+        """Layer of the model that layer methods use, the model itself if none."""
+        return self.model if self.map_layer is None else self.map_layer.layer
 
     @property
     def masking_network(self) -> "MaskingNetwork | None":
@@ -84,7 +85,7 @@ def build_subject(
     target: int | Collection[int] | None = None,
     *,
     parts: Collection[Part] = (),
-    layer: str | None = None,
+    layer: str | MapLayer | None = None,
     colors: int | Sequence[str] = 5,
     seed: int = 0,
     show_progress: bool = False,
@@ -100,8 +101,8 @@ def build_subject(
             most probable one. Default: None (the most probable class)
         parts (collection of str, optional): Parts that methods need; see ``built_from``
             of :class:`~captum_ext.methods.Method`. Default: ()
-        layer (str, optional): Name of the layer that layer methods use. Default: None
-            (the last one that returns maps, if a method needs a layer)
+        layer (str or MapLayer, optional): Layer that layer methods use, or its name.
+            Default: None (the last one that has maps, if a method needs a layer)
         colors (int or sequence of str, optional): Colors for color-wise methods; see
             :func:`~captum_ext.masks.named_palette`. Default: 5
         seed (int, optional): Seed of random methods. Default: 0
@@ -123,12 +124,12 @@ def build_subject(
         >>> method = METHODS["grad-cam++"]
         >>> inputs = signs.normalize(scene.image)
         >>> subject = build_subject(signs, inputs, parts=method.built_from)
-        >>> subject.layer_name, subject.target == scene.label
+        >>> subject.map_layer.name, subject.target == scene.label
         ('features', True)
         >>> method.attribute(subject).shape
         torch.Size([1, 1, 96, 96])
     """
-    check_parts(classifier, parts, layer)
+    check_parts(classifier, parts, layer if isinstance(layer, str) else None)
     palette = named_palette(colors, classifier.mean, classifier.std)
     device = next(classifier.model.parameters(), inputs).device
     is_video = inputs.dim() == 4
@@ -141,8 +142,10 @@ def build_subject(
     candidates = torch.arange(len(probabilities))
     if target is not None:
         candidates = candidates[[target] if isinstance(target, int) else [*target]]
-    if layer is None:
-        layer = last_map_layer(classifier.model, batch)[0] if "layer" in parts else ""
+    if isinstance(layer, str):
+        layer = map_layer(classifier.model, batch, layer)
+    elif layer is None and "layer" in parts:
+        layer = last_map_layer(classifier.model, batch)
     return Subject(
         classifier,
         batch,

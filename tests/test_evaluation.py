@@ -242,6 +242,7 @@ def test_every_metric_has_a_value(metric, signs, tmp_path):
     assert curves == [metric] * METRICS[metric].has_curve
 
 
+@pytest.mark.filterwarnings("ignore:CAMERAS uses one size")
 @pytest.mark.parametrize("method", COMPARED)
 def test_every_method_has_a_map(method, signs, tmp_path):
     options = COMPARED[method].options()
@@ -514,7 +515,6 @@ def test_whole_rows_are_kept_and_incomplete_ones_computed(torn, signs, tmp_path)
         ({"metrics": "insertion:n_steps=5"}, "metrics.insertion.n_steps is 4 there"),
         ({"only_correct": True}, "only_correct is False there and True here"),
         ({"target": "top1"}, "target is label there and top1 here"),
-        ({"layer": "features"}, "layer is None there and features here"),
         ({"perturbations_per_eval": 3}, "perturbations_per_eval is 4 there and 3"),
         ({"dataset": read_signs(2)}, "dataset.images is 1 there and 2 here"),
         ({"dataset": read_signs(1, seed=9)}, "dataset.sha256"),
@@ -529,6 +529,14 @@ def test_results_of_other_settings_are_an_error(change, words, signs, tmp_path):
         run(kwargs.pop("dataset"), signs, tmp_path, **kwargs)
     assert words in str(error.value)
     assert content(tmp_path) == before
+
+
+def test_results_of_another_layer_are_an_error(signs, tmp_path):
+    """The layer that was chosen counts, not whether it was named."""
+    run(read_signs(1), signs, tmp_path, methods="grad-cam")
+    run(read_signs(1), signs, tmp_path, methods="grad-cam", layer="features")
+    with pytest.raises(ValueError, match="layer is features there and features.0 here"):
+        run(read_signs(1), signs, tmp_path, methods="grad-cam", layer="features.0")
 
 
 def test_results_of_other_weights_are_an_error(tmp_path):

@@ -14,10 +14,11 @@ from captum_ext._type_checks import check_flags
 from captum_ext._validation import check_inputs, check_not_negative, check_target
 from captum_ext.attr.layer_arguments import check_layer_arguments
 from captum_ext.attr.layers import (
-    ReshapeTransform,
     evaluate_layer,
     in_input_shape,
+    warn_of_zero_maps,
 )
+from captum_ext.attr.reshape import ReshapeTransform
 
 __all__ = ["LayerGradCamPlusPlus", "channel_weights"]
 
@@ -176,7 +177,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
             raise ValueError(
                 "input_shaped must be False without attr_dim_summation, got True."
             )
-        activations, gradients, _ = evaluate_layer(
+        evaluation = evaluate_layer(
             self.forward_func,
             self.layer,
             tensors,
@@ -187,6 +188,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
             self.device_ids,
             grad_kwargs,
         )
+        activations, gradients, _ = evaluation
         maps = tuple(
             channel_weights(A, g, eps) * A for A, g in zip(activations, gradients)
         )
@@ -194,6 +196,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
             maps = tuple(each.sum(1, keepdim=True) for each in maps)
         if relu_attributions:
             maps = tuple(map(F.relu, maps))
+        warn_of_zero_maps("Grad-CAM++", maps, [evaluation])
         if input_shaped:
             return in_input_shape(maps, inputs)
         # Captum's metrics pass a tuple of one, and expect one back.

@@ -1,6 +1,7 @@
 """Activations of a layer and gradients at it, for layer attributions."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,30 +20,18 @@ from captum_ext._modes import (
     warn_of_training_mode,
 )
 from captum_ext._outputs import is_function, misfit, output_tensor, select_scores
-from captum_ext._type_checks import (
-    check_finite,
-    check_module,
-    check_tensor,
-)
-from captum_ext._validation import (
-    advice_on_batch,
-    check_inputs,
-    check_integer,
-)
+from captum_ext._type_checks import check_finite, check_tensor
+from captum_ext._validation import advice_on_batch
 from captum_ext.attr.layer_arguments import check_options
+from captum_ext.attr.reshape import ReshapeTransform, keeps_channels_last, sized
 
 __all__ = [
     "LayerEvaluation",
-    "ReshapeTransform",
     "check_gradients",
     "evaluate_layer",
     "in_input_shape",
-    "last_map_layer",
-    "maps_of_channels_last",
-    "maps_of_tokens",
+    "warn_of_zero_maps",
 ]
-
-ReshapeTransform = Callable[[Tensor], Tensor]
 
 
 class LayerEvaluation(NamedTuple):
@@ -114,7 +103,8 @@ def evaluate_layer(
         attribute_to_layer_input (bool, optional): Whether the input of the layer is
             used instead of its output. Default: False
         reshape_transform (Callable, optional): Function that rearranges activations,
-            and gradients, to (B, C, h, w). Default: None
+            and gradients, to (B, C, h, w). :func:`~captum_ext.attr.maps_of_tokens` gets
+            the size of the image. Default: None
         device_ids (list[int], optional): Order of the devices of a DataParallel model
             that ``forward_func`` wraps. Default: None
         grad_kwargs (dict[str, Any], optional): Arguments for ``torch.autograd.grad``.
@@ -124,9 +114,10 @@ def evaluate_layer(
         *LayerEvaluation*: Activations, gradients and output, detached.
 
     Raises:
-        ValueError: If the layer is not called in the forward pass, if the target does
-            not fit the output, or if the output does not hold one finite score per
-            example, or if the model is scripted, traced or quantized.
+        ValueError: If the layer is not called in the forward pass, if it returns tokens
+            or keeps channels last and there is no transform, if the target does not fit
+            the output, if the output does not hold one finite score per example, or if
+            the model is scripted, traced or quantized.
         TypeError: If the output holds no scores.
     """
     check_gradients(forward_func, layer)
@@ -144,9 +135,7 @@ def evaluate_layer(
         with torch.no_grad(), advice_on_batch(inputs):
             output = forward_func(*arguments)
         _check_layer_was_reached(layer, bool(reached))
-        selected = select_scores(output, target)
-        if selected.numel() != len(inputs[0]):
-            raise misfit(output, target, len(inputs[0]))
+        selected = _one_each(output, target, len(inputs[0]))
         compared = selected if is_function(target) else output_tensor(output)
         outputs.append(compared.detach())
         return _check_example_scores(selected)
@@ -168,11 +157,32 @@ def evaluate_layer(
             )
     finally:
         handle.remove()
+    reshape = _transform(reshape_transform, activations, inputs[0])
     return LayerEvaluation(
-        _reshaped(reshape_transform, activations),
-        _reshaped(reshape_transform, gradients),
+        _reshaped(reshape, activations),
+        _reshaped(reshape, gradients),
         outputs[0],
     )
+
+
+def _one_each(output: object, target: TargetType, n_examples: int) -> Tensor:
+    """The target's number of each example."""
+    selected = select_scores(output, target)
+    if selected.numel() != n_examples:
+        raise misfit(output, target, n_examples)
+    return selected
+
+
+def _transform(
+    reshape: ReshapeTransform | None, activations: tuple[Tensor, ...], inputs: Tensor
+) -> ReshapeTransform | None:
+    """The transform with the size of the image if it needs it; None for maps."""
+    size = inputs.shape[2:] if inputs.dim() == 4 else None
+    if reshape is not None:
+        return sized(reshape, size)
+    if size is not None:
+        _check_axes(activations, size)
+    return None
 
 
 def _reshaped(
@@ -224,123 +234,42 @@ def in_input_shape(
     return format_output(isinstance(inputs, tuple), (shaped,))
 
 
-def last_map_layer(
-    model: nn.Module, inputs: Tensor | tuple[Tensor, ...]
-) -> tuple[str, nn.Module]:
-    """Last module of a model that returns maps, where a CAM is usually computed.
-
-    It is the last module that returns maps (B, C, h, w) of more than one pixel, before
-    they are pooled or flattened: ``layer4`` of a ResNet, ``features`` of a MobileNet.
-    Of nested modules that end with the same layer it is the outermost. Costs one
-    forward pass.
+def warn_of_zero_maps(
+    method: str, maps: Sequence[Tensor], evaluations: Sequence[LayerEvaluation]
+) -> None:
+    """Warn of maps that are zero everywhere, once for each reason.
 
     Args:
-        model (nn.Module): Classifier.
-        inputs (Tensor or tuple[Tensor, ...]): Inputs of the classifier, (B, ...).
-
-    Returns:
-        *tuple[str, nn.Module]*: Name of the module within the model, and the module.
-
-    Raises:
-        ValueError: If no module returns maps.
-
-    Examples::
-
-        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2))
-        >>> last_map_layer(model, torch.rand(1, 3, 32, 32))
-        ('0', Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1)))
+        method (str): Name of the method.
+        maps (sequence of Tensor): Maps (B, ...), before they are stretched to a range.
+        evaluations (sequence of LayerEvaluation): What they were computed from.
     """
-    check_module("model", model)
-    tensors = check_inputs(inputs)
-    found: list[tuple[str, nn.Module]] = []
-
-    def note(name: str, module: nn.Module, output: object) -> None:
-        if isinstance(output, Tensor) and output.dim() == 4:
-            if output.shape[2] * output.shape[3] > 1:
-                found.append((name, module))
-
-    handles = [
-        module.register_forward_hook(
-            lambda module, _, output, name=name: note(name, module, output)
-        )
-        for name, module in model.named_modules()
-        if name
-    ]
-    try:
-        with torch.no_grad(), buffers_kept(model), advice_on_batch(tensors):
-            model(*(tensor.clone() for tensor in tensors))
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not found:
-        raise ValueError(
-            "model must have a module that returns maps (B, C, h, w) of more than one "
-            "pixel, got none."
-        )
-    return found[-1]
+    zero = ~_any(maps)
+    influence = _any([each for e in evaluations for each in e.gradients])
+    activity = _any([each for e in evaluations for each in e.activations])
+    for reason, concerned in (
+        (
+            "the gradient of the score at the layer is zero, as at the patch tokens of "
+            "a transformer's last block; last_map_layer finds a layer that matters",
+            zero & ~influence,
+        ),
+        ("the activations of the layer are zero", zero & influence & ~activity),
+        (
+            "all evidence at the layer is negative: nothing there raises the score",
+            zero & influence & activity,
+        ),
+    ):
+        if concerned.any():
+            warnings.warn(
+                f"{method}'s map is zero for {int(concerned.sum())} of {len(zero)} "
+                f"examples: {reason}.",
+                stacklevel=4,
+            )
 
 
-def maps_of_channels_last(activations: Tensor) -> Tensor:
-    """Maps of a layer that keeps channels last, as in Swin transformers.
-
-    Args:
-        activations (Tensor): Activations (B, h, w, C).
-
-    Returns:
-        *Tensor*: Maps (B, C, h, w).
-
-    Examples::
-
-        >>> maps_of_channels_last(torch.rand(1, 7, 7, 768)).shape
-        torch.Size([1, 768, 7, 7])
-    """
-    check_tensor("activations", activations)
-    if activations.dim() < 3:
-        raise ValueError(
-            f"activations must have shape (B, h, w, C), got {tuple(activations.shape)}."
-        )
-    return activations.movedim(-1, 1)
-
-
-def maps_of_tokens(
-    activations: Tensor, n_prefix: int = 1, width: int | None = None
-) -> Tensor:
-    """Maps of a layer that returns tokens, as in vision transformers.
-
-    Args:
-        activations (Tensor): Tokens (B, n_prefix + h * w, C), row by row.
-        n_prefix (int, optional): Number of tokens before those of the image, such as
-            the class token. Default: 1
-        width (int, optional): Number of tokens in a row, w. Default: None (as many as
-            there are rows)
-
-    Returns:
-        *Tensor*: Maps (B, C, h, w).
-
-    Raises:
-        ValueError: If the tokens do not fill rows of that width.
-
-    Examples::
-
-        >>> maps_of_tokens(torch.rand(1, 197, 768)).shape
-        torch.Size([1, 768, 14, 14])
-    """
-    check_tensor("activations", activations)
-    n_prefix = check_integer("n_prefix", n_prefix, 0)
-    width = width if width is None else check_integer("width", width, 1)
-    if activations.dim() != 3:
-        raise ValueError(
-            f"activations must be tokens (B, n, C), got {tuple(activations.shape)}."
-        )
-    patches = activations[:, n_prefix:]
-    n = patches.shape[1]
-    width = round(n**0.5) if width is None else width
-    if n == 0 or n % width:
-        raise ValueError(
-            f"activations must be tokens (B, n_prefix + h * width, C), for n_prefix = "
-            f"{n_prefix} and width = {width}, got shape {tuple(activations.shape)}."
-        )
-    return patches.unflatten(1, (-1, width)).movedim(-1, 1)
+def _any(tensors: Sequence[Tensor]) -> Tensor:
+    """Whether an example has any nonzero number in any of the tensors, (B,)."""
+    return torch.stack([each.reshape(len(each), -1).any(1) for each in tensors]).any(0)
 
 
 def _check_example_scores(scores: Tensor) -> Tensor:
@@ -379,6 +308,23 @@ def _check_layer_was_reached(layer: object, reached: bool) -> None:
             f"layer must be a module that forward_func calls, got "
             f"{type(layer).__name__}, which was not called."
         )
+
+
+def _check_axes(activations: tuple[Tensor, ...], size: Sequence[int]) -> None:
+    """Refuse tokens of an image, and maps with channels last."""
+    for each in activations:
+        if each.dim() == 3:
+            raise ValueError(
+                f"reshape_transform must rearrange tokens to maps (B, C, h, w), such "
+                f"as maps_of_tokens, got none for activations of shape "
+                f"{tuple(each.shape)}."
+            )
+        if each.dim() == 4 and keeps_channels_last(each.shape, size):
+            raise ValueError(
+                f"reshape_transform must rearrange channels that are last, such as "
+                f"maps_of_channels_last, got none for activations of shape "
+                f"{tuple(each.shape)} of an image of {size[0]} x {size[1]} pixels."
+            )
 
 
 def _check_input_shaped(maps: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> Tensor:

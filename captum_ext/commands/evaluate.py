@@ -269,6 +269,8 @@ def _print_results(results: Results, output: str) -> int:
     values = table.groupby(["method", "metric"], sort=False)["value"]
     n_images = table["image"].nunique()
     left_out = results.settings["dataset"]["images"] - n_images
+    if results.settings["layer"] is not None:
+        print(f"layer for layer methods: {results.settings['layer']}")
     print(f"means over {n_images} images" + f", {left_out} left out" * (left_out > 0))
     if n_images:
         means = values.mean().unstack().loc[[*results.settings["methods"]]]

@@ -69,8 +69,8 @@ def print_subject(subject: Subject) -> None:
         f"class {target}, {subject.classifier.class_names[target]}: "
         f"probability {float(subject.class_probabilities[target]):.3f}{by}"
     )
-    if subject.layer_name:
-        print(f"layer for layer methods: {subject.layer_name}")
+    if subject.map_layer is not None:
+        print(f"layer for layer methods: {subject.map_layer.describe()}")
 
 
 def target_caption(subject: Subject) -> str:

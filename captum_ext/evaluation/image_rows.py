@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_ext._files import save_image
+from captum_ext.attr import MapLayer
 from captum_ext.datasets.dataset import Example
 from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.options import Target
@@ -43,7 +44,7 @@ class EvaluationConfig(NamedTuple):
     Attributes:
         model (ZooModel): Classifier to explain, with its masking network if a method
             needs one.
-        layer (str): Name of the layer that layer methods use, within the model.
+        layer (MapLayer, optional): Layer that layer methods use, if one needs it.
         methods (Mapping[str, Spec]): Methods by their names in the table.
         metrics (Mapping[str, Spec]): Metrics by their names in the table.
         target (str): Class to explain: the "label" or the "top1" prediction.
@@ -54,7 +55,7 @@ class EvaluationConfig(NamedTuple):
     """
 
     model: ZooModel
-    layer: str
+    layer: MapLayer | None
     methods: Mapping[str, Spec]
     metrics: Mapping[str, Spec]
     target: Target

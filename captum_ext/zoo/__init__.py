@@ -7,7 +7,7 @@ for it comes with the package too (:func:`load_signs_masks`).
 
 from captum_ext.zoo.frame_average import FrameAverage
 from captum_ext.zoo.models import ZooModel, find_class, load
-from captum_ext.zoo.preprocessing import BoxPreprocessing, Preprocessing
+from captum_ext.zoo.preprocessing import BoxPreprocessing, Preprocessing, upright_rgb
 from captum_ext.zoo.signs import (
     SIGN_CLASSES,
     SignDataset,
@@ -36,5 +36,6 @@ __all__ = [
     "SignScene",
     "SignVideo",
     "train_signs_classifier",
+    "upright_rgb",
     "ZooModel",
 ]

@@ -3,13 +3,84 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes
 
-__all__ = ["BoxPreprocessing", "Preprocessing"]
+__all__ = ["BACKGROUND", "BoxPreprocessing", "Preprocessing", "upright_rgb"]
+
+BACKGROUND = (255, 255, 255)
+"""Color behind transparent pixels: white, as in browsers."""
+
+# File formats whose mode "I" holds 16 bits.
+_16_BIT = ("PNG", "PPM")
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to upright RGB with 8 bits a channel.
+
+    The image is rotated as its EXIF orientation says. Transparent pixels are composed
+    onto white (``BACKGROUND``). 16-bit and 32-bit integers are scaled by the range of
+    their type, floats from [0, 1]. Converting an image twice changes nothing more.
+
+    Args:
+        image (PIL.Image.Image): Image of any mode, as ``PIL.Image.open`` returns it.
+
+    Returns:
+        *PIL.Image.Image*: RGB image.
+
+    Raises:
+        ValueError: If floats are not in [0, 1], or 32-bit integers are negative or so
+            small that the image would be black.
+
+    Examples::
+
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> gray = Image.fromarray(np.array([[0, 257, 65535]], np.uint16))
+        >>> [upright_rgb(gray).getpixel((x, 0)) for x in range(3)]
+        [(0, 0, 0), (1, 1, 1), (255, 255, 255)]
+        >>> upright_rgb(Image.new("LA", (1, 1), (0, 0))).getpixel((0, 0))
+        (255, 255, 255)
+    """
+    is_16_bit = image.mode.startswith("I;16") or image.format in _16_BIT
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_levels(image, is_16_bit)).convert("RGB")
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        # Pillow converts premultiplied gray to nothing else than gray with alpha.
+        image = image.convert("LA") if image.mode == "La" else image
+        above = image.convert("RGBA")
+        image = Image.new("RGBA", above.size, BACKGROUND)
+        image.alpha_composite(above)
+    return image.convert("RGB")
+
+
+_WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
+def _levels(image: Image.Image, is_16_bit: bool) -> NDArray[np.uint8]:
+    """Gray levels (H, W) of an image of integers, or floats, of more than 8 bits."""
+    values = np.asarray(image).astype(np.float64)
+    low, high = values.min(), values.max()
+    if image.mode == "F":
+        most, expected = 1, "floats in [0, 1]"
+        fits = low >= 0 and high <= 1
+    else:
+        most = 2**16 - 1 if is_16_bit else 2**31 - 1
+        expected = "32-bit integers from 0 to 2**31 - 1 that are not all small"
+        # Small numbers, such as counts, would silently become a black image.
+        fits = is_16_bit or (low >= 0 and (high == 0 or high >= most / 255))
+    if not fits:
+        raise ValueError(
+            f"image must hold 8-bit or 16-bit integers or {expected}, got values from "
+            f"{low:.6g} to {high:.6g}."
+        )
+    return (values * (255 / most)).round().astype(np.uint8)
 
 
 @runtime_checkable
@@ -82,15 +153,19 @@ class Preprocessing:
         return cls(transforms.Compose(steps), side, side)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Preprocess an image of any mode to a tensor (3, H, W)."""
-        return self._transform(image.convert("RGB"))
+        """Preprocess an image of any mode to a tensor (3, H, W).
+
+        The mode is converted and the image turned upright by :func:`upright_rgb`.
+        """
+        return self._transform(upright_rgb(image))
 
     def boxes(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Map boxes in an image to boxes in its tensor.
 
         Args:
-            boxes (Tensor): Edges x0, y0, x1, y1 in pixels of the image, (N, 4).
-            size (tuple of int): Height and width of the image in pixels.
+            boxes (Tensor): Edges x0, y0, x1, y1 in pixels of the upright image,
+                (N, 4).
+            size (tuple of int): Height and width of the upright image in pixels.
 
         Returns:
             Tensor: Edges in pixels of the tensor, (M, 4) float32, clipped to it. Boxes
