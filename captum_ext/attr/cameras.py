@@ -275,8 +275,7 @@ class LayerCAMERAS(LayerAttribution):
         maps = _maps(found, kept, size, interpolate_mode)
         maps = F.relu(maps) if relu_attributions else maps
         warn_of_zero_maps("CAMERAS", [maps], found)
-        maps = _stretched(maps) if normalize else maps
-        maps = maps[:, None].to(image)
+        maps = (_stretched(maps) if normalize else maps)[:, None].to(image)
         if input_shaped:
             return in_input_shape((maps,), inputs)
         return format_output(isinstance(inputs, tuple), (maps,))

@@ -20,13 +20,8 @@ from captum_ext._modes import (
     warn_of_training_mode,
 )
 from captum_ext._outputs import is_function, misfit, output_tensor, select_scores
-from captum_ext._type_checks import (
-    check_finite,
-    check_tensor,
-)
-from captum_ext._validation import (
-    advice_on_batch,
-)
+from captum_ext._type_checks import check_finite, check_tensor
+from captum_ext._validation import advice_on_batch
 from captum_ext.attr.layer_arguments import check_options
 from captum_ext.attr.reshape import ReshapeTransform, keeps_channels_last, sized
 
@@ -140,9 +135,7 @@ def evaluate_layer(
         with torch.no_grad(), advice_on_batch(inputs):
             output = forward_func(*arguments)
         _check_layer_was_reached(layer, bool(reached))
-        selected = select_scores(output, target)
-        if selected.numel() != len(inputs[0]):
-            raise misfit(output, target, len(inputs[0]))
+        selected = _one_each(output, target, len(inputs[0]))
         compared = selected if is_function(target) else output_tensor(output)
         outputs.append(compared.detach())
         return _check_example_scores(selected)
@@ -164,15 +157,32 @@ def evaluate_layer(
             )
     finally:
         handle.remove()
-    size = inputs[0].shape[2:] if inputs[0].dim() == 4 else None
-    if reshape_transform is None and size is not None:
-        _check_axes(activations, size)
-    reshape = reshape_transform and sized(reshape_transform, size)
+    reshape = _transform(reshape_transform, activations, inputs[0])
     return LayerEvaluation(
         _reshaped(reshape, activations),
         _reshaped(reshape, gradients),
         outputs[0],
     )
+
+
+def _one_each(output: object, target: TargetType, n_examples: int) -> Tensor:
+    """The target's number of each example."""
+    selected = select_scores(output, target)
+    if selected.numel() != n_examples:
+        raise misfit(output, target, n_examples)
+    return selected
+
+
+def _transform(
+    reshape: ReshapeTransform | None, activations: tuple[Tensor, ...], inputs: Tensor
+) -> ReshapeTransform | None:
+    """The transform with the size of the image if it needs it; None for maps."""
+    size = inputs.shape[2:] if inputs.dim() == 4 else None
+    if reshape is not None:
+        return sized(reshape, size)
+    if size is not None:
+        _check_axes(activations, size)
+    return None
 
 
 def _reshaped(

@@ -1,5 +1,6 @@
 """Find the layer of a model whose maps a class activation map needs."""
 
+import contextlib
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from captum_ext._modes import buffers_kept
 from captum_ext._outputs import output_tensor
 from captum_ext._type_checks import check_module
-from captum_ext._validation import advice_on_batch
+from captum_ext._validation import advice_on_batch, check_inputs
 from captum_ext.attr.reshape import (
     MAX_PREFIX,
     ReshapeTransform,
@@ -118,8 +119,9 @@ def last_map_layer(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Map
         '0'
     """
     check_module("model", model)
-    with torch.inference_mode(False), torch.enable_grad():
-        copies = _copied(inputs)
+    tensors = check_inputs(inputs)
+    with _gradients_of(model), advice_on_batch(tensors):
+        copies = _copied(tensors)
         found, token_blocks, output = _recorded(model, copies)
         largest = output.reshape(len(output), -1).amax(1) if output.dim() else output
         influential = _influential(found, largest.sum(), _image_size(copies))
@@ -152,11 +154,18 @@ def map_layer(
         *MapLayer*: The layer; without a transform if its output is not known to hold
         maps or tokens.
     """
-    with torch.no_grad():
+    with torch.no_grad(), buffers_kept(model):
         found, _, _ = _recorded(model, _copied(inputs))
     layer = model.get_submodule(name)
     reshapes = [each.reshape for each in found if each.module is layer]
     return MapLayer(name, layer, reshapes[-1] if reshapes else None)
+
+
+@contextlib.contextmanager
+def _gradients_of(model: nn.Module) -> Iterator[None]:
+    """Gradients in any mode; a model in training mode keeps its buffers."""
+    with torch.inference_mode(False), torch.enable_grad(), buffers_kept(model):
+        yield
 
 
 def _copied(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -223,8 +232,7 @@ def _recorded(
         if name
     ]
     try:
-        with buffers_kept(model), advice_on_batch(inputs):
-            output = output_tensor(model(*inputs))
+        output = output_tensor(model(*inputs))
     finally:
         for handle in handles:
             handle.remove()

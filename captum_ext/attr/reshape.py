@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from captum_ext._type_checks import check_tensor
-from captum_ext._validation import check_integer
+from captum_ext._validation import check_integer, check_integers
 
 __all__ = [
     "MAX_PREFIX",
@@ -85,6 +85,8 @@ def maps_of_tokens(
     """
     check_tensor("activations", activations)
     n_prefix = check_integer("n_prefix", n_prefix, 0)
+    if size is not None:
+        size = check_integers("size", size, 1, n=2)
     if activations.dim() != 3 or activations.shape[1] <= n_prefix:
         raise ValueError(
             f"activations must be tokens (B, n_prefix + h * w, C) with n_prefix="

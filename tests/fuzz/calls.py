@@ -543,7 +543,7 @@ CALLS: dict[str, Call] = {
             "model": [[lambda c: c.model], values(None, 5, "model", len, object(), [])],
             "inputs": IMAGES,
         },
-        lambda case, arguments, result: isinstance(result[1], torch.nn.Module),
+        lambda case, arguments, result: isinstance(result.layer, torch.nn.Module),
         ("model", "inputs"),
     ),
     "attr.maps_of_channels_last": Call(
@@ -565,10 +565,14 @@ CALLS: dict[str, Call] = {
                 [*no_tensor(lambda c: c.tensor(2, 10, 5)), lambda c: c.tensor(2, 10)],
             ],
             "n_prefix": [values(1), [*integers(1)[1][:5], *values(-1, 10, 10**400)]],
-            "width": [values(None, 3), [*integers(1)[1], *values(4)]],
+            "width": [values(3), [*integers(1)[1], *values(4)]],
+            "size": [
+                values(None, (48, 48), [30, 30]),
+                [*AXES[1][1:], *values((9, 90))],
+            ],
         },
         is_tensor(2, 5, 3, 3),
-        ("activations",),
+        ("activations", "width"),
     ),
     "masks.GridLayout": Call(
         masks.GridLayout,
@@ -1173,6 +1177,7 @@ CALLS: dict[str, Call] = {
 
 # Rooms and names without generated calls, and why.
 EXCEPTIONS: dict[str, str] = {
+    "attr.MapLayer": "what last_map_layer returns",
     "attr.Refinement": "what BOREx returns",
     "masks.MaskLayout": "abstract",
     "masking.SaliencyTerms": "what the objective returns",
