@@ -69,7 +69,8 @@ def predicted_labels(
         tensor([0, 1])
     """
     args = format_additional_forward_args(additional_forward_args)
-    output = check_output_type(run_forward(forward_func, inputs, None, args))
+    # A copy, because a model may change its inputs in place.
+    output = check_output_type(run_forward(forward_func, inputs.clone(), None, args))
     scores = output.cpu().reshape(len(inputs), -1)
     return scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] >= 0.5).long()
 
@@ -175,19 +176,13 @@ def adversarial_sanity(
         )
     else:
         attacked = starting_image(baselines, x)
-    forward_args = (target, additional_forward_args)
+    args = (target, additional_forward_args)
     (ideal,) = perturbed_scores(
-        forward_func, lambda i, j: x, 1, len(x), *forward_args, probabilities=True
+        forward_func, lambda i, j: x, 1, len(x), *args, probabilities=True
     )
+    exchanged = (attacked, x, ranks, counts)
     area, curves = rank_curves(
-        forward_func,
-        attacked,
-        x,
-        ranks,
-        counts,
-        *forward_args,
-        perturbations_per_eval,
-        probabilities=True,
+        forward_func, *exchanged, *args, perturbations_per_eval, probabilities=True
     )
     before, after = (
         predicted_labels(forward_func, image, additional_forward_args)
