@@ -6,6 +6,10 @@ functions. They are imported in one place, without the underscore, so that a cha
 Captum affects only this module.
 """
 
+from collections.abc import Callable
+from typing import Any, SupportsIndex
+
+import numpy as np
 from captum._utils.common import (
     _expand_additional_forward_args as expand_additional_forward_args,
 )
@@ -22,9 +26,9 @@ from captum._utils.gradient import compute_layer_gradients_and_eval
 from captum._utils.progress import NullProgress, progress
 from captum._utils.typing import (
     BaselineType,
-    TargetType,
     TensorOrTupleOfTensorsGeneric,
 )
+from captum._utils.typing import TargetType as CaptumTarget
 
 __all__ = [
     "BaselineType",
@@ -42,3 +46,7 @@ __all__ = [
     "run_forward",
     "select_targets",
 ]
+
+Function = Callable[[Any], Any]
+# A function of the output returns one number per example; in a list each is of one.
+TargetType = CaptumTarget | SupportsIndex | np.ndarray | Function | list[Function]

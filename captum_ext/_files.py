@@ -46,7 +46,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     # In memory first: on a full disk, torch.save raises errors of other types.
     buffer = io.BytesIO()
     yield buffer
-    partial = path.with_name(f".{path.name}.partial")
+    # Other processes may write the same file.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
             file.write(buffer.getbuffer())

@@ -19,16 +19,16 @@ from captum_ext._captum import (
     format_additional_forward_args,
     progress,
     run_forward,
-    select_targets,
 )
-from captum_ext._validation import check_output_type
+from captum_ext._modes import buffers_kept, warn_of_training_mode
+from captum_ext._outputs import is_function, misfit, select_scores
+from captum_ext._validation import advice_on_batch
 
 __all__ = [
     "ChunkedScores",
     "PerturbationsPerEval",
     "is_out_of_memory",
     "progress_bar",
-    "select_scores",
 ]
 
 PerturbationsPerEval = int | Literal["auto"]
@@ -64,6 +64,7 @@ class ChunkedScores:
         self._args = format_additional_forward_args(additional_forward_args)
         self._tuner = _ChunkTuner() if perturbations_per_eval == "auto" else None
         self._chunk = 1 if self._tuner else int(perturbations_per_eval)
+        warn_of_training_mode(forward_func)
 
     def __call__(
         self,
@@ -92,50 +93,47 @@ class ChunkedScores:
         """
         # Lists, because small tensors between large inputs fragment freed memory.
         scores: list[list[float]] = []
-        while start < stop:
-            n = min(self._chunk, stop - start)
-            started = time.perf_counter()
-            try:
-                chunk = self._score(perturb(start, start + n), n)
-            except _OneNumberPerBatch:
-                if self._tuner is None:
-                    raise
-                self._chunk = self._tuner.limit(1)
-                continue
-            except RuntimeError as error:
-                if self._tuner is None or n == 1 or not is_out_of_memory(error):
-                    raise
-                self._chunk = self._tuner.limit(n // 2)
-                continue
-            if self._tuner and chunk.shape[1] == self._n_examples:
-                self._chunk = self._tuner.observe(n, time.perf_counter() - started)
-            scores += chunk.tolist()
-            update(n)
-            start += n
+        with buffers_kept(self._forward_func):
+            while start < stop:
+                n = min(self._chunk, stop - start)
+                started = time.perf_counter()
+                try:
+                    chunk = self._score(perturb(start, start + n), n)
+                except _OneNumberPerBatch:
+                    if self._tuner is None:
+                        raise
+                    self._chunk = self._tuner.limit(1)
+                    continue
+                except RuntimeError as error:
+                    if self._tuner is None or n == 1 or not is_out_of_memory(error):
+                        raise
+                    self._chunk = self._tuner.limit(n // 2)
+                    continue
+                if self._tuner and chunk.shape[1] == self._n_examples:
+                    self._chunk = self._tuner.observe(n, time.perf_counter() - started)
+                scores += chunk.tolist()
+                update(n)
+                start += n
         return torch.tensor(scores, dtype=torch.float64)
 
     def _score(self, inputs: tuple[Tensor, ...], n: int) -> Tensor:
         """Scores (n, B), or (1, 1) for one number per batch."""
         args = expand_additional_forward_args(self._args, n)
-        output = run_forward(self._forward_func, inputs, None, args)
-        output = check_output_type(output)
+        with advice_on_batch(inputs, n):
+            output = run_forward(self._forward_func, inputs, None, args)
         target = expand_target(self._target, n)
         selected = select_scores(output, target, repr(self._target))
         scores = selected.detach().cpu().double()
         if scores.numel() == n * self._n_examples:
             return scores.reshape(n, self._n_examples)
-        if scores.numel() == 1:
+        if scores.numel() == 1 and not is_function(target):
             if n == 1:
                 return scores.reshape(1, 1)
             raise _OneNumberPerBatch(
                 f"perturbations_per_eval must be 1 or 'auto' for a forward_func that "
                 f"returns one number per batch, got {n}."
             )
-        raise ValueError(
-            f"forward_func and target must give one number for each of the "
-            f"{n * self._n_examples} examples, got an output of shape "
-            f"{tuple(output.shape)} and target {self._target!r}."
-        )
+        raise misfit(output, self._target, n * self._n_examples)
 
 
 def progress_bar(desc: str, total: int, show: bool) -> Any:
@@ -152,47 +150,8 @@ def progress_bar(desc: str, total: int, show: bool) -> Any:
     return progress(total=total, desc=desc) if show else NullProgress()
 
 
-def select_scores(
-    output: Tensor, target: TargetType, shown: str | None = None
-) -> Tensor:
-    """Select the target's number from each example of an output.
-
-    Args:
-        output (Tensor): Output of a forward function, (B, ...).
-        target (int, tuple, Tensor, or list, optional): Output to select, in any of
-            Captum's forms.
-        shown (str, optional): The target in error messages. Default: None (its repr)
-
-    Returns:
-        *Tensor*: Numbers as Captum selects them, still part of the graph.
-
-    Raises:
-        ValueError: If the target selects no number.
-    """
-    misfit = ValueError(
-        f"target must select one number from each example of forward_func's output "
-        f"of shape {tuple(output.shape)}, got {shown or repr(target)}."
-    )
-    if _exceeds_classes(output, target):
-        raise misfit
-    try:
-        return select_targets(output, target)
-    except (AssertionError, IndexError, RuntimeError) as error:
-        raise misfit from error
-
-
 class _OneNumberPerBatch(ValueError):
     """Raised if several perturbations of a call are scored by one number."""
-
-
-def _exceeds_classes(output: Tensor, target: TargetType) -> bool:
-    # On a GPU an index out of range aborts the process instead of raising.
-    if output.dim() != 2 or not isinstance(target, (list, Tensor)):
-        return False
-    if isinstance(target, list) and not all(isinstance(t, int) for t in target):
-        return False
-    index = torch.as_tensor(target)
-    return bool(((index < 0) | (index >= output.shape[1])).any()) and index.dim() == 1
 
 
 def is_out_of_memory(error: Exception) -> bool:

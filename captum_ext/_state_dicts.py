@@ -1,11 +1,13 @@
 """Read state dicts from files and load them into models, with readable errors."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from captum_ext._extras import extra
 
 __all__ = ["load_state", "read_state"]
 
@@ -16,7 +18,7 @@ def read_state(weights: str | Path, choices: list[str]) -> dict[str, Tensor]:
     """Read a state dict and rename its keys to those of torchvision's models.
 
     Args:
-        weights (str or Path): File written by ``torch.save``.
+        weights (str or Path): File written by ``torch.save``, or .safetensors.
         choices (list of str): Weight names accepted instead of a file, for the error.
 
     Returns:
@@ -34,8 +36,11 @@ def read_state(weights: str | Path, choices: list[str]) -> dict[str, Tensor]:
         f"weights must be a file written by torch.save(model.state_dict(), file), got "
         f"{str(weights)!r}, which holds something else."
     )
+    read = (
+        _read_safetensors() if str(weights).endswith(".safetensors") else _read_pickle
+    )
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        state = read(weights)
     except Exception as error:  # Bytes that are not a pickle can raise anything.
         raise problem from error
     if isinstance(state, dict):
@@ -52,6 +57,16 @@ def read_state(weights: str | Path, choices: list[str]) -> dict[str, Tensor]:
         ): value
         for key, value in state.items()
     }
+
+
+def _read_pickle(file: str | Path) -> object:
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _read_safetensors() -> Callable[[str | Path], object]:
+    with extra("timm"):
+        from safetensors.torch import load_file
+    return load_file
 
 
 def load_state(

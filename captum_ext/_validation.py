@@ -3,17 +3,29 @@
 Every message names the argument, the value and what was expected.
 """
 
+import contextlib
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, SupportsIndex
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
+from captum_ext._type_checks import (
+    advice_on,
+    check_finite,
+    check_sequence,
+    check_tensor,
+    plain,
+    shown,
+)
 
 __all__ = [
+    "UNBATCHED",
+    "advice_on_batch",
     "broadcasts",
     "check_attributions",
     "check_baselines",
@@ -22,8 +34,9 @@ __all__ = [
     "check_image",
     "check_inputs",
     "check_integer",
+    "check_integers",
     "check_not_negative",
-    "check_output_type",
+    "check_number",
     "check_perturbations_per_eval",
     "check_positive",
     "check_probabilities",
@@ -35,32 +48,53 @@ __all__ = [
 ]
 
 
+#: How an image gets the axis of examples.
+UNBATCHED = "a batch of one by inputs[None]"
+
+
 def check_inputs(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Inputs as a tuple of tensors with one batch size and finite numbers."""
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not tensors:
+        raise ValueError("inputs must hold at least one tensor, got an empty tuple.")
     for tensor in tensors:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"inputs must be a tensor or a tuple of tensors, got "
-                f"{type(tensor).__name__}."
-            )
+        check_tensor("inputs", tensor, "a tensor or a tuple of tensors")
         if tensor.dim() == 0 or tensor.numel() == 0:
             raise ValueError(
                 f"inputs must hold at least one example, got a tensor of shape "
                 f"{tuple(tensor.shape)}."
             )
-        n_bad = int((~torch.isfinite(tensor)).sum())
-        if n_bad:
-            raise ValueError(
-                f"inputs must be finite, got {n_bad} NaN or infinite values among "
-                f"{tensor.numel()}."
-            )
+        check_finite("inputs", tensor)
     sizes = {len(tensor) for tensor in tensors}
     if len(sizes) != 1:
         raise ValueError(
             f"inputs must be tensors of one batch size, got {sorted(sizes)} examples."
         )
     return tensors
+
+
+@contextlib.contextmanager
+def advice_on_batch(inputs: Sequence[Tensor], n_batches: int = 1) -> Iterator[None]:
+    """Name ``inputs`` in errors of a forward function that may come from one image.
+
+    An image (C, H, W) without the axis of examples looks like C sequences.
+
+    Args:
+        inputs (sequence of Tensor): Inputs of the function.
+        n_batches (int, optional): Number of batches that they hold. Default: 1
+    """
+    first = inputs[0]
+    n = len(first) // n_batches
+    try:
+        yield
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if first.dim() != 3 or n not in (1, 3) or "out of memory" in str(error):
+            raise
+        reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
+        raise ValueError(
+            f"inputs must fit forward_func, got shape {(n, *first.shape[1:])}, for "
+            f"which it failed ({reason}); give one image (C, H, W) as {UNBATCHED}."
+        ) from error
 
 
 def check_baselines(
@@ -71,18 +105,29 @@ def check_baselines(
         baselines = (0,) * len(inputs)
     formatted = []
     for baseline, tensor in zip(one_per_input("baselines", baselines, inputs), inputs):
-        if not isinstance(baseline, (Tensor, int, float)):
+        if isinstance(baseline, Tensor):
+            check_tensor("baselines", baseline)
+        elif not isinstance(plain(baseline), (int, float)):
             raise TypeError(
                 f"baselines must be numbers, tensors or None, got "
-                f"{type(baseline).__name__}."
+                f"{type(baseline).__name__}{advice_on(baseline)}."
             )
+        else:
+            number = check_number("baselines", baseline)
+            is_integer = isinstance(plain(baseline), int) and abs(number) < 2**63
+            baseline = plain(baseline) if is_integer else number
         value = torch.as_tensor(baseline, device=tensor.device)
         if value.is_floating_point() and not tensor.is_floating_point():
             raise ValueError(
                 f"baselines must be integers for inputs of {tensor.dtype}, got "
                 f"{value.dtype}."
             )
-        value = value.to(tensor.dtype)
+        given, value = value, value.to(tensor.dtype)
+        if not tensor.is_floating_point() and not torch.equal(value, given):
+            raise ValueError(
+                f"baselines must fit into inputs of {tensor.dtype}, got values up to "
+                f"{int(given.abs().max())}."
+            )
         if not broadcasts(value.shape, tensor.shape):
             raise ValueError(
                 f"baselines must broadcast to inputs of shape {tuple(tensor.shape)}, "
@@ -94,84 +139,143 @@ def check_baselines(
     return tuple(formatted)
 
 
-def check_target(target: TargetType, n_examples: int) -> None:
-    """Refuse a target of no known form, or with another number of examples."""
-    if isinstance(target, bool) or not (
-        target is None or isinstance(target, (int, tuple, list, Tensor))
-    ):
-        raise TypeError(
-            f"target must be an int, tuple, tensor or list, got "
-            f"{type(target).__name__}."
-        )
-    if target is None or isinstance(target, (int, tuple)):
-        return
-    n_targets = target.numel() if isinstance(target, Tensor) else len(target)
-    single = isinstance(target, Tensor) and n_targets == 1
-    if not single and n_targets != n_examples:
+def check_target(target: TargetType, n_examples: int) -> TargetType:
+    """The target as ints, tuples, tensors or functions; refuse one of no known form."""
+    if target is None or callable(target):
+        return target
+    if isinstance(target, np.ndarray):
+        target = torch.as_tensor(target)
+    if isinstance(target, Tensor):
+        check_tensor("target", target)
+        if not _holds_integers(target) or target.dim() > 1:
+            raise ValueError(
+                f"target must hold one integer per example, got a tensor of "
+                f"{target.dtype} and shape {tuple(target.shape)}."
+            )
+        if target.numel() == 1:
+            return _index(target.item())
+        target = target.long()
+    elif not isinstance(target, list):
+        return _index(target)
+    if len(target) != n_examples:
         raise ValueError(
             f"target must hold one index for each of the {n_examples} examples, got "
-            f"{n_targets}."
+            f"{len(target)}."
         )
+    if isinstance(target, Tensor) or all(map(callable, target)):
+        return target
+    return [_index(each) for each in target]
 
 
-def check_probability(name: str, value: float) -> None:
-    """Refuse what is not strictly between 0 and 1."""
-    if not 0 < _number(name, value) < 1:
-        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value}.")
+def _holds_integers(tensor: Tensor) -> bool:
+    kinds = tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool
+    return not any(kinds)
 
 
-def check_positive(name: str, value: float) -> None:
-    """Refuse what is not a finite positive number."""
-    if not 0 < _number(name, value) < math.inf:
-        raise ValueError(f"{name} must be a positive number, got {value}.")
-
-
-def check_not_negative(name: str, value: float) -> None:
-    """Refuse what is not a finite number of at least 0."""
-    if not 0 <= _number(name, value) < math.inf:
-        raise ValueError(f"{name} must be a number of at least 0, got {value}.")
-
-
-def _number(name: str, value: float) -> float:
+def _index(target: Any) -> Any:
+    """A number, or a tuple of numbers and slices, in plain types."""
+    if isinstance(target, tuple):
+        return tuple(t if isinstance(t, slice) else _index(t) for t in target)
     try:
-        return float(operator.mul(value, 1.0))
-    except TypeError:
+        if isinstance(target, (bool, np.bool_)):
+            raise TypeError
+        index = operator.index(target)
+        if abs(index) < 2**63:
+            return index
+        raise ValueError(f"target must be an index of the output, got {shown(index)}.")
+    except (TypeError, RuntimeError):
+        raise TypeError(
+            f"target must be an int, tuple, tensor or list of them, or a function, got "
+            f"{type(target).__name__}."
+        ) from None
+
+
+def check_probability(name: str, value: float) -> float:
+    """The value as a float; refuse what is not strictly between 0 and 1."""
+    number = check_number(name, value)
+    if not 0 < number < 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {number}.")
+    return number
+
+
+def check_positive(name: str, value: float) -> float:
+    """The value as a float; refuse what is not a finite positive number."""
+    number = check_number(name, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be a positive number, got {number}.")
+    return number
+
+
+def check_not_negative(name: str, value: float) -> float:
+    """The value as a float; refuse what is not a finite number of at least 0."""
+    number = check_number(name, value)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name} must be a number of at least 0, got {number}.")
+    return number
+
+
+def check_number(name: str, value: Any) -> float:
+    """The value as a float, which may be NaN or infinite; refuse what is none."""
+    number = plain(value)
+    try:
+        if isinstance(number, bool):
+            raise TypeError
+        return float(operator.mul(number, 1.0))
+    except OverflowError:
+        raise ValueError(
+            f"{name} must be a number of double precision, got {shown(number)}."
+        ) from None
+    except (TypeError, ValueError, RuntimeError):
         raise TypeError(
             f"{name} must be a number, got {type(value).__name__}."
         ) from None
 
 
 def check_integer(
-    name: str, value: SupportsIndex, least: int, most: int | None = None
+    name: str, value: SupportsIndex, least: int, most: int = 2**63 - 1
 ) -> int:
     """The value as an int; refuse what is none or lies out of range."""
+    number = plain(value)
+    if isinstance(number, bool) or not hasattr(type(number), "__index__"):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}.")
     try:
-        number = operator.index(value)
-    except TypeError:
+        number = operator.index(number)
+    except (TypeError, RuntimeError):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}.") from None
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got bool.")
     if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}.")
-    if most is not None and number > most:
-        raise ValueError(f"{name} must be at most {most}, got {number}.")
+        raise ValueError(f"{name} must be at least {least}, got {shown(number)}.")
+    if number > most:
+        raise ValueError(f"{name} must be at most {most}, got {shown(number)}.")
     return number
+
+
+def check_integers(
+    name: str, value: Sequence[SupportsIndex], least: int, n: int | None = None
+) -> tuple[int, ...]:
+    """The values as ints; refuse what is no sequence of them, or not of n."""
+    values = check_sequence(name, value, "integers")
+    if not values or (n is not None and len(values) != n):
+        raise ValueError(
+            f"{name} must hold {n or 'at least one'} integers, got {len(values)}."
+        )
+    return tuple(check_integer(name, each, least) for each in values)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a name that is not among the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(
-            f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}."
+            f"{name} must be one of {', '.join(map(repr, choices))}, got "
+            f"{shown(value)}."
         )
 
 
-def check_unused(name: str, choice: str, values: Mapping[str, object]) -> None:
+def check_unused(name: str, choice: object, values: Mapping[str, object]) -> None:
     """Refuse arguments that have no meaning for the choice of another argument."""
     for unused, value in values.items():
         if value is not None:
             raise ValueError(
-                f"{unused} must be None if {name} is {choice!r}, got {value!r}."
+                f"{unused} must be None if {name} is {choice!r}, got {shown(value)}."
             )
 
 
@@ -199,10 +303,12 @@ def check_image(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
     """The one tensor of images (B, C, H, W) that inputs hold."""
     tensors = check_inputs(inputs)
     if len(tensors) != 1 or tensors[0].dim() != 4:
+        advice = "give what else the model takes as additional_forward_args"
+        if len(tensors) == 1:
+            advice = f"give one image (C, H, W) as {UNBATCHED}"
         raise ValueError(
             f"inputs must be one tensor of images (B, C, H, W), got "
-            f"{', '.join(str(tuple(t.shape)) for t in tensors)}; give what else the "
-            f"model takes as additional_forward_args."
+            f"{', '.join(str(tuple(t.shape)) for t in tensors)}; {advice}."
         )
     if not tensors[0].is_floating_point():
         raise TypeError(
@@ -211,38 +317,19 @@ def check_image(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
     return tensors[0]
 
 
-def check_output_type(output: object) -> Tensor:
-    """The output of a forward function as a tensor; refuse what holds no numbers."""
-    try:
-        return torch.as_tensor(output)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"forward_func must return a tensor or a number, got "
-            f"{type(output).__name__}."
-        ) from None
-
-
 def check_attributions(
     maps: Tensor | tuple[Tensor, ...], inputs: Tensor, name: str = "attributions"
 ) -> Tensor:
     """One finite map an example, with as many axes as the input."""
     if isinstance(maps, tuple) and len(maps) == 1:
         maps = maps[0]
-    if not isinstance(maps, Tensor):
-        raise TypeError(
-            f"{name} must be one tensor or a tuple of one, got {type(maps).__name__}."
-        )
+    maps = check_tensor(name, maps, "one tensor or a tuple of one")
     if maps.dim() != inputs.dim() or len(maps) != len(inputs) or not maps.numel():
         raise ValueError(
             f"{name} must have {inputs.dim()} axes and {len(inputs)} maps for "
             f"inputs of shape {tuple(inputs.shape)}, got shape {tuple(maps.shape)}."
         )
-    n_bad = int((~torch.isfinite(maps)).sum())
-    if n_bad:
-        raise ValueError(
-            f"{name} must be finite, got {n_bad} NaN or infinite values among "
-            f"{maps.numel()}."
-        )
+    check_finite(name, maps)
     return maps.detach()
 
 

@@ -30,6 +30,8 @@ examples:
       another class, with weights from a file instead of a download
   captum-ext explain photo.jpg --model own.py:load --weights FILE.pt
       your own classifier: a function in a Python file that returns a ZooModel
+  captum-ext explain photo.jpg --model timm:convnext_tiny.fb_in1k
+      a classifier of timm; also of Hugging Face (hf:NAME) or an ONNX file (onnx:FILE)
   captum-ext refine photo.jpg --model resnet50 --prior grad-cam++
       another method's map, refined with windows chosen by a Gaussian process
   captum-ext train --model resnet50 --encoder resnet50 --dataset folders:train -o masks

@@ -8,7 +8,7 @@ from captum.attr import (
     Attribution,
     GradientAttribution,
     IntegratedGradients,
-    LayerGradCam,
+    LayerAttribution,
     Occlusion,
     Saliency,
 )
@@ -24,6 +24,7 @@ from captum_ext.attr import (
     LayerGradCamPlusPlus,
     MaskingModel,
 )
+from captum_ext.attr.grad_cam import LayerGradCam
 from captum_ext.subject import Part, Subject
 
 __all__ = ["METHODS", "Method"]
@@ -126,7 +127,8 @@ class Method(NamedTuple):
                 **options,
                 "prior": METHODS[use].attribute(subject, **arguments),
             }
-        explained = [getattr(subject, part) for part in self.built_from]
+        parts = ("logits" if part == "model" else part for part in self.built_from)
+        explained = [getattr(subject, part) for part in parts]
         # Captum warns if inputs of gradient methods do not require a gradient.
         needs_gradient = issubclass(self.attribution, GradientAttribution)
         defaults = self.arguments(subject)
@@ -142,7 +144,7 @@ class Method(NamedTuple):
         return tuple(
             maps.detach()
             if maps.shape[2:] == size
-            else LayerGradCam.interpolate(maps, size, "bilinear").detach()
+            else LayerAttribution.interpolate(maps, size, "bilinear").detach()
             for maps in (found[:2] if isinstance(found, tuple) else (found,))
         )
 
@@ -184,6 +186,12 @@ def _field(subject: Subject) -> dict[str, Any]:
         "n_masks": 402,
         "rtol": 0.3,
     }
+
+
+def _reshape(subject: Subject) -> dict[str, Any]:
+    """How the outputs of the subject's layer are rearranged to maps."""
+    layer = subject.map_layer
+    return {"reshape_transform": None if layer is None else layer.reshape_transform}
 
 
 def _windows(subject: Subject) -> dict[str, Any]:
@@ -229,7 +237,7 @@ METHODS = {
         "CAMERAS",
         "regions of the class in the last layer, sharpened by several image sizes",
         LayerCAMERAS,
-        lambda _: {},
+        _reshape,
         built_from=("model", "layer"),
         signed=False,
     ),
@@ -237,7 +245,7 @@ METHODS = {
         "Grad-CAM++",
         "regions of the class in the last layer, covering all instances",
         LayerGradCamPlusPlus,
-        lambda _: {"relu_attributions": True},
+        lambda subject: _reshape(subject) | {"relu_attributions": True},
         built_from=("model", "layer"),
         signed=False,
     ),
@@ -262,7 +270,7 @@ METHODS = {
         "Grad-CAM",
         "regions of the class in the last layer (Captum's)",
         LayerGradCam,
-        lambda _: {"relu_attributions": True},
+        lambda subject: _reshape(subject) | {"relu_attributions": True},
         built_from=("model", "layer"),
         reference=True,
         signed=False,

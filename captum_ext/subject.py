@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captum_ext.attr import last_map_layer
+from captum_ext.attr import MapLayer, last_map_layer
+from captum_ext.attr.layers import check_gradients
+from captum_ext.attr.map_layer import map_layer
 from captum_ext.masks import Palette, named_palette
 from captum_ext.zoo import ZooModel
+from captum_ext.zoo.black_box import check_inside
 
 if TYPE_CHECKING:
     from captum_ext.masking import MaskingNetwork
@@ -29,11 +32,12 @@ class Subject(NamedTuple):
         inputs (Tensor): Normalized image (1, C, H, W) or video (1, C, T, H, W), on the
             classifier's device.
         target (int): Class to explain.
-        class_probabilities (Tensor): Softmax probabilities of the image's classes,
-            (classes,), on the CPU.
-        palette (Palette): Colors for color-wise methods.
-        layer_name (str, optional): Name of the layer that layer methods use, within the
-            model. Default: "" (the model itself)
+        class_probabilities (Tensor): Probabilities of the image's classes, (classes,),
+            on the CPU.
+        palette (Palette, optional): Colors for color-wise methods; None for a model of
+            other channels than RGB.
+        map_layer (MapLayer, optional): Layer that layer methods use. Default: None (no
+            method needs one)
         seed (int, optional): Seed of random methods. Default: 0
         show_progress (bool, optional): Whether methods show progress bars.
             Default: False
@@ -43,20 +47,20 @@ class Subject(NamedTuple):
     inputs: Tensor
     target: int
     class_probabilities: Tensor
-    palette: Palette
-    layer_name: str = ""
+    palette: Palette | None
+    map_layer: MapLayer | None = None
     seed: int = 0
     show_progress: bool = False
 
     @property
     def model(self) -> nn.Module:
-        """Model that maps inputs (B, C, ...) to logits (B, classes)."""
+        """Model that maps inputs (B, C, ...) to logits, or to an object with them."""
         return self.classifier.model
 
     @property
     def layer(self) -> nn.Module:
-        """Layer of the model that layer methods use."""
-        return self.model.get_submodule(self.layer_name)
+        """Layer of the model that layer methods use, the model itself if none."""
+        return self.model if self.map_layer is None else self.map_layer.layer
 
     @property
     def masking_network(self) -> "MaskingNetwork | None":
@@ -65,12 +69,21 @@ class Subject(NamedTuple):
 
     @property
     def image(self) -> Tensor:
-        """Image or video as the model sees it, (C, ...), RGB in [0, 1]."""
-        return self.classifier.denormalize(self.inputs[0])
+        """Image or video as the model sees it, (3, ...) or (1, ...) in [0, 1].
+
+        Of more than three channels the first three are shown as red, green and blue, of
+        two channels the first one.
+        """
+        channels = self.classifier.denormalize(self.inputs[0])
+        return channels[:3] if len(channels) >= 3 else channels[:1]
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Logits (B, classes), which methods that look inside the model explain."""
+        return self.classifier.logits(self.model(inputs))
 
     def probabilities(self, inputs: Tensor) -> Tensor:
-        """Softmax probabilities (B, classes), which black-box methods explain."""
-        return self.model(inputs).softmax(1)
+        """Probabilities (B, classes), which black-box methods explain."""
+        return self.classifier.probabilities(self.model(inputs))
 
 
 def build_subject(
@@ -79,8 +92,8 @@ def build_subject(
     target: int | Collection[int] | None = None,
     *,
     parts: Collection[Part] = (),
-    layer: str | None = None,
-    colors: int | Sequence[str] = 5,
+    layer: str | MapLayer | None = None,
+    colors: int | Sequence[str] | None = None,
     seed: int = 0,
     show_progress: bool = False,
 ) -> Subject:
@@ -95,10 +108,11 @@ def build_subject(
             most probable one. Default: None (the most probable class)
         parts (collection of str, optional): Parts that methods need; see ``built_from``
             of :class:`~captum_ext.methods.Method`. Default: ()
-        layer (str, optional): Name of the layer that layer methods use. Default: None
-            (the last one that returns maps, if a method needs a layer)
-        colors (int or sequence of str, optional): Colors for color-wise methods; see
-            :func:`~captum_ext.masks.named_palette`. Default: 5
+        layer (str or MapLayer, optional): Layer that layer methods use, or its name.
+            Default: None (the last one that has maps, if a method needs a layer)
+        colors (int or sequence of str, optional): Colors for color-wise methods of a
+            model of RGB images; see :func:`~captum_ext.masks.named_palette`.
+            Default: None (5 colors if the model has 3 channels)
         seed (int, optional): Seed of random methods. Default: 0
         show_progress (bool, optional): Whether methods show progress bars.
             Default: False
@@ -108,7 +122,7 @@ def build_subject(
 
     Raises:
         ValueError: If the classifier lacks a part, the layer does not exist, or a color
-            is unknown.
+            is unknown or given for a model of other channels than RGB.
 
     Examples::
 
@@ -118,13 +132,13 @@ def build_subject(
         >>> method = METHODS["grad-cam++"]
         >>> inputs = signs.normalize(scene.image)
         >>> subject = build_subject(signs, inputs, parts=method.built_from)
-        >>> subject.layer_name, subject.target == scene.label
+        >>> subject.map_layer.name, subject.target == scene.label
         ('features', True)
         >>> method.attribute(subject).shape
         torch.Size([1, 1, 96, 96])
     """
-    check_parts(classifier, parts, layer)
-    palette = named_palette(colors, classifier.mean, classifier.std)
+    check_parts(classifier, parts, layer if isinstance(layer, str) else None)
+    palette = _palette(classifier, colors)
     device = next(classifier.model.parameters(), inputs).device
     is_video = inputs.dim() == 4
     batch = inputs[None].to(
@@ -132,12 +146,14 @@ def build_subject(
         memory_format=torch.channels_last_3d if is_video else torch.channels_last,
     )
     with torch.no_grad():
-        probabilities = classifier.model(batch).softmax(1)[0].cpu()
+        probabilities = classifier.probabilities(classifier.model(batch))[0].cpu()
     candidates = torch.arange(len(probabilities))
     if target is not None:
         candidates = candidates[[target] if isinstance(target, int) else [*target]]
-    if layer is None:
-        layer = last_map_layer(classifier.model, batch)[0] if "layer" in parts else ""
+    if isinstance(layer, str):
+        layer = map_layer(classifier.model, batch, layer)
+    elif layer is None and "layer" in parts:
+        layer = last_map_layer(classifier.model, batch)
     return Subject(
         classifier,
         batch,
@@ -147,6 +163,24 @@ def build_subject(
         layer,
         seed,
         show_progress,
+    )
+
+
+def _palette(
+    classifier: ZooModel, colors: int | Sequence[str] | None
+) -> Palette | None:
+    """Named colors for a model of RGB images."""
+    n_channels = len(classifier.mean)
+    if n_channels == 3:
+        return named_palette(
+            5 if colors is None else colors, classifier.mean, classifier.std
+        )
+    if colors is None:
+        return None
+    raise ValueError(
+        f"colors of mc-rise must be a tensor (K, {n_channels}) in the model's "
+        f"channels, got names of RGB colors: call MCRISE(model).attribute(inputs, "
+        f"colors) in Python."
     )
 
 
@@ -162,13 +196,19 @@ def check_parts(
             Default: None (not checked)
 
     Raises:
-        ValueError: If the masking network is missing or the layer does not exist.
+        ValueError: If the masking network is missing, the layer does not exist, or a
+            layer or gradient is needed of a black box, or a layer of a model that is
+            scripted or quantized.
     """
+    if {"model", "layer"} & {*parts}:
+        check_inside(classifier.model)
     if "masking_network" in parts and classifier.masking_network is None:
         raise ValueError(
             "masking_network must be given for masking-model by "
             "ZooModel.with_masking_network, got none."
         )
+    if "layer" in parts:
+        check_gradients(classifier.model)
     names = [name for name, _ in classifier.model.named_modules() if name]
     if layer and layer not in names:
         similar = difflib.get_close_matches(layer, names, 3) or names[-3:]

@@ -4,7 +4,8 @@
     python docs/draw_figures.py borex demo    the named figures
 
 Road signs come with the package. The photographs (a rocket, SpaceX, public domain; a
-cup of coffee, Rachel Michetti, CC0) are from scikit-image; they are explained for
+cup of coffee, Rachel Michetti, CC0; a cat, Stefan van der Walt, CC0) are from
+scikit-image; they are explained for
 mobilenet_v2 with the weights of CAPTUM_EXT_DATA/models/mobilenet_v2.pt, or
 torchvision's.
 """
@@ -67,6 +68,8 @@ COMPARED = (
     "integrated-gradients",
 )
 
+PHOTOGRAPHED = ("pn-rise", "borex", "cameras", "grad-cam", "integrated-gradients")
+
 
 @cache
 def signs() -> ZooModel:
@@ -126,6 +129,28 @@ def draw_methods() -> Figure:
         if not method.colorwise:
             maps[f"{method.title}, {seconds}"] = method.displayed(found)
     return overlay_figure(image, maps)
+
+
+def draw_photographs() -> Image.Image:
+    """Compare maps of three photographs: ours, then Captum's."""
+    figures = []
+    for name, class_name in (
+        ("chelsea", "tiger cat"),
+        ("coffee", "espresso"),
+        ("rocket", "missile"),
+    ):
+        subject, image = photograph(name, class_name)
+        prior = METHODS["grad-cam++"].attribute(subject)
+        maps = {}
+        for name in PHOTOGRAPHED:
+            method = METHODS[name]
+            options = {"prior": prior} if name == "borex" else {}
+            title = f"{method.title} (Captum)" if method.reference else method.title
+            maps[title] = method.displayed(method.attribute(subject, **options))
+        figure = overlay_figure(image, maps)
+        figure.axes[0].set_title(class_name)
+        figures.append(figure)
+    return stack_figures(figures)
 
 
 def draw_demo() -> Image.Image:
@@ -214,6 +239,20 @@ def draw_borex() -> Figure:
     )
 
 
+def draw_borex_variants() -> Figure:
+    """Compare the maps of BOREx's variants, from the map of Grad-CAM++."""
+    subject, image = photograph("coffee", "espresso")
+    prior = METHODS["grad-cam++"].attribute(subject)
+    borex = BOREx(subject.probabilities)
+    maps = {
+        variant: borex.attribute(
+            subject.inputs, prior, target=subject.target, variant=variant
+        )[0, :1]
+        for variant in ("field", "windows", "paper")
+    }
+    return overlay_figure(image, {"prior": prior[0], **maps})
+
+
 def draw_cameras() -> Figure:
     """Compare maps from one and several image sizes, on a large and a small sign."""
     drawn = sign_scene(seed=64)
@@ -251,12 +290,14 @@ def draw_iterative_mask() -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure | Image.Image]] = {
+    "photographs": draw_photographs,
     "methods": draw_methods,
     "demo": draw_demo,
     "rise": draw_rise,
     "pn_rise": draw_pn_rise,
     "mc_rise": draw_mc_rise,
     "borex": draw_borex,
+    "borex_variants": draw_borex_variants,
     "cameras": draw_cameras,
     "grad_cam_plus_plus": draw_grad_cam_plus_plus,
     "masking_model": draw_masking_model,

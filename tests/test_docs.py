@@ -32,6 +32,7 @@ ROOMS = (
     "report",
     "subject",
     "surrogate",
+    "targets",
     "visualization",
     "zoo",
 )

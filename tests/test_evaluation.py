@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
-from captum_ext.attr import PNRISE, RISE, BOREx, last_map_layer
+from captum_ext.attr import PNRISE, RISE, BOREx, WindowVariant, last_map_layer
 from captum_ext.datasets import Box, Dataset, Example, read_signs
 from captum_ext.evaluation import (
     COMPARED,
@@ -24,6 +24,7 @@ from captum_ext.evaluation import (
     read_metrics,
     read_results,
 )
+from captum_ext.evaluation.image_maps import read_map
 from captum_ext.evaluation.image_rows import seed_of
 from captum_ext.evaluation.provenance import weights_digest
 from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
@@ -144,6 +145,8 @@ def test_table_equals_direct_calls_of_the_library(signs, tmp_path):
         )
         for method, maps in {"grad-cam": cam, "pn-rise": pn}.items():
             maps = LayerGradCam.interpolate(maps, tuple(x.shape[2:]), "bilinear")
+            kept = read_map(tmp_path / "maps" / example.name / f"{method}.npz")
+            torch.testing.assert_close(kept, maps, rtol=0, atol=0)
             of = {"target": target, "perturbations_per_eval": 2}
             for metric, value in {
                 "insertion": insertion(f, x, maps, n_steps=6, **of),
@@ -324,6 +327,7 @@ def test_every_metric_has_a_value(metric, signs, tmp_path):
     assert curves == [metric] * METRICS[metric].has_curve
 
 
+@pytest.mark.filterwarnings("ignore:CAMERAS uses one size")
 @pytest.mark.parametrize("method", COMPARED)
 def test_every_method_has_a_map(method, signs, tmp_path):
     options = COMPARED[method].options()
@@ -592,11 +596,9 @@ def test_whole_rows_are_kept_and_incomplete_ones_computed(torn, signs, tmp_path)
     [
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"methods": "random:grid_size=5"}, "methods.random.grid_size is None there"),
-        ({"methods": "random,grad-cam"}, "methods.grad-cam.use"),
         ({"metrics": "insertion:n_steps=5"}, "metrics.insertion.n_steps is 4 there"),
         ({"only_correct": True}, "only_correct is False there and True here"),
         ({"target": "top1"}, "target is label there and top1 here"),
-        ({"layer": "features"}, "layer is None there and features here"),
         ({"perturbations_per_eval": 3}, "perturbations_per_eval is 4 there and 3"),
         ({"dataset": read_signs(2)}, "dataset.images is 1 there and 2 here"),
         ({"dataset": read_signs(1, seed=9)}, "dataset.sha256"),
@@ -611,6 +613,55 @@ def test_results_of_other_settings_are_an_error(change, words, signs, tmp_path):
         run(kwargs.pop("dataset"), signs, tmp_path, **kwargs)
     assert words in str(error.value)
     assert content(tmp_path) == before
+
+
+def test_methods_and_metrics_are_added_without_new_maps(tmp_path):
+    signs, calls = load("signs"), []
+    first, together = tmp_path / "first", tmp_path / "together"
+    both = {
+        "methods": "random,pn-rise:n_masks=20",
+        "metrics": "insertion,pointing-game",
+    }
+    run(read_signs(2), signs, first, methods="pn-rise:n_masks=20", metrics="insertion")
+    maps = sorted(first.glob("maps/*/*.npz"))
+    stamps = [path.stat().st_mtime_ns for path in maps]
+    signs.model.register_forward_hook(lambda *_: calls.append(1))
+    # Only the probabilities of the two images: the metric needs no passes.
+    run(
+        read_signs(2),
+        signs,
+        first,
+        methods=[*both["methods"].split(",")[1:]],
+        metrics="pointing-game",
+    )
+    assert len(calls) == 2 and len(maps) == 2
+    assert [path.stat().st_mtime_ns for path in maps] == stamps
+    added = run(read_signs(2), signs, first, **both).table
+    expected = run(read_signs(2), signs, together, **both).table
+    keys, values = ["image", "method", "metric"], ["label", "target", "value"]
+    pd.testing.assert_frame_equal(
+        added.set_index(keys)[values].sort_index(),
+        expected.set_index(keys)[values].sort_index(),
+    )
+
+
+def test_damaged_map_is_computed_again(signs, tmp_path):
+    first = run(read_signs(1), signs, tmp_path)
+    (file,) = tmp_path.glob("maps/*/*.npz")
+    file.write_bytes(file.read_bytes()[:50])
+    run(read_signs(1), signs, tmp_path, metrics="deletion")
+    assert read_map(file).shape == (1, 3, 96, 96)
+    with pytest.raises(ValueError, match="file must be the map of a run"):
+        read_map(tmp_path / "settings.json")
+    assert len(first.table)
+
+
+def test_results_of_another_layer_are_an_error(signs, tmp_path):
+    """The layer that was chosen counts, not whether it was named."""
+    run(read_signs(1), signs, tmp_path, methods="grad-cam")
+    run(read_signs(1), signs, tmp_path, methods="grad-cam", layer="features")
+    with pytest.raises(ValueError, match="layer is features there and features.0 here"):
+        run(read_signs(1), signs, tmp_path, methods="grad-cam", layer="features.0")
 
 
 def test_results_of_other_weights_are_an_error(tmp_path):
@@ -676,6 +727,10 @@ class Untouchable(nn.Module):
         ({"methods": []}, "at least one"),
         ({"methods": "mc-rise"}, "input_shaped=true"),
         ({"methods": "iterative-mask:objective=x"}, "'objective'"),
+        ({"methods": "borex:variant.flip=false"}, "variant must have choices among"),
+        ({"methods": "borex:variant.score=half"}, "score must be one of 'mean'"),
+        ({"methods": "borex:variant=field:variant.stride=3"}, "variant must be one of"),
+        ({"methods": "borex:variant=pixels"}, "variant must be one of 'field'"),
         ({"methods": "masking-model"}, "masking_network must be given"),
         ({"methods": "borex:prior=masking-model"}, "masking_network must be given"),
         ({"metrics": "insertions"}, "perhaps 'insertion'"),
@@ -775,6 +830,45 @@ def test_priors_are_specs(text, prior):
     (spec,) = specs.values()
     assert spec.options["prior"] == prior
     assert read_methods(describe_specs(specs)) == specs
+
+
+@pytest.mark.parametrize(
+    "text, variant",
+    [
+        ("variant=field", "field"),
+        ("variant=paper", "paper"),
+        ("variant=windows", "windows"),
+        ("variant.score=drop", WindowVariant(score="drop")),
+        (
+            "variant=paper:variant.weighting=window:variant.durations=[2, 4]",
+            WindowVariant.paper(weighting="window", durations=(2, 4)),
+        ),
+        ("variant.use=paper:variant.stride=3", WindowVariant.paper(stride=3)),
+    ],
+)
+def test_variants_are_names_or_choices(text, variant):
+    specs = read_methods([f"borex:{text}"])
+    assert specs["borex"].options["variant"] == variant
+    written = json.loads(json.dumps(describe_specs(specs)))
+    assert read_methods(written) == specs
+
+
+def test_variants_are_those_of_borex(tmp_path):
+    """A map of chosen choices, beside those of the names, which differ."""
+    methods = {
+        name: {"use": "borex", "variant": variant, "n_iterations": 2, "prior": "none"}
+        for name, variant in {
+            "windows": "windows",
+            "same": {"score": "mean"},
+            "paper": "paper",
+        }.items()
+    }
+    table = evaluate(
+        read_signs(1), load("signs"), methods, "insertion:n_steps=8", tmp_path
+    ).table.set_index("method")
+    assert table["error"].isna().all()
+    assert table["value"]["windows"] == table["value"]["same"]
+    assert table["value"]["windows"] != table["value"]["paper"]
 
 
 def test_prior_is_computed_once_and_refined(tmp_path):

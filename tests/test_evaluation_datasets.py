@@ -99,18 +99,6 @@ def test_folder_of_images(tmp_path):
     assert dataset.examples[0].read().size == (40, 30)
 
 
-def test_only_images_without_boxes_are_rotated_by_exif(tmp_path):
-    """Boxes refer to the pixels of the file."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    paint(tmp_path / "images" / "turned.jpg", exif=exif)
-    table = tmp_path / "boxes.csv"
-    table.write_text("image,class_index,x0,y0,x1,y1\nturned.jpg,0,1,2,3,4\n")
-    upright = read_images(tmp_path / "images").examples[0].read()
-    annotated = read_boxes(table).examples[0].read()
-    assert upright.size == (30, 40) and annotated.size == (40, 30)
-
-
 def test_class_folders_are_matched_by_name(tmp_path):
     paint(tmp_path / "Dog" / "1.png")
     paint(tmp_path / "crane" / "2.png")

@@ -25,19 +25,24 @@ SHARED: dict[str, tuple[str, ...]] = {
     "_files": (),
     "_interpolation": (),
     "_processes": (),
-    "_state_dicts": ("_files",),
-    "_validation": ("_captum",),
-    "_scores": ("_captum", "_validation"),
+    "_state_dicts": ("_extras",),
+    "_modes": ("_captum",),
+    "_type_checks": (),
+    "_validation": ("_captum", "_type_checks"),
+    "_activations": ("_validation",),
+    "_outputs": ("_captum",),
+    "_scores": ("_captum", "_modes", "_outputs", "_validation"),
 }
 # Which other rooms a room imports. A room comes after all that it imports.
 ROOMS: dict[str, tuple[str, ...]] = {
+    "targets": (),
     "masks": (),
     "metrics": ("masks",),
     "visualization": (),
     "surrogate": (),
     "masking": (),
     "zoo": ("masking",),
-    "attr": ("masks", "surrogate", "masking"),
+    "attr": ("targets", "masks", "surrogate", "masking"),
     "subject": ("masks", "masking", "zoo", "attr"),
     "methods": ("attr", "subject"),
     "datasets": ("zoo",),
@@ -58,7 +63,10 @@ SAME_NAME: set[str] = set()
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 50
 # Libraries that cost more than the rest of the import together, and those of extras.
 HEAVY = ("torchvision", "scipy", "skimage", "gpytorch", "botorch")
-EXTRAS = ("pandas", "jinja2", "pycocotools", "av")
+EXTRAS = (
+    *("pandas", "jinja2", "pycocotools", "av"),
+    *("timm", "transformers", "onnxruntime", "safetensors"),
+)
 
 
 def module_name(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import math
 
+import captum.attr
 import pytest
 import torch
 import torchvision
@@ -17,8 +18,10 @@ from captum_ext.attr import (
     maps_of_channels_last,
     maps_of_tokens,
 )
-from captum_ext.attr.cameras import fused_map, resolutions, unit_range
+from captum_ext.attr.cameras import fused_map, unit_range
+from captum_ext.attr.grad_cam import LayerGradCam
 from captum_ext.attr.grad_cam_plus_plus import channel_weights
+from captum_ext.attr.image_sizes import resolutions
 from captum_ext.attr.layers import evaluate_layer
 
 
@@ -266,12 +269,80 @@ def test_map_is_zero_without_positive_contributions():
     net.features[1] = nn.Sigmoid()
     with torch.no_grad():
         net.out.weight.copy_(-net.out.weight.abs())
-    maps = LayerCAMERAS(net, net.features).attribute(noise(2), 0, max_size=40)
-    assert (maps == 0).all()
+    negative = "zero for 2 of 2 examples: all evidence at the layer is negative"
+    for method, options in (
+        (LayerCAMERAS, {"max_size": 40}),
+        (LayerGradCamPlusPlus, {}),
+        (LayerGradCam, {"relu_attributions": True}),
+    ):
+        with pytest.warns(UserWarning, match=negative):
+            maps = method(net, net.features).attribute(noise(2), 0, **options)
+        assert (maps == 0).all()
     with torch.no_grad():
         net.out.weight.zero_()
-    plus = LayerGradCamPlusPlus(net, net.features).attribute(noise(2), 0)
-    assert (plus == 0).all()
+    for method, options in ((LayerCAMERAS, {"n_steps": 1}), (LayerGradCamPlusPlus, {})):
+        with pytest.warns(UserWarning, match="the gradient of the score .* is zero"):
+            maps = method(net, net.features).attribute(noise(2), 0, **options)
+        assert (maps == 0).all()
+
+
+def test_reasons_of_zero_maps_are_counted_by_example():
+    """One map with evidence, one with negative evidence, one without activations."""
+    net = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(3, 1, bias=False))
+    net[2].weight.data.fill_(1.0)
+    x = torch.tensor([1.0, 1.0, -1.0]).view(3, 1, 1, 1).expand(3, 3, 1, 1)
+    signs = torch.tensor([1.0, -1.0, 1.0])
+    explainer = LayerGradCamPlusPlus(lambda x: net(x)[:, 0] * signs, net[0])
+    with pytest.warns(UserWarning) as caught:
+        maps = explainer.attribute(x, relu_attributions=True)
+    assert (maps.flatten(1).sum(1) > 0).tolist() == [True, False, False]
+    texts = [str(each.message) for each in caught]
+    assert len(texts) == 2 and all("1 of 3 examples" in text for text in texts)
+    assert "activations of the layer are zero" in texts[0]
+    assert "negative" in texts[1]
+    # The line of the caller is named.
+    assert {each.filename for each in caught} == {__file__}
+
+
+def test_cameras_warns_of_one_size_and_of_constant_maps():
+    net, x = Net(), noise(2)
+
+    def changing(x: Tensor) -> Tensor:
+        moved = torch.tensor([1.0, 0.0])[:, None] * (x.shape[2] > 20)
+        output = net(x)
+        return output + 100 * F.one_hot(output.argmin(1), 4) * moved
+
+    with pytest.warns(UserWarning, match="one size for 1 of 2 examples.* 2 other"):
+        LayerCAMERAS(changing, net.layer).attribute(x, 2, max_size=50, n_steps=3)
+    one = nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Sigmoid(), nn.Flatten(), nn.Linear(3, 1)
+    )
+    one[3].weight.data.fill_(1.0)
+    with pytest.warns(UserWarning, match="zero for 2 of 2 .* the same at all pixels"):
+        LayerCAMERAS(one, one[1]).attribute(x, 0, n_steps=1)
+
+
+def test_grad_cam_is_captums():
+    net, x = Net(), noise(3)
+    for name, options in (
+        ("layer", {}),
+        ("layer", {"relu_attributions": True}),
+        ("act", {"attribute_to_layer_input": True, "attr_dim_summation": False}),
+        ("out", {}),
+    ):
+        layer = net.get_submodule(name)
+        expected = captum.attr.LayerGradCam(net, layer).attribute(x, 1, **options)
+        maps = LayerGradCam(net, layer).attribute(x, 1, **options)
+        torch.testing.assert_close(maps, expected.detach())
+
+
+@pytest.mark.parametrize("method", [LayerCAMERAS, LayerGradCamPlusPlus, LayerGradCam])
+def test_layers_that_need_a_transform_say_which(method):
+    x = noise(2, (24, 24))
+    for tokens, name in ((True, "maps_of_tokens"), (False, "maps_of_channels_last")):
+        net = Layered(tokens)
+        with pytest.raises(ValueError, match=f"^reshape_transform must .*{name}, got"):
+            method(net, net.rearrange).attribute(x, 1)
 
 
 def slow_grad_cam_plus_plus(A: Tensor, g: Tensor) -> Tensor:
@@ -426,22 +497,13 @@ def test_reshape_transform(method, tokens):
     torch.testing.assert_close(maps, plain, atol=1e-6, rtol=1e-5)
 
 
-def test_maps_of_tokens():
-    tokens = torch.arange(1 * 8 * 2).view(1, 8, 2)
-    maps = maps_of_tokens(tokens, n_prefix=2, width=3)
-    assert maps.shape == (1, 2, 2, 3)
-    assert maps[0, 0].tolist() == [[4, 6, 8], [10, 12, 14]]
-    with pytest.raises(ValueError, match=r"\(1, 8, 2\)\.$"):
-        maps_of_tokens(tokens)
-
-
 def test_swin():
     """Channels last, images of any size."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         swin = torchvision.models.swin_t().eval()
-    name, layer = last_map_layer(swin, noise(1, (64, 64)))
-    assert name == "permute"
+    name, layer, reshape = last_map_layer(swin, noise(1, (64, 64)))
+    assert name == "permute" and reshape is None
     for method, options in (
         (LayerCAMERAS, {"max_size": 96, "n_steps": 2, "normalize": False}),
         (LayerGradCamPlusPlus, {}),
@@ -460,8 +522,10 @@ def test_vit():
         torch.manual_seed(0)
         vit = torchvision.models.vit_b_16().eval()
         vit.heads.head.weight.data.normal_()
-    layer = vit.encoder.layers[-1].ln_1
     x = noise(1, (224, 224))
+    name, layer, reshape = last_map_layer(vit, x)
+    assert name == "encoder.layers.encoder_layer_10"
+    assert reshape.keywords == {"n_prefix": 1}
     plus = LayerGradCamPlusPlus(vit, layer).attribute(
         x, 5, reshape_transform=maps_of_tokens
     )
@@ -562,7 +626,7 @@ def test_bad_input(change, kind, message):
         (lambda x: NET(x)[:1].sum(), NET.layer, "one number for each of the 2"),
         (lambda x: NET(x) * math.nan, NET.layer, "finite scores, got NaN"),
         (lambda x: NET(x).detach(), NET.layer, "layer must have a differentiable"),
-        (lambda x: {"out": NET(x)}, NET.layer, "tensor or a number, got dict"),
+        (lambda x: {"a": NET(x), "b": NET(x)}, NET.layer, r"dict with a, b: .*\['a'\]"),
     ],
 )
 def test_models_that_cannot_be_explained(method, forward_func, layer, message):
@@ -576,16 +640,3 @@ def test_layers_without_maps():
         LayerCAMERAS(NET, NET.out).attribute(noise(2), 1, n_steps=1)
     with pytest.raises(ValueError, match="input_shaped must be False"):
         LayerGradCamPlusPlus(NET, NET.out).attribute(noise(2), 1, input_shaped=True)
-
-
-def test_last_map_layer():
-    def found(model, size=64):
-        with torch.random.fork_rng():
-            return last_map_layer(model().eval(), noise(1, (size, size)))[0]
-
-    assert found(torchvision.models.resnet18) == "layer4"
-    assert found(torchvision.models.mobilenet_v2) == "features"
-    assert found(torchvision.models.squeezenet1_0) == "classifier.2"
-    assert not any(m._forward_hooks for m in NET.modules())
-    with pytest.raises(ValueError, match="must have a module that returns maps"):
-        last_map_layer(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), noise(1, (2, 2)))

@@ -332,11 +332,6 @@ REFUSED = {
     ),
     "fewer axes": (PNRISE, {"layout": GridLayout((14,), (2,))}, "return one tensor"),
     "two masks": (PNRISE, {"layout": ProductLayout([GRID, GRID])}, "return one tensor"),
-    "each its own": (
-        PNRISE,
-        {"layout": RegionLayout([torch.arange(3).view(3, 1, 1, 1)])},
-        "return one tensor",
-    ),
     "a mask per channel": (MCRISE, {"layout": CHANNELS}, "a channel axis of 1"),
     "unknown name": (
         PNRISE,
@@ -411,11 +406,11 @@ def test_channels_may_have_different_masks():
 
 @pytest.mark.parametrize("n_cells", [0, 2.5, None])
 def test_bad_numbers_of_cells_are_refused(n_cells):
-    with pytest.raises(ValueError, match="n_cells must be a positive integer"):
+    with pytest.raises((ValueError, TypeError), match="n_cells must be a"):
         MaskLayout.__init__(GRID, n_cells)
 
 
 @pytest.mark.parametrize("n_shifts", [4, [4], (0,)])
 def test_bad_numbers_of_shifts_are_refused(n_shifts):
-    with pytest.raises(ValueError, match="n_shifts must be a tuple of positive"):
+    with pytest.raises((ValueError, TypeError), match="n_shifts must be a"):
         MaskLayout.__init__(GRID, 4, n_shifts)

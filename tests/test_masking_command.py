@@ -137,7 +137,7 @@ def test_signs_are_validated_on_held_out_scenes(monkeypatch, capsys):
         ({"--encoder": "nothing"}, "nothing"),
         ({"--encoder-weights": "own.pt"}, "--encoder-weights must be used with"),
         ({"--masking-network": "own.pt", "--encoder": "small"}, "--encoder must be"),
-        ({"--batch-size": "13"}, "at least one batch of 13 images, got 12"),
+        ({"--batch-size": "13"}, "at least batch_size = 13 images, got 12"),
         ({"--model": "own.py:nothing"}, "a function of own.py"),
     ],
     ids=str,

@@ -391,7 +391,7 @@ def test_incomplete_and_later_rows_are_removed(tmp_path):
 
 
 def test_invalid_arguments():
-    with pytest.raises(ValueError, match="at least one batch of 30 images, got 26"):
+    with pytest.raises(ValueError, match="at least batch_size = 30 images, got 26"):
         small_training(None, batch_size=30)
     with pytest.raises(
         ValueError, match="classes from 0 to 1, as the network has, got 2"
@@ -401,6 +401,134 @@ def test_invalid_arguments():
         small_training(None, n_epochs=0)
     with pytest.raises(TypeError, match="dataset must have a length"):
         train_masking_network(new_network(), BlackBox(), iter([]))  # type: ignore
+
+
+def examples(**changes) -> list:
+    """Six images of two classes, the fourth of them changed."""
+    images = [[torch.rand(3, 16, 16), i % 2] for i in range(6)]
+    images[3] = [changes.get("image", images[3][0]), changes.get("label", 1)]
+    return images
+
+
+class Logits(nn.Module):
+    """A classifier of two classes with another output."""
+
+    def __init__(self, change) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.change(x.mean((2, 3))[:, :2])
+
+
+@pytest.mark.parametrize(
+    "dataset, message",
+    [
+        (examples(label=0.5), "integers as classes, got 0.5 for image 3"),
+        (examples(label=torch.tensor(0.5)), "integers as classes, got 0.5"),
+        (examples(label=True), "integers as classes, got True"),
+        (examples(label="cat"), "integers as classes, got 'cat'"),
+        (examples(label=2), "classes from 0 to 1, as the network has, got 2"),
+        (examples(label=-1), "classes from 0 to 1, as the network has, got -1"),
+        (examples(image=torch.rand(3, 16, 20)), "one size, got 16 x 16 and 16 x 20"),
+        (examples(image=torch.rand(16, 16)), r"\(3, H, W\), got .* \(16, 16\) at 3"),
+        (examples(image=torch.rand(1, 16, 16)), r"\(3, H, W\), got .* \(1, 16, 16\)"),
+        (examples(image=torch.ones(3, 16, 16).long()), "floating-point .* torch.int64"),
+        (examples(image=torch.full((3, 16, 16), float("nan"))), "finite, got 768 NaN"),
+        (examples(image=[[0.5]]), "images .* got list"),
+        ([torch.rand(3, 16, 16)] * 6, "images with their classes, got Tensor"),
+        (5, "a length and items by number, got int"),
+        (set(range(6)), "a length and items by number, got set"),
+    ],
+)
+def test_examples_of_another_form_are_refused(dataset, message):
+    """Before the step that they belong to, whether for training or for validation."""
+    with pytest.raises((ValueError, TypeError), match=f"^dataset must .*{message}"):
+        train_masking_network(
+            MaskingNetwork(2, width=2), Logits(torch.neg), dataset, batch_size=6
+        )
+
+
+def test_validation_is_checked_as_well(tmp_path):
+    def train(validation, folder) -> None:
+        train_masking_network(
+            MaskingNetwork(2, width=2),
+            Logits(torch.neg),
+            examples(),
+            folder,
+            validation=validation,
+            n_epochs=1,
+            batch_size=6,
+        )
+
+    with pytest.raises(TypeError, match="^validation must have a length"):
+        train(5, tmp_path / "a")
+    with pytest.raises(ValueError, match="^validation must hold images of one size"):
+        train(examples(image=torch.rand(3, 8, 8)), tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    "output, message",
+    [
+        (lambda x: {"logits": x}, r"logits, a tensor \(.*, 2\), got dict"),
+        (lambda x: (x, x), r"logits, a tensor \(.*, 2\), got tuple"),
+        (lambda x: x[:, :1], r"logits \(.*, 2\), got shape \(.*, 1\)"),
+        (lambda x: torch.cat([x, x], 1), r"logits \(.*, 2\), got shape \(.*, 4\)"),
+        (lambda x: x[:1], r"logits \(.*, 2\), got shape \(1, 2\)"),
+        (lambda x: x[:, :, None], r"logits \(.*, 2\), got shape \(.*, 2, 1\)"),
+        (lambda x: x.sum(), r"logits \(.*, 2\), got shape \(\)"),
+    ],
+)
+def test_black_boxes_that_return_something_else_are_refused(output, message):
+    with pytest.raises((ValueError, TypeError), match=f"^black_box must .*{message}"):
+        train_masking_network(
+            MaskingNetwork(2, width=2), Logits(output), examples(), batch_size=6
+        )
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("output", ""),
+        ("output", 5),
+        ("output", __file__),
+        ("network", nn.Identity()),
+        ("black_box", None),
+        ("objective", -1),
+        ("n_workers", -1),
+        ("learning_rate", float("nan")),
+        ("weight_decay", -1.0),
+        ("max_gradient_norm", 10**400),
+        ("show_progress", "no"),
+        ("seed", 2**64),
+    ],
+)
+def test_other_arguments_are_refused(name, value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "network": MaskingNetwork(2, width=2),
+        "black_box": Logits(torch.neg),
+        "dataset": examples(),
+        "batch_size": 6,
+        name: value,
+    }
+    with pytest.raises((ValueError, TypeError), match=f"^{name} must "):
+        train_masking_network(**given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_in_inference_mode():
+    networks = []
+    for inference in (False, True):
+        network = MaskingNetwork(2, width=2)
+        torch.manual_seed(0)
+        images = examples()
+        with torch.inference_mode(inference):
+            train_masking_network(
+                network, Logits(torch.neg), images, n_epochs=1, batch_size=6
+            )
+        networks.append(network.state_dict())
+    assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

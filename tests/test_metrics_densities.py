@@ -108,8 +108,21 @@ def test_unit_maps():
 
 
 def test_rank_maps():
-    maps = torch.tensor([[[2.0, 5.0], [5.0, -1.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    assert rank_maps(maps).tolist() == [[[2, 0], [1, 3]], [[0, 1], [2, 3]]]
+    maps = torch.tensor([[[2.0, 5.0], [5.0, -1.0]], [[0.0, 0.0], [0.0, 1.0]]])
+    assert rank_maps(maps).tolist() == [[[2, 0], [1, 3]], [[1, 2], [3, 0]]]
+
+
+def test_constant_maps_are_ranked_at_random():
+    """In one order for all values and rounding; each rank occurs once."""
+    maps = torch.tensor([0.0, 0.3, -0.3]).view(3, 1, 1).expand(3, 20, 30)
+    maps = maps * (1 + 1e-7 * torch.rand(3, 20, 30))
+    ranks = rank_maps(maps)
+    assert torch.equal(ranks[0], ranks[1]) and torch.equal(ranks[0], ranks[2])
+    assert torch.equal(ranks[0].flatten().sort().values, torch.arange(600))
+    correlation = torch.corrcoef(
+        torch.stack([ranks[0].flatten(), torch.arange(600)]).double()
+    )
+    assert abs(correlation[0, 1]) < 4 / 600**0.5
 
 
 def test_spatial_maps_of_every_layout():

@@ -346,7 +346,6 @@ WRONG_BOXES = {
     "too few": ([GOOD], "boxes"),
     "one table": (GOOD, "boxes"),
     "none": (None, "boxes"),
-    "empty": ([GOOD, GOOD, torch.empty(0, 4)], "boxes"),
     "five columns": ([GOOD, GOOD, torch.ones(1, 5)], "boxes"),
     "no width": ([GOOD, GOOD, torch.tensor([[3.0, 1.0, 3.0, 4.0]])], "boxes"),
     "NaN": ([GOOD, GOOD, GOOD * float("nan")], "boxes"),
@@ -374,7 +373,6 @@ def test_wrong_boxes(metric, boxes, name):
         ({"boxes": BOXES, "masks": masks_of(BOXES)}, "boxes"),
         ({"masks": masks_of(BOXES).float()}, "masks"),
         ({"masks": masks_of(BOXES)[:, :5]}, "masks"),
-        ({"masks": masks_of(BOXES) & (torch.arange(3) < 2).view(3, 1, 1)}, "masks"),
     ],
 )
 @pytest.mark.parametrize("metric", [metrics.f_measure, metrics.pointing_game])
@@ -412,3 +410,86 @@ def test_metrics_of_images_refuse_video(metric):
 def test_difficult_needs_both_sequences():
     with pytest.raises(ValueError, match="other_boxes"):
         metrics.is_difficult([GOOD], [], (8, 8))
+
+
+# Constant maps, and images without the object
+
+
+CONSTANT = torch.full((1, 1, H, W), 0.3)
+CORNERS = [torch.tensor([[c, r, c + 1, r + 1]]) for c in (0, W - 1) for r in (0, H - 1)]
+
+
+@pytest.mark.parametrize("tolerance", [0, 1, 15])
+@pytest.mark.parametrize("boxes", [*CORNERS, torch.tensor([[4, 3, 9, 7]])])
+def test_constant_map_hits_by_chance(boxes, tolerance):
+    """The share of single-pixel maps that hit, at every corner alike."""
+    hits = [
+        metrics.pointing_game(
+            None, image(), one_pixel(r, c), boxes=[boxes], tolerance=tolerance
+        ).item()
+        for r in range(H)
+        for c in range(W)
+    ]
+    for maps in (CONSTANT, 0 * CONSTANT, -CONSTANT, torch.full((1, 1, 3, 4), 0.3)):
+        value = metrics.pointing_game(
+            None, image(), maps, boxes=[boxes], tolerance=tolerance
+        )
+        assert value.item() == pytest.approx(sum(hits) / len(hits))
+
+
+def test_constant_map_has_the_expected_f_measure():
+    """F_k is linear in the hits, so the mean over random orders is its expectation."""
+    boxes = [torch.tensor([[4, 3, 9, 7]])]
+    value = metrics.f_measure(None, image(), CONSTANT, boxes=boxes)
+    N, n = H * W, 20
+    expected = sum(2 * k * n / N / (k + n) for k in range(1, N + 1))
+    assert value.item() == pytest.approx(expected)
+    g = torch.Generator().manual_seed(0)
+    orders = torch.stack([torch.randperm(N, generator=g) for _ in range(300)])
+    maps = orders.view(300, 1, H, W).double()
+    found = metrics.f_measure(None, image(300), maps, boxes=boxes * 300)
+    error = found.std().item() / 300**0.5
+    assert found.mean().item() == pytest.approx(expected, abs=4 * error)
+
+
+def test_constant_map_has_the_box_of_the_whole_image():
+    for maps in (CONSTANT[0], 0 * CONSTANT[0], torch.full((1, H, W), -0.3)):
+        for threshold in (0.5, 1.5):
+            box = salient_boxes(maps.double(), threshold, "mean")
+            assert box.tolist() == [[0, 0, W, H]]
+
+
+def test_constant_map_is_inserted_in_random_order():
+    """The area under the curve of a region is that of chance, at every corner alike."""
+    x = torch.ones(1, 3, H, W)
+    for boxes in CORNERS:
+        region = box_regions(boxes, (H, W)).float()
+        area = metrics.insertion(
+            lambda x, region=region: (x[:, 0] * region).sum((1, 2)),
+            x,
+            CONSTANT,
+            n_steps=H * W,
+        )
+        # In rows, the corners of the image are first and last.
+        assert 0.01 < area.item() < 0.99
+
+
+def test_batch_goes_on_without_the_object():
+    maps, x = some_maps(), image(3)
+    boxes = [BOXES[0], torch.zeros(0, 4), BOXES[2]]
+    masks = torch.stack(
+        [masks_of(BOXES)[0], torch.zeros(H, W).bool(), masks_of(BOXES)[2]]
+    )
+    for metric in ("pointing_game", "f_measure", "localization_error"):
+        expected = getattr(metrics, metric)(None, x, maps, boxes=BOXES)
+        value = getattr(metrics, metric)(None, x, maps, boxes=boxes)
+        assert value.isnan().tolist() == [False, True, False]
+        assert torch.equal(value[::2], expected[::2])
+        if metric != "localization_error":
+            of_masks = getattr(metrics, metric)(None, x, maps, masks=masks)
+            torch.testing.assert_close(of_masks, value, equal_nan=True)
+    assert metrics.is_difficult(boxes, [BOXES[1]] * 3, (64, 64)).tolist() == [
+        True,
+        False,
+        True,
+    ]

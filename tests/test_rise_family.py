@@ -282,6 +282,20 @@ def test_color_that_raises_the_score_has_the_highest_map():
     assert (maps[0, :5] > 0).all() and (maps[1, :5] < 0).all()
 
 
+@pytest.mark.parametrize("estimator", ["field", "control_variate", "monte_carlo"])
+def test_more_colors_than_a_byte_can_count(estimator):
+    """Painting a column that is the score in color k adds c_k."""
+    colors = torch.linspace(1, 2, 300)[:, None]
+    maps = MCRISE(lambda x: x[:, 0]).attribute(
+        torch.zeros(1, 1), colors, n_masks=2400, estimator=estimator
+    )
+    if estimator == "field":
+        torch.testing.assert_close(maps[0], colors)
+    torch.testing.assert_close(
+        maps[0, 255:].mean(), colors[255:].mean(), atol=0.4, rtol=0
+    )
+
+
 NAN = images()
 NAN[0, 0, 0, 0] = float("nan")
 REFUSED = {

@@ -54,3 +54,57 @@ def test_map_shows_the_similar_half():
     halves = (torch.arange(8) // 4).view(1, 1, 1, 8)
     maps = PNRISE(score).attribute(query, feature_mask=halves, n_masks=200)
     assert maps[0, 0, 0, 0] > 0 > maps[0, 0, 0, 7]
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "broken, name",
+    [
+        ({"reference": torch.tensor([0.5, NAN, 0.5])}, "reference"),
+        ({"reference": torch.rand(2, 3)}, "reference"),
+        ({"reference": torch.rand(0)}, "reference"),
+        ({"reference": [0.5, 0.5, 0.5]}, "reference"),
+        ({"scale": INF}, "scale"),
+        ({"scale": True}, "scale"),
+        ({"network": None}, "network"),
+        ({"network": lambda x: mean_colors(x) * NAN}, "network"),
+        ({"network": lambda x: mean_colors(x) * INF}, "network"),
+        ({"network": lambda x: x}, "network"),
+        ({"network": lambda x: "embedding"}, "network"),
+        ({"distance": 5}, "distance"),
+        ({"distance": lambda a, b: (a - b).sum()}, "distance"),
+        ({"distance": lambda a, b: (a - b).norm(dim=1, keepdim=True)}, "distance"),
+        ({"distance": lambda a, b: (a - b).norm(dim=1) * NAN}, "distance"),
+        ({"distance": lambda a, b: (a - b).norm(dim=1) / 0}, "distance"),
+        ({"distance": lambda a, b: 0.5}, "distance"),
+    ],
+)
+def test_what_is_not_finite_or_of_another_shape_is_refused(broken, name):
+    given = {"network": mean_colors, "reference": GALLERY[0], "scale": 0.5, **broken}
+    with pytest.raises((ValueError, TypeError), match=f"^{name} must"):
+        PNRISE(EmbeddingSimilarity(**given)).attribute(QUERY, n_masks=4)
+    if "scale" in broken:
+        return
+    gallery = {"gallery": GALLERY, "query": QUERY}
+    gallery |= {k: v for k, v in given.items() if k in ("network", "distance")}
+    if "reference" not in broken:
+        with pytest.raises((ValueError, TypeError), match=f"^{name} must"):
+            EmbeddingSimilarity.to_best_match(**gallery)
+
+
+@pytest.mark.parametrize(
+    "query, gallery, name",
+    [
+        (QUERY * NAN, GALLERY, "network"),
+        (QUERY.expand(2, -1, -1, -1), GALLERY, "network"),
+        (QUERY, GALLERY * NAN, "gallery"),
+        (QUERY, GALLERY[:0], "gallery"),
+        (QUERY, torch.cat([GALLERY, mean_colors(QUERY)]), "gallery"),
+        (QUERY[0, 0, 0, 0].item(), GALLERY, "query"),
+    ],
+)
+def test_query_must_have_a_match_at_a_distance(query, gallery, name):
+    with pytest.raises((ValueError, TypeError), match=f"^{name} must"):
+        EmbeddingSimilarity.to_best_match(mean_colors, query, gallery)

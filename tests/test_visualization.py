@@ -13,13 +13,16 @@ from PIL import Image
 from torch.nn import functional as F
 
 from captum_ext.visualization import (
+    bar_figure,
     color_saliency_figure,
     overlay,
     overlay_figure,
     refinement_figure,
+    series_figure,
     shown_map,
     stack_figures,
     to_numpy_image,
+    token_figure,
     video_gif,
     video_strip,
 )
@@ -52,6 +55,9 @@ def random_video(n_frames=5):
 
 
 FIGURES = {
+    "series": lambda: series_figure(random_tensor(2, 9), random_tensor(2, 9)),
+    "bars": lambda: bar_figure(random_tensor(5)),
+    "tokens": lambda: token_figure(["a", "b"], random_tensor(2)),
     "overlay": lambda: overlay_figure(random_image(), {"a": random_tensor(3, *SIZE)}),
     "colors": lambda: color_saliency_figure(
         random_image(), random_tensor(4, *SIZE), COLORS
@@ -129,11 +135,11 @@ class TestPainting:
         assert np.ptp(opacities) == 0 and 0.5 < opacities[0] < 1
 
     @pytest.mark.parametrize("signed", [True, False])
-    def test_zero_map_is_the_image_with_half_of_its_color(self, signed):
+    def test_zero_map_is_the_image_with_a_quarter_of_its_color(self, signed):
         image = to_numpy_image(random_image())
         shown = heat_map(image, np.zeros(SIZE), signed)
         luma = (image @ [0.299, 0.587, 0.114])[..., None]
-        np.testing.assert_allclose(shown, (image + luma) / 2)
+        np.testing.assert_allclose(shown, (image + 3 * luma) / 4)
 
     def test_texture_of_the_image_stays_visible_under_the_largest_value(self):
         """Black and white differ by at least half of the range."""
@@ -595,7 +601,7 @@ ERRORS = [
     ),
     (
         lambda: video_gif(VIDEO, VIDEO, frame_duration=5),
-        "frame_duration must be at least 10 .* got 5",
+        "frame_duration must be at least 10, got 5",
     ),
     (lambda: shown_map(MAP, percentile=0), "percentile must be .* got 0"),
     (lambda: to_numpy_image(MAP[0]), "image must have the shape"),
@@ -633,3 +639,90 @@ def test_stacked_figures_keep_their_widths():
     assert stacked.getpixel((150, 75)) == (255, 255, 255)
     with pytest.raises(ValueError, match="figures"):
         stack_figures([])
+
+
+class TestSequences:
+    def test_series_has_one_panel_per_channel_with_its_line_and_colors(self):
+        series, scores = random_tensor(2, 9), torch.zeros(2, 9)
+        scores[0, 3], scores[1, 5] = 2.0, -2.0
+        figure = series_figure(series, scores, ["a", "b"])
+        first, second, bar = figure.axes
+        assert (first.get_ylabel(), second.get_ylabel()) == ("a", "b")
+        for panel, values in zip((first, second), series.double().numpy()):
+            np.testing.assert_array_equal(panel.lines[0].get_ydata(), values)
+        red, blue = (each.images[0].get_array()[0] for each in (first, second))
+        assert red[3, 0] > red[3, 2] and blue[5, 2] > blue[5, 0]
+        for colors, position in ((red, 3), (blue, 5)):
+            np.testing.assert_array_equal(np.delete(colors, position, 0), 1.0)
+        assert "1 = 99th percentile, 2)" in bar.get_ylabel()
+
+    def test_series_as_an_array_has_its_channels_last(self):
+        series, scores = random_tensor(2, 9), random_tensor(2, 9, seed=1)
+        figures = [
+            series_figure(series, scores),
+            series_figure(series.T.numpy(), scores.T.numpy()),
+            series_figure(series[None], scores[None]),
+        ]
+        drawn = [[p.images[0].get_array() for p in f.axes[:-1]] for f in figures]
+        np.testing.assert_array_equal(drawn[0], drawn[1])
+        np.testing.assert_array_equal(drawn[0], drawn[2])
+
+    def test_bars_are_sorted_and_the_last_sums_up_the_rest(self):
+        scores = torch.tensor([[0.125, -3.0, 0.5, 2.0, -0.25]])
+        (axes,) = bar_figure(scores, "abcde", [1, 2, 3, 4, 5], n_bars=3).axes
+        assert [patch.get_width() for patch in axes.patches] == [-3.0, 2.0, 0.375]
+        labels = [label.get_text() for label in axes.get_yticklabels()]
+        assert labels == ["b = 2", "d = 4", "3 other columns"]
+        blue, red = (patch.get_facecolor() for patch in axes.patches[:2])
+        assert blue[2] > blue[0] and red[0] > red[2]
+
+    def test_all_bars_are_shown_if_they_fit(self):
+        (axes,) = bar_figure(torch.tensor([0.1, -3.0]), n_bars=2).axes
+        labels = [label.get_text() for label in axes.get_yticklabels()]
+        assert labels == ["column 1", "column 0"]
+
+    def test_tokens_have_the_color_of_their_score_and_stay_apart(self):
+        tokens = 12 * ["many", "words", "of", "$5", "or more"]
+        scores = random_tensor(60)
+        figure = token_figure(tokens, scores)
+        axes, _ = figure.axes
+        assert len(axes.texts) == len(axes.patches) == 60
+        for score, box in zip(scores, axes.patches):
+            red, _, blue, _ = box.get_facecolor()
+            assert (red - blue) * score > 0
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in axes.texts]
+        for i, box in enumerate(boxes):
+            assert figure.bbox.containsx(box.x0) and figure.bbox.containsx(box.x1)
+            assert not any(box.overlaps(other) for other in boxes[:i])
+
+    @pytest.mark.parametrize(
+        "call, message",
+        [
+            (
+                lambda: series_figure(torch.rand(2, 9), torch.rand(2, 8)),
+                r"attribution must have the shape of the series, \(2, 9\), got",
+            ),
+            (lambda: series_figure(torch.rand(9), torch.rand(9)), "series must have 2"),
+            (
+                lambda: series_figure(torch.rand(2, 9), torch.rand(2, 9), ["a"]),
+                "names must hold 2 texts, got 1",
+            ),
+            (lambda: bar_figure(torch.rand(3), n_bars=0), "n_bars must be at least 1"),
+            (
+                lambda: bar_figure(torch.rand(3), values=[1]),
+                "values must hold 3 texts, got 1",
+            ),
+            (
+                lambda: bar_figure(torch.tensor([torch.nan])),
+                "attribution must be finite",
+            ),
+            (
+                lambda: token_figure(["a"], torch.rand(2)),
+                "tokens must hold 2 texts, got 1",
+            ),
+        ],
+    )
+    def test_errors(self, call, message):
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -1,5 +1,6 @@
 """CAMERAS: activations and gradients fused over several image sizes."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,49 +12,27 @@ from torch.nn import functional as F
 
 from captum_ext._captum import TargetType, format_output
 from captum_ext._scores import is_out_of_memory
+from captum_ext._type_checks import check_flags
 from captum_ext._validation import (
     check_choice,
     check_image,
-    check_integer,
     check_target,
 )
+from captum_ext.attr.image_sizes import used_sizes
+from captum_ext.attr.layer_arguments import check_layer_arguments
 from captum_ext.attr.layers import (
     LayerEvaluation,
-    ReshapeTransform,
     evaluate_layer,
     in_input_shape,
+    warn_of_zero_maps,
 )
+from captum_ext.attr.reshape import ReshapeTransform
+from captum_ext.targets import check_any_size
 
-__all__ = ["LayerCAMERAS", "fused_map", "resolutions", "unit_range"]
+__all__ = ["LayerCAMERAS", "fused_map", "unit_range"]
 
 # Number of floats in one step of the fusion: few enough for a processor's cache.
 _PIECE = 2**21
-
-
-def resolutions(
-    size: Sequence[int], max_size: Sequence[int], n_steps: int
-) -> list[tuple[int, int]]:
-    r"""Evenly spaced sizes :math:`\zeta_0 \ldots \zeta_m` without duplicates.
-
-    Args:
-        size (sequence of int): Height and width of the image, zeta_0.
-        max_size (sequence of int): Largest height and width, zeta_m. An axis of at
-            least that length keeps its own.
-        n_steps (int): Number of sizes N, at least 1.
-
-    Returns:
-        *list[tuple[int, int]]*: Heights and widths, those of the image first.
-
-    Examples::
-
-        >>> resolutions((224, 224), (1000, 1000), 5)
-        [(224, 224), (418, 418), (612, 612), (806, 806), (1000, 1000)]
-    """
-    axes = [
-        torch.linspace(n, max(n, most), n_steps).round().int().tolist()
-        for n, most in zip(size, max_size)
-    ]
-    return list(dict.fromkeys(zip(*axes)))
 
 
 def fused_map(
@@ -186,6 +165,7 @@ class LayerCAMERAS(LayerAttribution):
         layer: nn.Module,
         device_ids: list[int] | None = None,
     ) -> None:
+        check_layer_arguments(forward_func, layer, device_ids)
         super().__init__(forward_func, layer, device_ids)
 
     def get_name(self) -> str:
@@ -213,10 +193,12 @@ class LayerCAMERAS(LayerAttribution):
         Args:
             inputs (Tensor): Images (B, C, H, W) to explain, or a tuple of one such
                 tensor.
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms: an int for all examples, a list or 1-D tensor of B
-                ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number per example. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``, the same at all sizes. Default: None
             max_size (int or tuple[int, int], optional): Height and width of the largest
@@ -262,10 +244,14 @@ class LayerCAMERAS(LayerAttribution):
             TypeError: If an argument is of the wrong type.
         """
         image = check_image(inputs)
-        check_target(target, len(image))
+        target = check_target(target, len(image))
         check_choice("interpolate_mode", interpolate_mode, _MODES)
+        check_flags(normalize=normalize, input_shaped=input_shaped)
+        check_flags(relu_attributions=relu_attributions)
         size = (image.shape[2], image.shape[3])
-        further_sizes = _used_sizes(size, max_size, n_steps, sizes)[1:]
+        further_sizes = used_sizes(size, max_size, n_steps, sizes)[1:]
+        if further_sizes:
+            check_any_size(target)
 
         def evaluate(size: tuple[int, int]) -> LayerEvaluation:
             resized = F.interpolate(image, size, mode=interpolate_mode)
@@ -285,42 +271,57 @@ class LayerCAMERAS(LayerAttribution):
 
         found = [evaluate(size)]
         found += [_unless_refused(evaluate, each) for each in further_sizes]
-        maps = _maps(found, size, interpolate_mode)
+        kept = _kept(found)
+        maps = _maps(found, kept, size, interpolate_mode)
         maps = F.relu(maps) if relu_attributions else maps
-        maps = unit_range(maps) if normalize else maps
+        warn_of_zero_maps("CAMERAS", [maps], found)
+        maps = _stretched(maps) if normalize else maps
         maps = maps[:, None].to(image)
         if input_shaped:
             return in_input_shape((maps,), inputs)
         return format_output(isinstance(inputs, tuple), (maps,))
 
 
+def _stretched(maps: Tensor) -> Tensor:
+    """Maps in the range [0, 1]; warn of those that have no range."""
+    stretched = unit_range(maps)
+    n_constant = int((maps.flatten(1).any(1) & ~stretched.flatten(1).any(1)).sum())
+    if n_constant:
+        warnings.warn(
+            f"CAMERAS's map is zero for {n_constant} of {len(maps)} examples: it is "
+            f"the same at all pixels, as of a layer with one position.",
+            stacklevel=4,
+        )
+    return stretched
+
+
 _MODES = ("bilinear", "bicubic", "nearest")
 
 
-def _used_sizes(
-    size: tuple[int, int],
-    max_size: int | Sequence[int],
-    n_steps: int,
-    sizes: Sequence[int | Sequence[int]] | None,
-) -> list[tuple[int, int]]:
-    """Sizes at which the layer is evaluated, the image's own first."""
-    n_steps = check_integer("n_steps", n_steps, 1)
-    if sizes is not None:
-        return list(dict.fromkeys([size, *_check_sizes("sizes", sizes, size)]))
-    (most,) = _check_sizes("max_size", [max_size], size)
-    return resolutions(size, most, n_steps)
-
-
-def _maps(found: Sequence[LayerEvaluation], size: tuple[int, int], mode: str) -> Tensor:
-    """Map of each example, (B, H, W), from the sizes that keep its prediction."""
+def _kept(found: Sequence[LayerEvaluation]) -> Tensor:
+    """Whether a size keeps the prediction of an example, (sizes, B)."""
     _check_same_outputs([each.output for each in found])
     n_examples = len(found[0].activations[0])
     outputs = torch.stack([each.output.reshape(n_examples, -1) for each in found])
     predictions = outputs.argmax(2)
-    kept = (predictions == predictions[0]).tolist()
+    kept = predictions == predictions[0]
+    n_alone = int((~kept[1:].any(0)).sum())
+    if len(found) > 1 and n_alone:
+        warnings.warn(
+            f"CAMERAS uses one size for {n_alone} of {n_examples} examples, whose "
+            f"prediction none of the {len(found) - 1} other sizes keeps.",
+            stacklevel=4,
+        )
+    return kept
+
+
+def _maps(
+    found: Sequence[LayerEvaluation], kept: Tensor, size: tuple[int, int], mode: str
+) -> Tensor:
+    """Map of each example, (B, H, W), from the sizes that count for it."""
     maps = []
-    for i in range(n_examples):
-        counted = [each for each, keep in zip(found, kept) if keep[i]]
+    for i in range(kept.shape[1]):
+        counted = [each for each, keep in zip(found, kept[:, i].tolist()) if keep]
         activations = [each.activations[0][i] for each in counted]
         gradients = [each.gradients[0][i] for each in counted]
         maps.append(fused_map(activations, gradients, size, mode))
@@ -342,27 +343,6 @@ def _unless_refused(
             f"{size[1]} pixels ({reason}); pass sizes or max_size that it accepts, or "
             f"use LayerGradCamPlusPlus for a model of one size."
         ) from error
-
-
-def _check_sizes(
-    name: str, sizes: Sequence[int | Sequence[int]], size: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Heights and widths in pixels; an int is the longer side and keeps the ratio."""
-    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
-        raise TypeError(
-            f"{name} must be a sequence of sizes, got {type(sizes).__name__}."
-        )
-    checked = []
-    for entry in sizes:
-        if isinstance(entry, Sequence) and not isinstance(entry, str):
-            if len(entry) != 2:
-                raise ValueError(f"{name} must be a height and a width, got {entry}.")
-            height, width = (check_integer(name, n, 1) for n in entry)
-        else:
-            longer = check_integer(name, entry, 1)
-            height, width = (max(1, round(longer * n / max(size))) for n in size)
-        checked.append((height, width))
-    return checked
 
 
 def _check_layer_maps(tensors: tuple[Tensor, ...], n_examples: int) -> None:

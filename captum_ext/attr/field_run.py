@@ -9,6 +9,7 @@ from torch import Tensor
 from captum_ext._scores import ChunkedScores
 from captum_ext.attr.masked_run import Maps, Run, Sampling
 from captum_ext.masks import MaskCodes, RegionLayout, smooth_halves
+from captum_ext.masks.layout import code_dtype
 
 __all__ = ["FieldRun"]
 
@@ -112,9 +113,10 @@ class FieldRun(Run):
 
 def _codes(halves: Tensor, n_fills: int) -> MaskCodes:
     """Masks in order: nothing filled, each fill everywhere, then the pairs."""
-    fills = torch.arange(1, n_fills + 1, dtype=torch.uint8)[:, None]
+    dtype = code_dtype(n_fills)
+    fills = torch.arange(1, n_fills + 1, dtype=dtype)[:, None]
     n = halves.shape[1]
     hidden = torch.stack([~halves, halves], 1)[:, None] * fills[:, None]
-    nothing = torch.zeros(1, n, dtype=torch.uint8)
+    nothing = torch.zeros(1, n, dtype=dtype)
     cells = torch.cat([nothing, fills.expand(-1, n), hidden.flatten(0, 2)])
     return MaskCodes(cells, torch.empty(len(cells), 0, dtype=torch.int32))

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_ext._type_checks import shown
 from captum_ext._validation import check_choice, check_positive
 from captum_ext.attr.mask_layouts import cell_layouts, check_shared_by_channels
-from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Search
+from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Score, Search
 from captum_ext.attr.masked_run import relative_errors
 from captum_ext.attr.random_masks import MaskedInputs
 from captum_ext.attr.window_search import square_sides
@@ -47,26 +48,26 @@ def by_field(
         TypeError: If an argument is of the wrong type.
     """
     if rtol is not None:
-        check_positive("rtol", rtol)
+        rtol = check_positive("rtol", rtol)
     kinds = check_kinds(candidates, has_prior)
     layouts = shared_cells(inputs, feature_mask)
     sides = square_sides(inputs[0].shape[2:], mask_sizes)
     if mask_sizes is not None and "squares" not in kinds:
         raise ValueError(
             f"mask_sizes must be None unless 'squares' are among the candidates, got "
-            f"{mask_sizes!r}."
+            f"{shown(mask_sizes)}."
         )
 
     def refine(
         masked: MaskedInputs,
         search: MaskSearch,
-        scores: Callable[[MaskedInputs, bool], MaskScores],
+        scores: Callable[[MaskedInputs, Score], MaskScores],
         bar: Any,
     ) -> Search:
         found = []
         for i in range(len(inputs[0])):
             example, layout = masked.example(i), layouts[i % len(layouts)]
-            score = scores(example, True)
+            score = scores(example, "mean")
             found.append(
                 refine_by_field(layout, example, search, score, kinds, sides, rtol, bar)
             )
@@ -91,7 +92,7 @@ def refine_by_field(
         layout (RegionLayout): Cells of the example.
         masked (MaskedInputs): The example, with a prior map or without.
         search (MaskSearch): Order of the masks.
-        score (MaskScores): Scores of masks, of the flipped ones as well.
+        score (MaskScores): Scores "mean" of masks.
         kinds (sequence of str): Kinds of candidates, see
             :func:`~captum_ext.masks.candidate_masks`.
         sides (sequence of float): Sides of squares among the candidates, in units of
@@ -156,6 +157,9 @@ def shared_cells(
     Raises:
         ValueError: If cells differ between the channels of a pixel or between inputs.
     """
+    if isinstance(feature_mask, tuple):
+        given = next((mask for mask in feature_mask if mask is not None), None)
+        feature_mask = tuple(given if m is None else m for m in feature_mask)
     masks = check_shared_by_channels(feature_mask, inputs)
     if masks is not None:
         if not all(torch.equal(*torch.broadcast_tensors(masks[0], m)) for m in masks):
@@ -184,12 +188,14 @@ def check_kinds(candidates: Sequence[str] | None, has_prior: bool) -> Sequence[s
     if candidates is None:
         return ("halves",)
     if isinstance(candidates, str) or not isinstance(candidates, Sequence):
-        raise TypeError(f"candidates must be a sequence of names, got {candidates!r}.")
+        raise TypeError(
+            f"candidates must be a sequence of names, got {shown(candidates)}."
+        )
     for kind in candidates:
         check_choice("candidates", kind, KINDS)
     if not set(candidates) - (set() if has_prior else {"parts"}):
         raise ValueError(
-            f"candidates must hold a kind that gives masks, got {candidates!r} "
+            f"candidates must hold a kind that gives masks, got {shown(candidates)} "
             f"{'with' if has_prior else 'without'} a prior."
         )
     return candidates

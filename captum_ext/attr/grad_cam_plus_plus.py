@@ -10,8 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captum_ext._captum import TargetType, format_output
-from captum_ext._validation import check_inputs, check_target
-from captum_ext.attr.layers import ReshapeTransform, evaluate_layer, in_input_shape
+from captum_ext._type_checks import check_flags
+from captum_ext._validation import check_inputs, check_not_negative, check_target
+from captum_ext.attr.layer_arguments import check_layer_arguments
+from captum_ext.attr.layers import (
+    evaluate_layer,
+    in_input_shape,
+    warn_of_zero_maps,
+)
+from captum_ext.attr.reshape import ReshapeTransform
 
 __all__ = ["LayerGradCamPlusPlus", "channel_weights"]
 
@@ -90,6 +97,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
         layer: nn.Module,
         device_ids: list[int] | None = None,
     ) -> None:
+        check_layer_arguments(forward_func, layer, device_ids)
         super().__init__(forward_func, layer, device_ids)
 
     def get_name(self) -> str:
@@ -114,10 +122,12 @@ class LayerGradCamPlusPlus(LayerAttribution):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Inputs (B, ...) to explain: images
                 (B, C, H, W), video (B, C, T, H, W) or any other inputs of the model.
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms: an int for all examples, a list or 1-D tensor of B
-                ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number per example. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. Default: None
             attribute_to_layer_input (bool, optional): Whether the input of the layer is
@@ -156,8 +166,18 @@ class LayerGradCamPlusPlus(LayerAttribution):
             TypeError: If an argument is of the wrong type.
         """
         tensors = check_inputs(inputs)
-        check_target(target, len(tensors[0]))
-        activations, gradients, _ = evaluate_layer(
+        target = check_target(target, len(tensors[0]))
+        eps = check_not_negative("eps", eps)
+        check_flags(
+            relu_attributions=relu_attributions,
+            attr_dim_summation=attr_dim_summation,
+            input_shaped=input_shaped,
+        )
+        if input_shaped and not attr_dim_summation:
+            raise ValueError(
+                "input_shaped must be False without attr_dim_summation, got True."
+            )
+        evaluation = evaluate_layer(
             self.forward_func,
             self.layer,
             tensors,
@@ -168,6 +188,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
             self.device_ids,
             grad_kwargs,
         )
+        activations, gradients, _ = evaluation
         maps = tuple(
             channel_weights(A, g, eps) * A for A, g in zip(activations, gradients)
         )
@@ -175,6 +196,7 @@ class LayerGradCamPlusPlus(LayerAttribution):
             maps = tuple(each.sum(1, keepdim=True) for each in maps)
         if relu_attributions:
             maps = tuple(map(F.relu, maps))
+        warn_of_zero_maps("Grad-CAM++", maps, [evaluation])
         if input_shaped:
             return in_input_shape(maps, inputs)
         # Captum's metrics pass a tuple of one, and expect one back.

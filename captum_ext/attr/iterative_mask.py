@@ -14,16 +14,20 @@ from captum_ext._captum import (
     TargetType,
     expand_additional_forward_args,
     expand_target,
-    format_additional_forward_args,
     format_output,
     progress,
     run_forward,
 )
-from captum_ext._scores import select_scores
+from captum_ext._modes import (
+    buffers_kept,
+    outside_inference_mode,
+    warn_of_training_mode,
+)
+from captum_ext._outputs import misfit, select_scores
+from captum_ext._type_checks import check_callable, check_flags, check_instance
 from captum_ext._validation import (
     check_image,
     check_integer,
-    check_output_type,
     check_positive,
     check_probabilities,
     check_target,
@@ -62,6 +66,7 @@ class IterativeMask(GradientAttribution):
     """
 
     def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        check_callable("forward_func", forward_func)
         super().__init__(forward_func)
 
     def get_name(self) -> str:
@@ -85,9 +90,12 @@ class IterativeMask(GradientAttribution):
         Args:
             inputs (Tensor or tuple[Tensor]): Images (B, C, H, W) to explain: one
                 tensor, or a tuple of one.
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms. None if ``forward_func`` returns one number per
-                example. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example. Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. Default: None
             objective (SaliencyObjective, optional): Objective to minimize. Default:
@@ -115,22 +123,28 @@ class IterativeMask(GradientAttribution):
             TypeError: If an argument is of the wrong type.
         """
         images = check_image(inputs).detach()
-        check_target(target, len(images))
-        check_positive("learning_rate", learning_rate)
+        target = check_target(target, len(images))
+        learning_rate = check_positive("learning_rate", learning_rate)
+        objective = SaliencyObjective() if objective is None else objective
+        check_instance("objective", objective, SaliencyObjective)
+        check_flags(show_progress=show_progress)
         n_steps = check_integer("n_steps", n_steps, 1)
         stride = check_integer("mask_stride", mask_stride, 1)
         seed = check_integer("seed", seed, 0, 2**64 - 1)
-        masks = _optimized_masks(
-            objective or SaliencyObjective(),
-            _log_probability(
-                self.forward_func, target, additional_forward_args, images.dtype
-            ),
-            images,
-            stride,
-            learning_rate,
-            [Generator().manual_seed(seed) for _ in images],
-            progress(range(n_steps), desc=self.get_name(), disable=not show_progress),
-        )
+        warn_of_training_mode(self.forward_func)
+        bar = progress(range(n_steps), desc=self.get_name(), disable=not show_progress)
+        with buffers_kept(self.forward_func):
+            masks = _optimized_masks(
+                objective,
+                _log_probability(
+                    self.forward_func, target, additional_forward_args, images.dtype
+                ),
+                images,
+                stride,
+                learning_rate,
+                [Generator().manual_seed(seed) for _ in images],
+                bar,
+            )
         maps = masks.to(images.dtype).expand_as(images).contiguous()
         return format_output(isinstance(inputs, tuple), (maps,))
 
@@ -143,26 +157,23 @@ def _log_probability(
 ) -> LogProbability:
     """Function that returns log f_c (2 B,) of 2 B images."""
     both_targets = expand_target(target, 2)
-    both_args = expand_additional_forward_args(format_additional_forward_args(args), 2)
+    both_args = expand_additional_forward_args(outside_inference_mode(args), 2)
 
     def log_probability(images: Tensor) -> Tensor:
         inputs = images.to(dtype)
-        output = check_output_type(run_forward(forward_func, inputs, None, both_args))
+        output = run_forward(forward_func, inputs, None, both_args)
         scores = select_scores(output, both_targets, repr(target))
-        _check_probabilities(scores, len(images) // 2)
+        if scores.numel() != len(images):
+            raise misfit(output, target, len(images))
+        _check_probabilities(scores)
         # The logarithm of a probability that is rounded to zero has no gradient.
         return scores.flatten().float().clamp_min(1e-30).log()
 
     return log_probability
 
 
-def _check_probabilities(scores: Tensor, n_examples: int) -> None:
-    """Refuse scores other than differentiable probabilities, two per example."""
-    if scores.numel() != 2 * n_examples:
-        raise ValueError(
-            f"forward_func and target must give one number for each of the "
-            f"{2 * n_examples} examples, got {scores.numel()}."
-        )
+def _check_probabilities(scores: Tensor) -> None:
+    """Refuse scores other than differentiable probabilities."""
     if not scores.requires_grad:
         raise ValueError(
             "forward_func must return differentiable scores, got scores without a "
@@ -171,6 +182,7 @@ def _check_probabilities(scores: Tensor, n_examples: int) -> None:
     check_probabilities(scores.detach())
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def _optimized_masks(
     objective: SaliencyObjective,
@@ -182,6 +194,8 @@ def _optimized_masks(
     steps: Any,
 ) -> Tensor:
     """Masks (B, 1, H, W) in [0, 1], each optimized independently of the others."""
+    # A tensor of inference mode takes part in no gradient, a copy does.
+    images = images.clone()
     size = images.shape[2:]
     small = [max(2, round(n / stride)) for n in size]
     logits = torch.zeros(len(images), 1, *small, device=images.device)

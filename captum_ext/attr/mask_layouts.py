@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from captum_ext._type_checks import check_sequence, check_tensor
 from captum_ext._validation import (
     broadcasts,
     check_choice,
@@ -65,7 +66,7 @@ def mask_layouts(
             fit the inputs.
         TypeError: If one is of the wrong type.
     """
-    if layout == "grid" and feature_mask is None:
+    if isinstance(layout, str) and layout == "grid" and feature_mask is None:
         layout = None
     given = {"feature_mask": feature_mask, "grid_size": grid_size, "layout": layout}
     names = [name for name, value in given.items() if value is not None]
@@ -119,7 +120,8 @@ def cell_layouts(
     """
     if isinstance(layout, str):
         check_choice("layout", layout, ("grid", "superpixels"))
-    if feature_mask is None and layout in (None, "grid"):
+    is_grid = isinstance(layout, str) and layout == "grid"
+    if feature_mask is None and (layout is None or is_grid):
         grids = _check_grid_size(grid_size, inputs, _N_BLOCKS)
         return [RegionLayout(_blocks(inputs, grids))]
     regions = _check_feature_mask(feature_mask, inputs)
@@ -264,20 +266,47 @@ def _check_feature_mask(
     if feature_mask is None:
         return None
     formatted = []
-    for mask, tensor in zip(
-        one_per_input("feature_mask", feature_mask, inputs), inputs
-    ):
-        if not isinstance(mask, Tensor) or mask.is_floating_point():
-            got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-            raise TypeError(f"feature_mask must hold integer tensors, got {got}.")
+    masks = one_per_input("feature_mask", feature_mask, inputs)
+    if all(mask is None for mask in masks):
+        return None
+    for mask in masks:
+        if mask is not None:
+            _check_integers(mask)
+    for mask, tensor in zip(_without_gaps(masks, inputs), inputs):
         if not broadcasts(mask.shape, tensor.shape):
             raise ValueError(
                 f"feature_mask must broadcast to inputs of shape "
                 f"{tuple(tensor.shape)}, got shape {tuple(mask.shape)}."
             )
+        if mask.dtype == torch.bool:
+            # Two regions: what a segmentation covers, and the rest.
+            mask = mask.long()
         missing = tensor.dim() - mask.dim()
         formatted.append(mask.reshape(*(1,) * missing, *mask.shape))
     return tuple(formatted)
+
+
+def _without_gaps(
+    masks: Sequence[Tensor | None], inputs: tuple[Tensor, ...]
+) -> list[Tensor]:
+    """Regions of all inputs, blocks or columns of their own for None."""
+    given = [int(m.max()) for m in masks if isinstance(m, Tensor) and m.numel()]
+    n_cells = 1 + max(given, default=-1)
+    filled = []
+    for mask, tensor in zip(masks, inputs):
+        if mask is None:
+            grid = tuple(min(_DEFAULT_GRID, n) for n in tensor.shape[2:]) or None
+            (mask,) = _blocks((tensor,), [grid])
+            mask = n_cells + mask.to(tensor.device)
+            n_cells = int(mask.max()) + 1
+        filled.append(mask)
+    return filled
+
+
+def _check_integers(mask: object) -> None:
+    tensor = check_tensor("feature_mask", mask, "integer tensors")
+    if tensor.is_floating_point():
+        raise TypeError(f"feature_mask must hold integer tensors, got {tensor.dtype}.")
 
 
 def check_shared_by_channels(
@@ -332,7 +361,7 @@ def _check_grid_size(
 
 def _grid_of(grid_size: int | Sequence[int], size: tuple[int, ...]) -> tuple[int, ...]:
     if isinstance(grid_size, Sequence):
-        entries = list(grid_size)
+        entries = list(check_sequence("grid_size", grid_size, "integers"))
     else:
         entries = [check_integer("grid_size", grid_size, 1)] * len(size)
     if len(entries) != len(size):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_ext._scores import ChunkedScores
+from captum_ext._type_checks import check_flags
 from captum_ext._validation import (
     check_choice,
     check_integer,
@@ -62,10 +63,11 @@ class Sampling:
         check_choice("estimator", self.estimator, (*UNBIASED, "field"))
         self.n_masks = check_integer("n_masks", self.n_masks, 2)
         self.seed = check_integer("seed", self.seed, 0, 2**64 - 1)
+        check_flags(return_std_error=self.return_std_error)
         if self.tolerance is not None:
-            check_positive("tolerance", self.tolerance)
+            self.tolerance = check_positive("tolerance", self.tolerance)
         if self.rtol is not None:
-            check_positive("rtol", self.rtol)
+            self.rtol = check_positive("rtol", self.rtol)
         if self.n_masks < 4 and self.needs_errors:
             raise ValueError(
                 f"n_masks must be at least 4 for a standard error, got {self.n_masks}."

@@ -58,7 +58,7 @@ class MaskingModel(Attribution):
     ) -> Tensor | tuple[Tensor, ...]:
         r"""
         Args:
-            inputs (Tensor or tuple[Tensor]): Images (B, 3, H, W) to explain,
+            inputs (Tensor or tuple[Tensor]): Images (B, C, H, W) to explain,
                 normalized as for the classifier: one tensor, or a tuple of one.
             target (int, tuple, Tensor, or list): Class to explain: an int for all
                 examples, a list or 1-D tensor of B ints, or tuples of one int.
@@ -71,14 +71,14 @@ class MaskingModel(Attribution):
 
         Raises:
             ValueError: If ``target`` is not a class of the network, or ``inputs`` are
-                not images with three channels.
+                not images with the network's channels.
             TypeError: If an argument is of the wrong type.
         """
         network: MaskingNetwork = self.forward_func
         images = check_image(inputs)
-        if images.shape[1] != 3:
+        if images.shape[1] != network.n_channels:
             raise ValueError(
-                f"inputs must be images with 3 channels, got shape "
+                f"inputs must be images with {network.n_channels} channels, got shape "
                 f"{tuple(images.shape)}."
             )
         classes = _checked_classes(target, len(images), network.n_classes)
@@ -93,15 +93,15 @@ class MaskingModel(Attribution):
 
 def _checked_classes(target: TargetType, n_examples: int, n_classes: int) -> Tensor:
     """Class of each example, integers (B,)."""
-    check_target(target, n_examples)
-    entries = target if isinstance(target, list) else [target]
-    if isinstance(target, Tensor):
-        entries = target.flatten().tolist()
+    target = check_target(target, n_examples)
+    entries = target.tolist() if isinstance(target, Tensor) else target
+    entries = entries if isinstance(entries, list) else [entries]
     classes = [e[0] if isinstance(e, tuple) and len(e) == 1 else e for e in entries]
     for entry in classes:
-        if not isinstance(entry, int) or not 0 <= entry < n_classes:
+        if not isinstance(entry, int) or not -n_classes <= entry < n_classes:
             raise ValueError(
                 f"target must be a class from 0 to {n_classes - 1} for each example, "
                 f"got {entry!r}."
             )
-    return torch.tensor(classes).expand(n_examples)
+    # Negative numbers count from the last class, as in Captum.
+    return (torch.tensor(classes) % n_classes).expand(n_examples)

@@ -1,12 +1,26 @@
 """MC-RISE: color-wise saliency from random masks."""
 
+from collections.abc import Callable
+
 import torch
 from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import TargetType, TensorOrTupleOfTensorsGeneric
 from captum_ext._scores import PerturbationsPerEval
-from captum_ext._validation import check_inputs, check_probability, one_per_input
+from captum_ext._type_checks import (
+    check_callable,
+    check_finite,
+    check_flags,
+    check_tensor,
+)
+from captum_ext._validation import (
+    check_choice,
+    check_inputs,
+    check_probability,
+    check_target,
+    one_per_input,
+)
 from captum_ext.attr.mask_layouts import (
     GridSize,
     Layout,
@@ -15,7 +29,7 @@ from captum_ext.attr.mask_layouts import (
     mask_layouts,
     mask_shapes,
 )
-from captum_ext.attr.masked_run import Sampling
+from captum_ext.attr.masked_run import UNBIASED, Sampling
 from captum_ext.attr.random_masks import (
     Attributions,
     MaskedInputs,
@@ -62,6 +76,10 @@ class MCRISE(RandomMaskAttribution):
 
     name = "MC-RISE"
 
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        check_callable("forward_func", forward_func)
+        super().__init__(forward_func)
+
     @log_usage()
     @torch.no_grad()
     def attribute(
@@ -96,17 +114,21 @@ class MCRISE(RandomMaskAttribution):
                 (K, 1) for inputs (B, F). See :func:`~captum_ext.masks.named_palette`
                 and :func:`~captum_ext.masks.image_palette`. A tuple with one entry per
                 input if ``inputs`` is a tuple.
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms: an int for all examples, a list or 1-D tensor of B
-                ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number per example or one per batch. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example or one per batch.
+                Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
             feature_mask (Tensor or tuple[Tensor, ...], optional): Index of the region
                 of each pixel, integers (1 or B, 1 or C, ...), equal for all channels.
-                Whole regions are kept or painted, instead of cells of the grid.
-                Default: None
+                Whole regions are kept or painted, instead of cells of the grid. An
+                input whose mask is None in a tuple has columns, or blocks of a grid, as
+                regions of its own. Default: None
             n_masks (int, optional): Number of masks, and so of forward passes per
                 example; with a tolerance the largest number. Rounded down to an even
                 number by the default estimator. Default: 2000
@@ -176,16 +198,18 @@ class MCRISE(RandomMaskAttribution):
                 infinite.
             TypeError: If an argument is of the wrong type.
         """
-        check_probability("mask_probability", mask_probability)
+        mask_probability = check_probability("mask_probability", mask_probability)
+        check_flags(input_shaped=input_shaped)
+        check_choice("estimator", estimator, (*UNBIASED, "field"))
         tensors = check_inputs(inputs)
+        target = check_target(target, len(tensors[0]))
         fills = _check_colors(_unpacked(colors), tensors)
         regions = check_shared_by_channels(feature_mask, tensors)
         layouts = (cell_layouts if estimator == "field" else mask_layouts)(
             tensors, regions, grid_size, layout
         )
         _check_masks_pixels(layouts[0], tensors)
-        n_colors = len(fills[0])
-        painted = (mask_probability / n_colors,) * n_colors
+        painted = [mask_probability / len(fills[0])] * len(fills[0])
         sampling = Sampling(
             (1 - mask_probability, *painted),
             n_masks,
@@ -246,10 +270,7 @@ def _check_colors(
     """The K colors of each input, broadcastable to it, in its dtype and device."""
     formatted = []
     for palette, tensor in zip(one_per_input("colors", colors, inputs), inputs):
-        if not isinstance(palette, Tensor):
-            raise TypeError(
-                f"colors must be a tensor or a palette, got {type(palette).__name__}."
-            )
+        check_tensor("colors", palette, "a tensor or a palette")
         width = tensor.shape[1] if tensor.dim() > 2 else 1
         each = palette.dim() == 3 and len(palette) in (1, len(tensor))
         if palette.shape[-1:] != (width,) or not (palette.dim() == 2 or each):
@@ -258,11 +279,9 @@ def _check_colors(
                 f"for inputs of shape {tuple(tensor.shape)}, got "
                 f"{tuple(palette.shape)}."
             )
-        if palette.shape[-2] == 0 or not torch.isfinite(palette).all():
-            raise ValueError(
-                f"colors must hold at least one color and finite numbers, got "
-                f"{palette.tolist()}."
-            )
+        if palette.shape[-2] == 0:
+            raise ValueError("colors must hold at least one color, got none.")
+        check_finite("colors", palette)
         trailing = (1,) * (tensor.dim() - 2)
         palette = palette.to(tensor).reshape(*palette.shape, *trailing)
         formatted.append(list(palette.unbind(-2 - len(trailing))))

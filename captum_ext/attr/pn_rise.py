@@ -1,5 +1,7 @@
 """PN-RISE: positive and negative saliency from random masks."""
 
+from collections.abc import Callable
+
 import torch
 from captum.log import log_usage
 from torch import Tensor
@@ -10,14 +12,17 @@ from captum_ext._captum import (
     TensorOrTupleOfTensorsGeneric,
 )
 from captum_ext._scores import PerturbationsPerEval
+from captum_ext._type_checks import check_callable
 from captum_ext._validation import (
     check_baselines,
+    check_choice,
     check_inputs,
     check_probability,
+    check_target,
     check_unused,
 )
 from captum_ext.attr.mask_layouts import GridSize, Layout, cell_layouts, mask_layouts
-from captum_ext.attr.masked_run import Sampling
+from captum_ext.attr.masked_run import UNBIASED, Sampling
 from captum_ext.attr.prior_maps import Prior, scaled_prior
 from captum_ext.attr.random_masks import (
     Attributions,
@@ -68,6 +73,10 @@ class PNRISE(RandomMaskAttribution):
 
     name = "PN-RISE"
 
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        check_callable("forward_func", forward_func)
+        super().__init__(forward_func)
+
     @log_usage()
     @torch.no_grad()
     def attribute(
@@ -105,17 +114,21 @@ class PNRISE(RandomMaskAttribution):
             baselines (scalar, Tensor, tuple of scalar, or Tensor, optional):
                 Replacement of hidden parts, broadcastable to ``inputs``.
                 Default: None (zero)
-            target (int, tuple, Tensor, or list, optional): Output to explain, in any
-                of Captum's forms: an int for all examples, a list or 1-D tensor of B
-                ints, tuples for outputs of more axes. None if ``forward_func`` returns
-                one number per example or one per batch. Default: None
+            target (int, tuple, Tensor, list, or Callable, optional): Output to explain,
+                in any of Captum's forms: an int for all examples, a list or 1-D tensor
+                of B ints, tuples for outputs of more axes; or a function of the output
+                that returns one number per example, or a list of B functions of one
+                example's output each (:mod:`captum_ext.targets`). None if
+                ``forward_func`` returns one number per example or one per batch.
+                Default: None
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
             feature_mask (Tensor or tuple[Tensor, ...], optional): Index of the region
                 of each element, integers (1 or B, ...) broadcastable to ``inputs``,
                 superpixels for example. Whole regions are kept or hidden, instead of
-                cells of the grid. Default: None
+                cells of the grid. An input whose mask is None in a tuple has columns,
+                or blocks of a grid, as regions of its own. Default: None
             n_masks (int, optional): Number of masks, and so of forward passes per
                 example; with ``tolerance`` or ``rtol`` the largest number. Rounded down
                 to an even number by the estimators that draw pairs. Default: None
@@ -196,8 +209,10 @@ class PNRISE(RandomMaskAttribution):
             >>> maps.shape == errors.shape == x.shape
             True
         """
-        check_probability("keep_probability", keep_probability)
+        keep_probability = check_probability("keep_probability", keep_probability)
+        check_choice("estimator", estimator, (*UNBIASED, "field"))
         tensors = check_inputs(inputs)
+        target = check_target(target, len(tensors[0]))
         fills = [(value,) for value in check_baselines(baselines, tensors)]
         is_field = estimator == "field"
         sampling = Sampling(

@@ -58,7 +58,7 @@ def scaled_prior(
             with as many axes as ``inputs``, or the ``attribute`` method of one.
         inputs (Tensor or tuple[Tensor, ...]): Inputs (B, C, ...) as the caller passed
             them, all of one size.
-        target (int, tuple, Tensor, or list, optional): Target of the method.
+        target (int, tuple, Tensor, list, or Callable, optional): Target of the method.
 
     Returns:
         *Tensor*: As of :func:`prior_maps`; None for None.
@@ -80,5 +80,16 @@ def scaled_prior(
     if callable(prior):
         prior = prior(inputs, target=target)
     maps = prior if isinstance(prior, tuple) else (prior,)
+    maps = tuple(_of_each_example(each, len(tensors[0])) for each in maps)
     checked = [check_attributions(each, tensors[0], "prior") for each in maps]
     return prior_maps(checked, len(tensors[0]), size)
+
+
+def _of_each_example(maps: Tensor, n_examples: int) -> Tensor:
+    """Maps (B, ...); the one map (1, ...) of a batch belongs to each of its examples.
+
+    Methods return one map for a function that returns one number per batch.
+    """
+    if isinstance(maps, Tensor) and maps.dim() and len(maps) == 1:
+        return maps.expand(n_examples, *maps.shape[1:])
+    return maps

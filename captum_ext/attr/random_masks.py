@@ -16,7 +16,8 @@ from captum_ext._captum import (
     is_tuple,
 )
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
-from captum_ext._validation import check_perturbations_per_eval, check_target
+from captum_ext._type_checks import check_flags
+from captum_ext._validation import check_perturbations_per_eval
 from captum_ext.attr.field_run import FieldRun
 from captum_ext.attr.masked_run import Maps, MaskedRun, Run, Sampling
 from captum_ext.masks import MaskLayout, RegionLayout
@@ -40,7 +41,7 @@ class MaskedInputs(NamedTuple):
         inputs (tuple[Tensor, ...]): Inputs (B, ...).
         fills (sequence of sequence of Tensor): The K fills of each input, each
             broadcastable to it.
-        target (int, tuple, Tensor, or list, optional): Output to explain.
+        target (int, tuple, Tensor, list, or Callable, optional): Output to explain.
         additional_forward_args (Any): Further arguments of the forward function.
         prior (Tensor, optional): Prior maps (B, ...) of a field, of the size of the
             inputs. Default: None
@@ -113,7 +114,7 @@ class RandomMaskAttribution(PerturbationAttribution):
             show_progress (bool): Whether a progress bar is shown.
         """
         n_examples = len(masked.inputs[0])
-        check_target(masked.target, n_examples)
+        check_flags(show_progress=show_progress)
         chunk = check_perturbations_per_eval(perturbations_per_eval)
         batches = [masked]
         if len(layouts) > 1:

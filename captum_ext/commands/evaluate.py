@@ -270,10 +270,14 @@ def _print_results(results: Results, output: str) -> int:
     values = table.groupby(["method", "metric"], sort=False)["value"]
     n_images = table["image"].nunique()
     left_out = results.settings["dataset"]["images"] - n_images
+    if results.settings["layer"] is not None:
+        print(f"layer for layer methods: {results.settings['layer']}")
     print(f"means over {n_images} images" + f", {left_out} left out" * (left_out > 0))
     if n_images:
         means = values.mean().unstack().loc[[*results.settings["methods"]]]
         print(means[[*results.settings["metrics"]]].to_string(float_format="%.4f"))
+    if "activation" in results.settings["model"]:
+        print(f"activation: {results.settings['model']['activation']}")
     failed = table[table["error"].notna()]
     if len(failed):
         image, method, metric, error = failed.iloc[0][

@@ -40,15 +40,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "map over it. A video is classified by the mean probabilities of its frames. "
         f"Methods that look inside the model ({', '.join(white_box)}) explain the "
         "logit of the class, of a video its log probability; all others explain its "
-        "softmax probability.",
+        "probability.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="methods:\n"
         + "\n".join(f"  {name:22}{m.summary}" for name, m in METHODS.items()),
     )
     add_image_options(
         parser,
-        "(3, H, W), (1, H, W) for layer methods, (K, H, W) for K colors, or "
-        "(3, T, H, W) for a video",
+        "(C, H, W), (1, H, W) for layer methods, (K, H, W) for K colors, or "
+        "(C, T, H, W) for a video",
     )
     parser.add_argument(
         "--method",
@@ -65,9 +65,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument(
         "--colors",
-        default=COLORS,
         metavar="NAMES",
-        help="colors for mc-rise, separated by commas (default: %(default)s)",
+        help=f"colors for mc-rise, separated by commas (default: {COLORS})",
     )
     parser.set_defaults(run=_run)
 
@@ -81,7 +80,8 @@ def _run(options: argparse.Namespace) -> None:
     output = check_outputs(options, options.method)
     check_clip_method(options, "--method", options.method, METHODS)
     method_options = _method_options(method, options)
-    subject = read_subject(options, method.built_from, options.colors)
+    colors = options.colors or (COLORS if method.colorwise else None)
+    subject = read_subject(options, method.built_from, colors)
     start = time.perf_counter()
     with counted_passes(subject.model) as passes:
         maps, error = method.attribute_with_error(subject, **method_options)

@@ -18,7 +18,7 @@ from captum_ext.commands.model_options import (
     load_classifier,
 )
 from captum_ext.datasets.clip_files import is_clip, read_frames
-from captum_ext.datasets.image_files import open_upright
+from captum_ext.datasets.image_files import open_image
 from captum_ext.methods import METHODS
 from captum_ext.subject import Part, Subject, build_subject
 
@@ -28,7 +28,6 @@ __all__ = [
     "check_clip_method",
     "check_outputs",
     "check_part_options",
-    "open_image",
     "read_subject",
 ]
 
@@ -170,7 +169,7 @@ def check_clip_method(
 
 
 def read_subject(
-    options: argparse.Namespace, parts: Collection[Part], colors: str = COLORS
+    options: argparse.Namespace, parts: Collection[Part], colors: str | None = None
 ) -> Subject:
     """Load the image and the classifier, build the subject and print its target.
 
@@ -179,7 +178,8 @@ def read_subject(
     Args:
         options (argparse.Namespace): Options of :func:`add_image_options`.
         parts (collection of str): Parts that methods need.
-        colors (str, optional): Names of colors, separated by commas.
+        colors (str, optional): Names of colors, separated by commas, for a color-wise
+            method.
 
     Returns:
         *Subject*: Subject on the device of this process.
@@ -192,12 +192,13 @@ def read_subject(
     images = (
         read_frames(options.image, options.frames or _N_FRAMES)
         if clip
-        else [open_image(options.image)]
+        else [_read_image(options.image)]
     )
     classifier = load_classifier(vars(options), parts)
     inputs = torch.stack([classifier.preprocess(image) for image in images], 1)
     if clip:
-        classifier = classifier._replace(model=zoo.FrameAverage(classifier.model))
+        average = zoo.FrameAverage(classifier.model, classifier.applied_activation)
+        classifier = classifier._replace(model=average)
     target = options.target
     subject = build_subject(
         classifier,
@@ -205,7 +206,7 @@ def read_subject(
         None if target == "top1" else zoo.find_class(classifier.class_names, target),
         parts=parts,
         layer=options.layer,
-        colors=colors.split(","),
+        colors=colors.split(",") if colors else None,
         seed=options.seed,
         show_progress=sys.stderr.isatty(),
     )
@@ -213,23 +214,13 @@ def read_subject(
     return subject
 
 
-def open_image(path: Path) -> Image.Image:
-    """Open an image file and rotate it as its EXIF orientation says.
-
-    Args:
-        path (Path): Image file.
-
-    Returns:
-        *PIL.Image.Image*: RGB image.
-
-    Raises:
-        ValueError: If the file does not exist or is not an image.
-    """
+def _read_image(path: Path) -> Image.Image:
+    """Read the image; say in the error which file cannot be read."""
     if not path.is_file():
         raise ValueError(f"image must be an existing file, got {str(path)!r}.")
     try:
-        return open_upright(path)
-    except (OSError, SyntaxError) as error:
+        return open_image(path)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"image must be an image file, got {str(path)!r} ({error})."
         ) from error

@@ -57,16 +57,20 @@ def check_writable(path: Path, suffixes: Sequence[str], argument: str) -> None:
 def print_subject(subject: Subject) -> None:
     """Print the target with its probability, and the layer if there is one.
 
+    The activation is named if it is not a softmax.
+
     Args:
         subject (Subject): Subject of the explanation.
     """
     target = subject.target
+    activation = subject.classifier.applied_activation
+    by = "" if activation == "softmax" else f" (activation: {activation})"
     print(
         f"class {target}, {subject.classifier.class_names[target]}: "
-        f"probability {float(subject.class_probabilities[target]):.3f}"
+        f"probability {float(subject.class_probabilities[target]):.3f}{by}"
     )
-    if subject.layer_name:
-        print(f"layer for layer methods: {subject.layer_name}")
+    if subject.map_layer is not None:
+        print(f"layer for layer methods: {subject.map_layer.describe()}")
 
 
 def target_caption(subject: Subject) -> str:
@@ -125,8 +129,8 @@ def draw_map(
         *Figure*: One panel per color if the method is color-wise, otherwise the map
         over the image.
     """
-    if method.colorwise:
-        palette = subject.palette
+    palette = subject.palette
+    if method.colorwise and palette is not None:
         figure = color_saliency_figure(
             subject.image, maps[0], palette.rgb, palette.names
         )

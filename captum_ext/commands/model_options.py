@@ -35,16 +35,18 @@ def add_classifier_options(command: argparse.ArgumentParser, **choice: Any) -> N
         "--model",
         metavar="NAME|FILE.py:FUNCTION",
         help="any torchvision classification model; signs, the built-in classifier; "
-        "resnet20, for 32 x 32 pixels; or your own function in a file or module "
-        "(MODULE:FUNCTION) that takes --weights and returns a "
-        f"captum_ext.zoo.ZooModel{default}",
+        "resnet20, for 32 x 32 pixels; timm:NAME; hf:NAME or hf:FOLDER, an image "
+        "classifier of Hugging Face; onnx:FILE, a black box with torchvision's "
+        "preprocessing of ImageNet; or your own function in a file or module "
+        "(MODULE:FUNCTION) that takes --weights and returns a captum_ext.zoo.ZooModel "
+        f"or a function of NumPy images{default}",
         **choice,
     )
     command.add_argument(
         "--weights",
         metavar="FILE|NAME",
-        help="state-dict file or name of torchvision's weights (default: "
-        "torchvision's best weights, downloaded)",
+        help="state-dict file or name of torchvision's weights (default: the best "
+        "weights of torchvision, those of timm or Hugging Face, downloaded)",
     )
 
 

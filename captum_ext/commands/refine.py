@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
 from captum_ext.attr import BOREx, Refinement
+from captum_ext.attr.window_search import VARIANTS
 from captum_ext.commands.image_options import (
     add_image_options,
     check_clip_method,
@@ -53,7 +54,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "as\n                        --save-map of explain writes"
         "\n  none                  no prior map",
     )
-    add_image_options(parser, "(3, H, W), or (3, T, H, W) for a video")
+    add_image_options(parser, "(C, H, W), or (C, T, H, W) for a video")
     parser.add_argument(
         "--prior",
         metavar="METHOD|FILE|none",
@@ -65,6 +66,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default=50,
         metavar="N",
         help="number of masks, two forward passes each (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--variant",
+        choices=("field", *VARIANTS),
+        default="field",
+        help="masks of superpixels (field), square windows, or the paper's choices for "
+        "windows (default: %(default)s)",
     )
     parser.set_defaults(run=_run)
 
@@ -91,6 +99,7 @@ def _run(options: argparse.Namespace) -> None:
             subject.inputs,
             prior,
             target=subject.target,
+            variant=options.variant,
             n_iterations=options.n_iterations,
             seed=options.seed,
             return_posterior=True,

@@ -32,6 +32,7 @@ from captum_ext.masking import (
     train_masking_network,
 )
 from captum_ext.masking.mask_reports import mean_masks
+from captum_ext.zoo.black_box import check_inside
 from captum_ext.zoo.signs_classifier.recipe import FIRST_TRAINING_SEED
 
 __all__ = ["add_parser"]
@@ -170,8 +171,11 @@ def _run(options: argparse.Namespace) -> None:
     if options.validation is not None:
         formats["validation"] = find_format(options.validation, "validation")
     classifier = load_classifier(vars(options), ())
+    check_inside(classifier.model)
     device = local_device()
     network = _initial_network(options, classifier).to(device)
+    if classifier.applied_activation != "softmax":
+        print(f"activation: {classifier.applied_activation}")
     with process_group(device):
         main_process = rank() == 0
         quiet = not (sys.stderr.isatty() and main_process)
@@ -221,7 +225,10 @@ def _objective(
     """Eq. 4, with alternative images in the range of normalized images."""
     removal = EvidenceRemoval.of_normalized(classifier.mean, classifier.std)
     return SaliencyObjective(
-        lambdas, selection_weight=selection_weight, evidence_removal=removal
+        lambdas,
+        selection_weight=selection_weight,
+        evidence_removal=removal,
+        activation=classifier.applied_activation,
     )
 
 
@@ -236,6 +243,7 @@ def _initial_network(
             _encoder_weights(options, classifier),
             width=_WIDTH if options.width is None else options.width,
             seed=options.seed,
+            n_channels=len(classifier.mean),
         )
     network = load_masking_network(vars(options))
     classifier.with_masking_network(network)  # Checks the number of classes.

@@ -1,17 +1,22 @@
 """Readers of data sets with boxes: CSV tables, Pascal VOC's XML and COCO's JSON.
 
-Readers only list the images; each image is opened when it is used.
+Boxes are in the pixels of the file as stored, as pycocotools and VOC's tools count, or
+in those of the upright image if the width and height in the annotation say so. Readers
+turn them upright together with the image, so they read the header of each image; its
+pixels are read when it is used.
 """
 
 import contextlib
 import io
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from PIL import ExifTags, Image
 from torchvision.datasets import VOCDetection
 
 from captum_ext._extras import extra
@@ -30,7 +35,8 @@ def read_boxes(file: str | Path, images: str | Path | None = None) -> Dataset:
 
     Args:
         file (str or Path): CSV file with the columns image, class_index, x0, y0, x1,
-            y1: edges in pixels of the image. Other columns are ignored.
+            y1: edges in pixels of the file, before its EXIF orientation is applied.
+            Other columns are ignored.
         images (str or Path, optional): Folder of the images.
             Default: None (``images`` next to the table)
 
@@ -59,13 +65,8 @@ def read_boxes(file: str | Path, images: str | Path | None = None) -> Dataset:
     boxes = defaultdict(list)
     for image, label, *edges in table[[*columns]].itertuples(index=False):
         x0, y0, x1, y1 = edges
-        if not (x0 < x1 and y0 < y1):
-            raise ValueError(
-                f"dataset must have boxes with x0 < x1 and y0 < y1, got {edges} for "
-                f"{image!r} in {str(file)!r}."
-            )
         boxes[image].append(Box((label,), (x0, y0, x1, y1)))
-    return Dataset(str(file), _annotated(boxes, folder))
+    return Dataset(str(file), _annotated(boxes, folder, {}))
 
 
 _EDGES = ("x0", "y0", "x1", "y1")
@@ -97,12 +98,13 @@ def read_voc(
     folder = existing_path(folder)
     images, annotations = _voc_folders(folder)
     known = classes_by_name(class_names, class_map)
-    boxes = defaultdict(list)
+    boxes, sizes = defaultdict(list), {}
     for file in sorted(annotations.glob("*.xml")):
         try:
             content = VOCDetection.parse_voc_xml(ElementTree.parse(file).getroot())
             annotation = content["annotation"]
             name = PurePosixPath(annotation["filename"]).name
+            sizes[name] = _size(annotation.get("size") or {})
             for item in annotation.get("object", ()):
                 x0, y0, x1, y1 = (float(item["bndbox"][key]) for key in _VOC_EDGES)
                 classes = known.get(item["name"].lower())
@@ -114,7 +116,7 @@ def read_voc(
                 f"{str(file)!r} ({type(error).__name__}: {error})."
             ) from error
     _check_known(boxes, folder)
-    return Dataset(str(folder), _annotated(boxes, images))
+    return Dataset(str(folder), _annotated(boxes, images, sizes))
 
 
 _VOC_EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -166,11 +168,12 @@ def read_coco(
     file = existing_path(file, "file")
     folder = existing_path(images or file.parent / "images")
     known = classes_by_name(class_names, class_map)
-    boxes = defaultdict(list)
+    boxes, sizes = defaultdict(list), {}
     try:
         coco = _coco_index(file)
         for number in sorted(coco.imgs):
             name = coco.imgs[number]["file_name"]
+            sizes[name] = _size(coco.imgs[number])
             for item in coco.loadAnns(coco.getAnnIds([number], iscrowd=False)):
                 x, y, width, height = map(float, item["bbox"])
                 category = coco.cats[item["category_id"]]["name"]
@@ -189,7 +192,7 @@ def read_coco(
             f"({type(error).__name__}: {error})."
         ) from error
     _check_known(boxes, file)
-    return Dataset(str(file), _annotated(boxes, folder))
+    return Dataset(str(file), _annotated(boxes, folder, sizes))
 
 
 def _coco_index(file: Path) -> "COCO":
@@ -200,13 +203,82 @@ def _coco_index(file: Path) -> "COCO":
         return COCO(str(file))
 
 
-def _annotated(boxes: Mapping[str, Iterable[Box]], images: Path) -> tuple[Example, ...]:
+Size = tuple[int, int]
+Edges = tuple[float, float, float, float]
+
+
+def _size(annotation: Mapping[str, Any]) -> Size | None:
+    """Width and height that an annotation gives, if it does."""
+    width, height = (
+        int(float(annotation.get(key) or 0)) for key in ("width", "height")
+    )
+    return (width, height) if width and height else None
+
+
+def _annotated(
+    boxes: Mapping[str, Iterable[Box]], images: Path, sizes: Mapping[str, Size | None]
+) -> tuple[Example, ...]:
     examples = []
     for name, each in boxes.items():
+        for box in each:
+            x0, y0, x1, y1 = box.edges
+            if not (all(map(math.isfinite, box.edges)) and x0 < x1 and y0 < y1):
+                raise ValueError(
+                    f"dataset must have boxes of finite x0 < x1 and y0 < y1, got "
+                    f"{list(box.edges)} for {str(images / name)!r}."
+                )
         labels = sorted({c for box in each for c in box.classes})
         read = partial(open_image, images / name)
-        examples.append(Example(name, read, tuple(labels), tuple(each)))
+        upright = _upright(each, images / name, sizes.get(name))
+        examples.append(Example(name, read, tuple(labels), upright))
     return tuple(examples)
+
+
+def _upright(
+    boxes: Iterable[Box], file: Path, annotated: Size | None
+) -> tuple[Box, ...]:
+    """Boxes in pixels of the image as it is read.
+
+    ``annotated`` is the width and height of the image in which they were drawn.
+    """
+    try:
+        with Image.open(file) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            stored = image.size
+            # Pillow gives the upright size of this format.
+            if image.format == "TIFF" and orientation in _TRANSPOSED:
+                stored = stored[::-1]
+    except OSError:
+        # The image is an error when it is used.
+        return tuple(boxes)
+    upright = stored[::-1] if orientation in _TRANSPOSED else stored
+    if annotated not in (None, stored, upright):
+        raise ValueError(
+            f"dataset must have boxes in pixels of its images, got boxes in an image "
+            f"of {annotated[0]} x {annotated[1]} pixels for {str(file)!r} of "
+            f"{stored[0]} x {stored[1]}."
+        )
+    if annotated not in (None, stored):
+        return tuple(boxes)
+    return tuple(
+        box._replace(edges=_turned(box.edges, stored, orientation)) for box in boxes
+    )
+
+
+# EXIF orientations by what makes them upright: mirroring along an axis, and then
+# exchanging the axes.
+_MIRRORED_X, _MIRRORED_Y, _TRANSPOSED = (2, 3, 7, 8), (3, 4, 6, 7), (5, 6, 7, 8)
+
+
+def _turned(edges: Edges, size: Size, orientation: int) -> Edges:
+    """Edges x0, y0, x1, y1 in the upright image."""
+    x0, y0, x1, y1 = edges
+    width, height = size
+    if orientation in _MIRRORED_X:
+        x0, x1 = width - x1, width - x0
+    if orientation in _MIRRORED_Y:
+        y0, y1 = height - y1, height - y0
+    return (y0, x0, y1, x1) if orientation in _TRANSPOSED else (x0, y0, x1, y1)
 
 
 def _check_known(boxes: Mapping[str, object], source: Path) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from captum_ext._extras import extra
+from captum_ext.zoo import upright_rgb
 
 __all__ = ["is_clip", "read_frames"]
 
@@ -73,7 +74,7 @@ def _decoded(path: Path) -> Iterator[Image.Image]:
     elif suffix == ".gif":
         with Image.open(path) as image:
             for frame in ImageSequence.Iterator(image):
-                yield frame.convert("RGB")
+                yield upright_rgb(frame)
     else:
         with extra("video"):
             import av

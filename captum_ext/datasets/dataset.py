@@ -17,7 +17,7 @@ class Box(NamedTuple):
 
     Attributes:
         classes (tuple of int): Classes of the model that match the object.
-        edges (tuple of float): x0, y0, x1, y1 in pixels of the image.
+        edges (tuple of float): x0, y0, x1, y1 in pixels of the upright image.
     """
 
     classes: tuple[int, ...]
@@ -29,7 +29,7 @@ class Example(NamedTuple):
 
     Attributes:
         name (str): Unique name; a relative path with forward slashes.
-        read (Callable): Function that opens the image, in RGB.
+        read (Callable): Function that opens the image, in upright RGB.
         labels (tuple of int): Correct classes; empty if unknown.
         boxes (tuple of Box): Boxes of objects of any class.
     """

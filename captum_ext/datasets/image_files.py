@@ -4,12 +4,14 @@ import os
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 from zipfile import BadZipFile, ZipFile
 
-from PIL import Image, ImageOps
+from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from captum_ext.zoo import upright_rgb
 
 __all__ = [
     "ClassFolderImage",
@@ -17,7 +19,6 @@ __all__ = [
     "images_in_archive",
     "images_in_folders",
     "open_image",
-    "open_upright",
 ]
 
 
@@ -27,7 +28,7 @@ class ClassFolderImage(NamedTuple):
     Attributes:
         folder (str): Name of the class folder.
         path (str): Relative path with forward slashes.
-        read (Callable): Function that opens the image, in RGB.
+        read (Callable): Function that opens the image, in upright RGB.
     """
 
     folder: str
@@ -54,16 +55,21 @@ def existing_path(path: str | Path, kind: str = "folder") -> Path:
     return path
 
 
-def open_image(path: Path) -> Image.Image:
-    """Open an image in RGB, with its pixels as stored."""
-    with Image.open(path) as image:
-        return image.convert("RGB")
+def open_image(file: Path | IO[bytes]) -> Image.Image:
+    """Open an image as upright RGB, the one way in which all commands read images.
 
+    Args:
+        file (Path or binary file): Image file of any mode.
 
-def open_upright(path: Path) -> Image.Image:
-    """Open an image in RGB, rotated as its EXIF orientation says."""
-    with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+    Returns:
+        *PIL.Image.Image*: Image as :func:`~captum_ext.zoo.upright_rgb` converts it.
+
+    Raises:
+        OSError: If the file does not exist or is not an image.
+        ValueError: If its values have no known range.
+    """
+    with Image.open(file) as image:
+        return upright_rgb(image)
 
 
 def images_in_folders(folder: Path) -> list[ClassFolderImage]:
@@ -130,5 +136,5 @@ def _archive(file: Path, process: int) -> ZipFile:
 
 
 def _open_packed(file: Path, name: str) -> Image.Image:
-    with _archive(file, os.getpid()).open(name) as stream, Image.open(stream) as image:
-        return image.convert("RGB")
+    with _archive(file, os.getpid()).open(name) as stream:
+        return open_image(stream)

@@ -20,7 +20,7 @@ from captum_ext.datasets.image_files import (
     existing_path,
     images_in_archive,
     images_in_folders,
-    open_upright,
+    open_image,
 )
 from captum_ext.zoo import sign_scene
 
@@ -29,8 +29,6 @@ __all__ = ["read_arrays", "read_class_folders", "read_images", "read_signs"]
 
 def read_images(folder: str | Path) -> Dataset:
     """Read images in a folder, without labels or boxes.
-
-    They are rotated as their EXIF orientation says.
 
     Args:
         folder (str or Path): Folder of image files; other files are ignored.
@@ -45,7 +43,7 @@ def read_images(folder: str | Path) -> Dataset:
     paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMG_EXTENSIONS]
     return Dataset(
         str(folder),
-        tuple(Example(path.name, partial(open_upright, path)) for path in paths),
+        tuple(Example(path.name, partial(open_image, path)) for path in paths),
     )
 
 

@@ -22,7 +22,7 @@ class LabeledImages(TorchDataset[tuple[Tensor, int]]):
 
     Args:
         examples (sequence of Example): Images with labels, the first of which is used.
-        preprocess (Callable): Function from an image to its tensor (3, H, W).
+        preprocess (Callable): Function from an image to its tensor (C, H, W).
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class InMemoryImages(TorchDataset[tuple[Tensor, int]]):
         show_progress: bool = False,
     ) -> None:
         # Not a ZooModel: its classifier would be sent to each worker process.
-        self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
+        self.mean, self.std = (torch.tensor(v).view(-1, 1, 1) for v in (mean, std))
         self.images = torch.empty(len(images), *images[0][0].shape, dtype=torch.uint8)
         self.labels = []
         indices = range(len(images))
@@ -87,7 +87,7 @@ def training_images(
         show_progress (bool, optional): Whether to show a progress bar. Default: False
 
     Returns:
-        *InMemoryImages* or *LabeledImages*: Image (3, H, W) and class of each example.
+        *InMemoryImages* or *LabeledImages*: Image (C, H, W) and class of each example.
 
     Raises:
         ValueError: If an image has no label.

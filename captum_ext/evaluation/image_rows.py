@@ -1,10 +1,8 @@
 """Evaluate one image: maps of all methods and values of all metrics."""
 
 import hashlib
-import json
 import logging
 import math
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from captum_ext._files import save_image
+from captum_ext.attr import MapLayer
 from captum_ext.datasets.dataset import Example
+from captum_ext.evaluation.image_maps import ImageMaps
 from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.options import Target
 from captum_ext.evaluation.run_folder import Row, image_path, map_path
@@ -25,7 +25,7 @@ from captum_ext.methods import Method
 from captum_ext.subject import Subject, build_subject
 from captum_ext.visualization import overlay
 from captum_ext.visualization.array_conversion import ArrayLike, read_image
-from captum_ext.zoo import BoxPreprocessing, ZooModel
+from captum_ext.zoo import BlackBoxError, BoxPreprocessing, ZooModel
 
 __all__ = ["EvaluationConfig", "Pair", "rows_of_image", "seed_of"]
 
@@ -41,7 +41,7 @@ class EvaluationConfig(NamedTuple):
     Attributes:
         model (ZooModel): Classifier to explain, with its masking network if a method
             needs one.
-        layer (str): Name of the layer that layer methods use, within the model.
+        layer (MapLayer, optional): Layer that layer methods use, if one needs it.
         methods (Mapping[str, Spec]): Methods by their names in the table.
         metrics (Mapping[str, Spec]): Metrics by their names in the table.
         target (str): Class to explain: the "label" or the "top1" prediction.
@@ -52,7 +52,7 @@ class EvaluationConfig(NamedTuple):
     """
 
     model: ZooModel
-    layer: str
+    layer: MapLayer | None
     methods: Mapping[str, Spec]
     metrics: Mapping[str, Spec]
     target: Target
@@ -113,7 +113,8 @@ def rows_of_image(
         is left out.
 
     Raises:
-        OSError: If the image or a map cannot be written.
+        OSError: If the image or a map cannot be written, or a black box cannot be
+            called any more.
     """
     by_method = defaultdict(list)
     for method, metric in missing:
@@ -130,10 +131,10 @@ def rows_of_image(
         yield context.row
         return
     save_image(_thumbnail(subject.image), image_path(config.folder, example.name))
-    cached_maps = _Maps(config, subject)
+    maps_of = _image_maps(config, context)
     for method, metrics in by_method.items():
         try:
-            maps, seconds = cached_maps(config.methods[method])
+            maps, seconds = maps_of(config.methods[method])
             drawn = _draw(COMPARED[config.methods[method].use], subject.image, maps)
         except Exception as error:
             yield from _failed(context.row, method, metrics, error)
@@ -152,6 +153,9 @@ def rows_of_image(
 def _failed(
     row: Row, method: str, metrics: Collection[str], error: Exception
 ) -> Iterator[Row]:
+    # A run is resumed once the black box can be called again; rows would stay.
+    if isinstance(error, BlackBoxError):
+        raise error
     text = " ".join(str(error).split()) or type(error).__name__
     for metric in metrics:
         _LOG.warning("%s, %s, %s: %s", row.image, method, metric, text)
@@ -186,29 +190,13 @@ def _target_boxes(
     return model.preprocess.boxes(torch.tensor(edges), (image.height, image.width))
 
 
-class _Maps:
-    """Maps of an image, each computed once, since some are priors of others."""
-
-    def __init__(self, config: EvaluationConfig, subject: Subject) -> None:
-        self._config, self._subject = config, subject
-        self._cache: dict[str, tuple[Tensor, float]] = {}
-
-    def __call__(self, spec: Spec) -> tuple[Tensor, float]:
-        """Map (1, any, H, W) on the CPU, and seconds of it and of its prior."""
-        key = json.dumps(spec.describe())
-        if key not in self._cache:
-            self._cache[key] = self._compute(spec)
-        return self._cache[key]
-
-    def _compute(self, spec: Spec) -> tuple[Tensor, float]:
-        method, prior_seconds = COMPARED[spec.use], 0.0
-        options = _with_defaults(self._config, method.options(), spec)
-        prior = options.get("prior")
-        if isinstance(prior, Spec):
-            options["prior"], prior_seconds = self(prior)
-        start = time.perf_counter()
-        maps = method.attribute(self._subject, **options).cpu()
-        return maps, prior_seconds + time.perf_counter() - start
+def _image_maps(config: EvaluationConfig, context: _ImageContext) -> ImageMaps:
+    """Maps of an image, with a file for each method of the table."""
+    files = {
+        ImageMaps.key(spec): map_path(config.folder, context.row.image, name, ".npz")
+        for name, spec in config.methods.items()
+    }
+    return ImageMaps(context.subject, files, _defaults(config))
 
 
 def _measure(
@@ -225,8 +213,10 @@ def _measure(
             f"image must show a box of class {context.subject.target} to the model, "
             f"got none."
         )
-    options = _with_defaults(config, metric.options(), spec)
-    if COMPARED[config.methods[method].use].mask and "thresholding" in metric.options():
+    accepted = metric.options()
+    options = {n: v for n, v in _defaults(config).items() if n in accepted}
+    options |= spec.options
+    if COMPARED[config.methods[method].use].mask and "thresholding" in accepted:
         options = {"thresholding": "mask"} | options
     value, curve = metric.evaluate(context.subject, maps, context.boxes, **options)
     if not math.isfinite(value):
@@ -235,12 +225,9 @@ def _measure(
     return value, curve
 
 
-def _with_defaults(
-    config: EvaluationConfig, accepted: Collection[str], spec: Spec
-) -> dict[str, Any]:
-    """Options of a spec, completed by the accepted defaults of the run."""
-    defaults = {"perturbations_per_eval": config.perturbations_per_eval}
-    return {n: defaults[n] for n in defaults if n in accepted} | spec.options
+def _defaults(config: EvaluationConfig) -> dict[str, Any]:
+    """Arguments of the methods and metrics that accept them."""
+    return {"perturbations_per_eval": config.perturbations_per_eval}
 
 
 def _draw(method: Method, pixels: Tensor, maps: Tensor) -> Image.Image:

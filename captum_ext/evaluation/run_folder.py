@@ -4,7 +4,8 @@
 settings.json       ``settings`` determine the results, ``provenance`` does not
 parts/*.jsonl       one line per image, method and metric; each process appends
                     to its own file, so that none can damage another's
-images/, maps/      images as the model sees them, and maps drawn over them
+images/, maps/      images as the model sees them, maps drawn over them, and maps
+                    as arrays
 results.csv         the table, merged once all rows are computed
 curves.csv          curves of the metrics that have one
 timings.csv         seconds per map
@@ -37,6 +38,9 @@ __all__ = [
 ]
 
 Key = tuple[str, str | None, str | None]
+
+# Settings to which a run may add.
+_EXTENDABLE = {"methods", "metrics"}
 
 CURVE_DIGITS = 6
 """Digits of curves, which are only plotted: a third of the length of all digits."""
@@ -90,26 +94,34 @@ def image_path(folder: Path, image: str) -> Path:
     return folder / "images" / f"{image}.jpg"
 
 
-def map_path(folder: Path, image: str, method: str) -> Path:
-    """Path of a map drawn over its image.
+def map_path(folder: Path, image: str, method: str, suffix: str = ".png") -> Path:
+    """Path of a map drawn over its image, or of its array.
 
     Args:
         folder (Path): Folder of the run.
         image (str): Name of the image in its data set.
         method (str): Name of the method in the settings.
+        suffix (str, optional): ".png" for the drawn map, ".npz" for the array.
+            Default: ".png"
 
     Returns:
-        *Path*: Path of a PNG file.
+        *Path*: Path of the file.
     """
-    return folder / "maps" / image / f"{method}.png"
+    return folder / "maps" / image / f"{method}{suffix}"
 
 
-def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+def check_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Raise an error if a folder holds anything but results of the same settings.
+
+    Methods and metrics may be others than there, but not others of the same name.
 
     Args:
         folder (Path): Folder of the run; it need not exist.
         settings (Mapping): Settings that determine the results.
+
+    Returns:
+        *dict*: The settings, with the methods and metrics of the folder before those
+        that are new.
 
     Raises:
         ValueError: If it holds results of other settings, which the message lists, or
@@ -123,9 +135,13 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
                 f"output must be a new or empty folder, or one with results of the "
                 f"same settings, got {str(folder)!r}, which holds something else."
             )
-        return
-    there = _flat(read_settings(folder)["settings"])
-    here = _flat(json.loads(json.dumps(settings)))
+        return dict(settings)
+    found = read_settings(folder)["settings"]
+    merged = json.loads(json.dumps(settings))
+    for kind in _EXTENDABLE & found.keys() & merged.keys():
+        merged[kind] = found[kind] | merged[kind]
+        found[kind] = merged[kind] | found[kind]
+    there, here = _flat(found), _flat(merged)
     differences = [
         f"{name} is {_abbreviated(there.get(name))} there and "
         f"{_abbreviated(here.get(name))} here"
@@ -138,6 +154,7 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
             f"output {str(folder)!r} holds results of other settings: "
             f"{', '.join(differences[:3])}{more}."
         )
+    return merged
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -159,7 +176,7 @@ def _abbreviated(value: object) -> str:
 def start_run(
     folder: Path, settings: Mapping[str, Any], provenance: Mapping[str, Any]
 ) -> None:
-    """Write the settings of a run, or record in them that the run resumes.
+    """Write the settings of a run, and record in them that a run resumes.
 
     Args:
         folder (Path): Folder of the run.
@@ -171,7 +188,7 @@ def start_run(
     """
     content: dict[str, Any] = {"settings": settings, "provenance": dict(provenance)}
     if (folder / "settings.json").is_file():
-        content = read_settings(folder)
+        content = read_settings(folder) | {"settings": settings}
         restarts = content["provenance"].setdefault("restarts", [])
         restarts.append(dict(provenance))
     try:

@@ -5,13 +5,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from captum_ext._captum import progress
 from captum_ext._processes import barrier, broadcast_object, rank, world_size
 from captum_ext._validation import check_choice, check_integer
-from captum_ext.attr import last_map_layer
+from captum_ext.attr import MapLayer, last_map_layer
+from captum_ext.attr.map_layer import map_layer
 from captum_ext.datasets.dataset import Dataset
 from captum_ext.evaluation.image_rows import EvaluationConfig, Pair, rows_of_image
 from captum_ext.evaluation.named_metrics import METRICS
@@ -74,14 +76,16 @@ def evaluate(
         metrics (str, iterable of str, or Mapping): Names and arguments of metrics, see
             :func:`~captum_ext.evaluation.read_metrics`.
         output (str or Path): Folder for the results: new, empty, or with results of
-            the same arguments.
+            the same arguments. Methods and metrics may be added to those there; maps
+            that are there are not computed again.
         target (str, optional): Class to explain: the "label", the most probable one if
             there are several, or "top1", the predicted class. Default: None (the label
             if every image has one)
         only_correct (bool, optional): Whether to leave out misclassified images.
             Default: False
         layer (str, optional): Name of the module of the model that layer methods
-            explain. Default: None (the last one that returns maps)
+            explain. Default: None (the last one that has maps, see
+            :func:`~captum_ext.attr.last_map_layer`)
         seed (int, optional): Seed of the run, from which every image gets its own.
             Default: 0
         perturbations_per_eval (int, optional): Images per call of the model, for
@@ -110,13 +114,13 @@ def evaluate(
         2  scene-1  grad-cam  pointing-game    ...
         3  scene-1    random  pointing-game    ...
     """
-    device = next(model.model.parameters()).device
+    device = next(model.model.parameters(), torch.empty(0)).device
     method_specs = read_methods(methods)
     parts = needed_parts(method_specs.values())
     check_parts(model, parts, layer)
     config = EvaluationConfig(
         model,
-        layer or "",
+        _map_layer(model, layer, device) if "layer" in parts else None,
         method_specs,
         read_metrics(metrics),
         target or ("label" if dataset.has_labels else "top1"),
@@ -132,23 +136,31 @@ def evaluate(
     dataset.check(len(model.class_names))
     _check_labels(dataset, config)
     _check_boxes(dataset, config)
-    settings = _settings(dataset, config, parts, layer, device)
-    check_folder(config.folder, settings)
+    settings = _settings(dataset, config, parts, device)
+    settings = check_folder(config.folder, settings)
+    config = config._replace(
+        methods=read_methods(settings["methods"]),
+        metrics=read_metrics(settings["metrics"]),
+    )
+    parts = needed_parts(config.methods.values())
+    check_parts(model, parts, layer)
     if rank() == 0:
         start = provenance(device) | {"world_size": world_size()}
         start_run(config.folder, settings, start)
-    if layer is None and "layer" in parts:
-        config = _with_last_layer(config, device)
     _run(dataset, config, show_progress and rank() == 0)
     return read_results(output)
 
 
-def _with_last_layer(
-    config: EvaluationConfig, device: torch.device
-) -> EvaluationConfig:
-    """Use the last layer that returns maps, the same for all images."""
-    inputs = config.model.preprocess(Image.new("RGB", (256, 256)))[None].to(device)
-    return config._replace(layer=last_map_layer(config.model.model, inputs)[0])
+def _map_layer(model: ZooModel, name: str | None, device: torch.device) -> MapLayer:
+    """The layer of this name, or the last one that has maps, the same for all images.
+
+    An image of noise, in which no layer is silent by chance, decides.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    inputs = model.preprocess(Image.fromarray(noise))[None].to(device)
+    if name is None:
+        return last_map_layer(model.model, inputs)
+    return map_layer(model.model, inputs, name)
 
 
 def _check_labels(dataset: Dataset, config: EvaluationConfig) -> None:
@@ -175,23 +187,24 @@ def _settings(
     dataset: Dataset,
     config: EvaluationConfig,
     parts: Collection[Part],
-    layer: str | None,
     device: torch.device,
 ) -> dict[str, Any]:
     """Settings that determine the results."""
-    model = config.model.model
-    settings = {
+    model, activation = config.model.model, config.model.applied_activation
+    settings: dict[str, Any] = {
         "dataset": dataset.describe(),
         "model": {"name": type(model).__name__, "sha256": weights_digest(model)},
         "methods": describe_specs(config.methods),
         "metrics": describe_specs(config.metrics),
         "target": config.target,
         "only_correct": config.only_correct,
-        "layer": layer,
+        "layer": None if config.layer is None else config.layer.describe(),
         "seed": config.seed,
         "perturbations_per_eval": config.perturbations_per_eval,
         "device": device.type,
     }
+    if activation != "softmax":
+        settings["model"]["activation"] = activation
     network = config.model.masking_network
     if network is not None and "masking_network" in parts:
         settings["masking_network"] = {"sha256": weights_digest(network)}

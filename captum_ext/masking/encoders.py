@@ -30,6 +30,7 @@ class SmallEncoder(nn.Module):
 
     Args:
         width (int): Channels of the first block, doubled by each further block.
+        n_channels (int, optional): Channels of the images. Default: 3
 
     Examples::
 
@@ -40,17 +41,17 @@ class SmallEncoder(nn.Module):
         [16, 8, 4]
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, n_channels: int = 3) -> None:
         super().__init__()
         self.strides = (2, 4, 8)
         self.channels = (width, 2 * width, 4 * width)
         self.blocks = nn.ModuleList(
             _downsampling(n_in, n_out)
-            for n_in, n_out in zip((3, *self.channels), self.channels)
+            for n_in, n_out in zip((n_channels, *self.channels), self.channels)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps (B, C_i, h_i, w_i) of images (B, 3, H, W), the finest first."""
+        """Maps (B, C_i, h_i, w_i) of images (B, C, H, W), the finest first."""
         maps = []
         for block in self.blocks:
             x = block(x)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
+from captum_ext._type_checks import check_numbers, check_sequence
 from captum_ext._validation import check_not_negative, check_positive
 
 __all__ = ["EvidenceRemoval", "blurred", "edited"]
@@ -94,10 +95,9 @@ class EvidenceRemoval:
         noise: float = 0.2,
         limits: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
-        check_positive("sigma", sigma)
-        check_not_negative("noise", noise)
-        self.sigma, self.noise = float(sigma), float(noise)
-        self.limits = limits if limits is None else tuple(map(tuple, limits))
+        self.sigma = check_positive("sigma", sigma)
+        self.noise = check_not_negative("noise", noise)
+        self.limits = None if limits is None else _check_limits(limits)
 
     @classmethod
     def of_normalized(
@@ -118,6 +118,10 @@ class EvidenceRemoval:
             >>> EvidenceRemoval.of_normalized([0.5], [0.25]).limits
             ((-2.0,), (2.0,))
         """
+        mean = check_numbers("mean", mean).tolist()
+        std = check_numbers("std", std, len(mean)).tolist()
+        if not min(std) > 0:
+            raise ValueError(f"std must be positive, got {std}.")
         low = [-m / s for m, s in zip(mean, std)]
         high = [(1 - m) / s for m, s in zip(mean, std)]
         return cls(limits=(low, high))
@@ -171,6 +175,11 @@ class EvidenceRemoval:
 
     def _limits(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Minimum and maximum of each channel, (B, C, 1, 1) each."""
+        if self.limits is not None and len(self.limits[0]) != inputs.shape[1]:
+            raise ValueError(
+                f"limits must hold a number for each of {inputs.shape[1]} channels, "
+                f"got {len(self.limits[0])}."
+            )
         if self.limits is None:
             return inputs.amin((2, 3), True), inputs.amax((2, 3), True)
         low, high = (
@@ -180,3 +189,21 @@ class EvidenceRemoval:
             for values in self.limits
         )
         return low, high
+
+
+def _check_limits(
+    limits: tuple[Sequence[float], Sequence[float]],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Minimum and maximum of each channel in plain numbers."""
+    ends = check_sequence("limits", limits, "minimums and maximums")
+    if len(ends) != 2:
+        raise ValueError(
+            f"limits must hold minimums and maximums of channels, got {len(ends)}."
+        )
+    low, high = (check_numbers("limits", each) for each in ends)
+    if low.shape != high.shape or not len(low) or not (low <= high).all():
+        raise ValueError(
+            f"limits must hold a minimum and a larger maximum of each channel, got "
+            f"{low.tolist()} and {high.tolist()}."
+        )
+    return tuple(low.tolist()), tuple(high.tolist())

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from captum_ext._files import write_file
 from captum_ext.masking.network import MaskingNetwork
+from captum_ext.masking.sampling import checked_example, stacked_images
 
 __all__ = ["MeanMasks", "StepLog", "mask_grid", "mean_masks"]
 
@@ -105,7 +106,9 @@ def mean_masks(
     device = next(network.parameters()).device
     sums = [0.0, 0.0]
     for start in range(0, n, batch_size):
-        images, labels = _examples(dataset, range(start, min(n, start + batch_size)))
+        images, labels = _examples(
+            dataset, range(start, min(n, start + batch_size)), network.n_classes
+        )
         absent = _absent(labels, network.n_classes)
         for i, target in enumerate((labels, absent)):
             masks = network(images.to(device), target.to(device))
@@ -114,13 +117,16 @@ def mean_masks(
 
 
 def _examples(
-    dataset: Dataset[tuple[Tensor, int]], indices: range
+    dataset: Dataset[tuple[Tensor, int]], indices: range, n_classes: int
 ) -> tuple[Tensor, Tensor]:
     # A data set with random augmentation returns the same images each time.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(indices.start)
-        images, labels = zip(*(dataset[i] for i in indices))
-    return torch.stack(images), torch.tensor([int(label) for label in labels])
+        examples = [
+            checked_example(dataset[i], n_classes, i, "validation") for i in indices
+        ]
+    images, labels = zip(*examples)
+    return stacked_images(images, "validation"), torch.tensor(labels)
 
 
 def _absent(labels: Tensor, n_classes: int) -> Tensor:
@@ -139,7 +145,8 @@ def mask_grid(
     """Draw the first images of a data set with their masks.
 
     From left to right: the image, the mask of its class, the part of the image that the
-    mask keeps, and the mask of an absent class.
+    mask keeps, and the mask of an absent class. Of images of more than three channels
+    the first three are shown, of two channels the first one.
 
     Args:
         network (MaskingNetwork): Network, used in its current mode.
@@ -154,7 +161,7 @@ def mask_grid(
     from torchvision.utils import make_grid
 
     device = next(network.parameters()).device
-    images, labels = _examples(dataset, range(n))
+    images, labels = _examples(dataset, range(n), network.n_classes)
     right, absent = (
         network(images.to(device), target.to(device)).cpu()
         for target in (labels, _absent(labels, network.n_classes))
@@ -166,6 +173,7 @@ def mask_grid(
     )
     span = (high - low)[:, None, None].clamp_min(1e-12)
     shown = ((images - low[:, None, None]) / span).clamp(0, 1)
+    shown = shown[:, :3] if shown.shape[1] >= 3 else shown[:, :1]
     rows = torch.stack(
         [
             shown,

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from captum_ext._files import save_tensors
 from captum_ext._state_dicts import load_state
+from captum_ext._type_checks import check_instance, check_tensor
 from captum_ext._validation import check_integer
 from captum_ext.masking.checkpoints import load_file
 from captum_ext.masking.decoder import (
@@ -21,6 +22,8 @@ from captum_ext.masking.decoder import (
 from captum_ext.masking.encoders import SmallEncoder, TorchvisionEncoder
 
 __all__ = ["MaskingNetwork", "MasksAndLogits"]
+
+_CLASS_TYPES = (torch.int64, torch.int32)
 
 
 class MasksAndLogits(NamedTuple):
@@ -73,6 +76,8 @@ class MaskingNetwork(nn.Module):
         n_bottlenecks (int, optional): Bottlenecks per upsampling block.
             Default: None (3; 1 for the small encoder, as in the paper)
         seed (int, optional): Seed of the initial weights. Default: 0
+        n_channels (int, optional): Channels of the images; other numbers need the small
+            encoder. Default: 3
 
     Raises:
         ValueError: If an argument is out of its range, if there is no such encoder or
@@ -97,22 +102,15 @@ class MaskingNetwork(nn.Module):
         decoder_channels: Sequence[int] | None = None,
         n_bottlenecks: int | None = None,
         seed: int = 0,
+        n_channels: int = 3,
     ) -> None:
         super().__init__()
-        small = encoder == "small"
-        if small and encoder_weights is not None:
-            raise ValueError(
-                "encoder_weights must be None for the encoder 'small', which is "
-                f"trained, got {type(encoder_weights).__name__}."
-            )
+        small = _is_small(encoder, encoder_weights)
         self.n_classes = check_integer("n_classes", n_classes, 2)
+        self.n_channels = check_integer("n_channels", n_channels, 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_integer("seed", seed, 0, 2**64 - 1))
-            self.encoder: SmallEncoder | TorchvisionEncoder = (
-                SmallEncoder(check_integer("width", width, 1))
-                if small
-                else TorchvisionEncoder(encoder, encoder_weights)
-            )
+            self.encoder = _encoder(encoder, encoder_weights, width, self.n_channels)
             *skips, coarsest = self.encoder.channels
             if decoder_channels is None:
                 decoder_channels = skips[::-1] if small else _narrowing(skips[::-1])
@@ -127,6 +125,7 @@ class MaskingNetwork(nn.Module):
                 "width": width,
                 "decoder_channels": self.decoder_channels,
                 "n_bottlenecks": check_integer("n_bottlenecks", n_bottlenecks, 1),
+                "n_channels": self.n_channels,
             }
             C = class_weights(encoder_weights or {}, n_classes, coarsest)
             self.feature_filter = FeatureFilter(n_classes, coarsest, C)
@@ -163,27 +162,52 @@ class MaskingNetwork(nn.Module):
         """Compute masks.
 
         Args:
-            inputs (Tensor): Images (B, 3, H, W), normalized as for the classifier.
+            inputs (Tensor): Images (B, C, H, W), normalized as for the classifier.
             target (Tensor): Class of each image, (B,) integers below ``n_classes``.
 
         Returns:
             *Tensor*: Masks (B, 1, H, W) in [0, 1].
         """
+        self._check(inputs, target)
         return self._decode(self.encoder(inputs), target, inputs)
 
     def with_class_logits(self, inputs: Tensor, target: Tensor) -> MasksAndLogits:
         """Compute masks, and the logits of all classes in the feature filter.
 
         Args:
-            inputs (Tensor): Images (B, 3, H, W), normalized as for the classifier.
+            inputs (Tensor): Images (B, C, H, W), normalized as for the classifier.
             target (Tensor): Class of each image, (B,) integers below ``n_classes``.
 
         Returns:
             *MasksAndLogits*: Masks (B, 1, H, W) and class logits (B, classes).
         """
+        self._check(inputs, target)
         maps = self.encoder(inputs)
         logits = self.feature_filter.class_logits(maps[-1])
         return MasksAndLogits(self._decode(maps, target, inputs), logits)
+
+    def _check(self, inputs: Tensor, target: Tensor) -> None:
+        """Refuse what are no images with one class each."""
+        check_tensor("inputs", inputs)
+        check_tensor("target", target)
+        if inputs.dim() != 4 or inputs.shape[1] != 3 or not inputs.is_floating_point():
+            raise ValueError(
+                f"inputs must be floating-point images (B, 3, H, W), got "
+                f"{inputs.dtype} of shape {tuple(inputs.shape)}."
+            )
+        if target.shape != inputs.shape[:1] or target.dtype not in _CLASS_TYPES:
+            raise ValueError(
+                f"target must hold a class for each of {len(inputs)} images, int64 or "
+                f"int32, got {target.dtype} of shape {tuple(target.shape)}."
+            )
+        # A GPU would have to wait for the comparison.
+        if target.device.type == "cpu" and len(target):
+            low, high = target.aminmax()
+            if low < 0 or high >= self.n_classes:
+                raise ValueError(
+                    f"target must hold classes from 0 to {self.n_classes - 1}, got "
+                    f"{int(low)} to {int(high)}."
+                )
 
     def _decode(self, maps: Sequence[Tensor], target: Tensor, like: Tensor) -> Tensor:
         *skips, coarsest = maps
@@ -258,6 +282,32 @@ class MaskingNetwork(nn.Module):
         """
         state = weights if isinstance(weights, dict) else {}
         load_state(self, state, source, "this architecture")
+
+
+def _is_small(encoder: str, encoder_weights: Mapping[str, Tensor] | None) -> bool:
+    """Whether the encoder is the small one, which has no given weights."""
+    check_instance("encoder", encoder, str)
+    if encoder_weights is not None:
+        check_instance("encoder_weights", encoder_weights, Mapping)
+        if encoder == "small":
+            raise ValueError(
+                "encoder_weights must be None for the encoder 'small', which is "
+                f"trained, got {type(encoder_weights).__name__}."
+            )
+    return encoder == "small"
+
+
+def _encoder(
+    name: str, weights: Mapping[str, Tensor] | None, width: int, n_channels: int
+) -> SmallEncoder | TorchvisionEncoder:
+    """Trainable encoder of any images, or a frozen one of RGB images."""
+    if name == "small":
+        return SmallEncoder(check_integer("width", width, 1), n_channels)
+    if n_channels != 3:
+        raise ValueError(
+            f"n_channels must be 3 for an encoder of torchvision, got {n_channels}."
+        )
+    return TorchvisionEncoder(name, weights)
 
 
 def _narrowing(skips: Sequence[int]) -> list[int]:

@@ -7,7 +7,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from captum_ext._validation import check_not_negative, check_positive
+from captum_ext._activations import ACTIVATIONS, Activation, log_probabilities
+from captum_ext._outputs import output_tensor
+from captum_ext._type_checks import check_instance, check_numbers
+from captum_ext._validation import check_choice, check_not_negative, check_positive
 from captum_ext.masking.evidence_removal import EvidenceRemoval
 
 __all__ = ["SaliencyObjective", "SaliencyTerms", "total_variation"]
@@ -93,6 +96,9 @@ class SaliencyObjective:
             encoder is trained. Default: 3
         evidence_removal (EvidenceRemoval, optional): Phi. Default: None (Phi of the
             paper)
+        activation (str, optional): What turns the classifier's logits into
+            probabilities f_c: "softmax", "sigmoid" for independent classes, or
+            "identity". Default: "softmax"
 
     Examples::
 
@@ -112,23 +118,24 @@ class SaliencyObjective:
         fake_probability: float = 0.3,
         selection_weight: float = 3,
         evidence_removal: EvidenceRemoval | None = None,
+        activation: Activation = "softmax",
     ) -> None:
-        if len(lambdas) != 4:
-            raise ValueError(f"lambdas must be four numbers, got {lambdas!r}.")
-        for value in lambdas:
-            check_not_negative("lambdas", value)
-        check_positive("pixels", pixels)
-        check_not_negative("selection_weight", selection_weight)
-        if not 0 <= fake_probability < 1:
+        check_choice("activation", activation, ACTIVATIONS)
+        weights = check_numbers("lambdas", lambdas, 4).tolist()
+        self.lambdas = tuple(check_not_negative("lambdas", each) for each in weights)
+        self.pixels = check_positive("pixels", pixels)
+        self.selection_weight = check_not_negative("selection_weight", selection_weight)
+        self.fake_probability = check_not_negative("fake_probability", fake_probability)
+        if self.fake_probability >= 1:
             raise ValueError(
                 f"fake_probability must be at least 0 and below 1, got "
                 f"{fake_probability}."
             )
-        self.lambdas = tuple(map(float, lambdas))
-        self.pixels = float(pixels)
-        self.fake_probability = float(fake_probability)
-        self.selection_weight = float(selection_weight)
-        self.evidence_removal = evidence_removal or EvidenceRemoval()
+        if evidence_removal is None:
+            evidence_removal = EvidenceRemoval()
+        check_instance("evidence_removal", evidence_removal, EvidenceRemoval)
+        self.evidence_removal = evidence_removal
+        self.activation = activation
 
     @property
     def settings(self) -> dict[str, object]:
@@ -142,6 +149,7 @@ class SaliencyObjective:
             "sigma": phi.sigma,
             "noise": phi.noise,
             "limits": phi.limits and [list(values) for values in phi.limits],
+            "activation": self.activation,
         }
 
     def __call__(
@@ -179,8 +187,10 @@ class SaliencyObjective:
         chosen = target[real].repeat(2)
 
         def log_probability(images: Tensor) -> Tensor:
-            logits = black_box(images).to(inputs.dtype)
-            return logits.log_softmax(1).gather(1, chosen[:, None])[:, 0]
+            logits = output_tensor(black_box(images), "black_box")
+            _check_logits(logits, len(images), class_logits)
+            every = log_probabilities(logits.to(inputs.dtype), self.activation)
+            return every.gather(1, chosen[:, None])[:, 0]
 
         area = self.area(masks)
         parts = [torch.zeros_like(area)] * 3
@@ -249,3 +259,19 @@ class SaliencyObjective:
         others = F.logsigmoid(-logits).scatter(1, own, 0).sum(1)
         present = F.logsigmoid(logits.gather(1, own))[:, 0]
         return -self.selection_weight * (present + others / (logits.shape[1] - 1))
+
+
+def _check_logits(logits: object, n: int, class_logits: Tensor | None) -> Tensor:
+    """Logits (n, classes) of a classifier, of the classes that the network has."""
+    n_classes = None if class_logits is None else class_logits.shape[1]
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"black_box must return logits, a tensor ({n}, {n_classes or 'classes'}), "
+            f"got {type(logits).__name__}."
+        )
+    if logits.dim() != 2 or logits.shape != (n, n_classes or logits.shape[1]):
+        raise ValueError(
+            f"black_box must return logits ({n}, {n_classes or 'classes'}), got shape "
+            f"{tuple(logits.shape)}."
+        )
+    return logits

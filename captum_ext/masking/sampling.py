@@ -4,15 +4,26 @@ Every random number belongs to one sample. A step is therefore the same however 
 split over processes, and there is no generator state to store in checkpoints.
 """
 
-from collections.abc import Iterator, Sized
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset, Sampler
 
-__all__ = ["Sample", "SampleDataset", "SampleKey", "StepSampler", "epoch_order"]
+from captum_ext._type_checks import check_finite, check_tensor, plain, shown
+
+__all__ = [
+    "Sample",
+    "SampleDataset",
+    "SampleKey",
+    "StepSampler",
+    "check_indexable",
+    "checked_example",
+    "epoch_order",
+    "stacked_images",
+]
 
 
 class SampleKey(NamedTuple):
@@ -112,6 +123,72 @@ class StepSampler(Sampler[list[SampleKey]]):
             yield [SampleKey(epoch, int(image)) for image in share]
 
 
+def check_indexable(name: str, dataset: object) -> None:
+    """Refuse a data set without a length or without items by their number."""
+    if not isinstance(dataset, Sized) or not hasattr(type(dataset), "__getitem__"):
+        raise TypeError(
+            f"{name} must have a length and items by number, got "
+            f"{type(dataset).__name__}."
+        )
+
+
+def checked_example(
+    example: Any, n_classes: int, index: int, name: str = "dataset"
+) -> tuple[Tensor, int]:
+    """An image and its class.
+
+    Args:
+        example (object): Item of a data set.
+        n_classes (int): Number of classes of the network.
+        index (int): Number of the item in the data set.
+        name (str, optional): Name of the argument. Default: "dataset"
+
+    Returns:
+        *tuple[Tensor, int]*: Image (3, H, W) and class.
+
+    Raises:
+        ValueError: If the image has another shape or is not finite, or if the network
+            does not have the class.
+        TypeError: If the item is something else.
+    """
+    if not isinstance(example, (tuple, list)) or len(example) != 2:
+        raise TypeError(
+            f"{name} must hold images with their classes, got {shown(example)} at "
+            f"{index}."
+        )
+    image, label = example
+    check_tensor(name, image, "images (3, H, W) and classes")
+    if image.dim() != 3 or len(image) != 3 or not image.is_floating_point():
+        raise ValueError(
+            f"{name} must hold floating-point images (3, H, W), got {image.dtype} of "
+            f"shape {tuple(image.shape)} at {index}."
+        )
+    check_finite(name, image)
+    label = plain(label)
+    if isinstance(label, bool) or not isinstance(label, int):
+        raise TypeError(
+            f"{name} must hold integers as classes, got {shown(label)} for image "
+            f"{index}."
+        )
+    if not 0 <= label < n_classes:
+        raise ValueError(
+            f"{name} must have classes from 0 to {n_classes - 1}, as the network has, "
+            f"got {label} for image {index}."
+        )
+    return image, label
+
+
+def stacked_images(images: Sequence[Tensor], name: str = "dataset") -> Tensor:
+    """Images (3, H, W) of one size as a batch; others are refused."""
+    sizes = sorted({tuple(image.shape[1:]) for image in images})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{name} must hold images of one size, got "
+            f"{' and '.join(f'{h} x {w}' for h, w in sizes[:3])} pixels."
+        )
+    return torch.stack(list(images))
+
+
 class SampleDataset(Dataset[Sample]):
     """Training samples by :class:`SampleKey`.
 
@@ -131,10 +208,8 @@ class SampleDataset(Dataset[Sample]):
         fake_probability: float,
         seed: int,
     ) -> None:
-        if not isinstance(dataset, Sized):
-            raise TypeError(
-                f"dataset must have a length, got {type(dataset).__name__}."
-            )
+        check_indexable("dataset", dataset)
+        assert isinstance(dataset, Sized)
         self.dataset, self.n = dataset, len(dataset)
         self.n_classes, self.seed = n_classes, seed
         self.fake_probability = fake_probability
@@ -147,13 +222,8 @@ class SampleDataset(Dataset[Sample]):
         target_seed, image_seed, alternative_seed = map(int, seeds)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(image_seed)
-            image, label = self.dataset[key.image]
-        label = int(label)
-        if not 0 <= label < self.n_classes:
-            raise ValueError(
-                f"dataset must have classes from 0 to {self.n_classes - 1}, as the "
-                f"network has, got {label} for image {key.image}."
-            )
+            example = self.dataset[key.image]
+        image, label = checked_example(example, self.n_classes, key.image)
         generator = Generator().manual_seed(target_seed)
         fake = float(torch.rand(1, generator=generator)) < self.fake_probability
         other = int(torch.randint(self.n_classes - 1, (1,), generator=generator))

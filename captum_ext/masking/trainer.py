@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from captum_ext._processes import world_size
 from captum_ext.masking.network import MaskingNetwork, MasksAndLogits
 from captum_ext.masking.objective import SaliencyObjective, SaliencyTerms
-from captum_ext.masking.sampling import Sample
+from captum_ext.masking.sampling import Sample, stacked_images
 
 __all__ = ["Trainer"]
 
@@ -143,7 +143,7 @@ class Trainer:
         return row
 
     def _terms(self, samples: Sequence[Sample]) -> SaliencyTerms:
-        images = torch.stack([sample.image for sample in samples])
+        images = stacked_images([sample.image for sample in samples])
         images = images.to(self.device, memory_format=torch.channels_last)
         target = torch.tensor([s.target for s in samples], device=self.device)
         labels = torch.tensor([s.label for s in samples], device=self.device)

@@ -4,17 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from captum_ext._captum import progress
 from captum_ext._processes import rank, world_size
+from captum_ext._type_checks import check_callable, check_flags, check_instance
 from captum_ext._validation import check_integer, check_not_negative, check_positive
 from captum_ext.masking.eval_mode import eval_mode
 from captum_ext.masking.monitor import TrainingMonitor
 from captum_ext.masking.network import MaskingNetwork
 from captum_ext.masking.objective import SaliencyObjective, SaliencyTerms
-from captum_ext.masking.sampling import SampleDataset, StepSampler
+from captum_ext.masking.sampling import SampleDataset, StepSampler, check_indexable
 from captum_ext.masking.trainer import Trainer
 
 __all__ = ["train_masking_network"]
@@ -107,10 +109,15 @@ def train_masking_network(
         >>> sorted(path.name for path in Path("run").iterdir())
         ['checkpoint.pt', 'log.csv']
     """
-    objective = objective or SaliencyObjective()
-    check_positive("learning_rate", learning_rate)
-    check_not_negative("weight_decay", weight_decay)
-    check_positive("max_gradient_norm", max_gradient_norm)
+    check_instance("network", network, MaskingNetwork)
+    check_callable("black_box", black_box)
+    objective = SaliencyObjective() if objective is None else objective
+    check_instance("objective", objective, SaliencyObjective)
+    if validation is not None:
+        check_indexable("validation", validation)
+    check_flags(show_progress=show_progress)
+    n_workers = check_integer("n_workers", n_workers, 0)
+    folder = _checked_folder(output)
     seed = check_integer("seed", seed, 0, 2**64 - 1)
     probability = objective.fake_probability
     samples = SampleDataset(dataset, network.n_classes, probability, seed)
@@ -121,26 +128,38 @@ def train_masking_network(
             "n_images": len(samples),
             "n_epochs": check_integer("n_epochs", n_epochs, 1),
             "batch_size": _checked_batch_size(batch_size, len(samples)),
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "max_gradient_norm": max_gradient_norm,
+            "learning_rate": check_positive("learning_rate", learning_rate),
+            "weight_decay": check_not_negative("weight_decay", weight_decay),
+            "max_gradient_norm": check_positive("max_gradient_norm", max_gradient_norm),
             "seed": seed,
         },
     }
     every = check_integer("checkpoint_every", checkpoint_every, 1)
-    folder = None if output is None else Path(output)
     monitor = TrainingMonitor(folder, validation, objective, every)
-    with eval_mode(black_box):
+    with torch.inference_mode(False), torch.enable_grad(), eval_mode(black_box):
         trainer = Trainer(network, black_box, objective, settings)
         _train(trainer, samples, monitor, n_workers, show_progress)
     return network.eval()
+
+
+def _checked_folder(output: str | Path | None) -> Path | None:
+    """The output folder, which need not exist; refuse the path of a file, and "".
+
+    An empty path would be the current folder.
+    """
+    if output is None:
+        return None
+    check_instance("output", output, (str, Path))
+    if output == "" or Path(output).is_file():
+        raise ValueError(f"output must be a folder or None, got {str(output)!r}.")
+    return Path(output)
 
 
 def _checked_batch_size(batch_size: int, n_images: int) -> int:
     batch_size = check_integer("batch_size", batch_size, 1)
     if n_images < batch_size:
         raise ValueError(
-            f"dataset must hold at least one batch of {batch_size} images, got "
+            f"dataset must hold at least batch_size = {batch_size} images, got "
             f"{n_images}."
         )
     if batch_size < world_size():
@@ -175,7 +194,7 @@ def _train(
     loader = DataLoader(
         samples,
         batch_sampler=steps,
-        num_workers=check_integer("n_workers", n_workers, 0),
+        num_workers=n_workers,
         collate_fn=list,
         # By default a loader draws from the global generator.
         generator=Generator(),

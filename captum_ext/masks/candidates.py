@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_ext._type_checks import check_instance, check_numbers, check_sequence
+from captum_ext._validation import check_choice, check_positive
 from captum_ext.masks.halves import smooth_halves
+from captum_ext.masks.layout import check_generator
 from captum_ext.masks.regions import RegionLayout
 
 __all__ = ["KINDS", "candidate_masks"]
@@ -51,6 +54,13 @@ def candidate_masks(
         >>> candidate_masks(layout, ["regions", "squares"], [0.7], generator).shape
         torch.Size([17, 9])
     """
+    check_instance("layout", layout, RegionLayout)
+    check_generator(generator)
+    for kind in check_sequence("kinds", kinds, "names"):
+        check_choice("kinds", kind, KINDS)
+    sides = [check_positive("sides", side) for side in check_numbers("sides", sides)]
+    if prior is not None:
+        prior = check_numbers("prior", prior, layout.n_cells)
     positions, sizes = layout.positions(), layout.sizes()
     n = len(sizes)
     found = [torch.zeros(0, n, dtype=torch.bool)]

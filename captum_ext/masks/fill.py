@@ -5,7 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_ext._type_checks import check_finite, check_sequence, check_tensor
+from captum_ext._validation import broadcasts
+
 __all__ = ["apply_masks", "memory_format_of"]
+
+_ROUNDING = 1e-2
 
 
 def memory_format_of(tensor: Tensor) -> torch.memory_format:
@@ -18,6 +23,7 @@ def memory_format_of(tensor: Tensor) -> torch.memory_format:
         *torch.memory_format*: ``channels_last`` for images (B, C, H, W) and
         ``channels_last_3d`` for video (B, C, T, H, W) that are stored this way.
     """
+    check_tensor("tensor", tensor)
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     last = formats.get(tensor.dim())
     if last is None or tensor.is_contiguous():
@@ -41,12 +47,18 @@ def apply_masks(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> Tenso
         *Tensor*: (M * B, ...), mask by mask, in the dtype and memory format of
         ``inputs``.
 
+    Raises:
+        ValueError: If shapes do not fit, if there is not one fill for each k, if a
+            number is NaN or infinite, or if masks leave [0, 1], also in sum over k.
+        TypeError: If an argument is not a tensor.
+
     Examples::
 
         >>> masks = torch.rand(5, 1, 1, 1, 8, 8)
         >>> apply_masks(torch.randn(2, 3, 8, 8), [torch.zeros(1)], masks).shape
         torch.Size([10, 3, 8, 8])
     """
+    _check_masks(inputs, fills, masks)
     n_masks = masks.shape[0]
     if inputs.dtype.is_floating_point:
         masks = masks.to(inputs.dtype)
@@ -58,3 +70,35 @@ def apply_masks(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> Tenso
         for k, fill in enumerate(fills):
             masked = torch.where(masks[:, k] > 0.5, fill, masked)
     return masked.flatten(0, 1).contiguous(memory_format=memory_format_of(inputs))
+
+
+def _check_masks(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> None:
+    """Refuse masks and fills that do not fit the inputs or are no shares of them."""
+    check_finite("inputs", check_tensor("inputs", inputs))
+    check_tensor("masks", masks)
+    for fill in check_sequence("fills", fills, "tensors"):
+        check_finite("fills", check_tensor("fills", fill, "tensors"))
+        if not broadcasts(fill.shape, inputs.shape):
+            raise ValueError(
+                f"fills must broadcast to inputs of shape {tuple(inputs.shape)}, got "
+                f"{tuple(fill.shape)}."
+            )
+    fits = masks.dim() == inputs.dim() + 2 and masks.numel() > 0
+    if not fits or not broadcasts(masks.shape[2:], inputs.shape):
+        raise ValueError(
+            f"masks must have shape (M, K, 1 or B, ...), with axes after K that "
+            f"broadcast to inputs of shape {tuple(inputs.shape)}, got "
+            f"{tuple(masks.shape)}."
+        )
+    if len(fills) != masks.shape[1]:
+        raise ValueError(
+            f"fills must hold one fill for each of {masks.shape[1]} masks of a pixel, "
+            f"got {len(fills)}."
+        )
+    low, most = masks.amin(), (masks.sum(1) if len(fills) > 1 else masks).amax()
+    # Written so that NaN fails; layouts and half precision round.
+    if not (low >= -_ROUNDING and most <= 1 + _ROUNDING):
+        raise ValueError(
+            f"masks must lie in [0, 1], also in sum over fills, got "
+            f"{float(low):.3g} to {float(most):.3g}."
+        )

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_ext._interpolation import resize
+from captum_ext._validation import check_integer, check_integers
 from captum_ext.masks.layout import MaskLayout
 
 __all__ = ["GridLayout", "enlarged_cells"]
@@ -40,6 +41,8 @@ def enlarged_cells(size: int, n_cells: int) -> Tensor:
         >>> enlarged_cells(4, 2).shape
         torch.Size([6, 2])
     """
+    size = check_integer("size", size, 1)
+    n_cells = check_integer("n_cells", n_cells, 1, size)
     enlarged = (n_cells + 1) * math.ceil(size / n_cells)
     return resize(torch.eye(n_cells)[None], [enlarged])[0].T
 
@@ -109,11 +112,17 @@ class GridLayout(MaskLayout):
     """
 
     def __init__(self, size: Sequence[int], grid: Sequence[int]) -> None:
-        self._grid = tuple(grid)
-        self._axes = [_Axis(n, s) for n, s in zip(size, grid)]
+        size = check_integers("size", size, 1)
+        self._grid = check_integers("grid", grid, 1)
+        if len(self._grid) != len(size) or any(g > n for g, n in zip(self._grid, size)):
+            raise ValueError(
+                f"grid must hold as many cells for each axis of {size} pixels as it "
+                f"has pixels or fewer, got {self._grid}."
+            )
+        self._axes = [_Axis(n, s) for n, s in zip(size, self._grid)]
         self._windows = [axis.pooled.shape[1] for axis in self._axes]
         super().__init__(
-            n_cells=math.prod(grid),
+            n_cells=math.prod(self._grid),
             n_shifts=tuple(axis.n_shifts for axis in self._axes),
             n_features=math.prod(self._windows),
             norm=math.prod(

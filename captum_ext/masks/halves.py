@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor
 
+from captum_ext._type_checks import check_finite, check_tensor
+from captum_ext._validation import check_integer, check_probability
+from captum_ext.masks.layout import check_generator
+
 __all__ = ["smooth_halves"]
 
 # Correlation length of the random field in units of the shorter side: halves with finer
@@ -42,6 +46,21 @@ def smooth_halves(
         >>> smooth_halves(positions, torch.ones(8).double(), 3, generator).sum(1)
         tensor([4, 4, 4])
     """
+    check_finite("positions", check_tensor("positions", positions))
+    check_finite("sizes", check_tensor("sizes", sizes))
+    n_masks = check_integer("n_masks", n_masks, 1)
+    check_generator(generator)
+    share = check_probability("share", share)
+    if positions.dim() != 2 or positions.numel() == 0:
+        raise ValueError(
+            f"positions must have shape (n, d), got {tuple(positions.shape)}."
+        )
+    if sizes.shape != positions.shape[:1] or not (sizes > 0).all():
+        raise ValueError(
+            f"sizes must be {len(positions)} positive numbers, got shape "
+            f"{tuple(sizes.shape)}."
+        )
+    positions, sizes = positions.double(), sizes.double()
     squares = torch.cdist(positions, positions).square()
     covariance = torch.exp(-squares / (2 * _LENGTH**2))
     # The covariance of close cells is singular up to rounding.

@@ -14,7 +14,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["MaskCodes", "MaskLayout", "ProductLayout", "draw_masks"]
+from captum_ext._type_checks import (
+    check_flags,
+    check_instance,
+    check_numbers,
+    check_sequence,
+    check_tensor,
+)
+from captum_ext._validation import check_integer, check_positive
+
+__all__ = [
+    "MaskCodes",
+    "MaskLayout",
+    "ProductLayout",
+    "check_generator",
+    "check_layouts",
+    "code_dtype",
+    "draw_masks",
+]
 
 # Masks for which uniform numbers are drawn at a time: enough to be fast, few enough
 # that the numbers of a video's masks take little memory.
@@ -22,6 +39,8 @@ _DRAWN_AT_ONCE = 512
 
 # Masks that the default methods of a layout expand at a time.
 _EXPANDED_AT_ONCE = 64
+# The largest float32 below 1.
+_BELOW_ONE = 1 - 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -30,12 +49,26 @@ class MaskCodes:
 
     Args:
         cells (Tensor): Category of each cell, 0 for kept and k for hidden by the k-th
-            fill, (M, n_cells) uint8.
+            fill, (M, n_cells) uint8; int32 for more than 255 fills.
         shifts (Tensor): Random shift along each axis that has one, (M, n_axes) int32.
     """
 
     cells: Tensor
     shifts: Tensor
+
+    def __post_init__(self) -> None:
+        cells = check_tensor("cells", self.cells)
+        shifts = check_tensor("shifts", self.shifts)
+        if cells.dim() != 2 or cells.is_floating_point():
+            raise ValueError(
+                f"cells must be integers (M, n_cells), got {cells.dtype} of shape "
+                f"{tuple(cells.shape)}."
+            )
+        if shifts.dim() != 2 or len(shifts) != len(cells):
+            raise ValueError(
+                f"shifts must have shape ({len(cells)}, n_axes), got "
+                f"{tuple(shifts.shape)}."
+            )
 
     def __getitem__(self, rows: slice) -> "MaskCodes":
         return MaskCodes(self.cells[rows], self.shifts[rows])
@@ -45,8 +78,14 @@ class MaskCodes:
 
     def indicators(self, n_fills: int) -> Tensor:
         """One-hot cells (M, K, n_cells) float32 of the K hidden categories."""
-        fills = torch.arange(1, n_fills + 1, dtype=torch.uint8)
+        n_fills = check_integer("n_fills", n_fills, 1)
+        fills = torch.arange(1, n_fills + 1, dtype=code_dtype(n_fills))
         return (self.cells[:, None] == fills[:, None]).float()
+
+
+def code_dtype(n_fills: int) -> torch.dtype:
+    """The type of the category of a cell: one byte if that holds all of them."""
+    return torch.uint8 if n_fills <= 255 else torch.int32
 
 
 class MaskLayout(ABC):
@@ -92,15 +131,13 @@ class MaskLayout(ABC):
         n_features: int | None = None,
         norm: float | None = None,
     ) -> None:
-        if not isinstance(n_cells, int) or n_cells < 1:
-            raise ValueError(f"n_cells must be a positive integer, got {n_cells!r}.")
-        if not isinstance(n_shifts, tuple) or not all(n > 0 for n in n_shifts):
-            raise ValueError(
-                f"n_shifts must be a tuple of positive integers, got {n_shifts!r}."
-            )
-        self.n_cells, self.n_shifts = n_cells, n_shifts
-        self.n_features = n_cells if n_features is None else n_features
-        self.norm = float(n_cells) if norm is None else norm
+        self.n_cells = check_integer("n_cells", n_cells, 1)
+        check_instance("n_shifts", n_shifts, tuple)
+        self.n_shifts = tuple(check_integer("n_shifts", n, 1) for n in n_shifts)
+        self.n_features = self.n_cells
+        if n_features is not None:
+            self.n_features = check_integer("n_features", n_features, 1)
+        self.norm = float(n_cells if norm is None else check_positive("norm", norm))
 
     @abstractmethod
     def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
@@ -184,7 +221,7 @@ class ProductLayout(MaskLayout):
     """
 
     def __init__(self, layouts: Sequence[MaskLayout]) -> None:
-        self.layouts = tuple(layouts)
+        self.layouts = check_layouts(layouts)
         self._cells = [layout.n_cells for layout in layouts]
         self._axes = [len(layout.n_shifts) for layout in layouts]
         self._features = [layout.n_features for layout in layouts]
@@ -221,6 +258,28 @@ class ProductLayout(MaskLayout):
         return sum(parts, ())
 
 
+def check_layouts(layouts: Sequence[MaskLayout]) -> tuple[MaskLayout, ...]:
+    """One or several layouts; others are refused."""
+    given = check_sequence("layouts", layouts, "instances of MaskLayout")
+    others = [type(each).__name__ for each in given if not isinstance(each, MaskLayout)]
+    if others or not given:
+        raise TypeError(
+            f"layouts must hold one or several instances of MaskLayout, got "
+            f"{', '.join(others) or 'none'}."
+        )
+    return tuple(given)
+
+
+def check_generator(generator: torch.Generator) -> None:
+    """Refuse what is no generator on the CPU."""
+    check_instance("generator", generator, torch.Generator)
+    if generator.device.type != "cpu":
+        raise ValueError(
+            f"generator must be on the CPU, so that a seed draws the same masks "
+            f"everywhere, got {generator.device}."
+        )
+
+
 def draw_masks(
     layout: MaskLayout,
     probabilities: Sequence[float],
@@ -244,6 +303,11 @@ def draw_masks(
         *MaskCodes* of M masks, each distributed as without pairs; M - 1 masks if M is
         odd and ``paired``.
 
+    Raises:
+        ValueError: If probabilities are negative or do not sum to 1, or ``n_masks`` is
+            smaller than 1, or 2 for pairs.
+        TypeError: If an argument is of the wrong type.
+
     Examples::
 
         >>> from captum_ext.masks import GridLayout, draw_masks
@@ -252,7 +316,18 @@ def draw_masks(
         >>> codes.cells.shape
         torch.Size([8, 49])
     """
-    upper = torch.tensor(probabilities, dtype=torch.float64).cumsum(0)[:-1].float()
+    check_instance("layout", layout, MaskLayout)
+    check_generator(generator)
+    check_flags(paired=paired)
+    n_masks = check_integer("n_masks", n_masks, 2 if paired else 1)
+    shares = check_numbers("probabilities", probabilities)
+    # Written so that an empty sequence fails.
+    if not (shares >= 0).all() or abs(float(shares.sum()) - 1) > 1e-6:
+        raise ValueError(
+            f"probabilities must be at least 0 and sum to 1, got {shares.tolist()}."
+        )
+    upper = shares.cumsum(0)[:-1].float()
+    dtype = code_dtype(len(upper))
     n_drawn = n_masks // 2 if paired else n_masks
     cells, shifts = [], []
     for start in range(0, n_drawn, _DRAWN_AT_ONCE):
@@ -261,8 +336,9 @@ def draw_masks(
         shift = [torch.randint(s, (n,), generator=generator) for s in layout.n_shifts]
         stacked = torch.stack(shift, 1) if shift else torch.empty(n, 0)
         if paired:
-            u = torch.stack([u, 1 - u], dim=1).flatten(0, 1)
+            # 1 - u may be 1, which is above all categories, probability 0 or not.
+            u = torch.stack([u, (1 - u).clamp_max(_BELOW_ONE)], dim=1).flatten(0, 1)
             stacked = stacked.repeat_interleave(2, dim=0)
-        cells.append(torch.bucketize(u, upper, right=True).to(torch.uint8))
+        cells.append(torch.bucketize(u, upper, right=True).to(dtype))
         shifts.append(stacked.to(torch.int32))
     return MaskCodes(torch.cat(cells), torch.cat(shifts))

@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise, product
 import torch
 from torch import Tensor
 
-from captum_ext.masks.layout import MaskLayout
+from captum_ext.masks.layout import MaskLayout, check_layouts
 
 __all__ = ["MixedLayout"]
 
@@ -44,8 +44,8 @@ class MixedLayout(MaskLayout):
     """
 
     def __init__(self, layouts: Sequence[MaskLayout]) -> None:
-        _check_layouts(layouts)
-        self.layouts = tuple(layouts)
+        self.layouts = layouts = check_layouts(layouts)
+        _check_shapes(layouts)
         # The first shift chooses the layout; the others are the layouts' own.
         axes = [1, *(len(layout.n_shifts) for layout in layouts)]
         self._axes = [slice(*ends) for ends in pairwise(accumulate(axes))]
@@ -135,15 +135,8 @@ def _sum_of_variances(layout: MaskLayout, overlap: Tensor) -> float:
     return float(features.double().square().sum()) / len(shifts)
 
 
-def _check_layouts(layouts: Sequence[MaskLayout]) -> None:
-    others = [
-        type(each).__name__ for each in layouts if not isinstance(each, MaskLayout)
-    ]
-    if others or not layouts:
-        raise TypeError(
-            f"layouts must hold one or several instances of MaskLayout, got "
-            f"{', '.join(others) or 'none'}."
-        )
+def _check_shapes(layouts: Sequence[MaskLayout]) -> None:
+    """Refuse layouts whose masks differ in shape."""
     shapes = {
         tuple(tuple(mask.shape[2:]) for mask in layout.expand(*_one_mask(layout)))
         for layout in layouts

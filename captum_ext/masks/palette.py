@@ -2,10 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from captum_ext._type_checks import (
+    check_finite,
+    check_numbers,
+    check_sequence,
+    check_tensor,
+    shown,
+)
+from captum_ext._validation import check_integer
 
 __all__ = ["Palette", "named_palette", "image_palette"]
 
@@ -35,6 +45,22 @@ class Palette:
     names: tuple[str, ...]
     rgb: Tensor = field(repr=False)
     colors: Tensor = field(repr=False)
+
+    def __post_init__(self) -> None:
+        names = check_sequence("names", self.names, "names")
+        rgb = check_finite("rgb", check_tensor("rgb", self.rgb))
+        colors = check_finite("colors", check_tensor("colors", self.colors))
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"names must hold names of colors, got {shown(names)}.")
+        if rgb.shape != (len(names), 3) or rgb.min() < 0 or rgb.max() > 1:
+            raise ValueError(
+                f"rgb must hold a color in [0, 1] for each of the names, "
+                f"({len(names)}, 3), got shape {tuple(rgb.shape)}."
+            )
+        if colors.dim() != 2 or len(colors) != len(names) or not colors.numel():
+            raise ValueError(
+                f"colors must have shape ({len(names)}, C), got {tuple(colors.shape)}."
+            )
 
 
 def named_palette(
@@ -68,27 +94,24 @@ def named_palette(
     """
     if isinstance(names, str):
         names = [names]
-    if isinstance(names, int):
-        if not 1 <= names <= len(_NAMED):
-            raise ValueError(
-                f"names must be a number from 1 to {len(_NAMED)} or a list of color "
-                f"names, got {names}."
-            )
-        names = list(_NAMED)[:names]
+    if hasattr(type(names), "__index__") and getattr(names, "ndim", 0) == 0:
+        n = check_integer("names", cast(int, names), 1, len(_NAMED))
+        names = list(_NAMED)[:n]
+    names = check_sequence("names", names, "color names, or a number")
     if not names:
         raise ValueError("names must hold at least one color, got none.")
-    unknown = [name for name in names if name not in _NAMED]
+    unknown = [
+        each if isinstance(each, str) else shown(each)
+        for each in names
+        if not isinstance(each, str) or each not in _NAMED
+    ]
     if unknown:
         raise ValueError(
             f"names must be among {', '.join(_NAMED)}, got {', '.join(unknown)}."
         )
     rgb = torch.tensor([_NAMED[name] for name in names])
-    mean, std = torch.as_tensor(mean).float(), torch.as_tensor(std).float()
-    for name, value in (("mean", mean), ("std", std)):
-        if value.shape != (3,):
-            raise ValueError(
-                f"{name} must hold 3 numbers, got a shape of {tuple(value.shape)}."
-            )
+    mean = check_numbers("mean", mean, 3).float()
+    std = check_numbers("std", std, 3).float()
     if not (std > 0).all():
         raise ValueError(f"std must be positive, got {std.tolist()}.")
     return Palette(tuple(names), rgb, (rgb - mean) / std)
@@ -119,12 +142,13 @@ def image_palette(inputs: Tensor, n_colors: int = 5, seed: int = 0) -> Tensor:
     """
     from scipy.cluster.vq import kmeans2
 
-    n_pixels = inputs[0, 0].numel()
-    if not 1 <= n_colors <= n_pixels:
+    check_finite("inputs", check_tensor("inputs", inputs))
+    if inputs.dim() < 3 or not inputs.numel():
         raise ValueError(
-            f"n_colors must lie between 1 and the image's {n_pixels} pixels, got "
-            f"{n_colors}."
+            f"inputs must be images or video (B, C, ...), got {tuple(inputs.shape)}."
         )
+    seed = check_integer("seed", seed, 0)
+    n_colors = check_integer("n_colors", n_colors, 1, inputs[0, 0].numel())
     pixels = inputs.detach().flatten(2).transpose(1, 2).double().cpu().numpy()
     palettes = []
     for image in pixels:

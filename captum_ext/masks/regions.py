@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_ext._type_checks import check_sequence, check_tensor, shown
 from captum_ext.masks.layout import MaskLayout
 
 __all__ = ["RegionLayout", "disjoint_regions"]
@@ -33,6 +34,7 @@ class RegionLayout(MaskLayout):
     """
 
     def __init__(self, regions: Sequence[Tensor]) -> None:
+        regions = _check_regions(regions)
         flat = torch.cat([region.flatten().cpu() for region in regions])
         labels, index = flat.unique(return_inverse=True)
         split = index.split([region.numel() for region in regions])
@@ -150,7 +152,9 @@ def disjoint_regions(masks: Tensor | Sequence[Tensor]) -> Tensor:
         tensor([[[[2, 3, 1, 0]]]])
     """
     if not isinstance(masks, Tensor):
-        masks = _stacked([torch.as_tensor(mask) for mask in masks])
+        given = check_sequence("masks", masks, "masks")
+        masks = _stacked([check_tensor("masks", _mask(each)) for each in given])
+    check_tensor("masks", masks)
     if masks.dim() != 3 or not masks.numel():
         raise ValueError(f"masks must have shape (N, H, W), got {tuple(masks.shape)}.")
     if not ((masks >= 0) & (masks <= 1)).all():
@@ -163,6 +167,32 @@ def disjoint_regions(masks: Tensor | Sequence[Tensor]) -> Tensor:
         # Numbered anew after each mask, so that any number of masks fits into 64 bits.
         labels = (2 * labels + covered).unique(return_inverse=True)[1]
     return labels[None, None]
+
+
+def _check_regions(regions: Sequence[Tensor]) -> list[Tensor]:
+    """Integer tensors (1, ...) that are not empty; others are refused."""
+    checked = []
+    for region in check_sequence("regions", regions, "tensors"):
+        check_tensor("regions", region, "tensors")
+        kinds = region.is_floating_point(), region.dtype == torch.bool
+        if any(kinds) or region.dim() < 2 or len(region) != 1 or not region.numel():
+            raise ValueError(
+                f"regions must hold integer tensors (1, ...), got {region.dtype} of "
+                f"shape {tuple(region.shape)}."
+            )
+        checked.append(region)
+    if not checked:
+        raise ValueError("regions must hold one tensor for each input, got none.")
+    return checked
+
+
+def _mask(value: object) -> Tensor:
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"masks must be tensors or arrays, got {shown(value)}."
+        ) from None
 
 
 def _stacked(masks: list[Tensor]) -> Tensor:

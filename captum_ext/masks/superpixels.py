@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from captum_ext._type_checks import check_tensor
 from captum_ext._validation import check_integer, check_positive
 
 __all__ = ["superpixels"]
@@ -57,8 +58,7 @@ def superpixels(
         >>> PNRISE(model).attribute(images, target=1, feature_mask=regions).shape
         torch.Size([2, 3, 32, 32])
     """
-    if not isinstance(images, Tensor):
-        raise TypeError(f"images must be a tensor, got {type(images).__name__}.")
+    check_tensor("images", images)
     if images.dim() not in (4, 5) or not images.numel():
         raise ValueError(
             f"images must have shape (B, C, H, W) or (B, C, T, H, W), got "

@@ -10,9 +10,10 @@ from captum_ext._captum import (
     format_additional_forward_args,
     run_forward,
 )
+from captum_ext._outputs import output_tensor
 from captum_ext._scores import PerturbationsPerEval
+from captum_ext._type_checks import check_callable
 from captum_ext._validation import (
-    check_output_type,
     check_perturbations_per_eval,
     check_probability,
     check_target,
@@ -21,7 +22,7 @@ from captum_ext.metrics.baselines import Normalization
 from captum_ext.metrics.curves import exchange_order, rank_curves, starting_image
 from captum_ext.metrics.enhanced_pgd import enhanced_pgd
 from captum_ext.metrics.pixel_maps import check_metric_input
-from captum_ext.metrics.scoring import ForwardFunc, check_callable, perturbed_scores
+from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
 
 __all__ = ["adversarial_sanity", "missing_area", "predicted_labels"]
 
@@ -69,8 +70,7 @@ def predicted_labels(
         tensor([0, 1])
     """
     args = format_additional_forward_args(additional_forward_args)
-    # A copy, because a model may change its inputs in place.
-    output = check_output_type(run_forward(forward_func, inputs.clone(), None, args))
+    output = output_tensor(run_forward(forward_func, inputs.clone(), None, args))
     scores = output.cpu().reshape(len(inputs), -1)
     return scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] >= 0.5).long()
 
@@ -120,8 +120,9 @@ def adversarial_sanity(
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
             scale; summed over channels and interpolated to the input's size. The attack
             also clips them at zero and divides them by their maximum.
-        target (int, tuple, Tensor, or list, optional): Label whose probability is
-            measured, in any of Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Label whose
+            probability is measured, in any form that attributions accept. Default:
+            None
         baselines (Tensor, optional): Attacked inputs (B, C, ...), for other attacks or
             to compare several maps from one start. Default: None
             (:func:`enhanced_pgd` towards the least likely label)
@@ -159,10 +160,10 @@ def adversarial_sanity(
         torch.Size([4])
     """
     check_callable("forward_func", forward_func)
-    check_probability("fraction", fraction)
+    fraction = check_probability("fraction", fraction)
     check_perturbations_per_eval(perturbations_per_eval)
     x = check_metric_input(inputs)
-    check_target(target, len(x))
+    target = check_target(target, len(x))
     ranks, counts = exchange_order(attributions, x, n_steps, fraction)
     if baselines is None:
         attacked = enhanced_pgd(
@@ -177,8 +178,9 @@ def adversarial_sanity(
     else:
         attacked = starting_image(baselines, x)
     args = (target, additional_forward_args)
+    # A copy, because a model may change its inputs in place.
     (ideal,) = perturbed_scores(
-        forward_func, lambda i, j: x, 1, len(x), *args, probabilities=True
+        forward_func, lambda *_: x.clone(), 1, len(x), *args, probabilities=True
     )
     exchanged = (attacked, x, ranks, counts)
     area, curves = rank_curves(

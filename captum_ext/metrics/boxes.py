@@ -11,8 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from captum_ext._type_checks import check_sequence, check_tensor, shown
 from captum_ext._validation import check_choice, check_positive
-from captum_ext.metrics.pixel_maps import check_masks, unit_maps
+from captum_ext.metrics.pixel_maps import check_masks, is_constant, unit_maps
 
 __all__ = [
     "Thresholding",
@@ -28,13 +29,16 @@ __all__ = [
 Thresholding = Literal["value", "mean", "mask"]
 
 
-def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:
+def check_boxes(
+    boxes: Sequence[Tensor], n_examples: int, name: str = "boxes"
+) -> list[Tensor]:
     """Boxes in float64 on the CPU; invalid ones are refused.
 
     Args:
         boxes (sequence of Tensor): For each example the boxes x0 y0 x1 y1 in pixels,
-            (N, 4) with N > 0.
+            (N, 4); none, (0, 4), for an image without the object.
         n_examples (int): Number of examples.
+        name (str, optional): Name of the argument. Default: "boxes"
 
     Returns:
         *list[Tensor]*: One tensor (N, 4) per example.
@@ -43,28 +47,43 @@ def check_boxes(boxes: Sequence[Tensor], n_examples: int) -> list[Tensor]:
         ValueError: If there are not ``n_examples`` tensors (N, 4), or if a box is empty
             or not finite.
     """
-    if not isinstance(boxes, (Sequence, Tensor)) or len(boxes) != n_examples:
-        got = f"{len(boxes)}" if isinstance(boxes, (Sequence, Tensor)) else repr(boxes)
+    if isinstance(boxes, Tensor):
+        check_tensor(name, boxes)
+    given = check_sequence(name, boxes, "tensors (N, 4)")
+    if len(given) != n_examples:
         raise ValueError(
-            f"boxes must hold one tensor (N, 4) for each of the {n_examples} examples, "
-            f"got {got}."
+            f"{name} must hold one tensor (N, 4) for each of the {n_examples} "
+            f"examples, got {len(given)}."
         )
     formatted = []
-    for i, each in enumerate(boxes):
-        table = torch.as_tensor(each).detach().cpu().double()
-        if table.dim() != 2 or table.shape[1] != 4 or len(table) == 0:
+    for i, each in enumerate(given):
+        table = _table(name, each)
+        if table.shape == (0,):
+            table = table.view(0, 4)
+        if table.dim() != 2 or table.shape[1] != 4:
             raise ValueError(
-                f"boxes must be tensors (N, 4) with N > 0, got shape "
-                f"{tuple(table.shape)} for example {i}."
+                f"{name} must be tensors (N, 4), got shape {tuple(table.shape)} for "
+                f"example {i}."
             )
         # Written so that NaN fails.
         if not (table[:, :2] < table[:, 2:]).all() or table.isinf().any():
             raise ValueError(
-                f"boxes must be finite x0 < x1 and y0 < y1, got {table.tolist()} for "
+                f"{name} must be finite x0 < x1 and y0 < y1, got {table.tolist()} for "
                 f"example {i}."
             )
         formatted.append(table)
     return formatted
+
+
+def _table(name: str, boxes: object) -> Tensor:
+    """Boxes in float64 on the CPU; refuse what holds no real numbers."""
+    try:
+        table = torch.as_tensor(boxes)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(
+            f"{name} must hold tensors (N, 4), got {shown(boxes)}."
+        ) from None
+    return check_tensor(name, table).detach().cpu().double()
 
 
 def box_regions(boxes: Tensor, size: Sequence[int]) -> Tensor:
@@ -103,11 +122,12 @@ def given_regions(
         shape (sequence of int): (B, H, W) or (B, T, H, W).
 
     Returns:
-        *Tensor*: Boolean masks of shape ``shape`` on the CPU.
+        *Tensor*: Boolean masks of shape ``shape`` on the CPU, empty for an image
+        without the object.
 
     Raises:
         ValueError: If not exactly one of the two is given, if shapes do not match, or
-            if the mask of an example is empty.
+            if all boxes of an example lie outside of the image.
         TypeError: If ``masks`` is not a boolean tensor.
     """
     if (boxes is None) == (masks is None):
@@ -119,8 +139,11 @@ def given_regions(
         return _check_region_masks(masks, shape)
     assert boxes is not None
     size = shape[-2:]
-    regions = [box_regions(each, size) for each in check_boxes(boxes, shape[0])]
-    outside = [i for i, region in enumerate(regions) if not region.any()]
+    tables = check_boxes(boxes, shape[0])
+    regions = [box_regions(each, size) for each in tables]
+    outside = [
+        i for i, region in enumerate(regions) if len(tables[i]) and not region.any()
+    ]
     if outside:
         raise ValueError(
             f"boxes must overlap the image of {tuple(size)} pixels, got none that do "
@@ -131,17 +154,14 @@ def given_regions(
 
 
 def _check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
-    """Boolean masks (B, ...) on the CPU; empty ones are refused."""
-    if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
-        got = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
-        raise TypeError(f"masks must be a boolean tensor, got {got}.")
+    """Boolean masks (B, ...) on the CPU."""
+    check_tensor("masks", masks, "a boolean tensor")
+    if masks.dtype != torch.bool:
+        raise TypeError(f"masks must be a boolean tensor, got {masks.dtype}.")
     if masks.shape != torch.Size(shape):
         raise ValueError(
             f"masks must have shape {tuple(shape)}, got {tuple(masks.shape)}."
         )
-    empty = [i for i, mask in enumerate(masks) if not mask.any()]
-    if empty:
-        raise ValueError(f"masks must not be empty, got no pixel for examples {empty}.")
     return masks.cpu()
 
 
@@ -166,8 +186,9 @@ def tightest_box(region: Tensor) -> Tensor:
 def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) -> Tensor:
     """The tightest box around the pixels of each map that reach a threshold.
 
-    Negative values count as zero. The box of a map without positive values is the whole
-    image, as is that of a mask that does not reach the threshold.
+    Negative values count as zero. The box of a constant map, and of a map without
+    positive values, is the whole image, as is that of a mask that does not reach the
+    threshold.
 
     Args:
         maps (Tensor): Maps S, (B, H, W).
@@ -190,7 +211,7 @@ def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) ->
         tensor([[1, 0, 3, 1]])
     """
     check_choice("thresholding", thresholding, ("value", "mean", "mask"))
-    check_positive("threshold", threshold)
+    threshold = check_positive("threshold", threshold)
     if thresholding == "mask":
         regions = check_masks(maps) >= threshold
         regions[~regions.any(2).any(1)] = True
@@ -198,6 +219,7 @@ def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) ->
     S = unit_maps(maps)
     reference = S.mean((1, 2)) if thresholding == "mean" else S.amax((1, 2))
     regions = S >= threshold * reference[:, None, None]
+    regions[is_constant(S)] = True
     empty = [i for i, region in enumerate(regions) if not region.any()]
     if empty:
         raise ValueError(
@@ -222,9 +244,9 @@ def center_box(inputs: Tensor) -> Tensor:
         >>> center_box(torch.rand(1, 3, 224, 224)).sum() / 224**2
         tensor(0.4975)
     """
+    maps = torch.zeros_like(max_box(inputs))
     height, width = inputs.shape[-2:]
     top, left = (round(side * (1 - math.sqrt(0.5)) / 2) for side in (height, width))
-    maps = torch.zeros_like(max_box(inputs))
     maps[..., top : height - top, left : width - left] = 1
     return maps
 
@@ -244,4 +266,9 @@ def max_box(inputs: Tensor) -> Tensor:
         >>> max_box(torch.rand(4, 3, 8, 8)).shape
         torch.Size([4, 1, 8, 8])
     """
+    check_tensor("inputs", inputs)
+    if inputs.dim() != 4 or not inputs.numel():
+        raise ValueError(
+            f"inputs must be images (B, C, H, W), got shape {tuple(inputs.shape)}."
+        )
     return torch.ones_like(inputs[:, :1])

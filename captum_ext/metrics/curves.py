@@ -147,7 +147,7 @@ def rank_curves(
         after (Tensor): Replacement of each pixel, (B, C, ...).
         ranks (Tensor): Rank of each pixel, from 0, (B, ...).
         counts (Tensor): Numbers of pixels to replace, (M,).
-        target (int, tuple, Tensor, or list, optional): Output to score.
+        target (int, tuple, Tensor, list, or Callable, optional): Output to score.
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``.
         perturbations_per_eval (int or "auto"): Images per example in one call.

@@ -7,10 +7,10 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_ext._captum import BaselineType, TargetType
+from captum_ext._type_checks import check_callable
 from captum_ext._validation import check_integer
 from captum_ext.metrics.parameter_randomization import cascade_of, randomized_cascade
 from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps
-from captum_ext.metrics.scoring import check_callable
 
 __all__ = ["efficient_mprt", "histogram_entropy"]
 

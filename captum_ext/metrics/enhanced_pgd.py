@@ -12,22 +12,28 @@ from torch import Tensor
 from captum_ext._captum import (
     TargetType,
     TensorOrTupleOfTensorsGeneric,
-    format_additional_forward_args,
     format_output,
     is_tuple,
     run_forward,
 )
-from captum_ext._scores import select_scores
+from captum_ext._modes import (
+    buffers_kept,
+    outside_inference_mode,
+    warn_of_training_mode,
+)
+from captum_ext._outputs import is_function, output_tensor, select_scores
+from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import (
+    advice_on_batch,
     check_integer,
     check_not_negative,
-    check_output_type,
+    check_number,
     check_positive,
     check_target,
 )
 from captum_ext.metrics.baselines import Normalization, channel_statistics
 from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps, unit_maps
-from captum_ext.metrics.scoring import ForwardFunc, check_callable
+from captum_ext.metrics.scoring import ForwardFunc
 
 __all__ = ["EnhancedPGD", "enhanced_pgd", "irrelevant_change", "negative_log"]
 
@@ -62,7 +68,8 @@ def negative_log(outputs: Tensor, target: TargetType) -> Tensor:
 
     Args:
         outputs (Tensor): Probabilities (B, ...).
-        target (int, tuple, Tensor, or list, optional): Target in any of Captum's forms.
+        target (int, tuple, Tensor, list, or Callable, optional): Target, in any form
+            that attributions accept.
 
     Returns:
         *Tensor*: Losses (B,).
@@ -131,12 +138,20 @@ class EnhancedPGD(Perturbation):
         super().__init__()
         check_callable("forward_func", forward_func)
         self.forward_func = forward_func
-        self.loss_func = loss_func or negative_log
-        self.lower_bound = lower_bound
-        self.upper_bound = upper_bound
+        self.loss_func = negative_log if loss_func is None else loss_func
+        check_callable("loss_func", self.loss_func)
+        self.lower_bound = check_number("lower_bound", lower_bound)
+        self.upper_bound = check_number("upper_bound", upper_bound)
+        # Written so that NaN fails.
+        if not self.lower_bound < self.upper_bound:
+            raise ValueError(
+                f"lower_bound must be below upper_bound, got {lower_bound} and "
+                f"{upper_bound}."
+            )
         self.normalization = normalization
 
     @log_usage()
+    @torch.inference_mode(False)
     def perturb(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
@@ -162,9 +177,9 @@ class EnhancedPGD(Perturbation):
             step_size (float, optional): Change of an element in the first step, in
                 the same units. Default: 2 / 255
             step_num (int, optional): Number of steps. Default: 20
-            target (int, tuple, Tensor, or list, optional): Label of the attack, in any
-                of Captum's forms. Default: None (the least likely label of each
-                example, as in the paper, for outputs (B, classes))
+            target (int, tuple, Tensor, list, or Callable, optional): Label of the
+                attack, in any form that attributions accept. Default: None (the least
+                likely label of each example, as in the paper, for outputs (B, classes))
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. Default: None
             targeted (bool, optional): Whether the attack moves towards the target
@@ -181,41 +196,50 @@ class EnhancedPGD(Perturbation):
                 or if the loss is NaN or infinite.
             TypeError: If an argument is of the wrong type.
         """
-        check_positive("radius", radius)
-        check_positive("step_size", step_size)
-        check_not_negative("beta", beta)
+        check_flags(targeted=targeted)
+        radius = check_positive("radius", radius)
+        step_size = check_positive("step_size", step_size)
+        beta = check_not_negative("beta", beta)
         step_num = check_integer("step_num", step_num, 1)
-        x = check_metric_input(inputs)
-        check_target(target, len(x))
+        # A copy: a tensor of inference mode takes part in no gradient.
+        x = check_metric_input(inputs).clone()
+        target = check_target(target, len(x))
         mean, std = channel_statistics(self.normalization, x)
         lower, upper = (
             (bound - mean) / std for bound in (self.lower_bound, self.upper_bound)
         )
         largest, first_step = radius / std, step_size / std
         S = unit_maps(spatial_maps(attributions, x))[:, None].to(x)
-        args = format_additional_forward_args(additional_forward_args)
-        label = self._least_likely(x, args) if target is None else target
-        attacked = x
-        for i in range(step_num):
-            with torch.enable_grad():
-                attacked = attacked.detach().requires_grad_()
-                loss = self.loss_func(self._outputs(attacked, args), label).sum()
-                penalty = beta * irrelevant_change((attacked - x) * std, S).sum()
-                objective = (loss if targeted else -loss) + penalty
-            _check_loss(loss)
-            (gradient,) = torch.autograd.grad(objective, attacked)
-            step = first_step * (1 - i / step_num)
-            p = attacked.detach() - step * gradient.sign() - x
-            attacked = (x + p.clamp(-largest, largest)).clamp(lower, upper)
+        args = outside_inference_mode(additional_forward_args)
+        warn_of_training_mode(self.forward_func)
+        with buffers_kept(self.forward_func):
+            label = self._least_likely(x, args) if target is None else target
+            attacked = x
+            for i in range(step_num):
+                with torch.enable_grad():
+                    attacked = attacked.detach().requires_grad_()
+                    outputs = self._outputs(attacked, args)
+                    if not is_function(label):
+                        outputs = output_tensor(outputs)
+                    loss = self.loss_func(outputs, label).sum()
+                    penalty = beta * irrelevant_change((attacked - x) * std, S).sum()
+                    objective = (loss if targeted else -loss) + penalty
+                _check_loss(loss)
+                (gradient,) = torch.autograd.grad(objective, attacked)
+                step = first_step * (1 - i / step_num)
+                p = attacked.detach() - step * gradient.sign() - x
+                attacked = (x + p.clamp(-largest, largest)).clamp(lower, upper)
         return format_output(is_tuple(inputs), (attacked,))
 
-    def _outputs(self, inputs: Tensor, args: object) -> Tensor:
-        return check_output_type(run_forward(self.forward_func, inputs, None, args))
+    def _outputs(self, inputs: Tensor, args: object) -> Any:
+        # A copy, because a model may change its inputs in place.
+        with advice_on_batch([inputs]):
+            return run_forward(self.forward_func, inputs.clone(), None, args)
 
     @torch.no_grad()
     def _least_likely(self, inputs: Tensor, args: object) -> Tensor:
-        outputs = self._outputs(inputs, args)
-        if outputs.dim() != 2:
+        outputs = output_tensor(self._outputs(inputs, args))
+        if outputs.dim() != 2 or not outputs.numel():
             raise ValueError(
                 f"target must be given if forward_func does not return (B, classes), "
                 f"got an output of shape {tuple(outputs.shape)}."

@@ -10,7 +10,12 @@ from torch import Tensor
 from captum_ext._captum import BaselineType, TargetType
 from captum_ext._validation import check_choice
 from captum_ext.metrics.boxes import given_regions
-from captum_ext.metrics.pixel_maps import check_metric_input, rank_maps, spatial_maps
+from captum_ext.metrics.pixel_maps import (
+    check_metric_input,
+    is_constant,
+    rank_maps,
+    spatial_maps,
+)
 from captum_ext.metrics.scoring import ForwardFunc
 
 __all__ = ["f_measure", "precision_and_recall"]
@@ -21,7 +26,8 @@ def precision_and_recall(ranks: Tensor, regions: Tensor) -> tuple[Tensor, Tensor
 
     Args:
         ranks (Tensor): Rank of each pixel, from 0, (B, ...).
-        regions (Tensor): Boolean masks of the object, in the shape of ``ranks``.
+        regions (Tensor): Masks of the object, boolean or probabilities of a hit, in
+            the shape of ``ranks``. Recall is NaN where they are empty.
 
     Returns:
         *tuple[Tensor, Tensor]*: Precision and recall for k = 1 to H*W, (B, H*W) each,
@@ -67,7 +73,8 @@ def f_measure(
     with F_k = 0 as long as no pixel hits the object. The sum grows with the number of
     pixels: divide by it to compare images of different sizes. The public code of the
     paper's authors averages R_k P_k over k instead. Pixels are ranked by their signed
-    values, equal values in row-major order.
+    values, equal values in row-major order. A constant map gets the level of chance:
+    the expected number of hits in random order.
 
     Source: A. Kikuchi et al., BOREx: Bayesian-Optimization-Based Refinement of Saliency
     Map for Image- and Video-Classification Models, ACCV 2022, Section 4.
@@ -91,7 +98,7 @@ def f_measure(
 
     Returns:
         *Tensor*: (B,), float64 on the CPU, in (0, h w] for "sum" and in (0, 1] for
-        "recall_times_precision".
+        "recall_times_precision"; NaN without an object.
 
     Raises:
         ValueError: If an argument is out of its range or does not match the inputs, or
@@ -109,8 +116,18 @@ def f_measure(
     """
     check_choice("variant", variant, ("sum", "recall_times_precision"))
     x = check_metric_input(inputs, axes=(4, 5))
-    ranks = rank_maps(spatial_maps(attributions, x))
-    P, R = precision_and_recall(ranks, given_regions(boxes, masks, ranks.shape))
+    maps = spatial_maps(attributions, x)
+    ranks = rank_maps(maps)
+    regions = given_regions(boxes, masks, ranks.shape).double()
+    constant = is_constant(maps)
+    regions[constant] = _means(regions[constant])
+    P, R = precision_and_recall(ranks, regions)
     if variant == "recall_times_precision":
         return (R * P).mean(1)
     return (2 * P * R / torch.where(P > 0, P + R, 1)).sum(1)
+
+
+def _means(regions: Tensor) -> Tensor:
+    """The mean of each mask in all of its pixels."""
+    means = regions.flatten(1).mean(1)
+    return means.view(-1, *(1,) * (regions.dim() - 1)).expand_as(regions)

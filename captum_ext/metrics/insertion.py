@@ -6,6 +6,7 @@ from torch import Tensor
 
 from captum_ext._captum import TargetType
 from captum_ext._scores import PerturbationsPerEval
+from captum_ext._type_checks import check_callable, check_flags
 from captum_ext.metrics.curves import (
     Start,
     exchange_order,
@@ -40,7 +41,8 @@ def insertion(
         \int_0^1 M(i^{(k)}) \, d\frac{k}{h w},
 
     by the trapezoid rule over equal steps: a constant score of 1 gives 1. Pixels are
-    ranked by their signed values, equal values in row-major order.
+    ranked by their signed values, equal values in row-major order, the pixels of a
+    constant map in random order.
 
     Source: V. Petsiuk, A. Das, K. Saenko, RISE: Randomized Input Sampling for
     Explanation of Black-box Models, BMVC 2018 (blurred start); A. Kikuchi et al.,
@@ -53,8 +55,8 @@ def insertion(
             (B, C, T, H, W); the pixels of a video are voxels.
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
             scale; summed over channels and interpolated to the input's size.
-        target (int, tuple, Tensor, or list, optional): Output to score, in any of
-            Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Output to score, in
+            any form that attributions accept. Default: None
         baselines (scalar, Tensor, or "blur", optional): Image to start from,
             broadcastable to ``inputs``; "blur" is the inputs under a Gaussian blur of
             sigma 5 over 11 x 11 pixels. Default: None (zero)
@@ -87,6 +89,8 @@ def insertion(
         >>> insertion(model, x, maps, target=1, n_steps=16).shape
         torch.Size([4])
     """
+    check_flags(return_curve=return_curve)
+    check_callable("forward_func", forward_func)
     x = check_metric_input(inputs)
     ranks, counts = exchange_order(attributions, x, n_steps)
     area, curves = rank_curves(

@@ -59,7 +59,8 @@ def localization_error(
             averaged. Default: "value"
 
     Returns:
-        *Tensor*: 1 for an error, 0 for a success, (B,), float64 on the CPU.
+        *Tensor*: 1 for an error, 0 for a success, NaN without an object, (B,), float64
+        on the CPU.
 
     Raises:
         ValueError: If an argument is out of its range or does not match the inputs, or
@@ -84,4 +85,7 @@ def localization_error(
         thresholding,
     )
     overlaps = [box_iou(box[None], each) for box, each in zip(found.double(), truth)]
-    return torch.stack([1 - (overlap > 0.5).any().double() for overlap in overlaps])
+    misses = [1 - (overlap > 0.5).any().double() for overlap in overlaps]
+    values = torch.stack(misses)
+    values[[len(each) == 0 for each in truth]] = torch.nan
+    return values

@@ -5,6 +5,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
+from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import check_baselines
 from captum_ext.masks import apply_masks
 from captum_ext.metrics.pixel_maps import (
@@ -69,8 +70,8 @@ def positive_map_density(
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
             scale; summed over channels, interpolated to the input's size, clipped at
             zero, and divided by their maximum.
-        target (int, tuple, Tensor, or list, optional): Class whose probability is
-            used, in any of Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Class whose
+            probability is used, in any form that attributions accept. Default: None
         baselines (scalar or Tensor, optional): Replacement of hidden parts,
             broadcastable to ``inputs``. Zero is black, as in the paper, for pixel
             values, and the mean color for normalized inputs. Default: None (zero)
@@ -135,8 +136,8 @@ def negative_map_density(
         attributions (Tensor or tuple[Tensor]): Maps (B, any, ...) of any size and
             scale; summed over channels, interpolated to the input's size, clipped at
             zero, and divided by their maximum.
-        target (int, tuple, Tensor, or list, optional): Class whose probability is
-            used, in any of Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Class whose
+            probability is used, in any form that attributions accept. Default: None
         baselines (scalar or Tensor, optional): Replacement of hidden parts,
             broadcastable to ``inputs``. Zero is black, as in the paper, for pixel
             values, and the mean color for normalized inputs. Default: None (zero)
@@ -184,6 +185,8 @@ def _density(
     additional_forward_args: object,
     rescale: bool,
 ) -> Tensor:
+    check_flags(rescale=rescale)
+    check_callable("forward_func", forward_func)
     x = check_metric_input(inputs)
     (fill,) = check_baselines(baselines, (x,))
     S = spatial_maps(attributions, x)

@@ -8,9 +8,14 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_ext._captum import BaselineType, TargetType
+from captum_ext._type_checks import (
+    check_callable,
+    check_flags,
+    check_instance,
+    check_sequence,
+)
 from captum_ext._validation import check_integer
 from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps
-from captum_ext.metrics.scoring import check_callable
 
 __all__ = [
     "cascade_of",
@@ -87,6 +92,7 @@ def _randomize(parameter: Tensor, generator: torch.Generator) -> None:
 
 
 @log_usage()
+@torch.inference_mode(False)
 def parameter_randomization(
     forward_func: nn.Module,
     inputs: Tensor | tuple[Tensor, ...],
@@ -159,6 +165,7 @@ def parameter_randomization(
     check_callable("explanation_func", explanation_func)
     x = check_metric_input(inputs)
     maps = spatial_maps(attributions, x)
+    check_flags(return_layers=return_layers)
     seed = check_integer("seed", seed, 0, 2**64 - 1)
     by_layer = {}
     for name, model in zip(names, randomized_cascade(forward_func, names, seed)):
@@ -195,6 +202,9 @@ def cascade_of(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
             f"forward_func must be an nn.Module, got {type(model).__name__}."
         )
     known = dict(model.named_modules())
+    if layers is not None:
+        for name in check_sequence("layers", layers, "names of modules"):
+            check_instance("layers", name, str)
     if layers is None:
         own = [n for n, m in known.items() if list(m.parameters(recurse=False))]
         layers = own[::-1]

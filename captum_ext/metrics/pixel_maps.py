@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_ext._interpolation import resize
-from captum_ext._validation import check_attributions, check_inputs
+from captum_ext._validation import UNBATCHED, check_attributions, check_inputs
 
 __all__ = [
     "check_masks",
@@ -50,7 +50,7 @@ def check_metric_input(
     if tensor.dim() not in axes:
         raise ValueError(
             f"inputs must be {' or '.join(_INPUT_SHAPES[n] for n in axes)}, got shape "
-            f"{tuple(tensor.shape)}."
+            f"{tuple(tensor.shape)}; give one image (C, H, W) as {UNBATCHED}."
         )
     if not tensor.is_floating_point():
         raise TypeError(f"inputs must be floating point, got {tensor.dtype}.")
@@ -142,7 +142,9 @@ def is_constant(maps: Tensor) -> Tensor:
 def rank_maps(maps: Tensor) -> Tensor:
     """Rank of every pixel, 0 for the highest value.
 
-    Equal values are ranked in row-major order, the first pixel first.
+    Equal values are ranked in row-major order, the first pixel first. A constant map
+    ranks no pixel above another: its pixels get one random order, the same for all maps
+    of a size.
 
     Args:
         maps (Tensor): Maps S, (B, ...).
@@ -157,6 +159,10 @@ def rank_maps(maps: Tensor) -> Tensor:
                  [2, 3]]])
     """
     order = maps.flatten(1).sort(dim=1, descending=True, stable=True).indices
+    constant = is_constant(maps)
+    if constant.any():
+        generator = torch.Generator().manual_seed(0)
+        order[constant] = torch.randperm(order.shape[1], generator=generator).to(order)
     ranks = torch.empty_like(order)
     positions = torch.arange(order.shape[1], device=order.device)
     ranks.scatter_(1, order, positions.expand_as(order))

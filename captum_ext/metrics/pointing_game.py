@@ -7,9 +7,15 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext._validation import check_not_negative
+from captum_ext._type_checks import check_sequence
+from captum_ext._validation import check_integers, check_not_negative
 from captum_ext.metrics.boxes import box_regions, check_boxes, given_regions
-from captum_ext.metrics.pixel_maps import check_metric_input, rank_maps, spatial_maps
+from captum_ext.metrics.pixel_maps import (
+    check_metric_input,
+    is_constant,
+    rank_maps,
+    spatial_maps,
+)
 from captum_ext.metrics.scoring import ForwardFunc
 
 __all__ = ["distance_to_region", "is_difficult", "pointing_game"]
@@ -51,9 +57,10 @@ def pointing_game(
 ) -> Tensor:
     """Whether the highest pixel of a map lies on the object. Higher is better.
 
-    If several pixels are highest, the first in row-major order counts. The mean over a
-    dataset is the accuracy "All" in the papers' tables; the mean over the examples for
-    which :func:`is_difficult` is true is the accuracy "Difficult".
+    If several pixels are highest, the first in row-major order counts. A constant map
+    gets the level of chance: the share of all pixels that would be hits. The mean over
+    a dataset is the accuracy "All" in the papers' tables; the mean over the examples
+    for which :func:`is_difficult` is true is the accuracy "Difficult".
 
     Source: J. Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV
     2018.
@@ -75,7 +82,8 @@ def pointing_game(
             hit, in pixels, between pixel centers. Default: 15.0
 
     Returns:
-        *Tensor*: 1 for a hit, 0 for a miss, (B,), float64 on the CPU.
+        *Tensor*: 1 for a hit, 0 for a miss, NaN without an object, (B,), float64 on
+        the CPU.
 
     Raises:
         ValueError: If an argument is out of its range or does not match the inputs, or
@@ -91,13 +99,26 @@ def pointing_game(
         >>> [pointing_game(None, x, maps, boxes=boxes, tolerance=t) for t in (4, 5)]
         [tensor([0.], dtype=torch.float64), tensor([1.], dtype=torch.float64)]
     """
-    check_not_negative("tolerance", tolerance)
+    tolerance = check_not_negative("tolerance", tolerance)
     x = check_metric_input(inputs, axes=(4,))
-    ranks = rank_maps(spatial_maps(attributions, x))
-    regions = given_regions(boxes, masks, ranks.shape)
-    highest = (ranks == 0).nonzero()[:, 1:]
-    distances = torch.stack(list(map(distance_to_region, highest, regions)))
-    return (distances <= tolerance).double()
+    maps = spatial_maps(attributions, x)
+    regions = given_regions(boxes, masks, maps.shape)
+    highest = (rank_maps(maps) == 0).nonzero()[:, 1:]
+    values = torch.full((len(x),), torch.nan, dtype=torch.float64)
+    for i in regions.flatten(1).any(1).nonzero()[:, 0].tolist():
+        if is_constant(maps[i : i + 1]):
+            distances = _distances(regions[i])
+        else:
+            distances = distance_to_region(highest[i], regions[i])
+        values[i] = (distances <= tolerance).double().mean()
+    return values
+
+
+def _distances(region: Tensor) -> Tensor:
+    """Distance between each pixel and the nearest pixel of a region, (H, W)."""
+    from scipy.ndimage import distance_transform_edt
+
+    return torch.from_numpy(distance_transform_edt(~region.numpy()))
 
 
 def is_difficult(
@@ -110,7 +131,8 @@ def is_difficult(
 
     Args:
         boxes (sequence of Tensor): For each example the boxes (N, 4) of the explained
-            class, x0 y0 x1 y1 as edges in pixels.
+            class, x0 y0 x1 y1 as edges in pixels. An example without any is not
+            difficult.
         other_boxes (sequence of Tensor): For each example the boxes of all other
             classes, (N, 4), where N may be 0.
         size (sequence of int): H and W in pixels.
@@ -128,11 +150,18 @@ def is_difficult(
         >>> is_difficult([small, small, large], [large, large[:0], small], (8, 8))
         tensor([ True, False, False])
     """
-    if len(other_boxes) != len(boxes):
+    n_examples = len(check_sequence("boxes", boxes, "tensors (N, 4)"))
+    n_others = len(check_sequence("other_boxes", other_boxes, "tensors (N, 4)"))
+    if n_examples != n_others:
         raise ValueError(
-            f"other_boxes must hold one tensor for each of the {len(boxes)} examples, "
-            f"got {len(other_boxes)}."
+            f"boxes and other_boxes must hold one tensor for each example, got "
+            f"{n_examples} and {n_others}."
         )
-    regions = [box_regions(each, size) for each in check_boxes(boxes, len(boxes))]
+    truth = check_boxes(boxes, n_examples)
+    others_of = check_boxes(other_boxes, n_examples, "other_boxes")
+    size = check_integers("size", size, 1, n=2)
+    regions = [box_regions(each, size) for each in truth]
     small = [bool(region.double().mean() < 0.25) for region in regions]
-    return torch.tensor([s and len(o) > 0 for s, o in zip(small, other_boxes)])
+    present = [len(each) > 0 for each in truth]
+    others = [len(each) > 0 for each in others_of]
+    return torch.tensor([all(each) for each in zip(present, small, others)])

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ext._captum import BaselineType, TargetType
+from captum_ext._type_checks import check_callable
 from captum_ext.masks import memory_format_of
 from captum_ext.metrics.boxes import Thresholding, salient_boxes
 from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps
@@ -91,8 +92,8 @@ def saliency_metric(
         attributions (Tensor or tuple[Tensor]): Maps (B, any, h, w) of any size and
             scale; summed over channels, interpolated to the input's size, and clipped
             at zero. The box of a map without positive values is the whole image.
-        target (int, tuple, Tensor, or list, optional): Class whose probability is
-            used, in any of Captum's forms. Default: None
+        target (int, tuple, Tensor, list, or Callable, optional): Class whose
+            probability is used, in any form that attributions accept. Default: None
         baselines (scalar or Tensor, optional): Not used: nothing is hidden.
             Default: None
         additional_forward_args (Any, optional): Further arguments of
@@ -121,6 +122,7 @@ def saliency_metric(
         >>> saliency_metric(model, x, maps, target=1).shape
         torch.Size([4])
     """
+    check_callable("forward_func", forward_func)
     x = check_metric_input(inputs, axes=(4,))
     boxes = salient_boxes(
         spatial_maps(attributions, x, mean=thresholding == "mask"),

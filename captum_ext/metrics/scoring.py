@@ -6,6 +6,7 @@ from torch import Tensor
 
 from captum_ext._captum import TargetType
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval
+from captum_ext._type_checks import check_callable
 from captum_ext._validation import (
     check_finite_scores,
     check_perturbations_per_eval,
@@ -13,23 +14,9 @@ from captum_ext._validation import (
     check_target,
 )
 
-__all__ = ["ForwardFunc", "check_callable", "perturbed_scores"]
+__all__ = ["ForwardFunc", "perturbed_scores"]
 
 ForwardFunc = Callable[..., Tensor]
-
-
-def check_callable(name: str, value: object) -> None:
-    """Refuse an argument that cannot be called, such as None.
-
-    Args:
-        name (str): Name of the argument in the error message.
-        value (object): The argument.
-
-    Raises:
-        TypeError: If it cannot be called.
-    """
-    if not callable(value):
-        raise TypeError(f"{name} must be callable, got {type(value).__name__}.")
 
 
 def perturbed_scores(
@@ -50,7 +37,7 @@ def perturbed_scores(
             ``start`` to ``stop``, (n * B, ...), perturbation by perturbation.
         n_perturbations (int): Number of perturbations M.
         n_examples (int): Number of examples B.
-        target (int, tuple, Tensor, or list, optional): Output to score.
+        target (int, tuple, Tensor, list, or Callable, optional): Output to score.
         additional_forward_args (Any, optional): Further arguments of
             ``forward_func``.
         perturbations_per_eval (int or "auto", optional): Perturbed batches in one call
@@ -67,11 +54,10 @@ def perturbed_scores(
         TypeError: If ``forward_func`` cannot be called.
     """
     check_callable("forward_func", forward_func)
-    check_target(target, n_examples)
     score = ChunkedScores(
         forward_func,
         n_examples,
-        target,
+        check_target(target, n_examples),
         additional_forward_args,
         check_perturbations_per_eval(perturbations_per_eval),
     )

@@ -15,16 +15,24 @@ from captum_ext.visualization.figures import (
 )
 from captum_ext.visualization.panels import stack_figures
 from captum_ext.visualization.refinement import refinement_figure
+from captum_ext.visualization.sequences import (
+    bar_figure,
+    series_figure,
+    token_figure,
+)
 from captum_ext.visualization.video import video_gif, video_strip
 
 __all__ = [
+    "bar_figure",
     "color_saliency_figure",
     "overlay",
     "overlay_figure",
     "refinement_figure",
+    "series_figure",
     "shown_map",
     "stack_figures",
     "to_numpy_image",
+    "token_figure",
     "video_gif",
     "video_strip",
 ]

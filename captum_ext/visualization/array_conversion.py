@@ -13,6 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from captum_ext._interpolation import resize
+from captum_ext._type_checks import advice_on, check_tensor
+from captum_ext._validation import check_integers, check_positive
 
 __all__ = [
     "ArrayLike",
@@ -67,8 +69,7 @@ def to_numpy_image(image: Tensor) -> FloatArray:
         ...     use_pyplot=False,
         ... )
     """
-    if not isinstance(image, Tensor):
-        raise TypeError(f"image must be a tensor, got {type(image).__name__}.")
+    check_tensor("image", image)
     if image.dim() != 3:
         raise ValueError(
             f"image must have the shape (C, H, W), without the batch dimension, got "
@@ -115,8 +116,12 @@ def shown_map(
         >>> shown_map(torch.randn(1, 7, 7), size=(224, 224)).shape
         (224, 224)
     """
-    if not 0 < percentile <= 100:
+    percentile = check_positive("percentile", percentile)
+    if percentile > 100:
         raise ValueError(f"percentile must be a number in (0, 100], got {percentile}.")
+    if size is not None:
+        height, width = check_integers("size", size, 1, n=2)
+        size = height, width
     values = flat_map(attribution, size, "attribution")
     return rescaled(values, robust_scale(values, percentile))
 
@@ -133,6 +138,10 @@ def flat_map(
     layout = "HW" if size is None else LAYOUT[len(size)]
     channels = read_array(attribution, name, layout, channels_optional=True)
     values: FloatArray = channels.mean(-1)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{name} must have a finite mean over channels, got an overflow."
+        )
     if size is None or values.shape == size:
         return values
     if not _is_layer_of(values.shape, size):
@@ -218,13 +227,16 @@ def read_array(
 def finite_array(value: ArrayLike, name: str) -> FloatArray:
     """Finite values as a float64 array; others are refused."""
     if isinstance(value, Tensor):
-        array = value.detach().cpu().double().numpy()
-    elif isinstance(value, np.ndarray):
-        array = value.astype(np.float64)
-    else:
+        array = check_tensor(name, value).detach().cpu().double().numpy()
+    elif not isinstance(value, np.ndarray):
         raise TypeError(
-            f"{name} must be a tensor or a NumPy array, got {type(value).__name__}."
+            f"{name} must be a tensor or a NumPy array, got {type(value).__name__}"
+            f"{advice_on(value)}."
         )
+    elif value.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got {value.dtype}.")
+    else:
+        array = value.astype(np.float64)
     if array.size == 0:
         raise ValueError(
             f"{name} must hold at least one value, got shape {array.shape}."

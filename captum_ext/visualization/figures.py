@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from captum_ext._type_checks import check_instance, check_sequence
 from captum_ext.visualization.array_conversion import (
     ArrayLike,
     FloatArray,
@@ -147,6 +148,8 @@ def overlay_figure(
         )
     if not maps:
         raise ValueError("maps must hold at least one map, got none.")
+    for title in maps:
+        check_instance("maps", title, str)
     size = pixels.shape[:2]
     flat = {name: flat_map(m, size, f"maps[{name!r}]") for name, m in maps.items()}
     if contour is not None and not 0 < contour < 1:
@@ -230,7 +233,10 @@ def color_saliency_figure(
             f"image's size {pixels.shape[:2]}, got {len(values)} of size "
             f"{values.shape[1:]}."
         )
-    names = [to_hex(color) for color in palette] if names is None else names
+    if names is None:
+        names = [to_hex(color) for color in palette]
+    for name in check_sequence("names", names, "names"):
+        check_instance("names", name, str)
     if len(names) != len(palette):
         raise ValueError(
             f"names must hold one name for each of {len(palette)} colors, got "

@@ -50,7 +50,7 @@ INK = np.full(3, 0.08)
 MAX_OPACITY = 0.9
 # Share of its color that an image keeps under a heat map: enough to recognize what is
 # shown, too little for a red object to look like a heat map.
-SATURATION = 0.5
+SATURATION = 0.25
 # Brightness of a heat map on black: blue and red stay distinguishable. The luma of the
 # image is added, which stays visible.
 SHADE = 0.5

@@ -18,6 +18,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
+from captum_ext._type_checks import check_instance, check_sequence
 from captum_ext.visualization.array_conversion import (
     FloatArray,
     rescaled,
@@ -181,6 +182,8 @@ def stack_figures(figures: Sequence[Figure]) -> Image.Image:
         >>> stack_figures([Figure((2, 1), dpi=100), Figure((1, 1), dpi=100)]).size
         (200, 200)
     """
+    for figure in check_sequence("figures", figures, "figures"):
+        check_instance("figures", figure, Figure)
     if not figures:
         raise ValueError("figures must hold at least one figure, got none.")
     pages = []

@@ -105,8 +105,8 @@ def refinement_figure(
     points, values = finite_array(centers, "centers"), finite_array(scores, "scores")
     if points.shape != (len(values), 2):
         raise ValueError(
-            f"centers must have the shape ({len(values)}, 2), one for each score, got "
-            f"{points.shape}."
+            f"centers must have the shape ({len(values)}, 2), one for each of the "
+            f"scores, got {points.shape}."
         )
     masks = f"{len(values)} masks"
     titles = ["image", masks, "map", "standard deviation"]

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from captum_ext._type_checks import check_instance
+from captum_ext._validation import check_integer
 from captum_ext.visualization.array_conversion import (
     ArrayLike,
     FloatArray,
@@ -73,8 +75,8 @@ def video_strip(
         >>> from captum_ext.visualization import video_strip
         >>> figure = video_strip(torch.rand(3, 16, 32, 32), torch.randn(1, 16, 32, 32))
     """
-    if n_frames < 1:
-        raise ValueError(f"n_frames must be at least 1, got {n_frames}.")
+    n_frames = check_integer("n_frames", n_frames, 1)
+    check_instance("label", label, str)
     frames, values, scale, signed = _read_video(video, maps)
     shown = np.linspace(0, len(frames) - 1, min(n_frames, len(frames))).round()
     frames, values = frames[shown.astype(int)], values[shown.astype(int)]
@@ -120,10 +122,8 @@ def video_gif(video: ArrayLike, maps: ArrayLike, frame_duration: int = 120) -> b
         >>> gif[:6]
         b'GIF89a'
     """
-    if frame_duration < 10:
-        raise ValueError(
-            f"frame_duration must be at least 10 milliseconds, got {frame_duration}."
-        )
+    # The format counts hundredths of a second in 16 bits.
+    frame_duration = check_integer("frame_duration", frame_duration, 10, 655_350)
     frames, values, _, signed = _read_video(video, maps)
     n_frames, height, width, _ = frames.shape
     gap = np.ones((n_frames, height, round(GAP_SHARE * width), 3))

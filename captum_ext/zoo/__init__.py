@@ -5,9 +5,12 @@ correct explanation is known (:func:`sign_scene`, :func:`sign_video`). A masking
 for it comes with the package too (:func:`load_signs_masks`).
 """
 
+from captum_ext.zoo.black_box import BlackBox, BlackBoxError
+from captum_ext.zoo.class_names import find_class
 from captum_ext.zoo.frame_average import FrameAverage
-from captum_ext.zoo.models import ZooModel, find_class, load
-from captum_ext.zoo.preprocessing import BoxPreprocessing, Preprocessing
+from captum_ext.zoo.loading import load
+from captum_ext.zoo.models import ZooModel
+from captum_ext.zoo.preprocessing import BoxPreprocessing, Preprocessing, upright_rgb
 from captum_ext.zoo.signs import (
     SIGN_CLASSES,
     SignDataset,
@@ -24,6 +27,8 @@ __all__ = [
     "find_class",
     "load",
     "load_signs_masks",
+    "BlackBox",
+    "BlackBoxError",
     "BoxPreprocessing",
     "FrameAverage",
     "Preprocessing",
@@ -36,5 +41,6 @@ __all__ = [
     "SignScene",
     "SignVideo",
     "train_signs_classifier",
+    "upright_rgb",
     "ZooModel",
 ]

@@ -1,0 +1,34 @@
+"""Arguments that layer attributions are built from."""
+
+from captum_ext._type_checks import (
+    check_callable,
+    check_flags,
+    check_instance,
+    check_module,
+    check_sequence,
+)
+from captum_ext._validation import check_integer
+
+__all__ = ["check_layer_arguments", "check_options"]
+
+
+def check_layer_arguments(
+    forward_func: object, layer: object, device_ids: object
+) -> None:
+    """Refuse arguments that describe no layer of a model."""
+    check_callable("forward_func", forward_func)
+    check_module("layer", layer)
+    if device_ids is not None:
+        for device in check_sequence("device_ids", device_ids, "integers"):
+            check_integer("device_ids", device, 0)
+
+
+def check_options(
+    reshape_transform: object, grad_kwargs: object, attribute_to_layer_input: object
+) -> None:
+    """Refuse what is no function, are no arguments of ``autograd.grad``, is no flag."""
+    check_flags(attribute_to_layer_input=attribute_to_layer_input)
+    if reshape_transform is not None:
+        check_callable("reshape_transform", reshape_transform)
+    if grad_kwargs is not None:
+        check_instance("grad_kwargs", grad_kwargs, dict)

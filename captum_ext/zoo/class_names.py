@@ -1,0 +1,91 @@
+"""Names of classes: finding one, and the names of a model that brings none."""
+
+import difflib
+from collections.abc import Sequence
+
+__all__ = ["default_class_names", "find_class", "similar"]
+
+
+def find_class(class_names: Sequence[str], query: int | str) -> int:
+    r"""Find a class by its index, its name or a part of its name.
+
+    Args:
+        class_names (Sequence of str): Name of each class.
+        query (int or str): Index, as a number or as text; name; or part of exactly one
+            name. Case matters only where two names differ in nothing else.
+
+    Returns:
+        int: Index into ``class_names``.
+
+    Raises:
+        ValueError: If the query matches no class, or more than one.
+
+    Examples::
+
+        >>> from captum_ext.zoo import find_class, SIGN_CLASSES
+        >>> find_class(SIGN_CLASSES, "blue circle, arrow")
+        3
+        >>> find_class(SIGN_CLASSES, "octagon")
+        11
+    """
+    text = str(query)
+    folded = [name.lower() for name in class_names]
+    for hits in (
+        [i for i, name in enumerate(class_names) if name == text],
+        [i for i, name in enumerate(folded) if name == text.lower()],
+        [int(text)] if text.isdecimal() and int(text) < len(class_names) else [],
+        [i for i, name in enumerate(folded) if text.lower() in name],
+    ):
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            several = ", ".join(f"{i} {class_names[i]!r}" for i in hits[:5])
+            raise ValueError(
+                f"class must match a single name, got {text!r}, which matches "
+                f"{len(hits)} classes such as {several}."
+            )
+    raise ValueError(
+        f"class must be a name or an index from 0 to {len(class_names) - 1}, got "
+        f"{text!r}{similar(text, class_names)}."
+    )
+
+
+def default_class_names(n_classes: int) -> tuple[str, ...]:
+    """Names for a model that brings none: ImageNet's for 1000 classes, or numbers.
+
+    Args:
+        n_classes (int): Number of classes.
+
+    Returns:
+        *tuple[str, ...]*: One name per class.
+
+    Examples::
+
+        >>> default_class_names(2)
+        ('class 0', 'class 1')
+        >>> default_class_names(1000)[0]
+        'tench'
+    """
+    from torchvision.models import ResNet18_Weights
+
+    imagenet = tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+    if n_classes == len(imagenet):
+        return imagenet
+    return tuple(f"class {i}" for i in range(n_classes))
+
+
+def similar(text: str, names: Sequence[str]) -> str:
+    """A hint at similar names, or at some of the names if none is similar.
+
+    Args:
+        text (str): Name that is unknown.
+        names (Sequence of str): Known names.
+
+    Returns:
+        *str*: End of an error message, without its period.
+    """
+    folded = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(str(text).lower(), folded, n=3, cutoff=0.5)
+    if not close:
+        return f", which is not among {', '.join(map(repr, names[:3]))}, ..."
+    return f", perhaps {' or '.join(repr(folded[key]) for key in close)}"
