@@ -89,6 +89,13 @@ def test_relevance_without_positive_values_or_without_an_object():
     assert negative.isnan().all()
 
 
+@pytest.mark.parametrize("metric", [metrics.relevance_mass, metrics.relevance_rank])
+def test_image_without_the_object_has_no_value(metric):
+    boxes = [BOXES[0], torch.empty(0, 4), BOXES[2]]
+    values = metric(None, image(), some_maps(), boxes=boxes)
+    assert values.isnan().tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("kwargs", [{}, {"boxes": BOXES, "masks": masks_of(BOXES)}])
 @pytest.mark.parametrize("metric", [metrics.relevance_mass, metrics.relevance_rank])
 def test_one_of_boxes_and_masks_is_needed(metric, kwargs):

@@ -177,20 +177,14 @@ def adversarial_sanity(
         )
     else:
         attacked = starting_image(baselines, x)
-    forward_args = (target, additional_forward_args)
+    args = (target, additional_forward_args)
     # A copy, because a model may change its inputs in place.
     (ideal,) = perturbed_scores(
-        forward_func, lambda *_: x.clone(), 1, len(x), *forward_args, probabilities=True
+        forward_func, lambda *_: x.clone(), 1, len(x), *args, probabilities=True
     )
+    exchanged = (attacked, x, ranks, counts)
     area, curves = rank_curves(
-        forward_func,
-        attacked,
-        x,
-        ranks,
-        counts,
-        *forward_args,
-        perturbations_per_eval,
-        probabilities=True,
+        forward_func, *exchanged, *args, perturbations_per_eval, probabilities=True
     )
     before, after = (
         predicted_labels(forward_func, image, additional_forward_args)

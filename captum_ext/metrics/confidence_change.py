@@ -161,9 +161,11 @@ def _scores(
     (fill,) = check_baselines(baselines, (x,))
     S = unit_maps(spatial_maps(attributions, x))
     masked = apply_masks(x, [fill], (1 - S)[None, None, :, None].to(x))
+    # A copy, because a model may change its inputs in place.
+    images = (x.clone(), masked)
     scores = perturbed_scores(
         forward_func,
-        lambda start, stop: (x, masked)[start],
+        lambda start, stop: images[start],
         2,
         len(x),
         target,
