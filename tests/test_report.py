@@ -218,30 +218,35 @@ def test_the_best_value_is_marked_by_more_than_color(page):
             assert marked == (value == best) == (row[column]["class"] == "best")
 
 
-def test_matrices_hold_the_corrected_p_values(folder, page):
+def test_matrices_hold_effects_and_corrected_p_values(folder, page):
     table = read_results(folder).table
     for title, (metric, better) in zip(("Insertion", "Deletion"), BETTER.items()):
         tests = compare_methods(table, metric, better)
-        p = tests.pivot(index="method", columns="other", values="p_holm")
+        by_pair = tests.set_index(["method", "other"])
         header, *rows = page.table(f"{title} ")
         for method, row in zip(METHODS, rows):
             for other, cell in zip(METHODS, row[1:]):
                 if method == other:
                     assert cell.text == "–"
                     continue
-                value = p.loc[method, other]
-                assert float(cell["data-value"]) == value
-                stars = "**" if value < 0.001 else "*" if value < 0.05 else ""
-                shown = "<0.001" if value < 0.001 else f"{value:.3f}"
-                assert cell.text == shown + stars
-        full = page.table(f"All tests by {title}")[1:]
+                sign = 1 if (method, other) in by_pair.index else -1
+                test = by_pair.loc[(method, other)[::sign]]
+                assert float(cell["data-value"]) == sign * test["effect"]
+                shown = f"{sign * test['effect']:+.3f}".replace("-", "−")
+                shown += "*" if test["p_holm"] < 0.05 else ""
+                p = test["p_holm"]
+                assert cell.text == f"{shown} {'<0.001' if p < 0.001 else f'{p:.3f}'}"
+        full = page.table(f"Tests by {title}")[1:]
         effects = [float(row[5]["data-value"]) for row in full]
         assert effects == tests["effect"].tolist()
 
 
-def test_wins_are_counts_of_significant_tests(folder, page):
+def test_wins_are_counts_of_significant_differences(folder, page):
     tests = compare_methods(read_results(folder).table, "deletion", "lower")
-    won = tests[tests["p_holm"] < 0.05]["method"].value_counts()
+    found = tests[tests["p_holm"] < 0.05]
+    won = pd.concat(
+        [found[found["effect"] > 0]["method"], found[found["effect"] < 0]["other"]]
+    ).value_counts()
     rows = page.table("Number of other methods")[1:]
     assert [int(row[2].text) for row in rows] == [won.get(m, 0) for m in METHODS]
     assert won.sum() > 0

@@ -5,14 +5,14 @@ import math
 import pandas as pd
 
 from captum_ext.evaluation.result_tables import Results
-from captum_ext.evaluation.statistics import compare_methods, summarize
+from captum_ext.evaluation.statistics import LEVEL, compare_methods, summarize
 from captum_ext.report.glossary import (
     MetricEntry,
     describe_methods,
     describe_metrics,
 )
 
-__all__ = ["number_text", "p_text", "stars", "text_report"]
+__all__ = ["number_text", "p_text", "star", "text_report"]
 
 
 def text_report(results: Results, baseline: str | None = None) -> str:
@@ -83,21 +83,21 @@ def p_text(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def stars(p: float) -> str:
-    """Asterisks of a p-value: one below 0.05, two below 0.001.
+def star(p: float) -> str:
+    """Mark a significant p-value.
 
     Args:
-        p (float): P-value in [0, 1].
+        p (float): Corrected p-value in [0, 1].
 
     Returns:
-        *str*: No, one or two asterisks.
+        *str*: An asterisk if it is below 0.05.
 
     Examples::
 
-        >>> [stars(p) for p in (0.05, 0.04, 1e-9)]
-        ['', '*', '**']
+        >>> [star(p) for p in (0.05, 0.04)]
+        ['', '*']
     """
-    return "**" if p < 0.001 else "*" if p < 0.05 else ""
+    return "*" if p < LEVEL else ""
 
 
 def _metric_table(
@@ -109,7 +109,7 @@ def _metric_table(
 ) -> str:
     tests = compare_methods(table, metric.name, metric.better, baseline)
     by_method = {test["method"]: test for test in tests.to_dict("records")}
-    rows = [["", "n", "mean", "", "median", "", "difference", "effect", "p  "]]
+    rows = [["", "n", "mean", "", "median", "", "difference", "effect", "p "]]
     for name, title in titles.items():
         row = summary.loc[name]
         centers = [*_center_cells(row, "mean"), *_center_cells(row, "median")]
@@ -125,7 +125,7 @@ def _center_cells(row: pd.Series, center: str) -> list[str]:
 
 def _test_cells(test: dict[str, float]) -> list[str]:
     numbers = [number_text(test[name]) for name in ("median_difference", "effect")]
-    return [*numbers, f"{p_text(test['p_holm'])}{stars(test['p_holm']):2}"]
+    return [*numbers, f"{p_text(test['p_holm'])}{star(test['p_holm']):1}"]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
@@ -143,7 +143,7 @@ def _note(baseline: str) -> str:
     return f"""\
 In brackets: 95% bootstrap interval of the value before.
 Difference: median of method minus {baseline} on the same images.
-Effect: rank-biserial correlation, 1 if the method is better than {baseline} on every
-image, -1 if it is worse on every image.
-p: one-sided Wilcoxon signed-rank test that the method is better than {baseline},
-corrected by Holm's method for the methods in the table. * p < 0.05, ** p < 0.001."""
+Effect: rank-biserial correlation; positive if the method is better than {baseline},
+1 if on every image, and negative if it is worse, -1 if on every image.
+p: two-sided Wilcoxon signed-rank test that the method differs from {baseline},
+corrected by Holm's method for the methods in the table. * p < {LEVEL}."""
