@@ -87,7 +87,9 @@ def test_many_differences_follow_the_normal_approximation():
     excess = positive_rank_sum(differences) - n * (n + 1) / 4
     z = excess / np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
     sample = np.random.default_rng(3).normal(size=1_000_000)
-    assert signed_rank(differences).p == pytest.approx(2 * np.mean(sample >= z), abs=2e-3)
+    assert signed_rank(differences).p == pytest.approx(
+        2 * np.mean(sample >= z), abs=2e-3
+    )
 
 
 def test_differences_of_one_size_give_the_sign_test():

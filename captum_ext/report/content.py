@@ -16,6 +16,7 @@ from captum_ext.report.glossary import (
     describe_methods,
     describe_metrics,
 )
+from captum_ext.report.sentences import summary_sentences
 from captum_ext.report.text import number_text
 
 __all__ = ["find_cases", "report_content"]
@@ -80,6 +81,7 @@ def report_content(results: Results, gallery: list[GalleryImage]) -> dict[str, A
     cases, failures = find_cases(results), _failures(run)
     return {
         "title": _title(run),
+        "sentences": summary_sentences(results),
         "facts": _facts(results),
         "n_images": run.table["image"].nunique(),
         "metrics": run.metrics,

@@ -1,6 +1,7 @@
 """Tables of a run as text, with tests against a baseline as in BOREx's Table 1."""
 
 import math
+from textwrap import fill
 
 import pandas as pd
 
@@ -11,12 +12,15 @@ from captum_ext.report.glossary import (
     describe_methods,
     describe_metrics,
 )
+from captum_ext.report.sentences import summary_sentences
 
-__all__ = ["number_text", "p_text", "star", "text_report"]
+__all__ = ["baseline_of", "number_text", "p_text", "star", "text_report"]
+
+_WIDTH = 88
 
 
 def text_report(results: Results, baseline: str | None = None) -> str:
-    """Means, medians and tests of a run, one table per metric.
+    """Three sentences, and means, medians and tests of a run, a table per metric.
 
     Args:
         results (Results): Results of the run.
@@ -24,23 +28,44 @@ def text_report(results: Results, baseline: str | None = None) -> str:
             Default: None (the first method)
 
     Returns:
-        *str*: Tables and a note.
+        *str*: Sentences, tables and a note.
 
     Raises:
         ValueError: If the baseline is not one of the methods, or a metric is unknown.
     """
     titles = {m.name: m.title for m in describe_methods(results.settings)}
-    baseline = next(iter(titles)) if baseline is None else baseline
-    if baseline not in titles:
-        raise ValueError(
-            f"baseline must be one of {', '.join(titles)}, got {baseline!r}."
-        )
+    baseline = baseline_of(results, baseline)
     summary = summarize(results.table).set_index(["metric", "method"])
     tables = [
         _metric_table(metric, results.table, summary.loc[metric.name], titles, baseline)
         for metric in describe_metrics(results.settings)
     ]
-    return "\n\n".join([*tables, _note(titles[baseline])])
+    summarized = "\n".join(
+        fill(s, _WIDTH, break_on_hyphens=False) for s in summary_sentences(results)
+    )
+    return "\n\n".join([summarized, *tables, _note(titles[baseline])])
+
+
+def baseline_of(results: Results, baseline: str | None) -> str:
+    """Name of the method that the tables compare all others with.
+
+    Args:
+        results (Results): Results of the run.
+        baseline (str, optional): Name of a method, or None for the first.
+
+    Returns:
+        *str*: Name of a method of the run.
+
+    Raises:
+        ValueError: If the baseline is not one of the methods.
+    """
+    methods = [*results.settings["methods"]]
+    baseline = methods[0] if baseline is None else baseline
+    if baseline not in methods:
+        raise ValueError(
+            f"baseline must be one of {', '.join(methods)}, got {baseline!r}."
+        )
+    return baseline
 
 
 def number_text(value: float) -> str:
