@@ -12,11 +12,13 @@ from synthetic_run import BETTER, HOSTILE, METHODS, SCRIPT, noise, write_run
 
 from captum_ext._files import save_image
 from captum_ext.cli import main
-from captum_ext.evaluation import image_path, map_path, read_results
+from captum_ext.evaluation import Results, image_path, map_path, read_results
 from captum_ext.evaluation.statistics import compare_methods, summarize
 from captum_ext.report.curve_plot import curve_plot, legend_key
 from captum_ext.report.gallery import Case, by_importance, find_case, gallery_images
+from captum_ext.report.mean_table import latex_table, mean_table
 from captum_ext.report.page import render_report, write_report
+from captum_ext.report.sentences import summary_sentences
 from captum_ext.report.text import text_report
 
 
@@ -218,30 +220,35 @@ def test_the_best_value_is_marked_by_more_than_color(page):
             assert marked == (value == best) == (row[column]["class"] == "best")
 
 
-def test_matrices_hold_the_corrected_p_values(folder, page):
+def test_matrices_hold_effects_and_corrected_p_values(folder, page):
     table = read_results(folder).table
     for title, (metric, better) in zip(("Insertion", "Deletion"), BETTER.items()):
         tests = compare_methods(table, metric, better)
-        p = tests.pivot(index="method", columns="other", values="p_holm")
+        by_pair = tests.set_index(["method", "other"])
         header, *rows = page.table(f"{title} ")
         for method, row in zip(METHODS, rows):
             for other, cell in zip(METHODS, row[1:]):
                 if method == other:
                     assert cell.text == "–"
                     continue
-                value = p.loc[method, other]
-                assert float(cell["data-value"]) == value
-                stars = "**" if value < 0.001 else "*" if value < 0.05 else ""
-                shown = "<0.001" if value < 0.001 else f"{value:.3f}"
-                assert cell.text == shown + stars
-        full = page.table(f"All tests by {title}")[1:]
+                sign = 1 if (method, other) in by_pair.index else -1
+                test = by_pair.loc[(method, other)[::sign]]
+                assert float(cell["data-value"]) == sign * test["effect"]
+                shown = f"{sign * test['effect']:+.3f}".replace("-", "−")
+                shown += "*" if test["p_holm"] < 0.05 else ""
+                p = test["p_holm"]
+                assert cell.text == f"{shown} {'<0.001' if p < 0.001 else f'{p:.3f}'}"
+        full = page.table(f"Tests by {title}")[1:]
         effects = [float(row[5]["data-value"]) for row in full]
         assert effects == tests["effect"].tolist()
 
 
-def test_wins_are_counts_of_significant_tests(folder, page):
+def test_wins_are_counts_of_significant_differences(folder, page):
     tests = compare_methods(read_results(folder).table, "deletion", "lower")
-    won = tests[tests["p_holm"] < 0.05]["method"].value_counts()
+    found = tests[tests["p_holm"] < 0.05]
+    won = pd.concat(
+        [found[found["effect"] > 0]["method"], found[found["effect"] < 0]["other"]]
+    ).value_counts()
     rows = page.table("Number of other methods")[1:]
     assert [int(row[2].text) for row in rows] == [won.get(m, 0) for m in METHODS]
     assert won.sum() > 0
@@ -462,7 +469,8 @@ def test_text_has_the_tests_against_a_baseline(folder):
     results = read_results(folder)
     text = text_report(results, "random")
     tests = compare_methods(results.table, "insertion", "higher", "random")
-    insertion, deletion, pointing, note = text.split("\n\n")
+    sentences, insertion, deletion, pointing, note = text.split("\n\n")
+    assert sentences.split() == " ".join(summary_sentences(results)).split()
     title, header, *lines = insertion.splitlines()
     assert title == "Insertion, higher is better"
     assert header.split() == ["n", "mean", "median", "difference", "effect", "p"]
@@ -479,6 +487,114 @@ def test_text_has_the_tests_against_a_baseline(folder):
 def test_the_first_method_is_the_baseline_by_default(folder):
     results = read_results(folder)
     assert text_report(results) == text_report(results, "rise")
+
+
+def results_of(values, **settings):
+    """Results from values by metric and method, image by image; None is missing."""
+    rows = [
+        (f"{i}.jpg", method, metric, value)
+        for metric, by_method in values.items()
+        for method, of_method in by_method.items()
+        for i, value in enumerate(of_method)
+    ]
+    table = pd.DataFrame(rows, columns=["image", "method", "metric", "value"])
+    methods = dict.fromkeys(table["method"])
+    settings = {
+        "dataset": {"source": "signs", "images": table["image"].nunique()},
+        "model": {"name": "signs"},
+        "methods": {name: {"use": name} for name in methods} | settings,
+        "metrics": {name: {"use": name} for name in values},
+    }
+    return Results(table, pd.DataFrame(), pd.DataFrame(), settings, {})
+
+
+def test_sentences_say_what_is_best_and_what_is_missing():
+    low, high = [0.1 * i for i in range(8)], [0.1 * i + 0.05 for i in range(8)]
+    mixed = [value + (-1) ** i * 0.01 for i, value in enumerate(low)]
+    mixed[0] += 0.02
+    results = results_of(
+        {
+            "insertion": {"rise": low, "pn-rise": high, "random": mixed},
+            "deletion": {"rise": low, "pn-rise": high, "random": [*mixed[:7], None]},
+        },
+        random={"use": "rise", "n_masks": 3},
+    )
+    assert summary_sentences(results) == [
+        "RISE, PN-RISE and RISE (random) were evaluated on 8 images of signs with the "
+        "model signs by Insertion and Deletion.",
+        "By Insertion, PN-RISE is best, significantly better than every other method; "
+        "by Deletion, RISE (random) is best, but not significantly better than RISE.",
+        "Missing: 1 of 48 values (1 of RISE (random)); a random map, the lower bound "
+        "of every metric.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "values, sentence, missing",
+    [
+        ({"random": [1.0] * 6}, "With one method there is nothing to compare.", "No"),
+        (
+            {"random": [1.0] * 3, "rise": [1.0] * 3},
+            "By Insertion, Random map and RISE are equal.",
+            "Missing: images, since with fewer than 6",
+        ),
+        (
+            {"random": [None] * 6, "rise": [None] * 6},
+            "By Insertion, no method has a value.",
+            "Missing: 12 of 12 values (6 of Random map, 6 of RISE).",
+        ),
+    ],
+)
+def test_sentences_of_degenerate_runs(values, sentence, missing):
+    found = summary_sentences(results_of({"insertion": values}))
+    assert found[1] == sentence and found[2].startswith(missing)
+
+
+def test_table_of_means_has_the_numbers_of_summary_and_tests(folder):
+    results = read_results(folder)
+    table = mean_table(results, "random").set_index(["metric", "method"])
+    summary = summarize(results.table).set_index(["metric", "method"])
+    names = ["n", "mean", "mean_low", "mean_high"]
+    pd.testing.assert_frame_equal(
+        table[names], summary.loc[table.index, names], check_names=False
+    )
+    for metric, better in BETTER.items():
+        tests = compare_methods(results.table, metric, better, "random")
+        for test in tests.itertuples():
+            row = table.loc[(metric, test.method)]
+            assert (row["effect"], row["p_holm"]) == (test.effect, test.p_holm)
+            assert row["significant"] == ("*" if test.p_holm < 0.05 else "")
+        assert np.isnan(table.loc[(metric, "random"), "p_holm"])
+    assert set(table["better"]) == {"higher", "lower"}
+
+
+def test_latex_escapes_names_and_marks_the_best():
+    values = {"rise": [0.0] * 9, "a_b": [float(i) for i in range(9)]}
+    text = latex_table(results_of({"deletion": values}, a_b={"use": "rise"}))
+    lines = [line.strip() for line in text.splitlines()]
+    assert r"& Deletion $\downarrow$ \\" in lines
+    assert r"RISE & \textbf{0.000} [0.000, 0.000] \\" in lines
+    [line] = [line for line in lines if line.startswith(r"RISE, a\_b & 4.000* [")]
+    assert r"differs significantly from RISE:" in text
+    better = latex_table(
+        results_of({"insertion": {"rise": [-1.0], "a_b": [0.0]}}, a_b={"use": "rise"}),
+        "a_b",
+    )
+    assert r"RISE & $-$1.000 \\" in better and r"from RISE, a\_b:" in better
+
+
+def test_command_writes_csv_and_latex(folder, tmp_path, capsys):
+    results, files = read_results(folder), [tmp_path / n for n in ("a.csv", "b.tex")]
+    page = str(tmp_path / "page.html")
+    words = ["report", str(folder), "-o", page, "--baseline", "quick"]
+    assert main([*words, "--csv", str(files[0]), "--latex", str(files[1])]) == 0
+    assert capsys.readouterr().out.endswith(f"{page}, {files[0]}, {files[1]}\n")
+    table = mean_table(results, "quick")
+    read = pd.read_csv(files[0], keep_default_na=False, na_values={"p_holm": [""]})
+    assert read["mean"].tolist() == table["mean"].tolist()
+    assert read["significant"].tolist() == table["significant"].tolist()
+    assert files[1].read_text() == latex_table(results, "quick")
+    assert len([*tmp_path.iterdir()]) == 3
 
 
 def test_command_prints_the_tables_and_writes_the_page(folder, path, tmp_path, capsys):
@@ -499,6 +615,7 @@ def test_command_prints_the_tables_and_writes_the_page(folder, path, tmp_path, c
         ({"--baseline": "magic"}, "baseline must be one of rise, quick, pn-rise"),
         ({"-o": "nowhere/page.html"}, "nowhere/page.html"),
         ({"-o": "."}, "path must be a file"),
+        ({"--csv": "nowhere/a.csv"}, "--csv and --latex must be files in existing"),
     ],
     ids=str,
 )

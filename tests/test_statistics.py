@@ -36,13 +36,15 @@ def positive_rank_sum(differences):
 
 
 def enumerated_p(differences):
-    """Share of all sign combinations with at least the same positive rank sum."""
+    """Share of all sign combinations with a rank sum at least as far from its mean."""
     differences = np.asarray([d for d in differences if d != 0])
     sums = [
         positive_rank_sum(np.abs(differences) * signs)
         for signs in product((-1, 1), repeat=len(differences))
     ]
-    return np.mean(np.asarray(sums) >= positive_rank_sum(differences) - 1e-9)
+    distances = np.abs(np.asarray(sums) - np.mean(sums))
+    distance = abs(positive_rank_sum(differences) - np.mean(sums))
+    return np.mean(distances >= distance - 1e-9)
 
 
 def slow_holm(p):
@@ -85,13 +87,15 @@ def test_many_differences_follow_the_normal_approximation():
     excess = positive_rank_sum(differences) - n * (n + 1) / 4
     z = excess / np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
     sample = np.random.default_rng(3).normal(size=1_000_000)
-    assert signed_rank(differences).p == pytest.approx(np.mean(sample >= z), abs=1e-3)
+    assert signed_rank(differences).p == pytest.approx(
+        2 * np.mean(sample >= z), abs=2e-3
+    )
 
 
 def test_differences_of_one_size_give_the_sign_test():
     """The case of a metric that is 0 or 1, such as the pointing game."""
     hits = [1] * 9 + [-1] * 2 + [0] * 50
-    assert signed_rank(hits).p == pytest.approx(binom.sf(8, 11, 0.5))
+    assert signed_rank(hits).p == pytest.approx(2 * binom.sf(8, 11, 0.5))
     assert signed_rank(hits).effect == pytest.approx(7 / 11)
 
 
@@ -101,7 +105,7 @@ def test_differences_of_zero_are_not_significant(n):
 
 
 def test_few_pairs_cannot_be_significant():
-    assert signed_rank([1, 2, 3, 4]) == (1.0, 2**-4)
+    assert signed_rank([1, 2, 3, 4, 5]) == (1.0, 2**-4)
 
 
 @pytest.mark.parametrize(
@@ -124,10 +128,10 @@ def test_holm_equals_its_definition(seed):
     np.testing.assert_allclose(holm(p), slow_holm(p))
 
 
-def test_all_ordered_pairs_are_compared_and_corrected_together():
+def test_all_pairs_are_compared_and_corrected_together():
     values = {name: normal(i, 30, shift=i) for i, name in enumerate("cab")}
     tests = compare_methods(table_of(**values), "insertion")
-    pairs = [(m, o) for m in "cab" for o in "cab" if m != o]
+    pairs = [("c", "a"), ("c", "b"), ("a", "b")]
     assert list(zip(tests["method"], tests["other"])) == pairs
     for row in tests.itertuples():
         differences = values[row.method] - values[row.other]
@@ -140,7 +144,7 @@ def test_lower_may_be_better():
     table = table_of("deletion", a=normal(0, 20), b=normal(1, 20, shift=3))
     higher = compare_methods(table, "deletion", "higher")
     lower = compare_methods(table, "deletion", "lower")
-    assert lower.loc[0, "p"] == higher.loc[1, "p"] < 0.001
+    assert lower.loc[0, "p"] == higher.loc[0, "p"] < 0.001
     assert lower.loc[0, "effect"] == -higher.loc[0, "effect"] > 0.9
     assert lower.loc[0, "median_difference"] == higher.loc[0, "median_difference"] < 0
 
@@ -156,7 +160,7 @@ def test_images_without_both_values_are_excluded_and_counted():
     a, b = [1.0, 2.0, NAN, 4.0, 5.0], [0.5, NAN, 0.5, 3.0, 3.0]
     table = table_of(a=a, b=b).iloc[:-1]  # One row was never written.
     tests = compare_methods(table, "insertion")
-    assert tests["n"].tolist() == [2, 2] and tests["excluded"].tolist() == [3, 3]
+    assert tests["n"].tolist() == [2] and tests["excluded"].tolist() == [3]
     assert tests.loc[0, "p"] == signed_rank([0.5, 1.0]).p
 
 

@@ -5,25 +5,31 @@ Tables have one row per image, method and metric, with the columns ``image``,
 are counted and excluded.
 """
 
+from itertools import combinations
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap, wilcoxon
+from scipy.stats import bootstrap, rankdata, wilcoxon
 
 __all__ = [
+    "LEVEL",
     "Better",
     "PairedTest",
     "compare_methods",
     "holm",
     "signed_rank",
     "summarize",
+    "values_by_method",
 ]
 
 Better = Literal["higher", "lower"]
 
 COLUMNS = ("image", "method", "metric", "value")
+LEVEL = 0.05
+"""Level of significance: differences with a smaller corrected p-value have a star."""
+
 CONFIDENCE = 0.95
 N_RESAMPLES = 2000
 # Resampled values in memory at once.
@@ -36,7 +42,7 @@ class PairedTest(NamedTuple):
     Attributes:
         effect (float): Matched-pairs rank-biserial correlation in [-1, 1]: the
             positive share of the rank sum minus the negative share.
-        p (float): One-sided p-value.
+        p (float): Two-sided p-value.
     """
 
     effect: float
@@ -44,12 +50,12 @@ class PairedTest(NamedTuple):
 
 
 def signed_rank(differences: ArrayLike) -> PairedTest:
-    """One-sided Wilcoxon signed-rank test of differences that should be positive.
+    """Two-sided Wilcoxon signed-rank test of paired differences.
 
     Differences of zero are dropped, as by Wilcoxon; if all are zero, p is 1. SciPy
     computes p exactly for up to 50 differences without ties and up to 13 with ties, and
     from the normal approximation otherwise. With n nonzero differences an exact p is at
-    least 2 ** -n: fewer than five cannot reach 0.05.
+    least 2 ** (1 - n): fewer than six cannot be below 0.05.
 
     If all differences have one size, as for a metric that is 0 or 1, all ranks are
     equal and the test is the sign test of the pairs that differ (McNemar's).
@@ -66,16 +72,15 @@ def signed_rank(differences: ArrayLike) -> PairedTest:
     Examples::
 
         >>> signed_rank([0.5, 0.25, -0.125])
-        PairedTest(effect=0.666..., p=0.25)
+        PairedTest(effect=0.666..., p=0.5)
     """
     values = np.asarray(differences, dtype=float)
     values = values[values != 0]
     if not values.size:
         return PairedTest(0.0, 1.0)
-    # With alternative="greater" the statistic is the sum of the positive ranks.
-    positive, p = wilcoxon(values, alternative="greater")
-    total = values.size * (values.size + 1) / 2
-    return PairedTest(float(2 * positive / total - 1), float(p))
+    ranks = rankdata(np.abs(values))
+    effect = ranks @ np.sign(values) / ranks.sum()
+    return PairedTest(float(effect), float(wilcoxon(values).pvalue))
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
@@ -112,10 +117,11 @@ def compare_methods(
     better: Better = "higher",
     baseline: str | None = None,
 ) -> pd.DataFrame:
-    """Test for each pair of methods whether the first is better by a metric.
+    """Test for each pair of methods whether they differ by a metric.
 
-    Each test is the one-sided Wilcoxon signed-rank test over the images where both
-    methods have a value. The p-values of all returned rows are corrected together.
+    Each test is the two-sided Wilcoxon signed-rank test over the images where both
+    methods have a value. The sign of the effect tells which one is better. The p-values
+    of all returned rows are corrected together.
 
     Args:
         table (pandas.DataFrame): Table with the columns image, method, metric and
@@ -124,22 +130,22 @@ def compare_methods(
         better (str, optional): Whether "higher" or "lower" values are better.
             Default: "higher"
         baseline (str, optional): Method that all others are compared with.
-            Default: None (every ordered pair)
+            Default: None (every pair once)
 
     Returns:
         *pandas.DataFrame*: One row per pair with a common image, in the order of the
         methods in the table:
 
-        - **method**, **other**: The alternative hypothesis is that ``method`` is
-          better.
+        - **method**, **other**: Names; ``other`` is the baseline or the later of the
+          two.
         - **n**: Number of images where both have a value.
         - **excluded**: Number of images where only one of them or neither has a value.
         - **median_difference**: Median of ``method`` minus ``other``, in the unit of
           the metric.
         - **effect**: Rank-biserial correlation, 1 if ``method`` is better on every
           image, -1 if it is worse on every image.
-        - **p**, **p_holm**: P-value, and corrected by Holm's method for the number of
-          rows.
+        - **p**, **p_holm**: Two-sided p-value, and corrected by Holm's method for the
+          number of rows.
 
     Raises:
         ValueError: If the table is empty, lacks a column or has several rows for one
@@ -156,19 +162,19 @@ def compare_methods(
         ...     "value": [0.6, 0.7, 0.8, 0.9, 0.7, 0.5, 0.4, 0.4, 0.4, 0.3],
         ... })
         >>> compare_methods(table, "insertion", baseline="theirs").T
-                                  0
-        method                 ours
-        other                theirs
-        n                         5
-        excluded                  0
-        median_difference       0.4
-        effect                  1.0
-        p                   0.03125
-        p_holm              0.03125
+                                0
+        method               ours
+        other              theirs
+        n                       5
+        excluded                0
+        median_difference     0.4
+        effect                1.0
+        p                  0.0625
+        p_holm             0.0625
     """
     if better not in ("higher", "lower"):
         raise ValueError(f"better must be 'higher' or 'lower', got {better!r}.")
-    values = _by_method(table, metric)
+    values = values_by_method(table, metric)
     methods = list(values)
     if baseline is not None and baseline not in methods:
         raise ValueError(
@@ -176,22 +182,22 @@ def compare_methods(
             f"{baseline!r}."
         )
     sign = 1 if better == "higher" else -1
+    pairs = [(method, baseline) for method in methods if method != baseline]
     rows = []
-    for method in methods:
-        for other in methods if baseline is None else [baseline]:
-            differences = (values[method] - values[other]).dropna()
-            if method == other or differences.empty:
-                continue
-            rows.append(
-                {
-                    "method": method,
-                    "other": other,
-                    "n": len(differences),
-                    "excluded": len(values) - len(differences),
-                    "median_difference": differences.median(),
-                    **signed_rank(sign * differences)._asdict(),
-                }
-            )
+    for method, other in combinations(methods, 2) if baseline is None else pairs:
+        differences = (values[method] - values[other]).dropna()
+        if differences.empty:
+            continue
+        rows.append(
+            {
+                "method": method,
+                "other": other,
+                "n": len(differences),
+                "excluded": len(values) - len(differences),
+                "median_difference": differences.median(),
+                **signed_rank(sign * differences)._asdict(),
+            }
+        )
     columns = ["method", "other", "n", "excluded", "median_difference", "effect", "p"]
     tests = pd.DataFrame(rows, columns=columns)
     return tests.assign(p_holm=holm(tests["p"]))
@@ -278,8 +284,21 @@ def _mean_and_median(
     return np.stack([np.mean(values, axis), np.median(values, axis)])
 
 
-def _by_method(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Values of a metric with one row per image and one column per method."""
+def values_by_method(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Arrange the values of a metric with one row per image, one column per method.
+
+    Args:
+        table (pandas.DataFrame): Table with the columns image, method, metric and
+            value, one row per image, method and metric.
+        metric (str): Name of the metric.
+
+    Returns:
+        *pandas.DataFrame*: Values by image (the index), methods in the order of the
+        table; NaN without a value.
+
+    Raises:
+        ValueError: If the table is invalid or the metric is unknown.
+    """
     _check_table(table)
     rows = table[table["metric"] == metric]
     if rows.empty:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from captum_ext.evaluation.result_tables import Results
-from captum_ext.evaluation.statistics import compare_methods, summarize
+from captum_ext.evaluation.statistics import LEVEL, compare_methods, summarize
 from captum_ext.report.curve_plot import curve_plot, legend_key
 from captum_ext.report.gallery import Case, GalleryImage, find_case
 from captum_ext.report.glossary import (
@@ -16,11 +16,11 @@ from captum_ext.report.glossary import (
     describe_methods,
     describe_metrics,
 )
+from captum_ext.report.sentences import summary_sentences
 from captum_ext.report.text import number_text
 
 __all__ = ["find_cases", "report_content"]
 
-LEVEL = 0.05
 MAX_FAILURES = 50
 
 
@@ -81,6 +81,7 @@ def report_content(results: Results, gallery: list[GalleryImage]) -> dict[str, A
     cases, failures = find_cases(results), _failures(run)
     return {
         "title": _title(run),
+        "sentences": summary_sentences(results),
         "facts": _facts(results),
         "n_images": run.table["image"].nunique(),
         "metrics": run.metrics,
@@ -165,27 +166,30 @@ def _best(values: pd.Series, metric: MetricEntry) -> float:
 
 
 def _win_counts(run: _Run, tests: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Number of other methods that each method beats, by each metric."""
-    winners = {name: t.loc[t["p_holm"] < LEVEL, "method"] for name, t in tests.items()}
+    """Number of methods that each method is significantly better than, by metric."""
+    winners = []
+    for of_metric in tests.values():
+        found = of_metric[of_metric["p_holm"] < LEVEL]
+        winners.append(found["method"].where(found["effect"] > 0, found["other"]))
     return [
-        {
-            "method": title,
-            "wins": [int((won == name).sum()) for won in winners.values()],
-        }
+        {"method": title, "wins": [int((won == name).sum()) for won in winners]}
         for name, title in run.titles.items()
     ]
 
 
 def _comparison(run: _Run, metric: MetricEntry, tests: pd.DataFrame) -> dict[str, Any]:
-    """Matrix of corrected p-values of a metric, and a list of all tests."""
-    p = {(test.method, test.other): test.p_holm for test in tests.itertuples()}
+    """Matrix of effects of a metric with their p-values, and a list of all tests."""
+    cells = {}
+    for test in tests.itertuples():
+        cells[test.method, test.other] = {"effect": test.effect, "p": test.p_holm}
+        cells[test.other, test.method] = {"effect": -test.effect, "p": test.p_holm}
     titled = tests.assign(
         method=tests["method"].map(run.titles), other=tests["other"].map(run.titles)
     )
     return {
         "metric": metric,
         "rows": [
-            {"method": title, "p": [p.get((name, other)) for other in run.titles]}
+            {"method": title, "cells": [cells.get((name, o)) for o in run.titles]}
             for name, title in run.titles.items()
         ],
         "tests": titled.to_dict("records"),

@@ -8,7 +8,7 @@ from captum_ext._files import write_file
 from captum_ext.evaluation.result_tables import Results, read_results
 from captum_ext.report.content import find_cases, report_content
 from captum_ext.report.gallery import GalleryImage, by_importance, gallery_images
-from captum_ext.report.text import number_text, p_text, stars
+from captum_ext.report.text import number_text, p_text, star
 
 with extra("evaluation"):
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -79,7 +79,7 @@ def render_report(results: Results, gallery: list[GalleryImage]) -> str:
         "number": _number,
         "p_value": p_text,
         "sentence": lambda text: text[:1].upper() + text[1:],
-        "stars": stars,
+        "star": star,
     }
     template = environment.get_template("report.html.j2")
     return template.render(report_content(results, gallery))

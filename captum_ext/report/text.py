@@ -1,22 +1,26 @@
 """Tables of a run as text, with tests against a baseline as in BOREx's Table 1."""
 
 import math
+from textwrap import fill
 
 import pandas as pd
 
 from captum_ext.evaluation.result_tables import Results
-from captum_ext.evaluation.statistics import compare_methods, summarize
+from captum_ext.evaluation.statistics import LEVEL, compare_methods, summarize
 from captum_ext.report.glossary import (
     MetricEntry,
     describe_methods,
     describe_metrics,
 )
+from captum_ext.report.sentences import summary_sentences
 
-__all__ = ["number_text", "p_text", "stars", "text_report"]
+__all__ = ["baseline_of", "number_text", "p_text", "star", "text_report"]
+
+_WIDTH = 88
 
 
 def text_report(results: Results, baseline: str | None = None) -> str:
-    """Means, medians and tests of a run, one table per metric.
+    """Three sentences, and means, medians and tests of a run, a table per metric.
 
     Args:
         results (Results): Results of the run.
@@ -24,23 +28,44 @@ def text_report(results: Results, baseline: str | None = None) -> str:
             Default: None (the first method)
 
     Returns:
-        *str*: Tables and a note.
+        *str*: Sentences, tables and a note.
 
     Raises:
         ValueError: If the baseline is not one of the methods, or a metric is unknown.
     """
     titles = {m.name: m.title for m in describe_methods(results.settings)}
-    baseline = next(iter(titles)) if baseline is None else baseline
-    if baseline not in titles:
-        raise ValueError(
-            f"baseline must be one of {', '.join(titles)}, got {baseline!r}."
-        )
+    baseline = baseline_of(results, baseline)
     summary = summarize(results.table).set_index(["metric", "method"])
     tables = [
         _metric_table(metric, results.table, summary.loc[metric.name], titles, baseline)
         for metric in describe_metrics(results.settings)
     ]
-    return "\n\n".join([*tables, _note(titles[baseline])])
+    summarized = "\n".join(
+        fill(s, _WIDTH, break_on_hyphens=False) for s in summary_sentences(results)
+    )
+    return "\n\n".join([summarized, *tables, _note(titles[baseline])])
+
+
+def baseline_of(results: Results, baseline: str | None) -> str:
+    """Name of the method that the tables compare all others with.
+
+    Args:
+        results (Results): Results of the run.
+        baseline (str, optional): Name of a method, or None for the first.
+
+    Returns:
+        *str*: Name of a method of the run.
+
+    Raises:
+        ValueError: If the baseline is not one of the methods.
+    """
+    methods = [*results.settings["methods"]]
+    baseline = methods[0] if baseline is None else baseline
+    if baseline not in methods:
+        raise ValueError(
+            f"baseline must be one of {', '.join(methods)}, got {baseline!r}."
+        )
+    return baseline
 
 
 def number_text(value: float) -> str:
@@ -83,21 +108,21 @@ def p_text(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def stars(p: float) -> str:
-    """Asterisks of a p-value: one below 0.05, two below 0.001.
+def star(p: float) -> str:
+    """Mark a significant p-value.
 
     Args:
-        p (float): P-value in [0, 1].
+        p (float): Corrected p-value in [0, 1].
 
     Returns:
-        *str*: No, one or two asterisks.
+        *str*: An asterisk if it is below 0.05.
 
     Examples::
 
-        >>> [stars(p) for p in (0.05, 0.04, 1e-9)]
-        ['', '*', '**']
+        >>> [star(p) for p in (0.05, 0.04)]
+        ['', '*']
     """
-    return "**" if p < 0.001 else "*" if p < 0.05 else ""
+    return "*" if p < LEVEL else ""
 
 
 def _metric_table(
@@ -109,7 +134,7 @@ def _metric_table(
 ) -> str:
     tests = compare_methods(table, metric.name, metric.better, baseline)
     by_method = {test["method"]: test for test in tests.to_dict("records")}
-    rows = [["", "n", "mean", "", "median", "", "difference", "effect", "p  "]]
+    rows = [["", "n", "mean", "", "median", "", "difference", "effect", "p "]]
     for name, title in titles.items():
         row = summary.loc[name]
         centers = [*_center_cells(row, "mean"), *_center_cells(row, "median")]
@@ -125,7 +150,7 @@ def _center_cells(row: pd.Series, center: str) -> list[str]:
 
 def _test_cells(test: dict[str, float]) -> list[str]:
     numbers = [number_text(test[name]) for name in ("median_difference", "effect")]
-    return [*numbers, f"{p_text(test['p_holm'])}{stars(test['p_holm']):2}"]
+    return [*numbers, f"{p_text(test['p_holm'])}{star(test['p_holm']):1}"]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
@@ -143,7 +168,7 @@ def _note(baseline: str) -> str:
     return f"""\
 In brackets: 95% bootstrap interval of the value before.
 Difference: median of method minus {baseline} on the same images.
-Effect: rank-biserial correlation, 1 if the method is better than {baseline} on every
-image, -1 if it is worse on every image.
-p: one-sided Wilcoxon signed-rank test that the method is better than {baseline},
-corrected by Holm's method for the methods in the table. * p < 0.05, ** p < 0.001."""
+Effect: rank-biserial correlation; positive if the method is better than {baseline},
+1 if on every image, and negative if it is worse, -1 if on every image.
+p: two-sided Wilcoxon signed-rank test that the method differs from {baseline},
+corrected by Holm's method for the methods in the table. * p < {LEVEL}."""

@@ -1,0 +1,131 @@
+"""The results of a run in three sentences of plain words."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from captum_ext.evaluation.result_tables import Results
+from captum_ext.evaluation.statistics import LEVEL, compare_methods
+from captum_ext.report.glossary import MetricEntry, describe_methods, describe_metrics
+
+__all__ = ["join_words", "summary_sentences"]
+
+# Two-sided exact p-values are at least 2 ** (1 - n).
+_FEWEST_IMAGES = 6
+_MAX_NAMES = 3
+
+
+def summary_sentences(results: Results) -> list[str]:
+    """Say what was compared, which method is best, and what is missing.
+
+    A method is best by the mean. Whether it is better than another is tested as by
+    :func:`~captum_ext.evaluation.compare_methods`, with every pair of methods.
+
+    Args:
+        results (Results): Results of the run.
+
+    Returns:
+        *list[str]*: Three sentences.
+
+    Raises:
+        ValueError: If a metric is unknown.
+    """
+    titles = {
+        # In an enumeration a name must not follow a comma.
+        m.name: m.title.replace(f", {m.name}", f" ({m.name})")
+        for m in describe_methods(results.settings)
+    }
+    metrics = describe_metrics(results.settings)
+    return [
+        _compared(results, [*titles.values()], metrics),
+        _best(results.table, titles, metrics),
+        _missing(results, titles),
+    ]
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Enumerate words.
+
+    Args:
+        words (sequence of str): At least one word.
+
+    Returns:
+        *str*: Words with commas, and "and" before the last.
+
+    Examples::
+
+        >>> join_words(["RISE", "PN-RISE", "BOREx"])
+        'RISE, PN-RISE and BOREx'
+    """
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _compared(
+    results: Results, titles: Sequence[str], metrics: Sequence[MetricEntry]
+) -> str:
+    n, settings = results.table["image"].nunique(), results.settings
+    return (
+        f"{join_words(titles)} {'were' if len(titles) > 1 else 'was'} evaluated on {n} "
+        f"image{'s' * (n != 1)} of {settings['dataset']['source']} with the model "
+        f"{settings['model']['name']} by {join_words([m.title for m in metrics])}."
+    )
+
+
+def _best(
+    table: pd.DataFrame, titles: dict[str, str], metrics: Sequence[MetricEntry]
+) -> str:
+    """The best method by each metric; metrics with the same finding are one clause."""
+    if len(titles) == 1:
+        return "With one method there is nothing to compare."
+    clauses: dict[str, list[str]] = {}
+    for metric in metrics:
+        clauses.setdefault(_finding(table, titles, metric), []).append(metric.title)
+    parts = [f"by {join_words(by)}, {finding}" for finding, by in clauses.items()]
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _finding(table: pd.DataFrame, titles: dict[str, str], metric: MetricEntry) -> str:
+    """The method with the best mean, and whether it is better than the others."""
+    rows = table[table["metric"] == metric.name]
+    means = rows.groupby("method", sort=False)["value"].mean().dropna()
+    if means.empty:
+        return "no method has a value"
+    top = means.max() if metric.better == "higher" else means.min()
+    best, *equal = means.index[means == top]
+    if equal:
+        return f"{join_words([titles[name] for name in (best, *equal)])} are equal"
+    tests = compare_methods(table, metric.name, metric.better)
+    sign = tests["effect"].where(tests["method"] == best, -tests["effect"])
+    better = tests[(tests["p_holm"] < LEVEL) & (sign > 0)]
+    beaten = {*better.loc[better["method"] == best, "other"]}
+    beaten |= {*better.loc[better["other"] == best, "method"]}
+    open_ = [title for name, title in titles.items() if name not in {best, *beaten}]
+    if not open_:
+        return f"{titles[best]} is best, significantly better than every other method"
+    if len(open_) > _MAX_NAMES:
+        open_ = [f"{len(open_)} of {len(titles) - 1} other methods"]
+    return f"{titles[best]} is best, but not significantly better than " + join_words(
+        open_
+    )
+
+
+def _missing(results: Results, titles: dict[str, str]) -> str:
+    table, given = results.table, results.settings["dataset"]["images"]
+    n_images, missing = table["image"].nunique(), table[table["value"].isna()]
+    found = []
+    if len(missing):
+        counts = missing["method"].value_counts(sort=False)
+        by_method = [f"{n} of {titles[name]}" for name, n in counts.items()]
+        found.append(f"{len(missing)} of {len(table)} values ({', '.join(by_method)})")
+    if n_images < given:
+        found.append(f"{given - n_images} of {given} images, which were left out")
+    if n_images < _FEWEST_IMAGES:
+        found.append(
+            f"images, since with fewer than {_FEWEST_IMAGES} no difference can be "
+            f"significant"
+        )
+    if all(m["use"] != "random" for m in results.settings["methods"].values()):
+        found.append("a random map, the lower bound of every metric")
+    return f"Missing: {'; '.join(found)}." if found else "No value is missing."
