@@ -28,9 +28,7 @@ PAPER_MASKS = 4000
 PROBABILITIES = (0.5, 0.5)
 
 
-def passes_needed(
-    score: ChunkedScores, inputs: Tensor, seed: int
-) -> tuple[int, int]:
+def passes_needed(score: ChunkedScores, inputs: Tensor, seed: int) -> tuple[int, int]:
     """Smallest even number of passes with the paper's error, and its floor."""
     layout = GridLayout(inputs.shape[2:], (7, 7))
     generator = torch.Generator().manual_seed(seed)
