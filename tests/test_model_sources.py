@@ -102,7 +102,7 @@ def test_timm_of_one_output_means_sigmoid(timm, tmp_path) -> None:
     state = timm.create_model("mobilenetv3_small_050", num_classes=1).state_dict()
     torch.save(state, tmp_path / "weights.pt")
     entry = load("timm:mobilenetv3_small_050", tmp_path / "weights.pt")
-    assert entry.activation == "sigmoid" and entry.class_names == ("class 0",)
+    assert entry.applied_activation == "sigmoid" and entry.class_names == ("class 0",)
 
 
 def test_timm_reads_a_folder_with_labels(timm, tmp_path) -> None:
@@ -201,7 +201,7 @@ def test_hugging_face_from_a_folder(hf, tmp_path) -> None:
 )
 def test_activation_of_hugging_face(hf, problem, n_labels, activation, tmp_path):
     save_vit(tmp_path, num_labels=n_labels, problem_type=problem)
-    assert load(f"hf:{tmp_path}").activation == activation
+    assert load(f"hf:{tmp_path}").applied_activation == activation
 
 
 def processors() -> dict[str, Callable[[], Any]]:
@@ -396,7 +396,7 @@ def test_onnx_of_any_size_one_channel_and_one_output(ort, tmp_path) -> None:
     entry = load(
         export(made, tmp_path / "m.onnx", torch.rand(2, 1, 40, 40), **FREE_SIZE)
     )
-    assert entry.activation == "sigmoid" and len(entry.mean) == 1
+    assert entry.applied_activation == "sigmoid" and len(entry.mean) == 1
     assert entry.preprocess(ramps()).shape == (1, 224, 224)
     rgb = export(
         small_cnn(), tmp_path / "rgb.onnx", torch.rand(2, 3, 40, 40), **FREE_SIZE
@@ -1022,5 +1022,5 @@ def test_preprocessing_of_other_channels_names_the_numbers() -> None:
 def test_torchvision_of_one_output_means_sigmoid(tmp_path) -> None:
     torch.save(squeezenet1_1(num_classes=1).state_dict(), tmp_path / "weights.pt")
     entry = load("squeezenet1_1", tmp_path / "weights.pt")
-    assert entry.activation == "sigmoid"
+    assert entry.applied_activation == "sigmoid"
     assert load("signs").activation == "softmax"

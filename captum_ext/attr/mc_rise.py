@@ -204,7 +204,7 @@ class MCRISE(RandomMaskAttribution):
         target = check_target(target, len(tensors[0]))
         fills = _check_colors(_unpacked(colors), tensors)
         regions = check_shared_by_channels(feature_mask, tensors)
-        if regions is None and grid_size is None and layout is None:
+        if regions is None and layout is None:
             # Colors tell the channel axis, so that there is nothing to warn of.
             layout = "grid"
         layouts = (cell_layouts if estimator == "field" else mask_layouts)(

@@ -13,7 +13,7 @@ from captum_ext._extras import extra
 from captum_ext._state_dicts import load_state, read_state
 from captum_ext.zoo.construction import build
 from captum_ext.zoo.models import ZooModel
-from captum_ext.zoo.preprocessing import Preprocessing
+from captum_ext.zoo.preprocessing import Preprocessing, upright_rgb
 
 __all__ = ["load_hugging_face"]
 
@@ -150,7 +150,7 @@ def _pixels(processor: Any, image: Image.Image) -> Tensor:
 
 
 def _of_mode(processor: Any, mode: str, image: Image.Image) -> Tensor:
-    return _pixels(processor, image.convert(mode))
+    return _pixels(processor, upright_rgb(image).convert(mode))
 
 
 Size = int | tuple[int, int]

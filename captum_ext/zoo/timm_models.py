@@ -14,7 +14,7 @@ from captum_ext._state_dicts import load_state, read_state
 from captum_ext.zoo.class_names import default_class_names, similar
 from captum_ext.zoo.construction import build
 from captum_ext.zoo.models import ZooModel
-from captum_ext.zoo.preprocessing import Preprocessing
+from captum_ext.zoo.preprocessing import Preprocessing, upright_rgb
 
 __all__ = ["load_timm"]
 
@@ -114,4 +114,4 @@ def _preprocessing(transform: transforms.Compose) -> Callable[[Image.Image], Ten
 
 
 def _of_rgb(transform: Callable[[Image.Image], Tensor], image: Image.Image) -> Tensor:
-    return transform(image.convert("RGB"))
+    return transform(upright_rgb(image))
