@@ -391,6 +391,40 @@ def test_branch_without_influence_is_left_out():
     assert last_map_layer(Auxiliary(), noise(1, 3, 9, 9)).name == "main"
 
 
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d])
+def test_pooling_to_a_fixed_size_is_left_out(pool):
+    """And what follows it: a larger image does not give it more positions."""
+    net = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid()),
+        nn.Sequential(pool(4), nn.Conv2d(4, 4, 1), nn.Sigmoid()),
+        nn.Flatten(),
+        nn.Linear(64, 2),
+    )
+    assert last_map_layer(net, noise(1, 3, 16, 16)).name == "0"
+    # Pooling to one position is that of squeeze and excitation, or of the head.
+    net[1][0] = pool(1)
+    net[3] = nn.Linear(4, 2)
+    assert last_map_layer(net, noise(1, 3, 16, 16)).name == "0"
+
+
+class WeightedAttention(UniformAttention):
+    """Attention whose weights (B, 1, N, N) are the output of a module."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.softmax = nn.Softmax(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.softmax((x @ x.mT)[:, None])
+        return weights[:, 0] @ self.value(x)
+
+
+def test_weights_of_attention_are_no_maps():
+    net = Transformer(1)
+    net.blocks[2].attention = WeightedAttention()
+    assert last_map_layer(net, noise(1, 3, 32, 32)).name == "blocks.1"
+
+
 # Commands and METHODS
 
 

@@ -60,7 +60,7 @@ class LayerGradCam(CaptumLayerGradCam):
               C instead of 1 without ``attr_dim_summation``.
         """
         tensors = check_inputs(inputs)
-        check_target(target, len(tensors[0]))
+        target = check_target(target, len(tensors[0]))
         evaluation = evaluate_layer(
             self.forward_func,
             self.layer,

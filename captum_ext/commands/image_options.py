@@ -87,7 +87,7 @@ def add_image_options(command: argparse.ArgumentParser, map_shape: str) -> None:
         "--layer",
         metavar="NAME",
         help="layer for layer methods, by its name within the model, such as layer4 "
-        "or features.18 (default: the last convolutional layer)",
+        "or features.18 (default: the last one that has maps; it is printed)",
     )
     add("--seed", type=int, default=0, help="seed of random numbers (default: 0)")
 

@@ -33,7 +33,7 @@ class EvaluationOptions:
     only_correct: bool = option("leave out misclassified images", False)
     layer: str | None = option(
         "layer of layer methods, a module of the model such as layer4 (default: the "
-        "last one that returns maps)",
+        "last one that has maps; it is printed)",
         metavar="NAME",
     )
     seed: int = option("seed of all random numbers", 0)
