@@ -243,6 +243,15 @@ def of_maps(
     return Call(function, {**SHARED, **kinds}, is_number_each, always, late=late)
 
 
+# Metrics have all arguments of each other; not all of them matter.
+NO_TARGET: dict[str, Kind] = {
+    "target": [TARGET[0], []],
+    "baselines": [BASELINES[0], []],
+}
+NO_MODEL: dict[str, Kind] = {
+    **NO_TARGET,
+    "forward_func": [[*values(None), *FUNCTION[0]], []],
+}
 UNBIASED = ("control_variate", "monte_carlo")
 ESTIMATOR = choice(*UNBIASED, "field")
 IMAGE = [
@@ -751,6 +760,7 @@ CALLS: dict[str, Call] = {
                 ],
             ],
             "paired": FLAG,
+            "n_masks": integers(2, 8),
         },
         is_instance(masks.MaskCodes),
         ("layout", "probabilities", "n_masks", "generator"),
@@ -802,7 +812,13 @@ CALLS: dict[str, Call] = {
     ),
     "masks.smooth_halves": Call(
         masks.smooth_halves,
-        {**SHARED, "positions": POINTS, "sizes": SIZES, "share": PROBABILITY},
+        {
+            **SHARED,
+            "positions": POINTS,
+            "sizes": SIZES,
+            "share": PROBABILITY,
+            "n_masks": integers(1, 8),
+        },
         is_tensor(-1, 5),
         ("positions", "sizes", "n_masks", "generator"),
     ),
@@ -821,18 +837,24 @@ CALLS: dict[str, Call] = {
     "metrics.f_measure": of_maps(
         metrics.f_measure,
         ("boxes",),
+        **NO_MODEL,
         masks=[values(None), MASKS[1]],
         variant=choice("sum", "recall_times_precision"),
     ),
     "metrics.pointing_game": of_maps(
         metrics.pointing_game,
         ("masks",),
+        **NO_MODEL,
         masks=MASKS,
         boxes=[values(None), BOXES[1]],
         tolerance=NOT_NEGATIVE,
     ),
-    "metrics.localization_error": of_maps(metrics.localization_error, ("boxes",)),
-    "metrics.saliency_metric": of_maps(metrics.saliency_metric),
+    "metrics.localization_error": of_maps(
+        metrics.localization_error, ("boxes",), **NO_MODEL
+    ),
+    "metrics.saliency_metric": of_maps(
+        metrics.saliency_metric, baselines=NO_TARGET["baselines"]
+    ),
     "metrics.positive_map_density": of_maps(metrics.positive_map_density),
     "metrics.negative_map_density": of_maps(metrics.negative_map_density),
     "metrics.adversarial_sanity": of_maps(
@@ -840,10 +862,13 @@ CALLS: dict[str, Call] = {
         ("n_steps", "fraction"),
         late=True,
         fraction=PROBABILITY,
+        # Without attacked images, so that the radius matters.
+        baselines=[values(None), BASELINES[1]],
     ),
     "metrics.parameter_randomization": of_maps(
         metrics.parameter_randomization,
         ("explanation_func",),
+        **NO_TARGET,
         forward_func=[[lambda c: c.model], [*FUNCTION[1], lambda c: len]],
         explanation_func=[
             [lambda c: lambda model: explanation(model).expand(c.n, 1, 4, 4)],
