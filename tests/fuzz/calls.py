@@ -382,14 +382,18 @@ DATASET = [
     ],
 ]
 BLACK_BOX = [
-    [lambda c: Answers(lambda x: x.mean((2, 3)))],
+    [
+        lambda c: Answers(lambda x: x.mean((2, 3))),
+        lambda c: Answers(lambda x: {"logits": x.mean((2, 3))}),
+        lambda c: Answers(lambda x: (x.mean((2, 3)),)),
+    ],
     [
         *values(None, 5, "model", [len], object()),
         *(
             lambda c, answer=answer: Answers(answer)
             for answer in [
-                lambda x: {"logits": x.mean((2, 3))},
-                lambda x: (x.mean((2, 3)),),
+                lambda x: {"a": x.mean((2, 3)), "b": x.mean((2, 3))},
+                lambda x: (x.mean((2, 3)), x.mean((2, 3))),
                 lambda x: x.mean((2, 3))[:, :2],
                 lambda x: x.mean((2, 3)).repeat(1, 2),
                 lambda x: x.mean(),
