@@ -258,7 +258,7 @@ def embedding_similarity(
     return torch.exp(-check_finite("distance", d) / scale)
 
 
-def check_reference(reference: Tensor, scale: float | None) -> Tensor:
+def _check_reference(reference: Tensor, scale: float | None) -> Tensor:
     """The reference as (1, E); refuse one that no embedding can be compared with.
 
     Args:
@@ -323,7 +323,7 @@ class SimilarityTarget:
         scale: float | None = None,
         distance: Distance | None = None,
     ) -> None:
-        self.reference = check_reference(reference, scale)
+        self.reference = _check_reference(reference, scale)
         if distance is not None and scale is None:
             raise ValueError("scale must be given with a distance, got none.")
         if distance is not None:

@@ -36,6 +36,7 @@ from .values import (
     MASKS,
     NAN,
     NETWORK,
+    NO_NUMBER,
     NOT_NEGATIVE,
     OBJECTIVE,
     PALETTE,
@@ -558,6 +559,7 @@ CALLS: dict[str, Call] = {
         },
         lambda case, arguments, result: isinstance(result.layer, torch.nn.Module),
         ("model", "inputs"),
+        late=True,
     ),
     "attr.maps_of_channels_last": Call(
         attr.maps_of_channels_last,
@@ -581,7 +583,7 @@ CALLS: dict[str, Call] = {
             "width": [values(3), [*integers(1)[1], *values(4)]],
             "size": [
                 values(None, (48, 48), [30, 30]),
-                [*AXES[1][1:], *values((9, 90))],
+                [*AXES[1][1:], *values((8, 9, 10))],
             ],
         },
         is_tensor(2, 5, 3, 3),
@@ -1148,7 +1150,7 @@ CALLS: dict[str, Call] = {
             "pixels": POSITIVE,
             "fake_probability": [
                 values(0, 0.5),
-                [*PROBABILITY[1][:-5], *values(1, -0.5)],
+                [*NO_NUMBER, *values(1, -0.5, NAN)],
             ],
             "selection_weight": NOT_NEGATIVE,
             "evidence_removal": REMOVAL,
