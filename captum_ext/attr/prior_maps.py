@@ -91,7 +91,7 @@ def _of_each_example(maps: Tensor, n_examples: int) -> Tensor:
 
     Methods return one map for a function that returns one number per batch.
     """
-    check_tensor("prior", maps, "maps, a tensor, or a function that returns them")
+    check_tensor("prior", maps, "one tensor or a tuple of one")
     if maps.dim() and len(maps) == 1:
         return maps.expand(n_examples, *maps.shape[1:])
     return maps

@@ -243,7 +243,7 @@ TARGET = [
     ],
 ]
 LATE_TARGET = [
-    *values(3, 99, 10**400, (0, 0), None, ()),
+    *values(3, 99, 10**400, (0, 0), ()),
     lambda c: [99] * c.n,
     lambda c: torch.full((c.n,), 3),
 ]
