@@ -279,7 +279,8 @@ def _check_reference(reference: Tensor, scale: float | None) -> Tensor:
             f"reference must be a floating point tensor, got {reference.dtype}."
         )
     row = torch.atleast_2d(reference.detach())
-    if row.dim() != 2 or len(row) != 1 or not torch.isfinite(row).all():
+    fits = row.dim() == 2 and len(row) == 1 and row.numel() > 0
+    if not fits or not torch.isfinite(row).all():
         raise ValueError(
             f"reference must be one finite embedding (E,) or (1, E), got shape "
             f"{tuple(reference.shape)}."

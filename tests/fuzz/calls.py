@@ -930,7 +930,7 @@ CALLS: dict[str, Call] = {
     ),
     "metrics.is_difficult": Call(
         metrics.is_difficult,
-        {"boxes": BOXES, "other_boxes": [[boxes], BOXES[1]], "size": AXES},
+        {"boxes": BOXES, "other_boxes": [[boxes], BOXES[1][:-1]], "size": AXES},
         is_tensor(-1),
         ("boxes", "other_boxes", "size"),
         weight=4,
