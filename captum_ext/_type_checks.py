@@ -29,6 +29,8 @@ _LONGEST = 60
 
 def shown(value: object) -> str:
     """A value in an error message: its kind, or its ``repr`` if that is short."""
+    if isinstance(value, Tensor) and value.is_nested:
+        return "a nested tensor"
     if isinstance(value, (Tensor, np.ndarray)):
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, int) and value.bit_length() > 64:

@@ -258,7 +258,7 @@ def embedding_similarity(
     return torch.exp(-check_finite("distance", d) / scale)
 
 
-def check_reference(reference: Tensor, scale: float | None) -> Tensor:
+def _check_reference(reference: Tensor, scale: float | None) -> Tensor:
     """The reference as (1, E); refuse one that no embedding can be compared with.
 
     Args:
@@ -279,7 +279,8 @@ def check_reference(reference: Tensor, scale: float | None) -> Tensor:
             f"reference must be a floating point tensor, got {reference.dtype}."
         )
     row = torch.atleast_2d(reference.detach())
-    if row.dim() != 2 or len(row) != 1 or not torch.isfinite(row).all():
+    fits = row.dim() == 2 and len(row) == 1 and row.numel() > 0
+    if not fits or not torch.isfinite(row).all():
         raise ValueError(
             f"reference must be one finite embedding (E,) or (1, E), got shape "
             f"{tuple(reference.shape)}."
@@ -323,7 +324,7 @@ class SimilarityTarget:
         scale: float | None = None,
         distance: Distance | None = None,
     ) -> None:
-        self.reference = check_reference(reference, scale)
+        self.reference = _check_reference(reference, scale)
         if distance is not None and scale is None:
             raise ValueError("scale must be given with a distance, got none.")
         if distance is not None:

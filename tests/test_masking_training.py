@@ -470,8 +470,9 @@ def test_validation_is_checked_as_well(tmp_path):
 @pytest.mark.parametrize(
     "output, message",
     [
-        (lambda x: {"logits": x}, r"logits, a tensor \(.*, 2\), got dict"),
-        (lambda x: (x, x), r"logits, a tensor \(.*, 2\), got tuple"),
+        (lambda x: {"a": x, "b": x}, r"a tensor, .* got dict with a, b"),
+        (lambda x: (x, x), r"a tensor, .* got tuple with 0, 1"),
+        (lambda x: "cat", r"a tensor or a number, got str"),
         (lambda x: x[:, :1], r"logits \(.*, 2\), got shape \(.*, 1\)"),
         (lambda x: torch.cat([x, x], 1), r"logits \(.*, 2\), got shape \(.*, 4\)"),
         (lambda x: x[:1], r"logits \(.*, 2\), got shape \(1, 2\)"),

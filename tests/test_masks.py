@@ -16,6 +16,7 @@ from captum_ext.masks import (
     MaskCodes,
     MaskLayout,
     MixedLayout,
+    Palette,
     ProductLayout,
     RegionLayout,
     apply_masks,
@@ -979,3 +980,64 @@ def test_categories_of_probability_0_are_never_drawn(probabilities, monkeypatch)
         )
         found = set(codes.cells.flatten().tolist())
         assert found == {k for k, p in enumerate(probabilities) if p > 0}
+
+
+@pytest.mark.parametrize(
+    "probabilities",
+    [(0.5, 0.6), (0.5, 0.4), (1.5, -0.5), (float("nan"), 0.5), (), ((0.5, 0.5),), 0.5],
+)
+def test_probabilities_must_add_up(probabilities):
+    layout = RegionLayout([torch.arange(3)[None]])
+    with pytest.raises((ValueError, TypeError), match="^probabilities must "):
+        draw_masks(layout, probabilities, 4, generator())
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        ({"inputs": torch.full((2, 3, 4, 4), NAN)}, "inputs"),
+        ({"fills": [torch.tensor(NAN)]}, "fills"),
+        ({"fills": [torch.zeros(5)]}, "fills"),
+        ({"fills": [torch.zeros(1), torch.zeros(1)]}, "fills"),
+        ({"fills": []}, "fills"),
+        ({"masks": torch.full((5, 1, 1, 1, 4, 4), NAN)}, "masks"),
+        ({"masks": torch.full((5, 1, 1, 1, 4, 4), 1.5)}, "masks"),
+        ({"masks": torch.full((5, 1, 1, 1, 4, 4), -0.5)}, "masks"),
+        ({"masks": torch.ones(4, 4)}, "masks"),
+        ({"masks": torch.ones(5, 1, 1, 1, 4, 5)}, "masks"),
+        (
+            {
+                "masks": torch.full((5, 2, 1, 1, 4, 4), 0.6),
+                "fills": [torch.zeros(1), torch.ones(1)],
+            },
+            "masks",
+        ),
+    ],
+)
+def test_apply_masks_refuses(change, name):
+    """NaN, shapes that do not fit, and masks that hide more than everything."""
+    given = {
+        "inputs": torch.rand(2, 3, 4, 4),
+        "fills": [torch.zeros(1)],
+        "masks": torch.ones(5, 1, 1, 1, 4, 4),
+    }
+    assert apply_masks(**given).shape == (10, 3, 4, 4)
+    with pytest.raises(ValueError, match=f"^{name} must "):
+        apply_masks(**{**given, **change})
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+@pytest.mark.parametrize("value", [(NAN, 1, 1), (1, 1), ("a",) * 3, 1, (10**400,) * 3])
+def test_named_palette_refuses_numbers(name, value):
+    with pytest.raises((ValueError, TypeError), match=f"^{name} must "):
+        named_palette(2, **{name: value})
+
+
+def test_palettes_must_be_finite():
+    with pytest.raises(ValueError, match="^colors must be finite"):
+        Palette(("a",), torch.zeros(1, 3), torch.full((1, 3), NAN))
+    with pytest.raises(ValueError, match="^inputs must be finite"):
+        image_palette(torch.full((1, 3, 4, 4), NAN), 2)

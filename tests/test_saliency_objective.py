@@ -210,3 +210,20 @@ def test_invalid_arguments():
         SaliencyObjective(fake_probability=1)
     with pytest.raises(ValueError, match="sigma must be a positive number"):
         EvidenceRemoval(sigma=0)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        ([float("nan")], [1.0]),
+        ([0.0], [float("inf")]),
+        ([1.0], [0.0]),
+        ([0.0], [1.0, 1.0]),
+        ([], []),
+        ([0.0],),
+        5,
+    ],
+)
+def test_limits_must_be_finite_and_in_order(limits):
+    with pytest.raises((ValueError, TypeError), match="^limits must "):
+        EvidenceRemoval(limits=limits)

@@ -50,9 +50,9 @@ def used_sizes(
         sizes (sequence of int or of tuple[int, int], optional): As in CAMERAS.
     """
     n_steps = check_integer("n_steps", n_steps, 1)
+    (most,) = _check_sizes("max_size", [max_size], size)
     if sizes is not None:
         return list(dict.fromkeys([size, *_check_sizes("sizes", sizes, size)]))
-    (most,) = _check_sizes("max_size", [max_size], size)
     return resolutions(size, most, n_steps)
 
 

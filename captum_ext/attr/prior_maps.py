@@ -7,6 +7,7 @@ from torch import Tensor
 
 from captum_ext._captum import TargetType
 from captum_ext._interpolation import resize
+from captum_ext._type_checks import check_tensor
 from captum_ext._validation import check_attributions
 
 __all__ = ["Prior", "prior_maps", "scaled_prior"]
@@ -90,6 +91,7 @@ def _of_each_example(maps: Tensor, n_examples: int) -> Tensor:
 
     Methods return one map for a function that returns one number per batch.
     """
-    if isinstance(maps, Tensor) and maps.dim() and len(maps) == 1:
+    check_tensor("prior", maps, "one tensor or a tuple of one")
+    if maps.dim() and len(maps) == 1:
         return maps.expand(n_examples, *maps.shape[1:])
     return maps

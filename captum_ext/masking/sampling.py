@@ -125,7 +125,9 @@ class StepSampler(Sampler[list[SampleKey]]):
 
 def check_indexable(name: str, dataset: object) -> None:
     """Refuse a data set without a length or without items by their number."""
-    if not isinstance(dataset, Sized) or not hasattr(type(dataset), "__getitem__"):
+    is_text = isinstance(dataset, (str, bytes))
+    is_indexable = isinstance(dataset, Sized) and hasattr(dataset, "__getitem__")
+    if is_text or not is_indexable:
         raise TypeError(
             f"{name} must have a length and items by number, got "
             f"{type(dataset).__name__}."

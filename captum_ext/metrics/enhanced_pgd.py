@@ -220,7 +220,7 @@ class EnhancedPGD(Perturbation):
                     attacked = attacked.detach().requires_grad_()
                     outputs = self._outputs(attacked, args)
                     if not is_function(label):
-                        outputs = output_tensor(outputs)
+                        outputs = _check_rows(output_tensor(outputs), len(x))
                     loss = self.loss_func(outputs, label).sum()
                     penalty = beta * irrelevant_change((attacked - x) * std, S).sum()
                     objective = (loss if targeted else -loss) + penalty
@@ -238,7 +238,7 @@ class EnhancedPGD(Perturbation):
 
     @torch.no_grad()
     def _least_likely(self, inputs: Tensor, args: object) -> Tensor:
-        outputs = output_tensor(self._outputs(inputs, args))
+        outputs = _check_rows(output_tensor(self._outputs(inputs, args)), len(inputs))
         if outputs.dim() != 2 or not outputs.numel():
             raise ValueError(
                 f"target must be given if forward_func does not return (B, classes), "
@@ -288,7 +288,22 @@ def enhanced_pgd(
     return attack.perturb(inputs, attributions, **kwargs)
 
 
+def _check_rows(outputs: Tensor, n_examples: int) -> Tensor:
+    """Outputs of n examples; others are refused."""
+    if outputs.shape[:1] != (n_examples,):
+        raise ValueError(
+            f"forward_func must return an output for each of the {n_examples} "
+            f"examples, got shape {tuple(outputs.shape)}."
+        )
+    return outputs
+
+
 def _check_loss(loss: Tensor) -> None:
+    if not loss.requires_grad:
+        raise ValueError(
+            "forward_func must return outputs that can be differentiated, got a loss "
+            "without a gradient."
+        )
     if not torch.isfinite(loss):
         raise ValueError(
             f"forward_func must give every attacked label a positive probability, got "

@@ -103,6 +103,8 @@ def refinement_figure(
     after = flat_map(refined, size, "refined")
     deviation = flat_map(std, size, "std")
     points, values = finite_array(centers, "centers"), finite_array(scores, "scores")
+    if values.ndim != 1:
+        raise ValueError(f"scores must have the shape (N,), got {values.shape}.")
     if points.shape != (len(values), 2):
         raise ValueError(
             f"centers must have the shape ({len(values)}, 2), one for each of the "

@@ -36,6 +36,7 @@ from .values import (
     MASKS,
     NAN,
     NETWORK,
+    NO_NUMBER,
     NOT_NEGATIVE,
     OBJECTIVE,
     PALETTE,
@@ -243,6 +244,15 @@ def of_maps(
     return Call(function, {**SHARED, **kinds}, is_number_each, always, late=late)
 
 
+# Metrics have all arguments of each other; not all of them matter.
+NO_TARGET: dict[str, Kind] = {
+    "target": [TARGET[0], []],
+    "baselines": [BASELINES[0], []],
+}
+NO_MODEL: dict[str, Kind] = {
+    **NO_TARGET,
+    "forward_func": [[*values(None), *FUNCTION[0]], []],
+}
 UNBIASED = ("control_variate", "monte_carlo")
 ESTIMATOR = choice(*UNBIASED, "field")
 IMAGE = [
@@ -373,14 +383,18 @@ DATASET = [
     ],
 ]
 BLACK_BOX = [
-    [lambda c: Answers(lambda x: x.mean((2, 3)))],
+    [
+        lambda c: Answers(lambda x: x.mean((2, 3))),
+        lambda c: Answers(lambda x: {"logits": x.mean((2, 3))}),
+        lambda c: Answers(lambda x: (x.mean((2, 3)),)),
+    ],
     [
         *values(None, 5, "model", [len], object()),
         *(
             lambda c, answer=answer: Answers(answer)
             for answer in [
-                lambda x: {"logits": x.mean((2, 3))},
-                lambda x: (x.mean((2, 3)),),
+                lambda x: {"a": x.mean((2, 3)), "b": x.mean((2, 3))},
+                lambda x: (x.mean((2, 3)), x.mean((2, 3))),
                 lambda x: x.mean((2, 3))[:, :2],
                 lambda x: x.mean((2, 3)).repeat(1, 2),
                 lambda x: x.mean(),
@@ -545,6 +559,7 @@ CALLS: dict[str, Call] = {
         },
         lambda case, arguments, result: isinstance(result.layer, torch.nn.Module),
         ("model", "inputs"),
+        late=True,
     ),
     "attr.maps_of_channels_last": Call(
         attr.maps_of_channels_last,
@@ -568,7 +583,7 @@ CALLS: dict[str, Call] = {
             "width": [values(3), [*integers(1)[1], *values(4)]],
             "size": [
                 values(None, (48, 48), [30, 30]),
-                [*AXES[1][1:], *values((9, 90))],
+                [*AXES[1][1:], *values((8, 9, 10))],
             ],
         },
         is_tensor(2, 5, 3, 3),
@@ -751,6 +766,7 @@ CALLS: dict[str, Call] = {
                 ],
             ],
             "paired": FLAG,
+            "n_masks": integers(2, 8),
         },
         is_instance(masks.MaskCodes),
         ("layout", "probabilities", "n_masks", "generator"),
@@ -802,7 +818,13 @@ CALLS: dict[str, Call] = {
     ),
     "masks.smooth_halves": Call(
         masks.smooth_halves,
-        {**SHARED, "positions": POINTS, "sizes": SIZES, "share": PROBABILITY},
+        {
+            **SHARED,
+            "positions": POINTS,
+            "sizes": SIZES,
+            "share": PROBABILITY,
+            "n_masks": integers(1, 8),
+        },
         is_tensor(-1, 5),
         ("positions", "sizes", "n_masks", "generator"),
     ),
@@ -821,18 +843,24 @@ CALLS: dict[str, Call] = {
     "metrics.f_measure": of_maps(
         metrics.f_measure,
         ("boxes",),
+        **NO_MODEL,
         masks=[values(None), MASKS[1]],
         variant=choice("sum", "recall_times_precision"),
     ),
     "metrics.pointing_game": of_maps(
         metrics.pointing_game,
         ("masks",),
+        **NO_MODEL,
         masks=MASKS,
         boxes=[values(None), BOXES[1]],
         tolerance=NOT_NEGATIVE,
     ),
-    "metrics.localization_error": of_maps(metrics.localization_error, ("boxes",)),
-    "metrics.saliency_metric": of_maps(metrics.saliency_metric),
+    "metrics.localization_error": of_maps(
+        metrics.localization_error, ("boxes",), **NO_MODEL
+    ),
+    "metrics.saliency_metric": of_maps(
+        metrics.saliency_metric, baselines=NO_TARGET["baselines"]
+    ),
     "metrics.positive_map_density": of_maps(metrics.positive_map_density),
     "metrics.negative_map_density": of_maps(metrics.negative_map_density),
     "metrics.adversarial_sanity": of_maps(
@@ -840,10 +868,13 @@ CALLS: dict[str, Call] = {
         ("n_steps", "fraction"),
         late=True,
         fraction=PROBABILITY,
+        # Without attacked images, so that the radius matters.
+        baselines=[values(None), BASELINES[1]],
     ),
     "metrics.parameter_randomization": of_maps(
         metrics.parameter_randomization,
         ("explanation_func",),
+        **NO_TARGET,
         forward_func=[[lambda c: c.model], [*FUNCTION[1], lambda c: len]],
         explanation_func=[
             [lambda c: lambda model: explanation(model).expand(c.n, 1, 4, 4)],
@@ -899,7 +930,7 @@ CALLS: dict[str, Call] = {
     ),
     "metrics.is_difficult": Call(
         metrics.is_difficult,
-        {"boxes": BOXES, "other_boxes": [[boxes], BOXES[1]], "size": AXES},
+        {"boxes": BOXES, "other_boxes": [[boxes], BOXES[1][:-1]], "size": AXES},
         is_tensor(-1),
         ("boxes", "other_boxes", "size"),
         weight=4,
@@ -1119,7 +1150,7 @@ CALLS: dict[str, Call] = {
             "pixels": POSITIVE,
             "fake_probability": [
                 values(0, 0.5),
-                [*PROBABILITY[1][:-5], *values(1, -0.5)],
+                [*NO_NUMBER, *values(1, -0.5, NAN)],
             ],
             "selection_weight": NOT_NEGATIVE,
             "evidence_removal": REMOVAL,

@@ -243,7 +243,7 @@ TARGET = [
     ],
 ]
 LATE_TARGET = [
-    *values(3, 99, 10**400, (0, 0), None, ()),
+    *values(3, 99, 10**400, (0, 0), ()),
     lambda c: [99] * c.n,
     lambda c: torch.full((c.n,), 3),
 ]
@@ -286,7 +286,7 @@ REGIONS = [
 GRID = [
     values(None, 2, (2, 3), [3, 2], np.int64(2)),
     [
-        *values(0, -1, 2.5, "2", "23", True, (2, 2, 2), (0, 2), (2.5, 2), 100, {}),
+        *values(0, -1, 2.5, "2", "23", True, (2, 2, 2, 2), (0, 2), (2.5, 2), 100, {}),
         *values(10**400, object(), (True, 2), ()),
         lambda c: torch.tensor([2.5, 2.5]),
         lambda c: np.array([1.5]),
@@ -337,13 +337,14 @@ BOXES = [
             lambda c, box=box: boxes(c, box)
             for box in [(1, 1, 1, 4), (4, 1, 1, 5), (NAN, 0, 1, 1), (0, 0, INF, 1)]
         ),
-        lambda c: boxes(c) * 2,
-        lambda c: [torch.rand(2, 3)] * c.n,
+        lambda c: [torch.ones(2, 3)] * c.n,
         lambda c: ["box"] * c.n,
         lambda c: [None] * c.n,
         lambda c: [b.to("meta") for b in boxes(c)],
         lambda c: [b + 1j for b in boxes(c)],
         lambda c: [b.to_sparse() for b in boxes(c)],
+        # The last, because other boxes may be as many.
+        lambda c: boxes(c) * 2,
     ],
 ]
 
