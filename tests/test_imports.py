@@ -45,7 +45,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("metrics", "visualization", "zoo", "attr", "subject", "methods"),
         "datasets",
     ),
-    "report": ("evaluation",),
+    "report": ("visualization", "evaluation"),
     "commands": (
         *("visualization", "masking", "zoo", "attr", "subject", "methods"),
         *("datasets", "evaluation", "report"),

@@ -2,6 +2,7 @@
 
 ==================  ==========================================================
 settings.json       ``settings`` determine the results, ``provenance`` does not
+class_names.json    names of the classes by their index
 parts/*.jsonl       one line per image, method and metric; each process appends
                     to its own file, so that none can damage another's
 images/, maps/      images as the model sees them, maps drawn over them, and maps
@@ -16,7 +17,7 @@ process, is ignored.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -32,9 +33,11 @@ __all__ = [
     "check_folder",
     "image_path",
     "map_path",
+    "read_class_names",
     "read_rows",
     "read_settings",
     "start_run",
+    "write_class_names",
 ]
 
 Key = tuple[str, str | None, str | None]
@@ -201,6 +204,40 @@ def start_run(
         raise OSError(
             f"output {str(folder)!r} cannot be written ({error.strerror or error})."
         ) from error
+
+
+def write_class_names(folder: Path, names: Sequence[str]) -> None:
+    """Write the names of the classes, for reports.
+
+    Args:
+        folder (Path): Folder of the run.
+        names (sequence of str): Names by the index of the class.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    write_file(json.dumps([*names], indent=1).encode(), folder / "class_names.json")
+
+
+def read_class_names(folder: Path) -> tuple[str, ...]:
+    """Read the names of the classes.
+
+    Args:
+        folder (Path): Folder of the run.
+
+    Returns:
+        *tuple of str*: Names by the index of the class; empty if the run has none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    file = folder / "class_names.json"
+    if not file.is_file():
+        return ()
+    try:
+        return tuple(map(str, json.loads(file.read_bytes())))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{str(file)!r} is damaged ({error}).") from error
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

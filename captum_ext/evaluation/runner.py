@@ -23,6 +23,7 @@ from captum_ext.evaluation.run_folder import (
     check_folder,
     read_rows,
     start_run,
+    write_class_names,
 )
 from captum_ext.evaluation.specs import (
     Specs,
@@ -144,6 +145,7 @@ def evaluate(
     if rank() == 0:
         start = provenance(device) | {"world_size": world_size()}
         start_run(config.folder, settings, start)
+        write_class_names(config.folder, model.class_names)
     if layer is None and "layer" in parts:
         config = _with_last_layer(config, device)
     _run(dataset, config, show_progress and rank() == 0)

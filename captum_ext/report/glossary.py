@@ -49,6 +49,7 @@ class MethodEntry(NamedTuple):
         summary (str): What its maps show, in a few words.
         options (str): Arguments other than the defaults.
         source (str): Publication.
+        signed (bool): Whether its maps have the colors of signed maps.
     """
 
     name: str
@@ -56,6 +57,7 @@ class MethodEntry(NamedTuple):
     summary: str
     options: str
     source: str
+    signed: bool
 
 
 def describe_metrics(settings: dict[str, Any]) -> list[MetricEntry]:
@@ -125,6 +127,7 @@ def describe_methods(settings: dict[str, Any]) -> list[MethodEntry]:
                 method.summary if method else "",
                 _options_text(options),
                 _source(method.attribution) if method else "",
+                method.signed if method else True,
             )
         )
     return described
