@@ -104,6 +104,7 @@ def _draw_axis(axes: Axes, n: int, difference: float) -> None:
     axes.plot(
         [start, start, start, end, end, end],
         [y - 4, y + 4, y, y, y - 4, y + 4],
+        clip_on=False,
         color=COLORS["text"],
         lw=1.5,
     )
