@@ -14,7 +14,6 @@ from captum_ext._validation import check_choice, check_integer
 from captum_ext.attr import last_map_layer
 from captum_ext.datasets.dataset import Dataset
 from captum_ext.evaluation.image_rows import EvaluationConfig, Pair, rows_of_image
-from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.options import EvaluationOptions, Target
 from captum_ext.evaluation.provenance import provenance, weights_digest
 from captum_ext.evaluation.result_tables import Results, merge_tables, read_results
@@ -28,6 +27,7 @@ from captum_ext.evaluation.run_folder import (
 from captum_ext.evaluation.specs import (
     Specs,
     describe_specs,
+    find_metric,
     needed_parts,
     read_methods,
     read_metrics,
@@ -169,7 +169,9 @@ def _check_labels(dataset: Dataset, config: EvaluationConfig) -> None:
 
 
 def _check_boxes(dataset: Dataset, config: EvaluationConfig) -> None:
-    needing = [n for n, spec in config.metrics.items() if METRICS[spec.use].needs_boxes]
+    needing = [
+        n for n, spec in config.metrics.items() if find_metric(spec.use).needs_boxes
+    ]
     if not needing:
         return
     dataset.require("boxes", ", ".join(needing))
