@@ -5,6 +5,7 @@ from functools import cache
 from inspect import Parameter, Signature
 from typing import Any
 
+import torch
 from captum.attr import Attribution
 from torch import Tensor
 
@@ -74,9 +75,11 @@ def own_metric(use: str) -> Metric:
     ) -> Tensor:
         target = options.pop("target")
         options.pop("better", None)
+        call = found
         if isinstance(found, type):
-            return found(**options)(forward_func, inputs, attributions, target=target)
-        return found(forward_func, inputs, attributions, target=target, **options)
+            call, options = found(**options), {}
+        result = call(forward_func, inputs, attributions, target=target, **options)
+        return torch.as_tensor(result).detach()
 
     better = Parameter("better", Parameter.KEYWORD_ONLY)
     signature = Signature([*named.values(), better])

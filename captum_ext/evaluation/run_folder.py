@@ -37,7 +37,6 @@ __all__ = [
     "read_rows",
     "read_settings",
     "start_run",
-    "write_class_names",
 ]
 
 Key = tuple[str, str | None, str | None]
@@ -177,7 +176,10 @@ def _abbreviated(value: object) -> str:
 
 
 def start_run(
-    folder: Path, settings: Mapping[str, Any], provenance: Mapping[str, Any]
+    folder: Path,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    class_names: Sequence[str] = (),
 ) -> None:
     """Write the settings of a run, and record in them that a run resumes.
 
@@ -185,6 +187,8 @@ def start_run(
         folder (Path): Folder of the run.
         settings (Mapping): Settings that determine the results.
         provenance (Mapping): Versions, hardware, command and time of this start.
+        class_names (sequence of str, optional): Names by the index of the class, for
+            reports. Default: () (unknown)
 
     Raises:
         OSError: If the folder cannot be written.
@@ -200,23 +204,12 @@ def start_run(
         settings_file = json.dumps(content, indent=2).encode()
         write_file(settings_file, folder / "settings.json")
         (folder / "parts").mkdir(exist_ok=True)
+        names_file = json.dumps([*class_names], indent=1).encode()
+        write_file(names_file, folder / "class_names.json")
     except OSError as error:
         raise OSError(
             f"output {str(folder)!r} cannot be written ({error.strerror or error})."
         ) from error
-
-
-def write_class_names(folder: Path, names: Sequence[str]) -> None:
-    """Write the names of the classes, for reports.
-
-    Args:
-        folder (Path): Folder of the run.
-        names (sequence of str): Names by the index of the class.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
-    write_file(json.dumps([*names], indent=1).encode(), folder / "class_names.json")
 
 
 def read_class_names(folder: Path) -> tuple[str, ...]:

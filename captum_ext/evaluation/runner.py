@@ -22,7 +22,6 @@ from captum_ext.evaluation.run_folder import (
     check_folder,
     read_rows,
     start_run,
-    write_class_names,
 )
 from captum_ext.evaluation.specs import (
     Specs,
@@ -131,9 +130,7 @@ def evaluate(
         ),
         Path(output),
     )
-    dataset.check(len(model.class_names))
-    _check_labels(dataset, config)
-    _check_boxes(dataset, config)
+    _check_dataset(dataset, config)
     settings = _settings(dataset, config, parts, layer, device)
     settings = check_folder(config.folder, settings)
     config = config._replace(
@@ -144,8 +141,7 @@ def evaluate(
     check_parts(model, parts, layer)
     if rank() == 0:
         start = provenance(device) | {"world_size": world_size()}
-        start_run(config.folder, settings, start)
-        write_class_names(config.folder, model.class_names)
+        start_run(config.folder, settings, start, model.class_names)
     if layer is None and "layer" in parts:
         config = _with_last_layer(config, device)
     _run(dataset, config, show_progress and rank() == 0)
@@ -158,6 +154,12 @@ def _with_last_layer(
     """Use the last layer that returns maps, the same for all images."""
     inputs = config.model.preprocess(Image.new("RGB", (256, 256)))[None].to(device)
     return config._replace(layer=last_map_layer(config.model.model, inputs)[0])
+
+
+def _check_dataset(dataset: Dataset, config: EvaluationConfig) -> None:
+    dataset.check(len(config.model.class_names))
+    _check_labels(dataset, config)
+    _check_boxes(dataset, config)
 
 
 def _check_labels(dataset: Dataset, config: EvaluationConfig) -> None:

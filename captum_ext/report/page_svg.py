@@ -15,8 +15,8 @@ N_SERIES = 8
 
 _FONT_SIZE = 13
 
-_VARIABLES = ("text", "quiet", "rule", "page")
-_VARIABLES += tuple(f"series-{n}" for n in range(N_SERIES))
+_SERIES = tuple(f"series-{n}" for n in range(N_SERIES))
+_VARIABLES = ("text", "quiet", "rule", "page", *_SERIES)
 COLORS = {name: f"#{number:06x}" for number, name in enumerate(_VARIABLES, 1)}
 """Stand-ins for the CSS variables that they are replaced by in the SVG."""
 
