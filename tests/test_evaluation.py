@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from captum.attr import LayerGradCam
+from captum.attr import DeepLift, LayerGradCam, Saliency
 from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur
@@ -38,6 +38,7 @@ from captum_ext.evaluation.run_folder import (
 )
 from captum_ext.evaluation.specs import Spec, describe_specs
 from captum_ext.masking import MaskingNetwork
+from captum_ext.methods import captum_methods
 from captum_ext.metrics import (
     adversarial_sanity,
     center_box,
@@ -51,6 +52,7 @@ from captum_ext.metrics import (
 )
 from captum_ext.metrics.boxes import salient_boxes
 from captum_ext.metrics.pixel_maps import spatial_maps
+from captum_ext.report.glossary import describe_methods, describe_metrics
 from captum_ext.subject import build_subject
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
 
@@ -308,6 +310,106 @@ def test_several_specs_of_one_method_and_metric(signs, tmp_path):
     assert names == list(map(list, expected))
     assert results.table["value"].nunique() == 4
     assert results.settings["methods"]["coarse"] == {"use": "random", "grid_size": 2}
+
+
+OWN = """
+from captum.attr import Saliency
+
+class Scaled(Saliency):
+    def attribute(self, inputs, target=None, factor=0.5):
+        return factor * super().attribute(inputs, target)
+
+def total(forward_func, inputs, attributions, target=None, power=1):
+    return forward_func(inputs)[:, target] * attributions.sum() ** power
+
+def inside(forward_func, inputs, attributions, *, target, boxes):
+    return len(boxes[0])
+
+class Total:
+    def __init__(self, power):
+        self.power = power
+
+    def __call__(self, *arguments, target):
+        return total(*arguments, target, self.power)
+"""
+
+
+def test_own_methods_and_metrics_equal_direct_calls(signs, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    own = tmp_path / "own.py"
+    results = run(
+        read_signs(1),
+        signs,
+        tmp_path / "out",
+        methods=f"{own}:Scaled,double={own}:Scaled:factor=2",
+        metrics=f"{own}:total:power=2:better=lower,other={own}:Total:power=2"
+        f":better=higher,{own}:inside:better=higher",
+    )
+    [example] = read_signs(1).examples
+    x, target = inputs_of(signs, example), example.labels[0]
+    maps = Saliency(signs.model).attribute(x.requires_grad_(), target)
+    probability = signs.model(x).softmax(1)[0, target].item()
+    for method, factor in (("Scaled", 0.5), ("double", 2)):
+        expected = probability * (factor * maps).sum().item() ** 2
+        assert values(results, method, "total") == pytest.approx([expected], rel=1e-5)
+        assert values(results, method, "other") == values(results, method, "total")
+        assert values(results, method, "inside") == [1]
+    described = {m.name: m for m in describe_metrics(results.settings)}
+    assert [described[n].better for n in ("total", "other")] == ["lower", "higher"]
+    own.unlink()
+    assert [m.title for m in describe_methods(results.settings)] == ["Scaled", "double"]
+
+
+@pytest.mark.parametrize("name", captum_methods())
+def test_captum_attributions_have_a_map_by_class_name(name, signs, tmp_path):
+    if name == "LayerLRP":
+        pytest.skip("Captum's needs a rule for the nested layer of this network")
+    few = {"ShapleyValueSampling": ":n_samples=1"}
+    text = name + few.get(name, "")
+    kwargs = {"methods": text, "metrics": "pointing-game"}
+    if name == "LayerFeatureAblation":
+        text = f"{name}:perturbations_per_eval=64"
+        kwargs["methods"] = text
+    torch.manual_seed(1)
+    first = run(read_signs(1), signs, tmp_path / "a", **kwargs)
+    assert first.table["value"].notna().all(), first.table["error"].tolist()
+    torch.manual_seed(2)
+    run(read_signs(1), signs, tmp_path / "b", **kwargs)
+    maps = [read_map(tmp_path / n / "maps/scene-0" / f"{name}.npz") for n in "ab"]
+    assert torch.equal(*maps) and maps[0].shape[2:] == (96, 96)
+    assert maps[0].std() > 0
+
+
+def test_captum_attribution_equals_a_direct_call(signs, tmp_path):
+    text = "cam=LayerGradCam:relu_attributions=true,DeepLift:baselines=0.5,grad-cam"
+    run(read_signs(1), signs, tmp_path, methods=text, metrics="pointing-game")
+    cam, deep_lift, named = (
+        read_map(tmp_path / "maps/scene-0" / f"{name}.npz")
+        for name in ("cam", "DeepLift", "grad-cam")
+    )
+    assert torch.equal(cam, named)
+    [example] = read_signs(1).examples
+    x = inputs_of(signs, example).requires_grad_()
+    direct = DeepLift(signs.model).attribute(x, 0.5, example.labels[0])
+    torch.testing.assert_close(deep_lift, direct.detach())
+
+
+@pytest.mark.parametrize(
+    "methods, metrics, words",
+    [
+        ("DeepLft", "insertion", "perhaps 'DeepLift'"),
+        ("NeuronGradient", "insertion", "a class of captum.attr or your own"),
+        ("none.py:Method", "insertion", "of an existing file"),
+        ("math:sqrt", "insertion", "classes derived from captum.attr.Attribution"),
+        ("random", "math:sqrt", "must have better=higher or better=lower, got None"),
+        ("random", "none.py:metric:better=lower", "of an existing file"),
+        ("DeepLift:magic=1", "insertion", "got 'magic' for 'DeepLift'"),
+    ],
+)
+def test_wrong_names_are_an_error_before_the_run(methods, metrics, words):
+    with pytest.raises(ValueError, match=words):
+        read_methods(methods)
+        read_metrics(metrics)
 
 
 def test_mc_rise_with_one_map_per_image(signs, tmp_path):

@@ -44,13 +44,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zoo": ("masking",),
     "attr": ("targets", "masks", "surrogate", "masking"),
     "subject": ("masks", "masking", "zoo", "attr"),
-    "methods": ("attr", "subject"),
+    "methods": ("masks", "attr", "subject"),
     "datasets": ("zoo",),
     "evaluation": (
         *("metrics", "visualization", "zoo", "attr", "subject", "methods"),
         "datasets",
     ),
-    "report": ("evaluation",),
+    "report": ("visualization", "methods", "evaluation"),
     "commands": (
         *("visualization", "masking", "zoo", "attr", "subject", "methods"),
         *("datasets", "evaluation", "report"),

@@ -13,11 +13,13 @@ from synthetic_run import BETTER, HOSTILE, METHODS, SCRIPT, noise, write_run
 from captum_ext._files import save_image
 from captum_ext.cli import main
 from captum_ext.evaluation import Results, image_path, map_path, read_results
+from captum_ext.evaluation.ranks import Ranking, critical_difference
 from captum_ext.evaluation.statistics import compare_methods, summarize
 from captum_ext.report.curve_plot import curve_plot, legend_key
 from captum_ext.report.gallery import Case, by_importance, find_case, gallery_images
 from captum_ext.report.mean_table import latex_table, mean_table
 from captum_ext.report.page import render_report, write_report
+from captum_ext.report.rank_plot import equal_groups
 from captum_ext.report.sentences import summary_sentences
 from captum_ext.report.text import text_report
 
@@ -268,6 +270,46 @@ def test_curves_have_axes_and_a_legend(page):
         assert "PN-RISE" in plot.text
 
 
+def test_diagrams_have_a_mark_for_each_method(page):
+    diagrams = [f for f in page.find("figure") if "ranks" in f["class"]]
+    assert len(diagrams) == 3
+    for diagram in diagrams:
+        assert "Friedman test: p <0.001, 11 images." in diagram.text
+        labels = [text.text for text in diagram.find("text")]
+        assert labels[:4] == ["1", "2", "3", "4"]
+        assert labels[4] == f"critical difference {critical_difference(4, 11):.2f}"
+        for title in ("RISE", "RISE, quick", "PN-RISE", "Random map"):
+            assert [re.fullmatch(rf"{title} \d\.\d\d", t) for t in labels]
+
+
+@pytest.mark.parametrize(
+    "ranks, difference, p, groups",
+    [
+        ([1.0, 1.5, 2.25], 0.8, 0.01, [(1.0, 1.5), (1.5, 2.25)]),
+        ([1.0, 1.5, 2.25], 0.75, 0.01, [(1.0, 1.5)]),
+        ([1.0, 2.0, 3.0], 2.5, 0.01, [(1.0, 3.0)]),
+        ([1.0, 2.0, 3.0], 1.0, 0.01, []),
+        ([1.0, 2.0, 3.0], 1.0, 0.05, [(1.0, 3.0)]),
+        ([1.0, 1.2, 1.4, 3.0], 0.5, 0.01, [(1.0, 1.4)]),
+    ],
+)
+def test_bars_join_methods_that_do_not_differ(ranks, difference, p, groups):
+    assert equal_groups(Ranking(pd.Series(ranks), 20, p, difference)) == groups
+
+
+def test_gallery_names_classes_and_explains_colors(folder):
+    results = read_results(folder)._replace(class_names=("a", "b", "c", "stop <b>"))
+    gallery = gallery_images(folder, [HOSTILE], [*METHODS])
+    page = Page(render_report(results, gallery))
+    captions = [c.text for a in page.find("article") for c in a.find("caption")]
+    assert captions[0].startswith("Explained class 3 (stop <b>), probability 0.900")
+    assert captions[0].endswith("label 3 (stop <b>)")
+    [keys] = [e for e in page.find("ul") if e["class"] == "color-keys"]
+    signed, unsigned = keys.find("li")
+    assert signed.text == "lowers the score raises the score PN-RISE"
+    assert unsigned.text == "unimportant important RISE; RISE, quick; Random map"
+
+
 def test_ids_within_plots_are_referenced(page):
     for drawing in page.find("svg"):
         ids = {e["id"] for e in drawing.find("path", "g", "clippath") if e["id"]}
@@ -456,6 +498,21 @@ def test_curves_of_any_height_stay_within_the_frame(scores):
     curves = pd.DataFrame([scores], ["a"], [0.0, 1.0])
     frame, line = lines_of(curve_plot(curves, "plot"))
     assert (frame.min(0) <= line).all() and (line <= frame.max(0)).all()
+
+
+def test_bands_are_drawn_from_low_to_high():
+    curves = pd.DataFrame([[0.0, 0.5]], ["a"], [0.0, 1.0])
+    band = pd.Series([0.0, 0.25], [0.0, 1.0]), pd.Series([0.5, 1.0], [0.0, 1.0])
+    root = ElementTree.fromstring(curve_plot(curves, "plot", {"a": band}))
+    [use] = [u for u in root.iter("use") if "opacity" in u.attrib["style"]]
+    paths = {path.attrib.get("id"): path.attrib["d"] for path in root.iter("path")}
+    outline = paths[use.attrib["href"][1:]]
+    corners = np.array(re.findall(r"[ML] (\S+) (\S+)", outline), dtype=float)
+    y = corners[:, 1] + float(use.attrib["y"])
+    frame, _ = lines_of(curve_plot(curves, "plot", {"a": band}))
+    (_, top), (_, bottom) = frame.min(0), frame.max(0)
+    heights = np.unique(((bottom - y) / (bottom - top)).round(3))
+    assert heights.tolist() == [0.0, 0.25, 0.5, 1.0]
 
 
 def test_a_method_without_curves_keeps_its_line():

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, rankdata
 
+from captum_ext.evaluation.ranks import critical_difference, rank_methods
 from captum_ext.evaluation.statistics import (
     compare_methods,
     holm,
+    mean_band,
     signed_rank,
     summarize,
 )
@@ -259,3 +261,46 @@ def test_chunk_size_does_not_change_intervals(monkeypatch):
     whole = summarize(table)
     monkeypatch.setattr("captum_ext.evaluation.statistics._CHUNK", 40 * 7)
     pd.testing.assert_frame_equal(summarize(table), whole)
+
+
+def test_ranks_and_friedman_test_by_hand():
+    """Ranks 1, 2, 3 on six images, 2, 1, 3 on three, 1.5, 1.5, 3 on one."""
+    first, second = [3.0] * 6 + [2.0] * 3 + [2.5], [2.0] * 6 + [3.0] * 3 + [2.5]
+    table = table_of(c=[1.0] * 10, b=second, a=first)
+    ranking = rank_methods(table, "insertion")
+    assert ranking.ranks.to_dict() == {"a": 1.35, "b": 1.65, "c": 3.0}
+    assert [*ranking.ranks.index] == ["a", "b", "c"] and ranking.n == 10
+    # 12 n / (k (k + 1)) sum (R - (k + 1) / 2) ** 2, over the correction for one tie.
+    statistic = 10 * (0.65**2 + 0.35**2 + 1) / (1 - 6 / 240)
+    assert ranking.p == pytest.approx(np.exp(-statistic / 2))
+    lower = rank_methods(table, "insertion", "lower")
+    assert lower.ranks.to_dict() == pytest.approx({"c": 1.0, "b": 2.35, "a": 2.65})
+
+
+@pytest.mark.parametrize(
+    "n_methods, q", [(2, 1.960), (3, 2.343), (4, 2.569), (10, 3.164)]
+)
+def test_critical_difference_has_the_published_quantiles(n_methods, q):
+    """Demsar's Table 5(a), at a level of 0.05."""
+    expected = q * np.sqrt(n_methods * (n_methods + 1) / (6 * 30))
+    assert critical_difference(n_methods, 30) == pytest.approx(expected, rel=1e-3)
+
+
+def test_few_methods_or_images_are_not_ranked():
+    values = {name: normal(i, 10) for i, name in enumerate("abc")}
+    assert rank_methods(table_of(**values), "insertion").n == 10
+    assert rank_methods(table_of(a=values["a"], b=values["b"]), "insertion") is None
+    values["c"][0] = NAN
+    assert rank_methods(table_of(**values), "insertion") is None
+    equal = rank_methods(
+        table_of(a=[1.0] * 12, b=[1.0] * 12, c=[1.0] * 12), "insertion"
+    )
+    assert equal.p == 1 and equal.ranks.tolist() == [2, 2, 2]
+
+
+def test_bands_are_the_intervals_of_each_mean():
+    curves = pd.DataFrame({0.0: normal(0, 30), 1.0: normal(1, 30)})
+    low, high = mean_band(curves)
+    for share in curves:
+        row = summarize(table_of(a=curves[share])).loc[0]
+        assert (low[share], high[share]) == (row["mean_low"], row["mean_high"])

@@ -34,6 +34,7 @@ from captum_ext.evaluation import (
 )
 from captum_ext.evaluation.options import EvaluationOptions, option
 from captum_ext.evaluation.specs import needed_parts
+from captum_ext.methods import captum_methods
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -86,6 +87,12 @@ methods:
 
 metrics:
 {chr(10).join(f"  {name:22}{m.summary}" for name, m in METRICS.items())}
+
+Methods are also Captum's attributions by class name: {", ".join(captum_methods())}.
+
+Your own are FILE.py:NAME or MODULE:NAME: a method is a class derived from
+captum.attr.Attribution; a metric is a function like those of captum_ext.metrics, with
+better=higher or better=lower: own.py:my_metric:better=lower.
 
 Methods and metrics are separated by commas, their arguments by colons, and "=" gives
 one another name: pn-rise,quick=pn-rise:n_masks=100:grid_size=10. The arguments are

@@ -23,10 +23,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "report",
-        description="Print three sentences on an evaluation, and means, medians and paired "
-        "tests, one table per metric, and write them with curves and a gallery of maps to an HTML page. "
-        "The tables test all methods against one, the page tests every method against "
-        "every other; p-values are corrected for the number of tests.",
+        description="Print three sentences on an evaluation, and means, medians and "
+        "paired tests, one table per metric, and write them with curves and a gallery "
+        "of maps to an HTML page. The tables test all methods against one, the page "
+        "tests every pair; p-values are corrected for the number of tests.",
     )
     parser.add_argument(
         "results",

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_ext._files import replacing
-from captum_ext.evaluation.specs import COMPARED, Spec
+from captum_ext.evaluation.specs import Spec, find_method
 from captum_ext.subject import Subject
 
 __all__ = ["ImageMaps", "read_map"]
@@ -60,7 +61,7 @@ class ImageMaps:
         return self._found[key]
 
     def _compute(self, spec: Spec) -> tuple[Tensor, float]:
-        method, prior_seconds = COMPARED[spec.use], 0.0
+        method, prior_seconds = find_method(spec.use), 0.0
         accepted = method.options()
         options = {k: v for k, v in self._defaults.items() if k in accepted}
         options |= spec.options
@@ -68,8 +69,25 @@ class ImageMaps:
         if isinstance(prior, Spec):
             options["prior"], prior_seconds = self(prior)
         start = time.perf_counter()
-        maps = method.attribute(self._subject, **options).cpu()
+        with _seeded(self._subject.seed, self._subject.inputs.device):
+            maps = method.attribute(self._subject, **options).cpu()
         return maps, prior_seconds + time.perf_counter() - start
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators, which methods of others draw from, and restore them.
+
+    A map then depends on its image only, and not on what was computed before it.
+    """
+    before = np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
 
 
 def read_map(file: Path) -> Tensor:

@@ -17,10 +17,9 @@ from captum_ext._files import save_image
 from captum_ext.attr import MapLayer
 from captum_ext.datasets.dataset import Example
 from captum_ext.evaluation.image_maps import ImageMaps
-from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.options import Target
 from captum_ext.evaluation.run_folder import Row, image_path, map_path
-from captum_ext.evaluation.specs import COMPARED, Spec
+from captum_ext.evaluation.specs import Spec, find_method, find_metric
 from captum_ext.methods import Method
 from captum_ext.subject import Subject, build_subject
 from captum_ext.visualization import overlay
@@ -135,7 +134,7 @@ def rows_of_image(
     for method, metrics in by_method.items():
         try:
             maps, seconds = maps_of(config.methods[method])
-            drawn = _draw(COMPARED[config.methods[method].use], subject.image, maps)
+            drawn = _draw(find_method(config.methods[method].use), subject.image, maps)
         except Exception as error:
             yield from _failed(context.row, method, metrics, error)
             continue
@@ -207,7 +206,7 @@ def _measure(
     maps: Tensor,
 ) -> tuple[float, list[float] | None]:
     spec = config.metrics[name]
-    metric = METRICS[spec.use]
+    metric = find_metric(spec.use)
     if metric.needs_boxes and not len(context.boxes):
         raise ValueError(
             f"image must show a box of class {context.subject.target} to the model, "
@@ -216,7 +215,7 @@ def _measure(
     accepted = metric.options()
     options = {n: v for n, v in _defaults(config).items() if n in accepted}
     options |= spec.options
-    if COMPARED[config.methods[method].use].mask and "thresholding" in accepted:
+    if find_method(config.methods[method].use).mask and "thresholding" in accepted:
         options = {"thresholding": "mask"} | options
     value, curve = metric.evaluate(context.subject, maps, context.boxes, **options)
     if not math.isfinite(value):

@@ -13,6 +13,7 @@ from captum_ext.evaluation.run_folder import (
     CURVE_DIGITS,
     Key,
     Row,
+    read_class_names,
     read_rows,
     read_settings,
 )
@@ -47,6 +48,8 @@ class Results(NamedTuple):
         timings (pandas.DataFrame): Columns image, method and seconds.
         settings (dict): Settings that determine the results.
         provenance (dict): Versions, hardware, command and time.
+        class_names (tuple of str, optional): Names of the classes by their index.
+            Default: () (unknown)
     """
 
     table: pd.DataFrame
@@ -54,6 +57,7 @@ class Results(NamedTuple):
     timings: pd.DataFrame
     settings: dict[str, Any]
     provenance: dict[str, Any]
+    class_names: tuple[str, ...] = ()
 
 
 def merge_tables(folder: Path, images: Iterable[str]) -> None:
@@ -120,7 +124,7 @@ def read_results(folder: str | Path) -> Results:
         folder (str or Path): Folder of the run.
 
     Returns:
-        *Results*: ``(table, curves, timings, settings, provenance)``.
+        *Results*: ``(table, curves, timings, settings, provenance, class_names)``.
 
     Raises:
         ValueError: If the folder holds no results, or the run is not complete.
@@ -141,6 +145,7 @@ def read_results(folder: str | Path) -> Results:
         curves.set_axis(curves.columns.astype(float), axis="columns"),
         _read_table(folder / "timings.csv"),
         **read_settings(folder),
+        class_names=read_class_names(folder),
     )
 
 

@@ -2,6 +2,7 @@
 
 ==================  ==========================================================
 settings.json       ``settings`` determine the results, ``provenance`` does not
+class_names.json    names of the classes by their index
 parts/*.jsonl       one line per image, method and metric; each process appends
                     to its own file, so that none can damage another's
 images/, maps/      images as the model sees them, maps drawn over them, and maps
@@ -16,7 +17,7 @@ process, is ignored.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,7 @@ __all__ = [
     "check_folder",
     "image_path",
     "map_path",
+    "read_class_names",
     "read_rows",
     "read_settings",
     "start_run",
@@ -174,7 +176,10 @@ def _abbreviated(value: object) -> str:
 
 
 def start_run(
-    folder: Path, settings: Mapping[str, Any], provenance: Mapping[str, Any]
+    folder: Path,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    class_names: Sequence[str] = (),
 ) -> None:
     """Write the settings of a run, and record in them that a run resumes.
 
@@ -182,6 +187,8 @@ def start_run(
         folder (Path): Folder of the run.
         settings (Mapping): Settings that determine the results.
         provenance (Mapping): Versions, hardware, command and time of this start.
+        class_names (sequence of str, optional): Names by the index of the class, for
+            reports. Default: () (unknown)
 
     Raises:
         OSError: If the folder cannot be written.
@@ -197,10 +204,33 @@ def start_run(
         settings_file = json.dumps(content, indent=2).encode()
         write_file(settings_file, folder / "settings.json")
         (folder / "parts").mkdir(exist_ok=True)
+        names_file = json.dumps([*class_names], indent=1).encode()
+        write_file(names_file, folder / "class_names.json")
     except OSError as error:
         raise OSError(
             f"output {str(folder)!r} cannot be written ({error.strerror or error})."
         ) from error
+
+
+def read_class_names(folder: Path) -> tuple[str, ...]:
+    """Read the names of the classes.
+
+    Args:
+        folder (Path): Folder of the run.
+
+    Returns:
+        *tuple of str*: Names by the index of the class; empty if the run has none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    file = folder / "class_names.json"
+    if not file.is_file():
+        return ()
+    try:
+        return tuple(map(str, json.loads(file.read_bytes())))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{str(file)!r} is damaged ({error}).") from error
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

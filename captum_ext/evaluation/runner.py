@@ -16,7 +16,6 @@ from captum_ext.attr import MapLayer, last_map_layer
 from captum_ext.attr.map_layer import map_layer
 from captum_ext.datasets.dataset import Dataset
 from captum_ext.evaluation.image_rows import EvaluationConfig, Pair, rows_of_image
-from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.options import EvaluationOptions, Target
 from captum_ext.evaluation.provenance import provenance, weights_digest
 from captum_ext.evaluation.result_tables import Results, merge_tables, read_results
@@ -29,6 +28,7 @@ from captum_ext.evaluation.run_folder import (
 from captum_ext.evaluation.specs import (
     Specs,
     describe_specs,
+    find_metric,
     needed_parts,
     read_methods,
     read_metrics,
@@ -133,9 +133,7 @@ def evaluate(
         ),
         Path(output),
     )
-    dataset.check(len(model.class_names))
-    _check_labels(dataset, config)
-    _check_boxes(dataset, config)
+    _check_dataset(dataset, config)
     settings = _settings(dataset, config, parts, device)
     settings = check_folder(config.folder, settings)
     config = config._replace(
@@ -146,7 +144,7 @@ def evaluate(
     check_parts(model, parts, layer)
     if rank() == 0:
         start = provenance(device) | {"world_size": world_size()}
-        start_run(config.folder, settings, start)
+        start_run(config.folder, settings, start, model.class_names)
     _run(dataset, config, show_progress and rank() == 0)
     return read_results(output)
 
@@ -163,6 +161,12 @@ def _map_layer(model: ZooModel, name: str | None, device: torch.device) -> MapLa
     return map_layer(model.model, inputs, name)
 
 
+def _check_dataset(dataset: Dataset, config: EvaluationConfig) -> None:
+    dataset.check(len(config.model.class_names))
+    _check_labels(dataset, config)
+    _check_boxes(dataset, config)
+
+
 def _check_labels(dataset: Dataset, config: EvaluationConfig) -> None:
     check_choice("target", config.target, ("label", "top1"))
     if config.target == "label":
@@ -172,7 +176,9 @@ def _check_labels(dataset: Dataset, config: EvaluationConfig) -> None:
 
 
 def _check_boxes(dataset: Dataset, config: EvaluationConfig) -> None:
-    needing = [n for n, spec in config.metrics.items() if METRICS[spec.use].needs_boxes]
+    needing = [
+        n for n, spec in config.metrics.items() if find_metric(spec.use).needs_boxes
+    ]
     if not needing:
         return
     dataset.require("boxes", ", ".join(needing))

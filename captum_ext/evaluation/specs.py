@@ -3,7 +3,7 @@
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
@@ -11,8 +11,9 @@ from captum_ext._validation import check_choice
 from captum_ext.attr import WindowVariant
 from captum_ext.attr.window_search import VARIANTS
 from captum_ext.evaluation.named_metrics import METRICS, Metric
+from captum_ext.evaluation.own_code import own_method, own_metric
 from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
-from captum_ext.methods import METHODS, Method
+from captum_ext.methods import METHODS, Method, captum_methods
 from captum_ext.metrics.baselines import BASELINES
 from captum_ext.subject import Part
 
@@ -26,6 +27,8 @@ __all__ = [
     "Spec",
     "Specs",
     "describe_specs",
+    "find_method",
+    "find_metric",
     "needed_parts",
     "read_metrics",
     "read_methods",
@@ -62,10 +65,15 @@ Specs = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
 _EXCLUDED = {
     "additional_forward_args",
     "colors",
+    "custom_attribution_func",
     "feature_mask",
+    "grad_kwargs",
+    "kwargs",
+    "layer_mask",
     "objective",
     "reshape_transform",
     "return_convergence_delta",
+    "return_input_shape",
     "return_posterior",
     "return_std_error",
     "seed",
@@ -108,6 +116,10 @@ def read_methods(given: Specs) -> dict[str, Spec]:
     a :class:`~captum_ext.attr.WindowVariant`, which change those of the name:
     ``borex:variant=paper:variant.weighting=window``.
 
+    A name is one of :data:`COMPARED`, that of one of Captum's attribution classes, such
+    as ``DeepLift``, or a class of your own, ``FILE.py:CLASS`` or ``MODULE:CLASS``; see
+    :func:`~captum_ext.methods.class_method`.
+
     Args:
         given (str, iterable of str, or Mapping): Entries ``[AS=]NAME[:ARG=VALUE]...``,
             comma-separated or as an iterable; or a dict of arguments by name in the
@@ -129,14 +141,14 @@ def read_methods(given: Specs) -> dict[str, Spec]:
         >>> read_methods("borex:prior=grad-cam++")["borex"].options
         {'prior': Spec(use='grad-cam++', options={})}
     """
-    specs = _read("methods", given, COMPARED, _method_options)
+    specs = _read("methods", given, find_method, COMPARED, _method_options)
     for name, spec in specs.items():
-        if COMPARED[spec.use].colorwise and not spec.options.get("input_shaped"):
+        if find_method(spec.use).colorwise and not spec.options.get("input_shaped"):
             raise ValueError(
                 f"methods must return one map per image, got {name!r}, which returns "
                 f"one per color; {name}:input_shaped=true returns one."
             )
-        default = COMPARED[spec.use].prior
+        default = find_method(spec.use).prior
         if default is not None or "prior" in spec.options:
             prior = spec.options.get("prior", default)
             spec.options["prior"] = _read_prior(prior, default or {})
@@ -176,6 +188,10 @@ def _read_prior(given: Any, default: Mapping[str, Any]) -> Spec | None:
 def read_metrics(given: Specs) -> dict[str, Spec]:
     """Parse the specs of metrics.
 
+    A name is one of :data:`METRICS`, or a function or class of your own,
+    ``FILE.py:NAME:better=higher`` or ``MODULE:NAME:better=lower``; see
+    :func:`~captum_ext.evaluation.own_code.own_metric`.
+
     Args:
         given (str, iterable of str, or Mapping): Entries as in :func:`read_methods`.
             ``baselines`` may be a name of :func:`~captum_ext.metrics.named_baseline`.
@@ -184,20 +200,71 @@ def read_metrics(given: Specs) -> dict[str, Spec]:
         *dict[str, Spec]*: Specs by name in the table, in the given order.
 
     Raises:
-        ValueError: If a name is unknown or given twice, or a metric does not take an
-            argument.
+        ValueError: If a name is unknown or given twice, a metric does not take an
+            argument, or one of your own lacks ``better``.
 
     Examples::
 
         >>> read_metrics({"blurred": {"use": "insertion", "baselines": "blur"}})
         {'blurred': Spec(use='insertion', options={'baselines': 'blur'})}
     """
-    specs = _read("metrics", given, METRICS, Metric.options)
-    for spec in specs.values():
+    specs = _read("metrics", given, find_metric, METRICS, Metric.options)
+    for name, spec in specs.items():
         baselines = spec.options.get("baselines")
-        if isinstance(baselines, str):
+        if spec.use in METRICS and isinstance(baselines, str):
             check_choice("baselines", baselines, BASELINES)
+        better = spec.options.get("better")
+        if spec.use not in METRICS and better not in ("higher", "lower"):
+            raise ValueError(
+                f"metrics of your own must have better=higher or better=lower, got "
+                f"{better!r} for {name!r}."
+            )
     return specs
+
+
+def find_method(use: str) -> Method:
+    """Find a method by its name, see :func:`read_methods`.
+
+    Args:
+        use (str): Name of a method.
+
+    Returns:
+        *Method*: Method.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    known = COMPARED | captum_methods()
+    if ":" in str(use):
+        return own_method(use)
+    if use not in known:
+        raise ValueError(
+            f"methods must be among {', '.join(COMPARED)}, a class of captum.attr or "
+            f"your own FILE.py:CLASS, got {use!r}{_similar(use, known)}."
+        )
+    return known[use]
+
+
+def find_metric(use: str) -> Metric:
+    """Find a metric by its name, see :func:`read_metrics`.
+
+    Args:
+        use (str): Name of a metric.
+
+    Returns:
+        *Metric*: Metric.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if ":" in str(use):
+        return own_metric(use)
+    if use not in METRICS:
+        raise ValueError(
+            f"metrics must be among {', '.join(METRICS)} or your own FILE.py:NAME, got "
+            f"{use!r}{_similar(use, METRICS)}."
+        )
+    return METRICS[use]
 
 
 def describe_specs(specs: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:
@@ -229,7 +296,7 @@ def needed_parts(methods: Iterable[Spec]) -> frozenset[Part]:
     """
     parts: set[Part] = set()
     for spec in methods:
-        parts.update(COMPARED[spec.use].built_from)
+        parts.update(find_method(spec.use).built_from)
         prior = spec.options.get("prior")
         if isinstance(prior, Spec):
             parts |= needed_parts([prior])
@@ -243,28 +310,25 @@ def _method_options(method: Method) -> frozenset[str]:
 def _read(
     kind: str,
     given: Specs,
-    registry: Mapping[str, Any],
+    find: Callable[[str], Any],
+    registry: Collection[str],
     options_of: Callable[[Any], frozenset[str]],
 ) -> dict[str, Spec]:
     if isinstance(given, Mapping):
         entries = [(name, _table(kind, name, each)) for name, each in given.items()]
     else:
         texts = given.split(",") if isinstance(given, str) else given
-        entries = [_parse(kind, text.strip()) for text in texts]
+        entries = [_parse(kind, text.strip(), registry) for text in texts]
     specs: dict[str, Spec] = {}
     for name, options in entries:
         use = options.pop("use", name)
-        if use not in registry:
-            raise ValueError(
-                f"{kind} must be among {', '.join(registry)}, got {use!r}"
-                f"{_similar(use, registry)}."
-            )
+        found = find(use)
         if name in specs or not re.fullmatch(r"\w[\w.+-]*", name):
             raise ValueError(
                 f"{kind} must have different names of letters, digits and . + - _, got "
                 f"{name!r}."
             )
-        known = options_of(registry[use])
+        known = options_of(found)
         for option in options:
             if option not in known:
                 raise ValueError(
@@ -283,10 +347,16 @@ def _table(kind: str, name: str, options: object) -> dict[str, Any]:
     return dict(options)
 
 
-def _parse(kind: str, text: str) -> tuple[str, dict[str, Any]]:
+def _parse(
+    kind: str, text: str, registry: Collection[str]
+) -> tuple[str, dict[str, Any]]:
     """Name and arguments of an entry."""
     head, *arguments = text.split(":")
     name, _, use = head.rpartition("=")
+    if use not in registry and arguments and "=" not in arguments[0]:
+        # The name itself is FILE.py:NAME.
+        own = arguments.pop(0)
+        name, use = name or own, f"{use}:{own}"
     options: dict[str, Any] = {"use": use}
     for argument in arguments:
         option, equals, value = argument.partition("=")

@@ -5,6 +5,7 @@ Tables have one row per image, method and metric, with the columns ``image``,
 are counted and excluded.
 """
 
+from collections.abc import Callable
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -19,6 +20,7 @@ __all__ = [
     "PairedTest",
     "compare_methods",
     "holm",
+    "mean_band",
     "signed_rank",
     "summarize",
     "values_by_method",
@@ -255,27 +257,64 @@ def summarize(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def mean_band(values: pd.DataFrame, seed: int = 0) -> tuple[pd.Series, pd.Series]:
+    """Bootstrap intervals of the mean of each column, from resamples of the rows.
+
+    Intervals are 95% percentile intervals over 2000 resamples, each for itself: a whole
+    curve is within its band less often.
+
+    Args:
+        values (pandas.DataFrame): At least two rows of finite numbers, such as curves
+            by image.
+        seed (int, optional): Seed of the resamples. Default: 0
+
+    Returns:
+        *tuple[pandas.Series, pandas.Series]*: Lower and upper limits by column.
+
+    Examples::
+
+        >>> import pandas
+        >>> low, high = mean_band(pandas.DataFrame({0.0: [1.0, 1.0], 1.0: [0.0, 2.0]}))
+        >>> low.tolist(), high.tolist()
+        ([1.0, 0.0], [1.0, 2.0])
+    """
+    interval = _interval(values.to_numpy(dtype=float), np.mean, seed)
+    low, high = (pd.Series(limit, values.columns) for limit in interval)
+    return low, high
+
+
 def _location(values: NDArray[np.float64], seed: int) -> dict[str, float]:
     """Mean and median with their intervals."""
     center = low = high = np.full(2, np.nan)
     if len(values):
         center = _mean_and_median(values)
     if len(values) > 1:
-        low, high = bootstrap(
-            (values,),
-            _mean_and_median,
-            vectorized=True,
-            n_resamples=N_RESAMPLES,
-            batch=max(1, _CHUNK // len(values)),
-            confidence_level=CONFIDENCE,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
+        low, high = _interval(values, _mean_and_median, seed)
     return {
         f"{name}{end}": float(numbers[i])
         for i, name in enumerate(("mean", "median"))
         for end, numbers in (("", center), ("_low", low), ("_high", high))
     }
+
+
+def _interval(
+    values: NDArray[np.float64],
+    statistic: Callable[..., NDArray[np.float64]],
+    seed: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Percentile bootstrap interval of a statistic over the first axis."""
+    low, high = bootstrap(
+        (values,),
+        statistic,
+        axis=0,
+        vectorized=True,
+        n_resamples=N_RESAMPLES,
+        batch=max(1, _CHUNK // values.size),
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return low, high
 
 
 def _mean_and_median(

@@ -4,10 +4,17 @@ import json
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from captum_ext.evaluation.ranks import rank_methods
 from captum_ext.evaluation.result_tables import Results
-from captum_ext.evaluation.statistics import LEVEL, compare_methods, summarize
+from captum_ext.evaluation.statistics import (
+    LEVEL,
+    compare_methods,
+    mean_band,
+    summarize,
+)
 from captum_ext.report.curve_plot import curve_plot, legend_key
 from captum_ext.report.gallery import Case, GalleryImage, find_case
 from captum_ext.report.glossary import (
@@ -16,8 +23,10 @@ from captum_ext.report.glossary import (
     describe_methods,
     describe_metrics,
 )
+from captum_ext.report.rank_plot import rank_plot
 from captum_ext.report.sentences import summary_sentences
 from captum_ext.report.text import number_text
+from captum_ext.visualization.painting import heat_map
 
 __all__ = ["find_cases", "report_content"]
 
@@ -94,12 +103,14 @@ def report_content(results: Results, gallery: list[GalleryImage]) -> dict[str, A
             for metric in run.metrics
             if not tests[metric.name].empty
         ],
+        "diagrams": _diagrams(run),
         "plots": _plots(run, summary["mean"]),
         "cases": _linked(run, cases, gallery),
         "gallery": [
             _gallery_entry(run, f"image-{n}", image, cases)
             for n, image in enumerate(gallery, 1)
         ],
+        "color_keys": _color_keys(run),
         "failures": failures[:MAX_FAILURES],
         "n_failures": len(failures),
         "seconds": _seconds(run),
@@ -196,6 +207,20 @@ def _comparison(run: _Run, metric: MetricEntry, tests: pd.DataFrame) -> dict[str
     }
 
 
+def _diagrams(run: _Run) -> list[dict[str, Any]]:
+    """A critical-difference diagram for each metric with enough methods and images."""
+    diagrams = []
+    for number, metric in enumerate(run.metrics, 1):
+        ranking = rank_methods(run.table, metric.name, metric.better)
+        if ranking is not None:
+            id = f"ranks-{number}"
+            drawing = rank_plot(ranking, run.titles, id)
+            diagrams.append(
+                {"id": id, "metric": metric, "drawing": drawing, "ranking": ranking}
+            )
+    return diagrams
+
+
 def _plots(run: _Run, means: pd.Series) -> list[dict[str, Any]]:
     """A plot of mean curves for each metric that has curves."""
     curves = run.results.curves
@@ -214,8 +239,13 @@ def _plots(run: _Run, means: pd.Series) -> list[dict[str, Any]]:
             }
             for n, method in enumerate(run.methods)
         ]
+        bands = {}
+        for name, of_method in rows.groupby(level="method"):
+            known = of_method.dropna(axis="columns")
+            if len(known) > 1 and not known.columns.empty:
+                bands[str(name)] = mean_band(known)
         # A method without curves keeps its index, so that others keep their lines.
-        drawing = curve_plot(mean.reindex([*run.titles]), id)
+        drawing = curve_plot(mean.reindex([*run.titles]), id, bands)
         plots.append({"id": id, "metric": metric, "drawing": drawing, "legend": legend})
     return plots
 
@@ -253,9 +283,8 @@ def _gallery_entry(
     return {
         **image._asdict(),
         "id": id,
-        "facts": f"Explained class {facts['target']}, probability "
-        f"{number_text(facts['probability'])}, label "
-        f"{'unknown' if pd.isna(facts['label']) else facts['label']}",
+        "facts": f"Explained class {_class(run, facts['target'])}, probability "
+        f"{number_text(facts['probability'])}, label {_class(run, facts['label'])}",
         "rows": [
             {
                 "metric": metric,
@@ -265,6 +294,32 @@ def _gallery_entry(
             for metric in run.metrics
         ],
     }
+
+
+def _class(run: _Run, index: Any) -> str:
+    """Index of a class with its name, if it is known."""
+    if pd.isna(index):
+        return "unknown"
+    names = run.results.class_names
+    known = index < len(names) and names[index] != str(index)
+    return f"{index} ({names[index]})" if known else str(index)
+
+
+def _color_keys(run: _Run) -> list[dict[str, Any]]:
+    """Colors of signed and unsigned maps, for the kinds that the run has."""
+    keys = []
+    for signed in (True, False):
+        titles = [m.title for m in run.methods if m.signed == signed]
+        if titles:
+            # On gray of medium brightness, colors are shown as they are.
+            strip = np.full((1, 33, 3), 0.5)
+            colors = heat_map(
+                strip, np.linspace(-1 if signed else 0, 1, 33)[None], signed
+            )
+            shades = (255 * colors[0]).round().astype(int).tolist()
+            stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in shades)
+            keys.append({"signed": signed, "methods": titles, "stops": stops})
+    return keys
 
 
 def _failures(run: _Run) -> list[dict[str, Any]]:

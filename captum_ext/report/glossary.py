@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.specs import COMPARED
 from captum_ext.evaluation.statistics import Better
+from captum_ext.methods import captum_methods
 
 __all__ = ["MetricEntry", "MethodEntry", "describe_metrics", "describe_methods"]
 
@@ -49,6 +50,7 @@ class MethodEntry(NamedTuple):
         summary (str): What its maps show, in a few words.
         options (str): Arguments other than the defaults.
         source (str): Publication.
+        signed (bool): Whether its maps have the colors of signed maps.
     """
 
     name: str
@@ -56,6 +58,7 @@ class MethodEntry(NamedTuple):
     summary: str
     options: str
     source: str
+    signed: bool
 
 
 def describe_metrics(settings: dict[str, Any]) -> list[MetricEntry]:
@@ -79,16 +82,22 @@ def describe_metrics(settings: dict[str, Any]) -> list[MetricEntry]:
     """
     described = []
     for name, options in settings["metrics"].items():
-        if options["use"] not in METRICS:
+        use = options["use"]
+        if use not in METRICS and options.get("better") in ("higher", "lower"):
+            # The user's own, whose file may not be there any more.
+            text = _options_text(options)
+            better: Better = options["better"]
+            described.append(MetricEntry(name, name, better, f"from {use}", text, ""))
+            continue
+        if use not in METRICS:
             raise ValueError(
-                f"results must be of metrics among {', '.join(METRICS)}, got "
-                f"{options['use']!r}."
+                f"results must be of metrics among {', '.join(METRICS)}, got {use!r}."
             )
-        metric = METRICS[options["use"]]
+        metric = METRICS[use]
         described.append(
             MetricEntry(
                 name,
-                _title(name, options["use"], metric.title),
+                _title(name, use, metric.title),
                 "higher" if metric.higher_is_better else "lower",
                 metric.summary,
                 _options_text(options),
@@ -117,14 +126,16 @@ def describe_methods(settings: dict[str, Any]) -> list[MethodEntry]:
     """
     described = []
     for name, options in settings["methods"].items():
-        method = COMPARED.get(options["use"])
+        use = options["use"]
+        method = COMPARED.get(use) or captum_methods().get(use)
         described.append(
             MethodEntry(
                 name,
-                _title(name, options["use"], method.title if method else name),
-                method.summary if method else "",
+                _title(name, use, method.title) if method else name,
+                method.summary if method else f"from {use}",
                 _options_text(options),
                 _source(method.attribution) if method else "",
+                method.signed if method else True,
             )
         )
     return described

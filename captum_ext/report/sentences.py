@@ -43,14 +43,15 @@ def summary_sentences(results: Results) -> list[str]:
     ]
 
 
-def join_words(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str], conjunction: str = "and") -> str:
     """Enumerate words.
 
     Args:
         words (sequence of str): At least one word.
+        conjunction (str, optional): Word before the last. Default: "and"
 
     Returns:
-        *str*: Words with commas, and "and" before the last.
+        *str*: Words with commas and the conjunction.
 
     Examples::
 
@@ -58,7 +59,7 @@ def join_words(words: Sequence[str]) -> str:
         'RISE, PN-RISE and BOREx'
     """
     *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
 
 
 def _compared(
@@ -106,9 +107,8 @@ def _finding(table: pd.DataFrame, titles: dict[str, str], metric: MetricEntry) -
         return f"{titles[best]} is best, significantly better than every other method"
     if len(open_) > _MAX_NAMES:
         open_ = [f"{len(open_)} of {len(titles) - 1} other methods"]
-    return f"{titles[best]} is best, but not significantly better than " + join_words(
-        open_
-    )
+    names = join_words(open_, "or")
+    return f"{titles[best]} is best, but not significantly better than {names}"
 
 
 def _missing(results: Results, titles: dict[str, str]) -> str:

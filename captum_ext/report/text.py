@@ -169,6 +169,6 @@ def _note(baseline: str) -> str:
 In brackets: 95% bootstrap interval of the value before.
 Difference: median of method minus {baseline} on the same images.
 Effect: rank-biserial correlation; positive if the method is better than {baseline},
-1 if on every image, and negative if it is worse, -1 if on every image.
+negative if it is worse; 1 or -1 if so on every image where they differ.
 p: two-sided Wilcoxon signed-rank test that the method differs from {baseline},
 corrected by Holm's method for the methods in the table. * p < {LEVEL}."""
