@@ -190,10 +190,11 @@ class MaskingNetwork(nn.Module):
         """Refuse what are no images with one class each."""
         check_tensor("inputs", inputs)
         check_tensor("target", target)
-        if inputs.dim() != 4 or inputs.shape[1] != 3 or not inputs.is_floating_point():
+        is_images = inputs.dim() == 4 and inputs.shape[1] == self.n_channels
+        if not is_images or not inputs.is_floating_point():
             raise ValueError(
-                f"inputs must be floating-point images (B, 3, H, W), got "
-                f"{inputs.dtype} of shape {tuple(inputs.shape)}."
+                f"inputs must be floating-point images (B, {self.n_channels}, H, W), "
+                f"got {inputs.dtype} of shape {tuple(inputs.shape)}."
             )
         if target.shape != inputs.shape[:1] or target.dtype not in _CLASS_TYPES:
             raise ValueError(

@@ -146,7 +146,7 @@ def checked_example(
         name (str, optional): Name of the argument. Default: "dataset"
 
     Returns:
-        *tuple[Tensor, int]*: Image (3, H, W) and class.
+        *tuple[Tensor, int]*: Image (C, H, W) and class.
 
     Raises:
         ValueError: If the image has another shape or is not finite, or if the network
@@ -159,10 +159,10 @@ def checked_example(
             f"{index}."
         )
     image, label = example
-    check_tensor(name, image, "images (3, H, W) and classes")
-    if image.dim() != 3 or len(image) != 3 or not image.is_floating_point():
+    check_tensor(name, image, "images (C, H, W) and classes")
+    if image.dim() != 3 or not image.is_floating_point():
         raise ValueError(
-            f"{name} must hold floating-point images (3, H, W), got {image.dtype} of "
+            f"{name} must hold floating-point images (C, H, W), got {image.dtype} of "
             f"shape {tuple(image.shape)} at {index}."
         )
     check_finite(name, image)
@@ -181,7 +181,7 @@ def checked_example(
 
 
 def stacked_images(images: Sequence[Tensor], name: str = "dataset") -> Tensor:
-    """Images (3, H, W) of one size as a batch; others are refused."""
+    """Images (C, H, W) of one size as a batch; others are refused."""
     sizes = sorted({tuple(image.shape[1:]) for image in images})
     if len(sizes) > 1:
         raise ValueError(
