@@ -17,14 +17,15 @@ folder per data set, variant and list of N, so that a command that was stopped r
 import argparse
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pandas as pd
 import torch
 from images import data_folder, load_network
+from PIL import Image
 from quality_per_pass import markdown
 from torch import Tensor, nn
 
@@ -68,29 +69,45 @@ PAPER: dict[tuple[str, str], dict[str, float]] = {
 
 
 class Remembering(nn.Module):
-    """A network that gives an image that it has seen before without a pass.
+    """A network that takes no pass for an image that it has seen before.
 
     BOREx with several N or priors hides the same parts. Methods that need gradients or
-    hook a layer run the network.
+    hook a layer run the network itself.
+
+    Args:
+        model (nn.Module): Network.
+        fast (Callable): Function with the same outputs, which needs no gradients.
+        capacity (int, optional): Largest number of remembered images. Default: 4096
     """
 
-    def __init__(self, model: nn.Module, capacity: int = 4096) -> None:
+    def __init__(
+        self, model: nn.Module, fast: Callable[[Tensor], Tensor], capacity: int = 4096
+    ) -> None:
         super().__init__()
-        self.model, self.capacity = model, capacity
+        self.model, self.fast, self.capacity = model, fast, capacity
         self._known: dict[bytes, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         hooked = any(module._forward_hooks for module in self.model.modules())
         if torch.is_grad_enabled() or hooked:
-            return self.model(x)
+            return cast(Tensor, self.model(x))
         rows = x.permute(0, 2, 3, 1).contiguous()
         keys = [hashlib.blake2b(row.numpy()).digest() for row in rows]
         new = [i for i, key in enumerate(keys) if key not in self._known]
         if len(self._known) + len(new) > self.capacity:
             self._known, new = {}, [*range(len(x))]
         if new:
-            self._known |= zip([keys[i] for i in new], self.model(x[new]))
+            self._known |= zip([keys[i] for i in new], self.fast(x[new]))
         return torch.stack([self._known[key] for key in keys])
+
+
+def without_gradients(entry: ZooModel) -> nn.Module:
+    """The network with fused layers: a third of the time, equal up to rounding."""
+    example = entry.preprocess(Image.new("RGB", (256, 256)))[None]
+    example = example.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        traced = torch.jit.freeze(torch.jit.trace(entry.model, example))
+    return torch.jit.optimize_for_inference(traced)
 
 
 class Comparison(NamedTuple):
@@ -157,7 +174,8 @@ def dataset(name: str, entry: ZooModel) -> Dataset:
 def run(arguments: argparse.Namespace) -> None:
     """Compute the rows that the output folder lacks."""
     entry = load_network(arguments.model)
-    entry = entry._replace(model=Remembering(entry.model).eval())
+    model = Remembering(entry.model, without_gradients(entry)).eval()
+    entry = entry._replace(model=model)
     images = dataset(arguments.data, entry).first(arguments.limit)
     for variant in arguments.variants:
         evaluate(

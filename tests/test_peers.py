@@ -97,7 +97,7 @@ class Counting(nn.Module):
 
 def test_remembered_images_take_no_pass(tables):
     network = Counting()
-    remembering = tables.Remembering(network, capacity=5)
+    remembering = tables.Remembering(network, network, capacity=5)
     x = torch.rand(6, 3, 4, 4)
     with torch.no_grad():
         for batch, n_seen in (
@@ -117,7 +117,7 @@ def test_remembered_images_take_no_pass(tables):
 
 def test_methods_of_layers_and_gradients_run_the_network(tables):
     network = Counting()
-    remembering = tables.Remembering(network)
+    remembering = tables.Remembering(network, Counting())
     x = torch.rand(1, 3, 4, 4, requires_grad=True)
     with torch.no_grad():
         remembering(x)
