@@ -101,13 +101,14 @@ class Remembering(nn.Module):
         return torch.stack([self._known[key] for key in keys])
 
 
-def without_gradients(entry: ZooModel) -> nn.Module:
+def without_gradients(entry: ZooModel) -> Callable[[Tensor], Tensor]:
     """The network with fused layers: a third of the time, equal up to rounding."""
     example = entry.preprocess(Image.new("RGB", (256, 256)))[None]
     example = example.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         traced = torch.jit.freeze(torch.jit.trace(entry.model, example))
-    return torch.jit.optimize_for_inference(traced)
+    # Not as a module, for its layers take no hooks.
+    return cast(Any, torch.jit.optimize_for_inference(traced)).forward
 
 
 class Comparison(NamedTuple):
@@ -235,13 +236,13 @@ def tested(table: pd.DataFrame, comparison: Comparison) -> dict[str, Any]:
 
 
 def mean_table(table: pd.DataFrame, n_masks: Sequence[int]) -> pd.DataFrame:
-    """Mean values of the priors and of BOREx of each, and of none."""
+    """Mean values: (prior, metric) by number of masks, 0 for the prior itself."""
     means = table.groupby(level=1).mean().T[[*METRICS]]
-    names = [(prior, 0) for prior in PRIORS]
-    names += list(product(["none", *PRIORS], n_masks))
-    rows = [means.loc[f"{prior}-{n}" if n else prior] for prior, n in names]
-    labels = pd.MultiIndex.from_tuples(names, names=["prior", "masks"])
-    return pd.DataFrame(rows).set_axis(labels)
+    names = {(prior, 0): prior for prior in PRIORS}
+    names |= {(p, n): f"{p}-{n}" for p, n in product(["none", *PRIORS], n_masks)}
+    rows = means.loc[[*names.values()]].set_axis(pd.MultiIndex.from_tuples(names))
+    wide = rows.stack().unstack(1)
+    return wide.loc[[*product(["none", *PRIORS], METRICS)]]
 
 
 def cell(test: Mapping[str, float], published: float | None) -> str:
@@ -257,18 +258,23 @@ def report(data: str, variant: str, n_masks: Sequence[int], output: Path) -> Any
     n_images = table.index.get_level_values(0).nunique()
     means = mean_table(table, n_masks)
     print(f"{data}, BOREx {variant}, {n_images} images\n")
-    print(markdown(means.round(3)), "\n")
+    shown = means.map(lambda x: "" if x != x else f"{x:.3f}")
+    shown = shown.rename_axis(["prior", "metric"])
+    print(markdown(shown.rename(columns={0: "prior itself"})), "\n")
     found = [c for n in n_masks for c in comparisons(variant, n)]
     tests = [tested(table, comparison) for comparison in found]
     lines = []
     for comparison, test in zip(found, tests):
         than = comparison.other + f", insertion < {POOR}" * comparison.poor
         cells = [cell(test[m], comparison.published.get(m)) for m in METRICS]
-        lines.append([comparison.n_masks, comparison.prior, than, test["images"]])
-        lines[-1] += cells
+        named = [comparison.n_masks, comparison.prior, than, test["images"]]
+        lines.append(named + cells)
     columns = ["masks", "BOREx of", "better than", "images", *METRICS]
     print(markdown(pd.DataFrame(lines, columns=columns).set_index("masks")), "\n")
-    rows = means.reset_index().to_dict("records")
+    rows = [
+        {"prior": prior, "metric": metric} | values.dropna().to_dict()
+        for (prior, metric), values in means.iterrows()
+    ]
     return {"images": n_images, "means": rows, "tests": tests}
 
 
