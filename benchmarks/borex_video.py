@@ -113,7 +113,7 @@ def measured(model: FrameAverage, video: Video) -> dict[str, dict[str, float]]:
         for kind, arguments in {
             "": {},
             ", blocks,": {"feature_mask": blocks},
-            ", paper's variant,": {"variant": "paper"},
+            ", windows,": {"variant": "windows"},
         }.items():
             maps = BOREx(model).attribute(x, prior, target=label, **arguments)
             refined[f"BOREx{kind} of {name}"] = maps

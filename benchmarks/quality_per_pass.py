@@ -128,6 +128,7 @@ OURS: dict[str, Method] = {
     "borex": packaged(by_borex(), "skimage"),
     "borex_grad_cam": packaged(by_borex(grad_cam), "skimage"),
     "borex_cameras": packaged(by_borex(cameras), "skimage"),
+    "borex_windows": packaged(by_borex(variant="windows")),
     "borex_paper": packaged(by_borex(variant="paper")),
 }
 METHODS = OURS | PEERS

@@ -166,7 +166,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         )
 
 
-def check_unused(name: str, choice: str, values: Mapping[str, object]) -> None:
+def check_unused(name: str, choice: object, values: Mapping[str, object]) -> None:
     """Refuse arguments that have no meaning for the choice of another argument."""
     for unused, value in values.items():
         if value is not None:

@@ -214,6 +214,20 @@ def draw_borex() -> Figure:
     )
 
 
+def draw_borex_variants() -> Figure:
+    """Compare the maps of BOREx's variants, from the map of Grad-CAM++."""
+    subject, image = photograph("coffee", "espresso")
+    prior = METHODS["grad-cam++"].attribute(subject)
+    borex = BOREx(subject.probabilities)
+    maps = {
+        variant: borex.attribute(
+            subject.inputs, prior, target=subject.target, variant=variant
+        )[0, :1]
+        for variant in ("field", "windows", "paper")
+    }
+    return overlay_figure(image, {"prior": prior[0], **maps})
+
+
 def draw_cameras() -> Figure:
     """Compare maps from one and several image sizes, on a large and a small sign."""
     drawn = sign_scene(seed=64)
@@ -257,6 +271,7 @@ FIGURES: dict[str, Callable[[], Figure | Image.Image]] = {
     "pn_rise": draw_pn_rise,
     "mc_rise": draw_mc_rise,
     "borex": draw_borex,
+    "borex_variants": draw_borex_variants,
     "cameras": draw_cameras,
     "grad_cam_plus_plus": draw_grad_cam_plus_plus,
     "masking_model": draw_masking_model,

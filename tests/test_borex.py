@@ -1,5 +1,6 @@
 """BOREx: the contract, Algorithm 2 written out, and invalid arguments."""
 
+import numpy as np
 import pytest
 import torch
 from botorch.acquisition import (
@@ -9,10 +10,12 @@ from botorch.acquisition import (
 )
 from botorch.generation import MaxPosteriorSampling
 from contract import AttributionContract, SmallNet, images
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Matern
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_ext.attr import BOREx, LayerGradCamPlusPlus
+from captum_ext.attr import BOREx, LayerGradCamPlusPlus, WindowVariant
 from captum_ext.attr.prior_maps import prior_maps
 from captum_ext.surrogate import WindowGrid, WindowProcess, hyperparameters
 from captum_ext.surrogate.acquisition import EXPLORATION
@@ -41,15 +44,25 @@ class TestContractOfField(AttributionContract):
         assert torch.equal(two[0][:, :1], two[1])
 
 
-class TestContractOfPaper(TestContractOfField):
+class TestContractOfWindows(TestContractOfField):
     # Smaller windows change the scores by less than the precision of bfloat16.
-    kwargs = {"variant": "paper", "n_iterations": 12, "mask_sizes": (6, 9)}
+    kwargs = {"variant": "windows", "n_iterations": 12, "mask_sizes": (6, 9)}
 
     @pytest.mark.parametrize("shared", [True, False])
     def test_regions(self, shared):
         """Windows are no regions."""
         with pytest.raises(ValueError, match="feature_mask must be None if variant"):
             super().test_regions(shared)
+
+
+class TestContractOfPaper(TestContractOfWindows):
+    # Windows that do not depend on the scores, which bfloat16 changes.
+    kwargs = {
+        "variant": "paper",
+        "n_iterations": 9,
+        "mask_sizes": (6, 9),
+        "acquisition": "std",
+    }
 
 
 def slow_borex(f, x, prior, target, sides, n, beta, stride=4):
@@ -98,9 +111,8 @@ def test_windows_are_those_of_algorithm_2():
         x,
         prior_of(x),
         target=1,
-        variant="paper",
+        variant=WindowVariant(stride=4),
         mask_sizes=(7, 11),
-        stride=4,
         n_iterations=24,
         acquisition="ucb",
         return_posterior=True,
@@ -112,6 +124,266 @@ def test_windows_are_those_of_algorithm_2():
     torch.testing.assert_close(
         found.scores[0], torch.tensor(scores, dtype=torch.float64), atol=1e-6, rtol=0
     )
+
+
+class Literal:
+    """Algorithm 2 of the paper for one image or video, in NumPy and scikit-learn.
+
+    Every pixel is a position. Windows with the same acquisition value are taken in a
+    random order, as the package does.
+    """
+
+    def __init__(self, prior: Tensor, sides, durations=(1,), seed: int = 0) -> None:
+        i0 = prior.double().numpy()
+        self.i0 = 0.1 * i0 / np.abs(i0).mean()
+        self.size, n_axes = self.i0.shape, self.i0.ndim
+        self.shapes = [(t, r, r)[3 - n_axes :] for t in durations for r in sides]
+        pixels = list(np.ndindex(self.size))
+        self.windows = [(at, shape) for shape in self.shapes for at in pixels]
+        scale = 224 / min(self.size[-2:])
+        self.X = np.array(
+            [
+                [
+                    *at[:-2],
+                    *(scale * i for i in at[-2:]),
+                    *shape[:-2],
+                    scale * shape[-1] / 2,
+                ]
+                for at, shape in self.windows
+            ]
+        )
+        self.mu0 = np.tile(self.i0.ravel(), len(self.shapes))
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.rand(len(self.X), generator=generator, dtype=torch.float64)
+        self.order = order.numpy()
+        lengths = [12.0] * n_axes + [10.0] * (n_axes - 1)
+        self.kernel = Matern(lengths, (1, 20), nu=1.5)
+
+    def mask(self, window: int) -> np.ndarray:
+        """0 inside the window and 1 outside."""
+        at, shape = self.windows[window]
+        inside = np.ones(self.size, dtype=bool)
+        for axis, (i, length) in enumerate(zip(at, shape)):
+            first = i if axis < len(at) - 2 else i - (length - 1) // 2
+            along = np.arange(self.size[axis])
+            kept = (first <= along) & (along < first + length)
+            inside &= np.expand_dims(kept, [a for a in range(len(at)) if a != axis])
+        return 1 - inside
+
+    @torch.no_grad()
+    def run(self, f, x: Tensor, n: int, beta: float):
+        """Scored windows, their scores, and the map."""
+
+        def M(mask: np.ndarray) -> float:
+            return float(f(x * torch.from_numpy(mask).to(x)))
+
+        D, s, kernel = [], [], self.kernel
+        for j in range(n + 1):
+            mu, std = self.mu0, np.ones(len(self.X))
+            if j:
+                X, r = self.X[D], np.array(s) - self.mu0[D]
+                if j in (10, 20) or (j == n and n > 10):
+                    fit = GaussianProcessRegressor(self.kernel, alpha=0.01).fit(X, r)
+                    kernel = fit.kernel_
+                gp = GaussianProcessRegressor(kernel, alpha=0.01, optimizer=None)
+                added, std = gp.fit(X, r).predict(self.X, return_std=True)
+                mu = self.mu0 + added
+            if j == n:
+                break
+            u = mu + beta * std
+            u = u + 1e-6 * (u.max() - u.mean()) * self.order
+            D.append(int(u.argmax()))
+            m = self.mask(D[-1])
+            s.append(M(1 - m) - M(m))
+        per_shape = mu.reshape(len(self.shapes), *self.size)
+        volumes = [np.prod(shape) for shape in self.shapes]
+        i_sal = sum(each / v for each, v in zip(per_shape, volumes)) / len(volumes)
+        return D, s, i_sal
+
+
+AT_BOUND = pytest.mark.filterwarnings("ignore:The optimal value:UserWarning")
+
+
+@AT_BOUND
+@pytest.mark.parametrize("n", [9, 24])
+def test_paper_is_algorithm_2(n):
+    """The same windows in the same order and the same map, before and after fits."""
+    net, x = SmallNet().double(), big_images().double()
+    prior = prior_of(x)
+    literal = Literal(prior[0, 0], (7, 11))
+
+    def score(x: Tensor) -> Tensor:
+        return 3 * net(x)[:, 1]
+
+    D, s, i_sal = literal.run(score, x, n, EXPLORATION)
+    found = BOREx(score).attribute(
+        x,
+        prior,
+        variant="paper",
+        mask_sizes=(7, 11),
+        n_iterations=n,
+        return_posterior=True,
+    )
+    masks = np.stack([literal.mask(window) == 0 for window in D])
+    np.testing.assert_array_equal(found.masks[0], masks)
+    np.testing.assert_allclose(found.scores[0], s, atol=1e-12)
+    scale = np.abs(i_sal).max()
+    np.testing.assert_allclose(found.attributions[0, 1], i_sal, atol=1e-6 * scale)
+
+
+@AT_BOUND
+def test_paper_is_algorithm_2_on_video():
+    """Windows hide frames n to n + t - 1, and weigh 1 / (r^2 t)."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(1, 2, 6, 9, 11, generator=generator, dtype=torch.float64)
+    weights = torch.randn(6, 9, 11, generator=generator, dtype=torch.float64)
+    prior = torch.rand(1, 1, 6, 9, 11, generator=generator, dtype=torch.float64)
+
+    def score(x: Tensor) -> Tensor:
+        return (x[:, 0] * x[:, 1] * weights).mean((1, 2, 3)).tanh()
+
+    literal = Literal(prior[0, 0], (3, 5), (2, 3))
+    D, s, i_sal = literal.run(score, x, 14, EXPLORATION)
+    found = BOREx(score).attribute(
+        x,
+        prior,
+        variant=WindowVariant.paper(durations=[2, 3]),
+        mask_sizes=(3, 5),
+        n_iterations=14,
+        return_posterior=True,
+    )
+    masks = np.stack([literal.mask(window) == 0 for window in D])
+    np.testing.assert_array_equal(found.masks[0], masks)
+    np.testing.assert_allclose(found.scores[0], s, atol=1e-12)
+    scale = np.abs(i_sal).max()
+    np.testing.assert_allclose(found.attributions[0, 0], i_sal, atol=1e-6 * scale)
+
+
+def score_of(f, x: Tensor, mask: Tensor, score: str) -> float:
+    """Score of a mask by its definition."""
+    alone, rest, whole, nothing = (
+        f(x * kept)[0, 1].item() for kept in (mask, ~mask, mask | True, mask & False)
+    )
+    return {
+        "mean": (alone - nothing + whole - rest) / 2,
+        "difference": alone - rest,
+        "drop": whole - rest,
+    }[score]
+
+
+@pytest.mark.parametrize("score", ["mean", "difference", "drop"])
+def test_scores_are_their_definitions(score):
+    net, x = SmallNet(), images(1)
+    found = BOREx(net).attribute(
+        x,
+        target=1,
+        variant=WindowVariant(score=score),
+        n_iterations=6,
+        return_posterior=True,
+    )
+    for mask, s in zip(found.masks[0], found.scores[0]):
+        assert s.item() == pytest.approx(score_of(net, x, mask, score), abs=1e-6)
+
+
+def test_first_window_has_the_highest_prior_mean_unless_the_acquisition_chooses():
+    net, x = SmallNet(), big_images()
+    prior = prior_of(x)
+    grid = WindowGrid((24, 28), (7, 11), (), 1)
+    best = grid.means(prior[:, 0].double()).argmax()
+    kwargs = {"target": 1, "mask_sizes": (7, 11), "return_posterior": True}
+    kwargs |= {"n_iterations": 1, "acquisition": "std"}
+    by_prior, by_std = (
+        BOREx(net).attribute(x, prior, variant=WindowVariant(first=first), **kwargs)
+        for first in ("prior", "acquisition")
+    )
+    assert torch.equal(by_prior.masks[0, 0], grid.masks(best) > 0)
+    # Unlike the scale's share, the rest of the prior deviation is that of all windows.
+    means = grid.means(prior_maps([prior], 1, (24, 28)))
+    assert torch.equal(by_std.masks[0, 0], grid.masks(means.abs().argmax()) > 0)
+
+
+@pytest.mark.parametrize("change", list(WindowVariant.__dataclass_fields__))
+def test_each_choice_of_the_paper_matters(change):
+    """On a video, with the paper's other choices.
+
+    The highest mean + 10 std is first the highest prior mean, another one is not.
+    """
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(1, 1, 6, 12, 11, generator=generator)
+    weights = torch.randn(6, 12, 11, generator=generator)
+    default = getattr(WindowVariant(), change)
+    changed = {"durations": (2, 3), "stride": 2}.get(change, default)
+    acquisition = "std" if change == "first" else None
+    maps = [
+        BOREx(lambda x: (x[:, 0].square() * weights).mean((1, 2, 3))).attribute(
+            x,
+            x.roll(2, 4),
+            variant=variant,
+            mask_sizes=(3, 5),
+            n_iterations=6,
+            acquisition=acquisition,
+        )
+        for variant in ("paper", WindowVariant.paper(**{change: changed}))
+    ]
+    assert not torch.allclose(*maps, rtol=1e-3, atol=0)
+
+
+def test_deviation_of_windows_is_averaged_as_the_map():
+    """The weighting does not change which windows are scored."""
+    net, x = SmallNet(), big_images()
+    kwargs = {"target": 1, "mask_sizes": (5,), "n_iterations": 6}
+    plain, area = (
+        BOREx(net).attribute(
+            x,
+            prior_of(x),
+            variant=WindowVariant(weighting=weighting),
+            return_posterior=True,
+            **kwargs,
+        )
+        for weighting in ("mean", "area")
+    )
+    torch.testing.assert_close(area.attributions, plain.attributions / 25)
+    torch.testing.assert_close(area.std, plain.std / 25)
+
+
+def test_named_variants_are_their_choices():
+    net, x = SmallNet(), images()
+    for name, made in {
+        "windows": WindowVariant(),
+        "paper": WindowVariant.paper(),
+    }.items():
+        maps = [
+            BOREx(net).attribute(
+                x, prior_of(x), target=1, variant=variant, n_iterations=4
+            )
+            for variant in (name, made)
+        ]
+        assert torch.equal(*maps)
+
+
+@pytest.mark.parametrize(
+    "wrong, error, message",
+    [
+        (
+            {"score": "flip"},
+            ValueError,
+            "score must be one of 'mean', 'difference', 'd",
+        ),
+        ({"weighting": "r"}, ValueError, "weighting must be one of 'window', 'area'"),
+        ({"prior_value": 0}, ValueError, "prior_value must be one of 'mean', 'center'"),
+        ({"prior_scale": 1}, ValueError, "prior_scale must be one of 'learned', 'fix"),
+        ({"kernel": "rbf"}, ValueError, "kernel must be one of 'learned', 'authors'"),
+        ({"first": None}, ValueError, "first must be one of 'prior', 'acquisition'"),
+        ({"frames": "all"}, ValueError, "frames must be one of 'centered', 'following"),
+        ({"stride": 0}, ValueError, "stride must be at least 1, got 0"),
+        ({"stride": 1.5}, TypeError, "stride must be an int"),
+        ({"durations": 2}, TypeError, "durations must be a sequence of ints, got 2"),
+        ({"durations": [0]}, ValueError, "durations must be at least 1, got 0"),
+    ],
+)
+def test_wrong_choices_are_refused(wrong, error, message):
+    with pytest.raises(error, match=message):
+        WindowVariant.paper(**wrong)
 
 
 def weights_of(size, seed: int = 0) -> Tensor:
@@ -127,9 +399,9 @@ def correlation(a: Tensor, b: Tensor) -> float:
     return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
 
 
-@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("score", ["mean", "drop"])
 @pytest.mark.parametrize("has_prior", [True, False])
-def test_recovers_the_map_of_an_additive_model(flip, has_prior):
+def test_recovers_the_map_of_an_additive_model(score, has_prior):
     """Signs included, with a wrong prior or none."""
     weights = weights_of((40, 48))
     x = torch.ones(1, 1, 40, 48)
@@ -137,8 +409,7 @@ def test_recovers_the_map_of_an_additive_model(flip, has_prior):
     maps = BOREx(lambda x: (x[:, 0] * weights).sum((1, 2))).attribute(
         x,
         prior,
-        variant="paper",
-        flip=flip,
+        variant=WindowVariant(score=score),
         mask_sizes=(9, 13),
         acquisition="std",
         n_iterations=150,
@@ -154,7 +425,7 @@ def test_unit_is_that_of_the_score():
         BOREx(lambda x, s=s: s * net(x)).attribute(
             x,
             target=1,
-            variant="paper",
+            variant="windows",
             n_iterations=30,
             mask_sizes=(7, 11),
             acquisition="std",
@@ -177,9 +448,8 @@ def test_large_score_of_a_window_makes_its_pixels_positive():
     inside[4:10, 4:10] = 1 / 36
     found = BOREx(lambda x: (x[:, 0] * inside).sum((1, 2))).attribute(
         x,
-        variant="paper",
+        variant=WindowVariant(stride=2),
         mask_sizes=(6,),
-        stride=2,
         n_iterations=60,
         return_posterior=True,
     )
@@ -204,14 +474,19 @@ def test_steps_are_full_batches():
     BOREx(recording).attribute(x[:1], **kwargs)
     assert sizes == [2, 10, 10]
     sizes.clear()
-    kwargs["variant"] = "paper"
+    kwargs["variant"] = "windows"
     BOREx(recording).attribute(x, masks_per_step=4, **kwargs)
     assert sizes == [4, 16, 16, 8]
     sizes.clear()
     BOREx(recording).attribute(x[:1], **kwargs)
     assert sizes == [2] * 11
     sizes.clear()
-    BOREx(recording).attribute(x[:1], flip=False, **kwargs)
+    kwargs["variant"] = "paper"
+    BOREx(recording).attribute(x[:1], **kwargs)
+    assert sizes == [1] + [2] * 10
+    sizes.clear()
+    kwargs["variant"] = WindowVariant(score="drop")
+    BOREx(recording).attribute(x[:1], **kwargs)
     assert sizes == [1] * 11
 
 
@@ -222,7 +497,7 @@ def test_several_windows_per_step_find_nearly_the_same_map():
             x,
             prior_of(x),
             target=1,
-            variant="paper",
+            variant="windows",
             mask_sizes=(7, 11),
             n_iterations=120,
             masks_per_step=q,
@@ -233,7 +508,7 @@ def test_several_windows_per_step_find_nearly_the_same_map():
     assert correlation(one, four) > 0.9
 
 
-VARIANTS = pytest.mark.parametrize("variant", ["field", "paper"])
+VARIANTS = pytest.mark.parametrize("variant", ["field", "windows", "paper"])
 
 
 @VARIANTS
@@ -265,7 +540,7 @@ def test_only_the_spatial_pattern_of_a_prior_matters(variant):
 def test_candidates_are_halves_by_default(variant):
     net, x = SmallNet(), images()
     kwargs = {"target": 1, "variant": variant, "n_iterations": 5}
-    same = {} if variant == "paper" else {"candidates": ("halves",)}
+    same = {"candidates": ("halves",)} if variant == "field" else {}
     maps = [BOREx(net).attribute(x, **kwargs, **more) for more in ({}, same)]
     assert torch.equal(*maps)
 
@@ -310,9 +585,8 @@ def test_video(prior):
     found = BOREx(lambda x: (x[:, 0] * frames).mean((1, 2, 3))).attribute(
         x,
         frames[None, None] if prior else None,
-        variant="paper",
+        variant=WindowVariant(durations=(2, 4)),
         mask_sizes=(5, 8),
-        durations=(2, 4),
         n_iterations=150,
         acquisition="std",
         return_posterior=True,
@@ -344,7 +618,7 @@ def test_posterior(variant):
 def test_one_number_per_batch():
     """Captum's convention: shared windows and one map."""
     net, x = SmallNet(), images()
-    kwargs = {"variant": "paper", "n_iterations": 6, "return_posterior": True}
+    kwargs = {"variant": "windows", "n_iterations": 6, "return_posterior": True}
     found = BOREx(lambda x: net(x)[:, 1].mean()).attribute(x, prior_of(x), **kwargs)
     assert found.attributions.shape == (1, 3, 12, 14)
     assert found.masks.shape == (1, 6, 12, 14)
@@ -386,7 +660,7 @@ def test_other_acquisitions_of_botorch(acquisition, variant):
         "variant": variant,
         "n_iterations": 8,
         "masks_per_step": 2,
-        "mask_sizes": (7, 11) if variant == "paper" else None,
+        "mask_sizes": None if variant == "field" else (7, 11),
         "acquisition": acquisition,
         "return_posterior": True,
     }
@@ -404,9 +678,9 @@ def test_other_acquisitions_of_botorch(acquisition, variant):
 
 
 def test_progress_counts_the_masks(capsys):
-    """Those of all examples for the field, steps of the batch for the paper."""
+    """Those of all examples for the field, steps of the batch for windows."""
     kwargs = {"target": 1, "n_iterations": 5, "show_progress": True}
-    for variant, shown in ("field", "15/15"), ("paper", "5/5"):
+    for variant, shown in ("field", "15/15"), ("windows", "5/5"):
         BOREx(SmallNet()).attribute(images(), variant=variant, **kwargs)
         printed = capsys.readouterr().err
         assert "BOREx masks" in printed and shown in printed
@@ -422,23 +696,27 @@ def test_integer_inputs(variant):
     assert maps.shape == x.shape and maps.dtype == torch.float32
 
 
-PAPER = {"variant": "paper"}
 WRONG = [
-    ({"variant": "pixels"}, ValueError, "variant must be one of 'field', 'paper'"),
-    *(
-        ({name: value}, ValueError, f"{name} must be None if variant is 'field'")
-        for name, value in {
-            "durations": (2,),
-            "stride": 0,
-            "flip": True,
-            "weighting": "window",
-        }.items()
+    (
+        {"variant": "pixels"},
+        ValueError,
+        "variant must be one of 'field', 'windows', 'paper', got 'pixels'",
     ),
     *(
-        ({name: value, **PAPER}, ValueError, f"{name} must be None if variant is 'pap")
+        (
+            {name: value, "variant": variant},
+            ValueError,
+            f"{name} must be None if variant is {shown}",
+        )
         for name, value in {
             "feature_mask": blocks((12, 14), (3, 3)),
             "candidates": ["halves"],
+            "rtol": 0.1,
+        }.items()
+        for variant, shown in {
+            "windows": "'windows'",
+            "paper": "'paper'",
+            WindowVariant(stride=2): "WindowVariant",
         }.items()
     ),
     ({"tolerance": 0.0}, ValueError, "tolerance must be"),
@@ -457,7 +735,7 @@ WRONG = [
     ({"mask_sizes": ()}, ValueError, "mask_sizes must hold at least one number"),
     ({"mask_sizes": 5}, TypeError, "mask_sizes must be a sequence of ints, got int"),
     (
-        {"durations": (2,), **PAPER},
+        {"variant": WindowVariant(durations=(2,))},
         ValueError,
         "durations must be None unless inputs are video",
     ),
@@ -470,14 +748,8 @@ WRONG = [
     ),
     ({"prior": "rise"}, TypeError, "prior must be one tensor or a tuple of one"),
     ({"acquisition": "lcb"}, ValueError, "acquisition must be one of 'ucb'"),
-    (
-        {"weighting": "area", **PAPER},
-        ValueError,
-        "weighting must be one of 'window', 'mean'",
-    ),
     ({"n_iterations": 0}, ValueError, "n_iterations must be at least 1"),
     ({"masks_per_step": 0}, ValueError, "masks_per_step must be at least 1"),
-    ({"stride": 0, **PAPER}, ValueError, "stride must be at least 1"),
     ({"seed": -1}, ValueError, "seed must be at least 0"),
     ({"perturbations_per_eval": 0}, ValueError, "perturbations_per_eval must be"),
     ({"target": [1, 2]}, ValueError, "target must hold one index"),
@@ -563,5 +835,5 @@ def test_failed_fit_warns_and_gives_a_map(monkeypatch):
     net, x = SmallNet(), images()
     monkeypatch.setattr(hyperparameters, "log_marginal_likelihood", fails)
     with pytest.warns(UserWarning, match="could not be fitted"):
-        maps = BOREx(net).attribute(x, target=1, variant="paper", n_iterations=12)
+        maps = BOREx(net).attribute(x, target=1, variant="windows", n_iterations=12)
     assert torch.isfinite(maps).all()

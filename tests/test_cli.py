@@ -246,6 +246,17 @@ def test_refine_writes_figure_and_map(prior, scene_file, tmp_path, monkeypatch, 
     assert np.load("refined.npy").shape == (3, 96, 96)
 
 
+def test_refine_by_the_paper(scene_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    maps = []
+    for variant in ("field", "windows", "paper"):
+        arguments = ["refine", str(scene_file), "--prior", "none", *REFINE, "out.png"]
+        arguments += ["--variant", variant, "--save-map", "refined.npy"]
+        assert main(arguments) == 0
+        maps.append(np.load("refined.npy"))
+    assert len({each.tobytes() for each in maps}) == 3
+
+
 @pytest.mark.parametrize(
     "change, words",
     [

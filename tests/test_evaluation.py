@@ -11,7 +11,7 @@ from captum.attr import LayerGradCam
 from PIL import Image
 from torch import nn
 
-from captum_ext.attr import PNRISE, RISE, BOREx, last_map_layer
+from captum_ext.attr import PNRISE, RISE, BOREx, WindowVariant, last_map_layer
 from captum_ext.datasets import Box, Dataset, Example, read_signs
 from captum_ext.evaluation import (
     COMPARED,
@@ -594,6 +594,10 @@ class Untouchable(nn.Module):
         ({"methods": []}, "at least one"),
         ({"methods": "mc-rise"}, "input_shaped=true"),
         ({"methods": "iterative-mask:objective=x"}, "'objective'"),
+        ({"methods": "borex:variant.flip=false"}, "variant must have choices among"),
+        ({"methods": "borex:variant.score=half"}, "score must be one of 'mean'"),
+        ({"methods": "borex:variant=field:variant.stride=3"}, "variant must be one of"),
+        ({"methods": "borex:variant=pixels"}, "variant must be one of 'field'"),
         ({"methods": "masking-model"}, "masking_network must be given"),
         ({"methods": "borex:prior=masking-model"}, "masking_network must be given"),
         ({"metrics": "insertions"}, "perhaps 'insertion'"),
@@ -689,6 +693,45 @@ def test_priors_are_specs(text, prior):
     specs = read_methods(text)
     assert specs["borex"].options["prior"] == prior
     assert read_methods(describe_specs(specs)) == specs
+
+
+@pytest.mark.parametrize(
+    "text, variant",
+    [
+        ("variant=field", "field"),
+        ("variant=paper", "paper"),
+        ("variant=windows", "windows"),
+        ("variant.score=drop", WindowVariant(score="drop")),
+        (
+            "variant=paper:variant.weighting=window:variant.durations=[2, 4]",
+            WindowVariant.paper(weighting="window", durations=(2, 4)),
+        ),
+        ("variant.use=paper:variant.stride=3", WindowVariant.paper(stride=3)),
+    ],
+)
+def test_variants_are_names_or_choices(text, variant):
+    specs = read_methods([f"borex:{text}"])
+    assert specs["borex"].options["variant"] == variant
+    written = json.loads(json.dumps(describe_specs(specs)))
+    assert read_methods(written) == specs
+
+
+def test_variants_are_those_of_borex(tmp_path):
+    """A map of chosen choices, beside those of the names, which differ."""
+    methods = {
+        name: {"use": "borex", "variant": variant, "n_iterations": 2, "prior": "none"}
+        for name, variant in {
+            "windows": "windows",
+            "same": {"score": "mean"},
+            "paper": "paper",
+        }.items()
+    }
+    table = evaluate(
+        read_signs(1), load("signs"), methods, "insertion:n_steps=8", tmp_path
+    ).table.set_index("method")
+    assert table["error"].isna().all()
+    assert table["value"]["windows"] == table["value"]["same"]
+    assert table["value"]["windows"] != table["value"]["paper"]
 
 
 def test_prior_is_computed_once_and_refined(tmp_path):

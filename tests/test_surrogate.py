@@ -56,10 +56,12 @@ def scores_of(windows: Tensor, grid: WindowGrid = GRID) -> Tensor:
     return torch.sin(angles + torch.arange(len(windows)).view(-1, 1))
 
 
-def explored(grid=GRID, n=20, prior=None, acquisition="ucb", refit_at=8):
+def explored(
+    grid=GRID, n=20, prior=None, acquisition="ucb", refit_at=8, **choices: str
+):
     """Processes of two examples after n windows, chosen one at a time."""
     prior = 0.1 * noise(2, *grid.size) if prior is None else prior
-    process = WindowProcess(grid, prior, capacity=n + 5)
+    process = WindowProcess(grid, prior, capacity=n + 5, **choices)
     for i in range(n):
         windows = process.choose(acquisition)
         process.observe(scores_of(windows[:, None], grid))
@@ -113,7 +115,7 @@ def dense_kernel(process: CandidateProcess, example: int) -> np.ndarray:
     """Prior covariance of all candidates, written out."""
     if isinstance(process, LinearProcess):
         return (process.masks @ process.masks.T).numpy()
-    X = process._grid.parameters / process.hyperparameters.lengthscale[example]
+    X = process._parameters / process.hyperparameters.lengthscale[example]
     features = process._features[example].numpy()
     distance = np.linalg.norm((X[:, None] - X).numpy(), axis=2) * math.sqrt(3)
     return (1 + distance) * np.exp(-distance) + features @ features.T
@@ -245,6 +247,9 @@ class _Trend(Matern):
     """scikit-learn's Matern kernel with the terms of an unknown scale and offset."""
 
     def __call__(self, X, Y=None, eval_gradient=False):
+        if eval_gradient:
+            k, gradient = super().__call__(X[:, :-2], eval_gradient=True)
+            return k + X[:, -2:] @ X[:, -2:].T, gradient
         Y = X if Y is None else Y
         features, others = X[:, -2:], Y[:, -2:]
         return super().__call__(X[:, :-2], Y[:, :-2]) + features @ others.T
@@ -302,6 +307,75 @@ def test_mean_without_an_observation_is_the_prior(grid):
         inside = grid.masks(torch.tensor(i)).double()
         expected = (prior * inside).flatten(1).sum(1) / inside.sum()
         torch.testing.assert_close(process.mean[:, i], expected)
+
+
+@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
+def test_prior_mean_at_the_center(grid):
+    """The value of the map at the pixel, of two at the same distance the first."""
+    prior = noise(2, *grid.size)
+    process = WindowProcess(grid, prior, capacity=1, prior_value="center")
+    n_axes = len(grid.size)
+    for i in range(0, len(grid.parameters), 7):
+        units = torch.tensor([grid.size[0]] * (n_axes - 2) + [min(grid.size[-2:])] * 2)
+        at = (grid.parameters[i, :n_axes] * units).tolist()
+        pixel = tuple(math.ceil(along - 0.5 - 1e-6) for along in at)
+        assert torch.equal(process.prior_mean[:, i], prior[(slice(None), *pixel)])
+
+
+PAPER = {"prior_value": "center", "prior_scale": "fixed", "kernel": "authors"}
+
+
+@pytest.mark.parametrize("grid", [GRID, VIDEO], ids=["image", "video"])
+def test_kernel_of_the_authors_is_that_of_scikit_learn(grid):
+    """Amplitude 1, noise .01, lengthscales 12 for positions and 10 for half-sides."""
+    process, n_axes = explored(grid, refit_at=None, **PAPER), len(grid.size)
+    X = grid.parameters.clone()
+    X[:, n_axes:] = X[:, n_axes:].exp()
+    # Frames; pixels of an image of 224, and halves of sides.
+    X *= torch.tensor([224, 224, 112] if n_axes == 2 else [6, 224, 224, 6, 112])
+    lengths = [12.0] * n_axes + [10.0] * (n_axes - 1)
+    for b in range(2):
+        at, m = process.chosen[b], process.prior_mean[b]
+        regressor = GaussianProcessRegressor(
+            Matern(lengths, "fixed", nu=1.5), alpha=0.01, optimizer=None
+        )
+        regressor.fit(X[at].numpy(), (process.scores[b] - m[at]).numpy())
+        mean, std = regressor.predict(X.numpy(), return_std=True)
+        np.testing.assert_allclose(process.mean[b] - m, mean, atol=1e-6)
+        np.testing.assert_allclose(process.std[b], std, atol=1e-6)
+    assert torch.equal(process.amplitude, torch.ones(2).double())
+
+
+@pytest.mark.parametrize("has_trend", [True, False])
+@pytest.mark.filterwarnings("ignore:The optimal value:UserWarning")
+def test_fit_in_bounds_is_that_of_scikit_learn(has_trend):
+    """Two lengthscales within the bounds, one at the upper one."""
+    true = torch.tensor([5.0, 8.0, 90.0]).double()
+    X = 15 * noise(2, 40, 3, seed=1).tanh()
+    trend = noise(2, 40, 2, seed=2) * has_trend
+    distance = math.sqrt(3) * torch.cdist(X / true, X / true)
+    k = (1 + distance) * torch.exp(-distance) + 0.01 * torch.eye(40)
+    scores = (torch.linalg.cholesky(k) @ noise(2, 40, 1, seed=3))[..., 0]
+    start = Hyperparameters.of_authors(2, 3)
+    fitted, failed = start.fitted_in_bounds(X, trend, scores)
+    assert not failed.any() and torch.equal(fitted.noise, start.noise)
+    for b in range(2):
+        kernel = _Trend([12.0, 12.0, 10.0], (1, 20), nu=1.5)
+        regressor = GaussianProcessRegressor(kernel, alpha=0.01)
+        regressor.fit(torch.cat([X[b], trend[b]], 1).numpy(), scores[b].numpy())
+        expected = regressor.kernel_.length_scale
+        np.testing.assert_allclose(fitted.lengthscale[b], expected, rtol=1e-3)
+
+
+def test_failed_fit_in_bounds_keeps_the_hyperparameters_of_its_example():
+    start = Hyperparameters.of_authors(2, 3)
+    residuals = noise(2, 5)
+    residuals[0, 2] = torch.nan
+    none = torch.zeros(2, 5, 0).double()
+    fitted, failed = start.fitted_in_bounds(50 * noise(2, 5, 3), none, residuals)
+    assert failed.tolist() == [True, False]
+    assert torch.equal(fitted.lengthscale[0], start.lengthscale[0])
+    assert not torch.allclose(fitted.lengthscale[1], start.lengthscale[1])
 
 
 def test_useless_prior_fades():
@@ -636,7 +710,9 @@ def test_map_is_the_average_pool_over_the_window():
         for i, r in enumerate((5, 9))
     ]
     torch.testing.assert_close(grid.maps(values), sum(expected) / 2)
-    torch.testing.assert_close(grid.maps(values, averaged=False), at.mean(1))
+    torch.testing.assert_close(grid.maps(values, "mean"), at.mean(1))
+    areas = torch.tensor([25, 81]).view(2, 1, 1)
+    torch.testing.assert_close(grid.maps(values, "area"), (at / areas).mean(1))
 
 
 def test_video_map_is_the_average_pool_over_the_window():
@@ -646,6 +722,35 @@ def test_video_map_is_the_average_pool_over_the_window():
         values.view(1, 6, 8, 9), (5, 3, 3), 1, (2, 1, 1), count_include_pad=False
     )
     torch.testing.assert_close(grid.maps(values), expected)
+
+
+def test_following_windows_start_at_their_frame():
+    grid = WindowGrid((6, 7, 8), (3,), (2, 4), 1, frames="following")
+    values = noise(1, len(grid.parameters))
+    at = values.view(2, 6, 7, 8)
+    expected = torch.zeros(6, 7, 8).double()
+    for k, t in enumerate((2, 4)):
+        masks = grid.masks(torch.arange(2 * 336).view(2, 6, 7, 8)[k])
+        of_shape = torch.zeros(6, 7, 8).double()
+        for n in range(6):
+            kept = torch.zeros(6)
+            kept[n : n + t] = 1
+            assert torch.equal(masks[n].amax((0, 1, 3, 4)), kept)
+            spatial = F.avg_pool2d(at[k], 3, 1, 1, count_include_pad=False)
+            of_shape[n] = spatial[max(0, n - t + 1) : n + 1].mean(0)
+        expected += of_shape / 2
+    torch.testing.assert_close(grid.maps(values)[0], expected)
+    volumes = torch.tensor([18, 36]).view(2, 1, 1, 1)
+    torch.testing.assert_close(grid.maps(values, "area")[0], (at / volumes).mean(0))
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_following_windows_start_where_their_prior_value_is(stride):
+    """Positions between two frames, at a stride of 2 frames, are the first of them."""
+    grid = WindowGrid((6, 7, 8), (3,), (2, 4), stride, frames="following")
+    frames = torch.arange(6.0).view(1, 6, 1, 1).expand(1, 6, 7, 8)
+    kept = grid.masks(torch.arange(len(grid.parameters))).amax((2, 3))
+    assert torch.equal(grid.values(frames)[0], kept.argmax(1).float())
 
 
 @pytest.mark.parametrize("size", [(7, 9), (3, 6, 5)])

@@ -14,6 +14,7 @@ from captum_ext.attr.mc_rise import MCRISE
 from captum_ext.attr.pn_rise import PNRISE
 from captum_ext.attr.rise import RISE
 from captum_ext.attr.similarity import EmbeddingSimilarity
+from captum_ext.attr.window_search import WindowVariant
 
 __all__ = [
     "BOREx",
@@ -26,6 +27,7 @@ __all__ = [
     "PNRISE",
     "RISE",
     "Refinement",
+    "WindowVariant",
     "last_map_layer",
     "maps_of_channels_last",
     "maps_of_tokens",

@@ -26,10 +26,10 @@ from captum_ext._validation import (
     check_unused,
 )
 from captum_ext.attr.field_search import by_field
-from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine
+from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Score
 from captum_ext.attr.prior_maps import Prior, scaled_prior
 from captum_ext.attr.random_masks import MaskedInputs, expanded_as
-from captum_ext.attr.window_search import by_windows
+from captum_ext.attr.window_search import VARIANTS, WindowVariant, by_windows
 
 if TYPE_CHECKING:
     from captum_ext.surrogate import Acquisition
@@ -38,8 +38,8 @@ __all__ = ["BOREx", "Refinement"]
 
 Maps = Tensor | tuple[Tensor, ...]
 
-# Acquisition function and masks per step of each variant.
-_DEFAULTS = {"field": ("information", 5), "paper": ("ucb", 1)}
+# Acquisition function and masks per step of the field, and of windows.
+_OF_FIELD, _OF_WINDOWS = ("information", 5), ("ucb", 1)
 
 
 class Refinement(NamedTuple):
@@ -49,8 +49,8 @@ class Refinement(NamedTuple):
         attributions (Tensor or tuple[Tensor, ...]): The map, in the shape of the
             inputs.
         std (Tensor or tuple[Tensor, ...]): Posterior standard deviation of the map, in
-            the shape and unit of the map; of variant "paper", mean posterior standard
-            deviation of the windows that cover a pixel.
+            the shape and unit of the map; of windows, their posterior standard
+            deviations, averaged as the map is.
         masks (Tensor): Inside of the scored masks in order, (B, N, H, W) or
             (B, N, T, H, W) bool on the CPU. Examples that needed fewer masks than
             others have empty ones at the end.
@@ -94,22 +94,27 @@ class BOREx(PerturbationAttribution):
     unknown scale, is its mean. The map is as sharp as the cells of the field, which are
     superpixels of an image or a video, and sums to f(i) - f(0).
 
-    With ``variant="paper"`` the process is on square windows of several sizes, whose
+    With ``variant="windows"`` the process is on square windows of several sizes, whose
     prior mean is the mean of the prior map over the window, with an unknown scale and
     offset. The map is the mean over sizes of the mean prediction over the windows that
-    cover a pixel. The paper's score is :math:`f(i \odot \bar m) - f(i \odot m)`, which
-    is twice ours minus :math:`f(i) - f(0)`: windows have the same order, but a window
-    without influence scores :math:`f(0) - f(i)` there and 0 here.
+    cover a pixel.
 
-    Either map is positive where pixels support the score, negative where they lower it,
-    and 0 where the model ignores them. It costs 2 N + 2 forward passes per example.
+    These maps are positive where pixels support the score, negative where they lower
+    it, and 0 where the model ignores them. They cost 2 N + 2 forward passes per
+    example.
+
+    ``variant="paper"`` is Algorithm 2 read literally: another score, map, prior mean
+    and kernel over the same windows, see :class:`WindowVariant`. Its score
+    :math:`f(i \odot \bar m) - f(i \odot m)` is twice the one above minus
+    :math:`f(i) - f(0)`: windows have the same order, but a window without influence
+    scores :math:`f(0) - f(i)`. It takes one pass less.
 
     Source: A. Kikuchi, K. Uchida, M. Waga, K. Suenaga, BOREx:
     Bayesian-Optimization-Based Refinement of Saliency Map for Image- and
-    Video-Classification Models, ACCV 2022; Algorithm 2 and Section 3.2. With
-    ``variant="paper"``, ``flip=False`` and ``weighting="mean"`` and without a prior it
-    is Algorithm 1: M. Mokuwe, M. Burke, A. Bosman, Black-Box Saliency Map Generation
-    Using Bayesian Optimisation, IJCNN 2020.
+    Video-Classification Models, ACCV 2022; Algorithm 2 and Section 3.2. Without a
+    prior, ``WindowVariant.paper(score="drop", weighting="mean")`` is Algorithm 1:
+    M. Mokuwe, M. Burke, A. Bosman, Black-Box Saliency Map Generation Using Bayesian
+    Optimisation, IJCNN 2020.
 
     Args:
         forward_func (Callable): The forward function of the model or any
@@ -137,17 +142,13 @@ class BOREx(PerturbationAttribution):
         baselines: BaselineType = None,
         target: TargetType = None,
         additional_forward_args: object = None,
-        variant: Literal["field", "paper"] = "field",
+        variant: Literal["field", "windows", "paper"] | WindowVariant = "field",
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         candidates: Sequence[str] | None = None,
         mask_sizes: Sequence[int] | None = None,
-        durations: Sequence[int] | None = None,
         n_iterations: int = 50,
         acquisition: "Acquisition | None" = None,
-        flip: bool | None = None,
-        weighting: Literal["window", "mean"] | None = None,
         masks_per_step: int | None = None,
-        stride: int | None = None,
         tolerance: float | None = None,
         rtol: float | None = None,
         perturbations_per_eval: PerturbationsPerEval = "auto",
@@ -165,8 +166,8 @@ class BOREx(PerturbationAttribution):
                 Captum's attributions and ours return them, or the ``attribute`` method
                 of one, which is called with ``inputs`` and ``target``. Channels and the
                 maps of a tuple are summed, and maps of another size are interpolated.
-                The scale is fitted; the paper's variant starts from a mean absolute
-                value of 0.1. A constant map has no effect.
+                The scale is learned, except by ``variant`` "paper", which gives the map
+                a mean absolute value of 0.1. A constant map has no effect.
                 Default: None (zero everywhere)
             baselines (scalar, Tensor, tuple of scalar, or Tensor, optional):
                 Replacement of hidden parts, broadcastable to ``inputs``.
@@ -178,9 +179,11 @@ class BOREx(PerturbationAttribution):
             additional_forward_args (Any, optional): Further arguments of
                 ``forward_func``. The first axis of a tensor is the batch.
                 Default: None
-            variant (str, optional): "field" puts the Gaussian process on the pixels and
-                scores masks of any shape; "paper" puts it on square windows as
-                Algorithm 2 does. Default: "field"
+            variant (str or WindowVariant, optional): "field" puts the Gaussian process
+                on the pixels and scores masks of any shape; "windows" puts it on square
+                windows; "paper" does so with all choices of Algorithm 2; a
+                :class:`WindowVariant` does so with choices of your own.
+                Default: "field"
             feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of the field:
                 index of the region of each element, integers (1 or B, ...)
                 broadcastable to ``inputs``. Default: None (about 70 superpixels of an
@@ -192,9 +195,6 @@ class BOREx(PerturbationAttribution):
             mask_sizes (sequence of int, optional): Sides r of squares in pixels.
                 Default: None (60, 90, 120 and 150 of 224 pixels of the shorter side;
                 for squares of the field 30 as well)
-            durations (sequence of int, optional): For the paper's variant: lengths t of
-                the windows of a video in frames. Default: None (half of the frames, and
-                all)
             n_iterations (int, optional): Largest number N of masks. Default: 50
             acquisition (str or Callable, optional): Acquisition function that chooses
                 the next mask: BoTorch's "ucb" for mean + 10 std, "ei" for the
@@ -203,21 +203,10 @@ class BOREx(PerturbationAttribution):
                 function of a :class:`~captum_ext.surrogate.CandidateModel` that returns
                 any acquisition function of BoTorch for one point at a time (q = 1), a
                 ``qKnowledgeGradient`` or a ``MaxPosteriorSampling``. Default: None
-                ("information", "ucb" for the paper's variant)
-            flip (bool, optional): For the paper's variant: whether the score includes
-                what the window adds to a fully hidden input, as in Algorithm 2.
-                Otherwise it is f(i) - f(i * m), as in Algorithm 1, for N + 1 passes.
-                Default: None (True)
-            weighting (str, optional): For the paper's variant: "window" gives a pixel
-                the mean over the windows that cover it, which is the 1 / r^2 of
-                Algorithm 2; "mean" gives it the value of the windows centered at it, as
-                in Algorithm 1. Default: None ("window")
+                ("information", "ucb" for windows)
             masks_per_step (int, optional): Number of masks chosen before the next
                 scores; pending ones count as if they had scored their posterior mean.
-                More make larger batches for the model. Default: None (5, 1 for the
-                paper's variant)
-            stride (int, optional): For the paper's variant: distance between the
-                centers of windows in pixels. Default: None (a 28th of the shorter side)
+                More make larger batches for the model. Default: None (5, 1 for windows)
             tolerance (float, optional): Posterior standard deviation, in units of the
                 score, at which an example is finished: no candidate has a larger one.
                 Default: None (all N masks are used)
@@ -242,9 +231,10 @@ class BOREx(PerturbationAttribution):
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
               In the shape, dtype and on the device of ``inputs``, equal for all
               channels of a pixel. Float32 for integer inputs. The field's sum to
-              f(i) - f(0), the paper's are in the unit of the score. If
-              ``forward_func`` returns one number per batch, the paper's have shape
-              (1, ...), and the field explains each example as a batch of its own.
+              f(i) - f(0), those of windows are in the unit of the score, of ``variant``
+              "paper" per pixel. If ``forward_func`` returns one number per batch, those
+              of windows have shape (1, ...), and the field explains each example as a
+              batch of its own.
 
         Raises:
             ValueError: If an argument is out of its range, if the prior, the masks or
@@ -252,23 +242,22 @@ class BOREx(PerturbationAttribution):
             TypeError: If an argument is of the wrong type.
         """
         masked = _masked_inputs(inputs, baselines, target, additional_forward_args)
-        check_choice("variant", variant, tuple(_DEFAULTS))
-        defaults = _DEFAULTS[variant]
+        if not isinstance(variant, WindowVariant):
+            check_choice("variant", variant, ("field", *VARIANTS))
+        is_field = variant == "field"
+        defaults = _OF_FIELD if is_field else _OF_WINDOWS
         acquisition = defaults[0] if acquisition is None else acquisition
         q = defaults[1] if masks_per_step is None else masks_per_step
         search = MaskSearch(n_iterations, acquisition, q, seed, tolerance)
         chunk = check_perturbations_per_eval(perturbations_per_eval)
         field = dict(feature_mask=feature_mask, candidates=candidates, rtol=rtol)
-        windows = dict(
-            durations=durations, stride=stride, flip=flip, weighting=weighting
-        )
-        refine = _refinement(masked, variant, mask_sizes, prior, field, windows)
+        refine = _refinement(masked, variant, mask_sizes, prior is not None, field)
         masked = masked._replace(prior=scaled_prior(prior, inputs, target))
 
-        def scores(part: MaskedInputs, flip: bool) -> MaskScores:
-            return MaskScores(self.forward_func, part, chunk, flip)
+        def scores(part: MaskedInputs, score: Score) -> MaskScores:
+            return MaskScores(self.forward_func, part, chunk, score)
 
-        n_searches = len(masked.inputs[0]) if variant == "field" else 1
+        n_searches = len(masked.inputs[0]) if is_field else 1
         n_scored = n_searches * n_iterations
         with progress_bar("BOREx masks", n_scored, show_progress) as bar:
             found = refine(masked, search, scores, bar)
@@ -315,19 +304,18 @@ class BOREx(PerturbationAttribution):
 
 def _refinement(
     masked: MaskedInputs,
-    variant: str,
+    variant: str | WindowVariant,
     mask_sizes: Sequence[int] | None,
-    prior: Prior | None,
+    has_prior: bool,
     field: dict[str, Any],
-    windows: dict[str, Any],
 ) -> Refine:
-    """Refinement of a variant; refuse arguments that only the other one has."""
-    is_field = variant == "field"
-    check_unused("variant", variant, windows if is_field else field)
-    if is_field:
-        has_prior = prior is not None
+    """Refinement of a variant; refuse arguments of the field for windows."""
+    if variant == "field":
         return by_field(masked.inputs, has_prior, mask_sizes, **field)
-    return by_windows(masked.inputs[0].shape[2:], mask_sizes, **windows)
+    check_unused("variant", variant, field)
+    if isinstance(variant, str):
+        variant = VARIANTS[variant]()
+    return by_windows(masked.inputs[0].shape[2:], mask_sizes, variant)
 
 
 def _masked_inputs(

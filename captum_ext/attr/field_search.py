@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_ext._validation import check_choice, check_positive
 from captum_ext.attr.mask_layouts import cell_layouts, check_shared_by_channels
-from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Search
+from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Score, Search
 from captum_ext.attr.masked_run import relative_errors
 from captum_ext.attr.random_masks import MaskedInputs
 from captum_ext.attr.window_search import square_sides
@@ -60,13 +60,13 @@ def by_field(
     def refine(
         masked: MaskedInputs,
         search: MaskSearch,
-        scores: Callable[[MaskedInputs, bool], MaskScores],
+        scores: Callable[[MaskedInputs, Score], MaskScores],
         bar: Any,
     ) -> Search:
         found = []
         for i in range(len(inputs[0])):
             example, layout = masked.example(i), layouts[i % len(layouts)]
-            score = scores(example, True)
+            score = scores(example, "mean")
             found.append(
                 refine_by_field(layout, example, search, score, kinds, sides, rtol, bar)
             )
@@ -91,7 +91,7 @@ def refine_by_field(
         layout (RegionLayout): Cells of the example.
         masked (MaskedInputs): The example, with a prior map or without.
         search (MaskSearch): Order of the masks.
-        score (MaskScores): Scores of masks, of the flipped ones as well.
+        score (MaskScores): Scores "mean" of masks.
         kinds (sequence of str): Kinds of candidates, see
             :func:`~captum_ext.masks.candidate_masks`.
         sides (sequence of float): Sides of squares among the candidates, in units of

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +21,10 @@ from captum_ext.masks import apply_masks
 if TYPE_CHECKING:
     from captum_ext.surrogate import Acquisition, CandidateProcess
 
-__all__ = ["MaskScores", "MaskSearch", "Refine", "Search"]
+__all__ = ["MaskScores", "MaskSearch", "Refine", "Score", "Search"]
+
+#: Scores of a mask, see :class:`~captum_ext.attr.WindowVariant`.
+Score = Literal["mean", "difference", "drop"]
 
 # Number of masks after which the hyperparameters are first fitted; they are fitted
 # again whenever that number has doubled.
@@ -65,15 +68,18 @@ class Search(NamedTuple):
 class MaskScores:
     """Scores of masks, from masked inputs. The ends take a pass each.
 
+    The whole input is scored whatever the score: it shows whether forward_func returns
+    one number per batch.
+
     Args:
         forward_func (Callable): The forward function.
         masked (MaskedInputs): Inputs (B, C, ...) of one size with one fill each.
         perturbations_per_eval (int or "auto"): Masked batches per forward call.
-        flip (bool): Whether the score includes what the inside of a mask adds to a
-            fully hidden input.
+        score (str): Score of a mask: "mean", "difference" or "drop", see
+            :class:`~captum_ext.attr.WindowVariant`.
 
     Attributes:
-        ends (Tensor): Scores of the whole input and, if ``flip``, of the fully hidden
+        ends (Tensor): Scores of the whole input and, for "mean", of the fully hidden
             one, (1 or 2, B); (1 or 2, 1) if forward_func returns one number per batch.
     """
 
@@ -82,10 +88,10 @@ class MaskScores:
         forward_func: Callable[..., Tensor],
         masked: MaskedInputs,
         perturbations_per_eval: PerturbationsPerEval,
-        flip: bool,
+        score: Score,
     ) -> None:
-        self._masked, self._flip = masked, flip
-        self._score = ChunkedScores(
+        self._masked, self._score = masked, score
+        self._scores = ChunkedScores(
             forward_func,
             len(masked.inputs[0]),
             masked.target,
@@ -94,7 +100,7 @@ class MaskScores:
         )
         size = masked.inputs[0].shape[2:]
         hidden = torch.stack([torch.zeros(1, *size), torch.ones(1, *size)])
-        self.ends = self._of_hidden(hidden if flip else hidden[:1])
+        self.ends = self._of_hidden(hidden if score == "mean" else hidden[:1])
 
     def share(self, maps: Tensor) -> Tensor:
         """The maps, or their mean if forward_func returns one number per batch."""
@@ -103,10 +109,12 @@ class MaskScores:
 
     def __call__(self, inside: Tensor) -> Tensor:
         """Scores (B, q) of masks (q, B, ...) that are 1 inside and 0 outside."""
-        if not self._flip:
+        if self._score == "drop":
             return (self.ends[0] - self._of_hidden(inside)).T
         both = torch.stack([1 - inside, inside], 1).flatten(0, 1)
         alone, rest = self._of_hidden(both).unflatten(0, (-1, 2)).unbind(1)
+        if self._score == "difference":
+            return (alone - rest).T
         whole, nothing = self.ends
         return (alone - nothing + whole - rest).T / 2
 
@@ -120,7 +128,7 @@ class MaskScores:
                 for x, fills in zip(self._masked.inputs, self._masked.fills)
             )
 
-        scores = self._score(perturb, 0, len(masks))
+        scores = self._scores(perturb, 0, len(masks))
         check_scores(scores)
         return scores
 
@@ -204,8 +212,7 @@ class MaskSearch:
         return self.tolerance is not None and bool(process.std.max() <= self.tolerance)
 
 
-#: Function of inputs, the search, scores of masks of inputs with or without flipping,
-#: and a progress bar.
+#: Function of inputs, the search, scores of masks of inputs, and a progress bar.
 Refine = Callable[
-    [MaskedInputs, MaskSearch, Callable[[MaskedInputs, bool], MaskScores], Any], Search
+    [MaskedInputs, MaskSearch, Callable[[MaskedInputs, Score], MaskScores], Any], Search
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
 from captum_ext.attr import BOREx, Refinement
+from captum_ext.attr.window_search import VARIANTS
 from captum_ext.commands.image_options import (
     add_image_options,
     check_clip_method,
@@ -66,6 +67,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="N",
         help="number of masks, two forward passes each (default: %(default)s)",
     )
+    parser.add_argument(
+        "--variant",
+        choices=("field", *VARIANTS),
+        default="field",
+        help="masks of superpixels (field), square windows, or the paper's choices for "
+        "windows (default: %(default)s)",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -91,6 +99,7 @@ def _run(options: argparse.Namespace) -> None:
             subject.inputs,
             prior,
             target=subject.target,
+            variant=options.variant,
             n_iterations=options.n_iterations,
             seed=options.seed,
             return_posterior=True,

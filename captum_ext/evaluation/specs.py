@@ -4,8 +4,12 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
+from captum_ext._validation import check_choice
+from captum_ext.attr import WindowVariant
+from captum_ext.attr.window_search import VARIANTS
 from captum_ext.evaluation.named_metrics import METRICS, Metric
 from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
 from captum_ext.methods import METHODS, Method
@@ -79,10 +83,16 @@ class Spec(NamedTuple):
     def describe(self) -> dict[str, Any]:
         """Arguments by name, preceded by ``use``; nested specs become dicts as well."""
         arguments = {
-            option: value.describe() if isinstance(value, Spec) else value
-            for option, value in self.options.items()
+            option: _described(value) for option, value in self.options.items()
         }
         return {"use": self.use} | arguments
+
+
+def _described(value: Any) -> Any:
+    """A value as the text forms have it."""
+    if isinstance(value, WindowVariant):
+        return asdict(value)
+    return value.describe() if isinstance(value, Spec) else value
 
 
 def read_methods(given: Specs) -> dict[str, Spec]:
@@ -90,7 +100,9 @@ def read_methods(given: Specs) -> dict[str, Spec]:
 
     The ``prior`` of a method that refines a map is "none", the name of a method, or
     arguments of one: ``borex:prior=rise:prior.n_masks=200``. Arguments without a name
-    change those of the default prior.
+    change those of the default prior. The ``variant`` of BOREx is a name, or choices of
+    a :class:`~captum_ext.attr.WindowVariant`, which change those of the name:
+    ``borex:variant=paper:variant.weighting=window``.
 
     Args:
         given (str, iterable of str, or Mapping): Entries ``[AS=]NAME[:ARG=VALUE]...``,
@@ -104,6 +116,7 @@ def read_methods(given: Specs) -> dict[str, Spec]:
     Raises:
         ValueError: If a name is unknown or given twice, or a method does not take an
             argument or returns one map per color.
+        TypeError: If a choice of a variant is of the wrong type.
 
     Examples::
 
@@ -123,7 +136,26 @@ def read_methods(given: Specs) -> dict[str, Spec]:
         if default is not None:
             prior = spec.options.get("prior", default)
             spec.options["prior"] = _read_prior(prior, default)
+        if "variant" in spec.options:
+            spec.options["variant"] = _read_variant(spec.options["variant"])
     return specs
+
+
+def _read_variant(given: Any) -> str | WindowVariant:
+    """Variant of BOREx: a name, or that of windows and the choices that differ."""
+    if not isinstance(given, Mapping):
+        check_choice("variant", given, ("field", *VARIANTS))
+        return given
+    choices = {**given}
+    use = choices.pop("use", "windows")
+    known = [field.name for field in fields(WindowVariant)]
+    for choice in choices:
+        if choice not in known:
+            raise ValueError(
+                f"variant must have choices among {', '.join(known)}, got {choice!r}."
+            )
+    check_choice("variant", use, tuple(VARIANTS))
+    return VARIANTS[use](**choices)
 
 
 def _read_prior(given: Any, default: Mapping[str, Any]) -> Spec | None:

@@ -3,12 +3,17 @@ r"""Hyperparameters of the kernel over windows, fitted by a search over candidat
 All candidates for all examples are one batch of Gaussian processes; each example gets
 the candidate of the largest posterior density given its scores. No optimizer has to
 converge, and the choice for an example does not depend on the others of its batch.
+
+Those of the authors of BOREx are fitted as in their code, by L-BFGS-B within bounds.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from gpytorch.kernels import MaternKernel
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 from torch import Tensor
 
 __all__ = [
@@ -31,6 +36,11 @@ _LENGTH_FACTORS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 _LOG_LENGTH_FACTORS = (0.5, 1.0, 2.0)
 _NOISE_FACTORS = (0.3, 1.0, 4.0)
 _FACTOR_STD = 0.5
+
+# Values of the authors' code: initial lengthscale of positions and of half-sides in
+# pixels of an image of 224, bounds of both, and noise. The amplitude is 1.
+_AUTHORS_LENGTH, _AUTHORS_SIDE_LENGTH, _AUTHORS_NOISE = 12.0, 10.0, 0.01
+_AUTHORS_BOUNDS = (1.0, 20.0)
 
 
 class Hyperparameters(NamedTuple):
@@ -74,6 +84,20 @@ class Hyperparameters(NamedTuple):
             noise[most_likely].repeat(n_processes),
         )
 
+    @classmethod
+    def of_authors(cls, n_processes: int, n_parameters: int) -> "Hyperparameters":
+        """Values of the authors' code, for use before the first fit.
+
+        Args:
+            n_processes (int): Number of processes B.
+            n_parameters (int): Number of parameters d: positions, then lengths.
+        """
+        n_lengths = n_parameters // 2
+        n_positions = n_parameters - n_lengths
+        lengths = [_AUTHORS_LENGTH] * n_positions + [_AUTHORS_SIDE_LENGTH] * n_lengths
+        lengthscale = torch.tensor(lengths, dtype=torch.float64).repeat(n_processes, 1)
+        return cls(lengthscale, torch.full_like(lengthscale[:, 0], _AUTHORS_NOISE))
+
     def fitted(
         self, parameters: Tensor, features: Tensor, residuals: Tensor
     ) -> tuple["Hyperparameters", Tensor]:
@@ -105,6 +129,66 @@ class Hyperparameters(NamedTuple):
             torch.where(failed, self.noise, noise[best]),
         )
         return fitted, failed
+
+    def fitted_in_bounds(
+        self, parameters: Tensor, features: Tensor, residuals: Tensor
+    ) -> tuple["Hyperparameters", Tensor]:
+        """Fit each process as the authors do: maximize its likelihood within bounds.
+
+        The amplitude is 1, and the noise is kept.
+
+        Args:
+            parameters (Tensor): Parameters of the scored windows, (B, N, d).
+            features (Tensor): Features whose products are added to the kernel,
+                (B, N, F).
+            residuals (Tensor): Scores minus the mean, (B, N).
+
+        Returns:
+            *tuple[Hyperparameters, Tensor]*: Fitted hyperparameters, and which
+            processes failed, (B,) bool; they keep their hyperparameters.
+        """
+        start = self.of_authors(len(residuals), parameters.shape[2]).lengthscale
+        added = features @ features.mT
+        added = added + self.noise[:, None, None] * torch.eye(residuals.shape[1])
+        fits = [
+            _most_likely(*each) for each in zip(parameters, added, residuals, start)
+        ]
+        lengthscale = torch.stack([torch.from_numpy(fit.x).exp() for fit in fits])
+        failed = torch.tensor([not np.isfinite(fit.fun) for fit in fits])
+        kept = torch.where(failed[:, None], self.lengthscale, lengthscale)
+        return Hyperparameters(kept, self.noise), failed
+
+
+def _most_likely(X: Tensor, added: Tensor, residuals: Tensor, start: Tensor) -> Any:
+    """Logarithms of the lengthscales of largest likelihood, as SciPy's result.
+
+    Args:
+        X (Tensor): Parameters (N, d).
+        added (Tensor): What is added to the Matern 3/2 kernel, (N, N).
+        residuals (Tensor): Scores minus the mean, (N,).
+        start (Tensor): First lengthscales (d,).
+    """
+    squares = (X[:, None] - X).square()
+
+    def loss(log_lengthscale: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        scaled = squares / torch.from_numpy(log_lengthscale).exp().square()
+        distance = (3 * scaled.sum(2)).sqrt()
+        decay = (-distance).exp()
+        L, failed = torch.linalg.cholesky_ex((1 + distance) * decay + added)
+        if failed:
+            return np.inf, np.zeros(len(log_lengthscale))
+        weights = torch.cholesky_solve(residuals[:, None], L)
+        value = residuals @ weights[:, 0] / 2 + L.diagonal().log().sum()
+        slope = torch.cholesky_inverse(L) - weights @ weights.T
+        # The kernel's derivative by the logarithm of lengthscale d is
+        # 3 exp(-distance) scaled[d].
+        gradient = 1.5 * torch.einsum("ij,ij,ijd->d", slope, decay, scaled)
+        return float(value), gradient.numpy()
+
+    bounds = [tuple(np.log(_AUTHORS_BOUNDS))] * len(start)
+    return minimize(
+        loss, start.log().numpy(), jac=True, method="L-BFGS-B", bounds=bounds
+    )
 
 
 def _factors() -> Tensor:

@@ -1,12 +1,14 @@
 """Grid of windows: their parameters, masks and means.
 
 A window is a square of side r around a pixel, in video for t frames. Its parameters are
-the inputs of the Gaussian process: the center along each axis, in units of the shorter
-side (of the number of frames, along time), and log r (log t) in the same units.
+the inputs of the Gaussian process: the position along each axis, in units of the
+shorter side (of the number of frames, along time), and log r (log t) in the same units.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,19 +19,24 @@ from captum_ext._validation import check_integer
 
 __all__ = ["WindowGrid", "box_means", "check_windowed_inputs", "check_windows"]
 
+# Side of the images for which the authors give lengths.
+_AUTHORS_SIDE = 224
+
 
 class WindowGrid:
-    """All candidate windows: each shape around each center of a grid.
+    """All candidate windows: each shape at each position of a grid.
 
     Args:
         size (sequence of int): (H, W) of images or (T, H, W) of video.
         sides (sequence of int): Sides r of the squares in pixels.
         durations (sequence of int): Numbers of frames t; ignored for images.
-        stride (int): Approximate distance between neighboring centers in pixels.
+        stride (int): Approximate distance between neighboring positions in pixels.
+        frames (str, optional): Frames of a window at frame n: "centered" for the t
+            frames around it, "following" for n to n + t - 1. Default: "centered"
 
     Attributes:
         parameters (Tensor): Parameters of the G windows, (G, 3) for images and (G, 5)
-            for video, float64; shape by shape, centers in row-major order.
+            for video, float64; shape by shape, positions in row-major order.
 
     Examples::
 
@@ -46,10 +53,12 @@ class WindowGrid:
         sides: Sequence[int],
         durations: Sequence[int],
         stride: int,
+        frames: Literal["centered", "following"] = "centered",
     ) -> None:
         self.size = tuple(size)
         shorter = min(size[-2:])
         video = len(size) == 3
+        self._follows = video and frames == "following"
         self._units = torch.tensor([size[0]] * video + [shorter] * 2).double()
         # A video has few frames, so its stride along time is shorter.
         strides = [max(1, stride * size[0] // shorter)] * video + [stride] * 2
@@ -79,8 +88,46 @@ class WindowGrid:
         lengths = parameters[..., n_axes:].exp()
         # One side for rows and columns.
         lengths = lengths[..., [0, 0] if n_axes == 2 else [0, 1, 1]] * self._units
+        lengths = lengths.round()
         centers = parameters[..., :n_axes] * self._units
-        return _edges(centers, lengths.round(), torch.tensor(self.size))
+        if self._follows:
+            centers[..., 0] += (lengths[..., 0] - 1) / 2
+        return _edges(centers, lengths, torch.tensor(self.size))
+
+    def authors_parameters(self) -> Tensor:
+        """Parameters in the units of the authors' lengthscales, (G, d).
+
+        Positions and half-sides in pixels of an image of 224 pixels, and frames.
+        """
+        n_axes = len(self.size)
+        frames = self.size[:-2]
+        units = [*frames, _AUTHORS_SIDE, _AUTHORS_SIDE, *frames, _AUTHORS_SIDE / 2]
+        positions, logs = self.parameters[:, :n_axes], self.parameters[:, n_axes:]
+        return torch.cat([positions, logs.exp()], 1) * torch.tensor(units).double()
+
+    def means(self, maps: Tensor) -> Tensor:
+        """Mean of maps over each window.
+
+        Args:
+            maps (Tensor): (B, H, W) or (B, T, H, W).
+
+        Returns:
+            *Tensor*: (B, G).
+        """
+        return box_means(maps, *self.bounds(self.parameters))
+
+    def values(self, maps: Tensor) -> Tensor:
+        """Value of maps at the position of each window.
+
+        Args:
+            maps (Tensor): (B, H, W) or (B, T, H, W).
+
+        Returns:
+            *Tensor*: (B, G).
+        """
+        centers = self.parameters[:, : len(self.size)] * self._units
+        pixels, _ = _edges(centers, 1, torch.tensor(self.size))
+        return maps.movedim(0, -1)[pixels.unbind(1)].mT
 
     def masks(self, windows: Tensor) -> Tensor:
         """Masks that are 1 inside windows and 0 outside.
@@ -102,14 +149,17 @@ class WindowGrid:
             inside = inside * within.reshape(*windows.shape, *shape)
         return inside
 
-    def maps(self, values: Tensor, averaged: bool = True) -> Tensor:
+    def maps(
+        self, values: Tensor, weighting: Literal["window", "mean", "area"] = "window"
+    ) -> Tensor:
         """Map from values of all windows.
 
         Args:
             values (Tensor): One value per window, (B, G).
-            averaged (bool, optional): Whether a pixel gets the mean over the windows
-                that cover it, instead of the value of the window around it.
-                Default: True
+            weighting (str, optional): What a pixel gets: "window" for the mean over the
+                windows that cover it, "mean" for the value of the window at it, "area"
+                for that value divided by the size of the window in pixels.
+                Default: "window"
 
         Returns:
             *Tensor*: Mean over the shapes, (B, H, W) or (B, T, H, W).
@@ -118,10 +168,14 @@ class WindowGrid:
         each = values.unflatten(1, (len(self._shapes), *self._counts))
         for shape, coarse in zip(self._shapes, each.unbind(1)):
             fine = resize(coarse[:, None], self.size)[:, 0]
-            if averaged:
-                # The same side for rows and columns.
-                for axis, length in enumerate((*shape, shape[-1])):
-                    fine = _window_means(fine, axis + 1, length)
+            # The same side for rows and columns.
+            lengths = (*shape, shape[-1])
+            if weighting == "window":
+                for axis, length in enumerate(lengths):
+                    follows = self._follows and axis == 0
+                    fine = _window_means(fine, axis + 1, length, follows)
+            elif weighting == "area":
+                fine = fine / math.prod(lengths)
             total += fine
         return total / len(self._shapes)
 
@@ -141,10 +195,14 @@ def _edges(
     return first.clamp_min(0), torch.minimum(stop, torch.as_tensor(most))
 
 
-def _window_means(maps: Tensor, axis: int, length: int) -> Tensor:
-    """Mean along an axis over the window around each pixel."""
+def _window_means(maps: Tensor, axis: int, length: int, follows: bool) -> Tensor:
+    """Mean along an axis over the positions of the windows that cover each pixel."""
     n = maps.shape[axis]
-    start, stop = _edges(torch.arange(n, dtype=torch.float64), length, n)
+    centers = torch.arange(n, dtype=torch.float64)
+    if follows:
+        # Windows that start at a pixel cover those after it.
+        centers = centers - (length - 1) / 2
+    start, stop = _edges(centers, length, n)
     sums = F.pad(maps.movedim(axis, -1), (1, 0)).cumsum(-1)
     means = (sums[..., stop] - sums[..., start]) / (stop - start)
     return means.movedim(-1, axis)
