@@ -45,13 +45,12 @@ PRIORS: dict[str, dict[str, Any]] = {
     "cameras": {},
     "integrated-gradients": {},
 }
-# The argument of BOREx by the name of a variant here.
-VARIANTS = {"field": "field", "windows": "paper"}
-# Without the flipped mask, without the average over windows, and Mokuwe et al.
+VARIANTS = ("field", "windows", "paper")
+# Choices of windows: no flipped mask, no average over windows, and Mokuwe et al.
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "no-flip": {"flip": False},
+    "no-flip": {"score": "drop"},
     "simple-average": {"weighting": "mean"},
-    "mokuwe": {"flip": False, "weighting": "mean", "prior": "none"},
+    "mokuwe": {"score": "drop", "weighting": "mean"},
 }
 # Number of masks of the ablations, as in the paper.
 N_ABLATED = 50
@@ -152,13 +151,16 @@ def method_specs(variant: str, n_masks: Sequence[int]) -> dict[str, dict[str, An
     priors = {name: {"use": name, **options} for name, options in PRIORS.items()}
     specs: dict[str, dict[str, Any]] = {**priors}
     for n in n_masks:
-        borex = {"use": "borex", "variant": VARIANTS[variant], "n_iterations": n}
+        borex = {"use": "borex", "variant": variant, "n_iterations": n}
         for name, prior in {"none": "none", **priors}.items():
             specs[f"{name}-{n}"] = {**borex, "prior": prior}
         if variant != "field" and n == N_ABLATED:
-            for name, options in ABLATIONS.items():
-                ablated = {**borex, "prior": priors["rise"], **options}
-                specs[f"rise-{name}-{n}"] = ablated
+            for name, choices in ABLATIONS.items():
+                specs[f"rise-{name}-{n}"] = {
+                    **borex,
+                    "variant": {"use": variant, **choices},
+                    "prior": "none" if name == "mokuwe" else priors["rise"],
+                }
     return specs
 
 
