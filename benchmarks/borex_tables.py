@@ -107,7 +107,8 @@ def without_gradients(entry: ZooModel) -> Callable[[Tensor], Tensor]:
     with torch.no_grad():
         traced = torch.jit.freeze(torch.jit.trace(entry.model, example))
     # Not as a module, for its layers take no hooks.
-    return cast(Any, torch.jit.optimize_for_inference(traced)).forward
+    fused: Any = torch.jit.optimize_for_inference(traced)
+    return lambda x: fused(x)
 
 
 class Comparison(NamedTuple):
@@ -205,6 +206,8 @@ def read_table(folder: Path) -> pd.DataFrame:
     F is divided by the number of pixels. It is NaN where cropping removed the object.
     """
     rows = [row for row in read_rows(folder).values() if row.method]
+    if not rows:
+        raise SystemExit(f"{folder} holds no rows.")
     values = {(row.image, row.metric, row.method): row.value for row in rows}
     table = pd.Series(values, dtype=float).unstack()
     counts = pd.Series(row.image for row in rows).value_counts()
