@@ -303,4 +303,5 @@ def test_bands_are_the_intervals_of_each_mean():
     low, high = mean_band(curves)
     for share in curves:
         row = summarize(table_of(a=curves[share])).loc[0]
-        assert (low[share], high[share]) == (row["mean_low"], row["mean_high"])
+        expected = [row["mean_low"], row["mean_high"]]
+        np.testing.assert_allclose([low[share], high[share]], expected, rtol=1e-12)

@@ -18,8 +18,9 @@ __all__ = ["own_method", "own_metric"]
 
 @cache
 def own_method(use: str) -> Method:
-    """A method from a class of the user, see
-    :func:`~captum_ext.methods.class_method`.
+    """A method from a class of the user.
+
+    It is built as by :func:`~captum_ext.methods.class_method`.
 
     Args:
         use (str): ``FILE.py:CLASS`` or ``MODULE:CLASS``.

@@ -28,7 +28,9 @@ def equal_groups(ranking: Ranking) -> list[tuple[float, float]]:
 
     Examples::
 
-        >>> ranks = pd.Series([1.0, 1.5, 2.25], ["a", "b", "c"])
+        >>> import pandas
+        >>> from captum_ext.evaluation.ranks import Ranking
+        >>> ranks = pandas.Series([1.0, 1.5, 2.25], ["a", "b", "c"])
         >>> equal_groups(Ranking(ranks, 20, 0.01, 1.0))
         [(1.0, 1.5), (1.5, 2.25)]
     """
