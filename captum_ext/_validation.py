@@ -175,6 +175,8 @@ def _holds_integers(tensor: Tensor) -> bool:
 def _index(target: Any) -> Any:
     """A number, or a tuple of numbers and slices, in plain types."""
     if isinstance(target, tuple):
+        if not target:
+            raise ValueError("target must hold an index, got an empty tuple.")
         return tuple(t if isinstance(t, slice) else _index(t) for t in target)
     try:
         if isinstance(target, (bool, np.bool_)):
