@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from captum.attr import DeepLift, LayerGradCam, Saliency
+from captum.attr import DeepLift, FeatureAblation, LayerGradCam, Saliency
 from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur
@@ -38,6 +38,7 @@ from captum_ext.evaluation.run_folder import (
 )
 from captum_ext.evaluation.specs import Spec, describe_specs
 from captum_ext.masking import MaskingNetwork
+from captum_ext.masks import superpixels
 from captum_ext.methods import captum_methods
 from captum_ext.metrics import (
     adversarial_sanity,
@@ -382,16 +383,22 @@ def test_captum_attributions_have_a_map_by_class_name(name, signs, tmp_path):
 
 def test_captum_attribution_equals_a_direct_call(signs, tmp_path):
     text = "cam=LayerGradCam:relu_attributions=true,DeepLift:baselines=0.5,grad-cam"
+    text += ",FeatureAblation"
     run(read_signs(1), signs, tmp_path, methods=text, metrics="pointing-game")
-    cam, deep_lift, named = (
+    cam, deep_lift, named, ablation = (
         read_map(tmp_path / "maps/scene-0" / f"{name}.npz")
-        for name in ("cam", "DeepLift", "grad-cam")
+        for name in ("cam", "DeepLift", "grad-cam", "FeatureAblation")
     )
     assert torch.equal(cam, named)
     [example] = read_signs(1).examples
     x = inputs_of(signs, example).requires_grad_()
     direct = DeepLift(signs.model).attribute(x, 0.5, example.labels[0])
     torch.testing.assert_close(deep_lift, direct.detach())
+    # Methods that perturb the image explain the probability, of superpixels.
+    direct = FeatureAblation(lambda x: signs.model(x).softmax(1)).attribute(
+        x.detach(), 0, example.labels[0], feature_mask=superpixels(x.detach(), 50)
+    )
+    torch.testing.assert_close(ablation, direct, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,10 @@ __all__ = ["render_report", "write_report"]
 def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
     """Write the report of a run as a self-contained HTML page.
 
-    It shows means and medians with bootstrap intervals, paired tests, mean curves, the
-    best and worst cases, a gallery of maps, errors, settings and provenance. The page
-    loads no other file, stays below about 10 MB, and is the same for the same results.
+    It begins with three sentences on the results, and shows means and medians with
+    bootstrap intervals, paired tests, mean ranks, mean curves, the best and worst
+    cases, a gallery of maps, errors, settings and provenance. The page loads no other
+    file, stays below about 10 MB, and is the same for the same results.
 
     Args:
         folder (str or Path): Folder of a complete run.
