@@ -24,6 +24,7 @@ from captum_ext.evaluation import (
     read_metrics,
     read_results,
 )
+from captum_ext.evaluation.attribution_classes import captum_methods
 from captum_ext.evaluation.image_maps import read_map
 from captum_ext.evaluation.image_rows import seed_of
 from captum_ext.evaluation.provenance import weights_digest
@@ -39,7 +40,6 @@ from captum_ext.evaluation.run_folder import (
 from captum_ext.evaluation.specs import Spec, describe_specs
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import superpixels
-from captum_ext.methods import captum_methods
 from captum_ext.metrics import (
     adversarial_sanity,
     center_box,

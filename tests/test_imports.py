@@ -47,7 +47,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "methods": ("masks", "attr", "subject"),
     "datasets": ("zoo",),
     "evaluation": (
-        *("metrics", "visualization", "zoo", "attr", "subject", "methods"),
+        *("masks", "metrics", "visualization", "zoo", "attr", "subject", "methods"),
         "datasets",
     ),
     "report": ("visualization", "methods", "evaluation"),

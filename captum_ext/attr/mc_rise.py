@@ -197,7 +197,6 @@ class MCRISE(RandomMaskAttribution):
                 infinite.
             TypeError: If an argument is of the wrong type.
         """
-        mask_probability = check_probability("mask_probability", mask_probability)
         check_flags(input_shaped=input_shaped)
         check_choice("estimator", estimator, (*UNBIASED, "field"))
         tensors = check_inputs(inputs)
@@ -211,9 +210,8 @@ class MCRISE(RandomMaskAttribution):
             tensors, regions, grid_size, layout
         )
         _check_masks_pixels(layouts[0], tensors)
-        painted = [mask_probability / len(fills[0])] * len(fills[0])
         sampling = Sampling(
-            (1 - mask_probability, *painted),
+            _probabilities(mask_probability, len(fills[0])),
             n_masks,
             estimator,
             seed,
@@ -255,6 +253,12 @@ class _MeanOverColors(MCRISE):
 
     def _n_elements(self, tensor: Tensor) -> int:
         return tensor[0].numel()
+
+
+def _probabilities(mask_probability: float, n_colors: int) -> tuple[float, ...]:
+    """Probabilities that a pixel is kept, and painted in each color."""
+    hidden = check_probability("mask_probability", mask_probability)
+    return 1 - hidden, *[hidden / n_colors] * n_colors
 
 
 def _unpacked(

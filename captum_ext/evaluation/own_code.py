@@ -9,8 +9,9 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
+from captum_ext.evaluation.attribution_classes import class_method
 from captum_ext.evaluation.named_metrics import Metric
-from captum_ext.methods import Method, class_method
+from captum_ext.methods import Method
 from captum_ext.zoo.python_function import find_function
 
 __all__ = ["own_method", "own_metric"]
@@ -20,7 +21,7 @@ __all__ = ["own_method", "own_metric"]
 def own_method(use: str) -> Method:
     """A method from a class of the user.
 
-    It is built as by :func:`~captum_ext.methods.class_method`.
+    It is built as by :func:`~captum_ext.evaluation.attribution_classes.class_method`.
 
     Args:
         use (str): ``FILE.py:CLASS`` or ``MODULE:CLASS``.

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from captum_ext._validation import check_choice
 from captum_ext.attr import WindowVariant
 from captum_ext.attr.window_search import VARIANTS
+from captum_ext.evaluation.attribution_classes import captum_methods
 from captum_ext.evaluation.named_metrics import METRICS, Metric
 from captum_ext.evaluation.own_code import own_method, own_metric
 from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
-from captum_ext.methods import METHODS, Method, captum_methods
+from captum_ext.methods import METHODS, Method
 from captum_ext.metrics.baselines import BASELINES
 from captum_ext.subject import Part
 
@@ -118,7 +119,7 @@ def read_methods(given: Specs) -> dict[str, Spec]:
 
     A name is one of :data:`COMPARED`, that of one of Captum's attribution classes, such
     as ``DeepLift``, or a class of your own, ``FILE.py:CLASS`` or ``MODULE:CLASS``; see
-    :func:`~captum_ext.methods.class_method`.
+    :func:`~captum_ext.evaluation.attribution_classes.class_method`.
 
     Args:
         given (str, iterable of str, or Mapping): Entries ``[AS=]NAME[:ARG=VALUE]...``,

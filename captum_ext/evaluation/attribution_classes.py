@@ -1,0 +1,108 @@
+"""Methods from attribution classes: Captum's own, and any in the same form."""
+
+import inspect
+from functools import cache
+from typing import Any
+
+import captum.attr
+import torch
+from captum.attr import Attribution, PerturbationAttribution, Saliency
+
+from captum_ext.masks import superpixels
+from captum_ext.methods import Method, occlusion_windows
+from captum_ext.subject import Part, Subject
+
+__all__ = ["captum_methods", "class_method"]
+
+# Of one image, nothing can be permuted; exact Shapley values take as many passes as
+# there are orders of the features.
+_UNUSABLE = {"FeaturePermutation", "LayerFeaturePermutation", "ShapleyValues"}
+
+
+@cache
+def captum_methods() -> dict[str, Method]:
+    """Captum's attributions that explain a class of one image, by class name.
+
+    Those of neurons, of language models and of several features at once are left out,
+    and those that need more than a model and a layer.
+
+    Returns:
+        *dict[str, Method]*: Methods such as ``DeepLift`` and ``LayerConductance``.
+
+    Examples::
+
+        >>> captum_methods()["GuidedGradCam"].built_from
+        ('model', 'layer')
+    """
+    found = {}
+    for name in captum.attr.__all__:
+        value = getattr(captum.attr, name)
+        if inspect.isclass(value) and _explains_images(value) and name not in _UNUSABLE:
+            found[name] = class_method(value, name, f"Captum's {name}")
+    return found
+
+
+def _explains_images(value: type) -> bool:
+    """Whether a class explains a target by a model, or a model and a layer."""
+    attribute = getattr(value, "attribute", None)
+    if not issubclass(value, Attribution) or attribute is None:
+        return False
+    names = {*inspect.signature(inspect.unwrap(attribute)).parameters}
+    required = {
+        n
+        for n, p in inspect.signature(value).parameters.items()
+        if p.default is p.empty
+    }
+    return (
+        {"inputs", "target"} <= names
+        and "neuron_selector" not in names
+        and required <= {"forward_func", "model", "layer"}
+    )
+
+
+def class_method(attribution: type[Attribution], title: str, summary: str) -> Method:
+    """A method from an attribution class in Captum's form.
+
+    A class whose constructor has a ``layer`` is built from the model and the layer. A
+    ``PerturbationAttribution`` is built from the probabilities, and any other class
+    from the model, whose logits are then explained. Features are 50 superpixels if the
+    class takes a ``feature_mask``, windows are a seventh of the image, and baselines
+    that must be given are a gray image and one of the image's mean color.
+
+    Args:
+        attribution (type): Class with a method ``attribute(inputs, target=...)``.
+        title (str): Title of its maps.
+        summary (str): Description in a few words.
+
+    Returns:
+        *Method*: Method with signed maps, except those of Captum's ``Saliency``.
+    """
+    built_from: tuple[Part, ...] = ("model",)
+    if "layer" in inspect.signature(attribution).parameters:
+        built_from = ("model", "layer")
+    elif issubclass(attribution, PerturbationAttribution):
+        built_from = ("probabilities",)
+    attribute = inspect.unwrap(attribution.attribute)
+    takes = inspect.signature(attribute).parameters
+
+    def arguments(subject: Subject) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if "sliding_window_shapes" in takes:
+            found = occlusion_windows(subject)
+        if "feature_mask" in takes:
+            found["feature_mask"] = superpixels(subject.inputs, 50)
+        baselines = takes.get("baselines")
+        if baselines is not None and baselines.default is baselines.empty:
+            color = subject.inputs.mean((2, 3), keepdim=True).expand_as(subject.inputs)
+            found["baselines"] = torch.cat([torch.zeros_like(color), color])
+        return found
+
+    return Method(
+        title,
+        summary,
+        attribution,
+        arguments,
+        built_from,
+        signed=attribution is not Saliency,
+        reference=True,
+    )
