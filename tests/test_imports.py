@@ -44,7 +44,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zoo": ("masking",),
     "attr": ("targets", "masks", "surrogate", "masking"),
     "subject": ("masks", "masking", "zoo", "attr"),
-    "methods": ("masks", "attr", "subject"),
+    "methods": ("attr", "subject"),
     "datasets": ("zoo",),
     "evaluation": (
         *("masks", "metrics", "visualization", "zoo", "attr", "subject", "methods"),
