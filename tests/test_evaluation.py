@@ -1051,7 +1051,7 @@ def test_tables_are_read_as_written(tmp_path):
         "methods": {"m": {"use": "random"}},
         "metrics": {"x": {"use": "insertion"}, "y": {"use": "deletion"}},
     }
-    start_run(tmp_path, settings, {"command": "by hand"})
+    start_run(tmp_path, settings, {"command": "by hand"}, ["NA", "a b"])
     third = 1 / 3
     with RowWriter(tmp_path, 0) as writer:
         for image in images:
@@ -1059,7 +1059,7 @@ def test_tables_are_read_as_written(tmp_path):
             writer.append(row)
             writer.append(row._replace(metric="y", value=None, error="failed, NA"))
     merge_tables(tmp_path, images)
-    table, curves, timings, read, provenance = read_results(tmp_path)
+    table, curves, timings, read, provenance, names = read_results(tmp_path)
     assert table["image"].tolist() == [i for i in images for _ in range(2)]
     assert table["value"].tolist()[::2] == [third] * 5
     assert table["value"].isna().tolist() == [False, True] * 5
@@ -1069,6 +1069,9 @@ def test_tables_are_read_as_written(tmp_path):
     assert curves.loc[("NA", "m", "x")].tolist() == [0, 0.333333]
     assert timings.values.tolist() == [[image, "m", 0.5] for image in images]
     assert read == settings and provenance == {"command": "by hand"}
+    assert names == ("NA", "a b")
+    (tmp_path / "class_names.json").unlink()
+    assert read_results(tmp_path).class_names == ()
 
 
 def test_a_row_with_a_value_precedes_one_with_an_error(tmp_path):

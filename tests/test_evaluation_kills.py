@@ -112,12 +112,12 @@ def test_killed_while_tables_are_written(processes, undisturbed, tmp_path):
     shutil.copytree(undisturbed, folder)
     for path in folder.glob("*.csv"):
         path.unlink()
-    for n_files in range(4):
+    for n_files in range(5):
         place = Place(10**9, n_files)
         codes = start(processes, folder, [place], tmp_path / "meeting")
         assert codes == [-signal.SIGKILL]
         assert not (folder / "results.csv").exists()
-    assert start(processes, folder, [Place(0, 4)], tmp_path / "meeting") == [0]
+    assert start(processes, folder, [Place(0, 5)], tmp_path / "meeting") == [0]
     assert files(folder) == files(undisturbed)
 
 

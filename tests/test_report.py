@@ -592,7 +592,7 @@ def test_sentences_say_what_is_best_and_what_is_missing():
         ({"random": [1.0] * 6}, "With one method there is nothing to compare.", "No"),
         (
             {"random": [1.0] * 3, "rise": [1.0] * 3},
-            "By Insertion, Random map and RISE are equal.",
+            "By Insertion, Random map and RISE share the best mean.",
             "Missing: images, since with fewer than 6",
         ),
         (

@@ -96,7 +96,8 @@ def _finding(table: pd.DataFrame, titles: dict[str, str], metric: MetricEntry) -
     top = means.max() if metric.better == "higher" else means.min()
     best, *equal = means.index[means == top]
     if equal:
-        return f"{join_words([titles[name] for name in (best, *equal)])} are equal"
+        names = join_words([titles[name] for name in (best, *equal)])
+        return f"{names} share the best mean"
     tests = compare_methods(table, metric.name, metric.better)
     sign = tests["effect"].where(tests["method"] == best, -tests["effect"])
     better = tests[(tests["p_holm"] < LEVEL) & (sign > 0)]
