@@ -77,13 +77,28 @@ class Subject(NamedTuple):
         channels = self.classifier.denormalize(self.inputs[0])
         return channels[:3] if len(channels) >= 3 else channels[:1]
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """Logits (B, classes), which methods that look inside the model explain."""
-        return self.classifier.logits(self.model(inputs))
+    @property
+    def logits(self) -> nn.Module:
+        """Module that returns logits (B, classes), for methods that look inside."""
+        return _Logits(self.classifier)
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Probabilities (B, classes), which black-box methods explain."""
         return self.classifier.probabilities(self.model(inputs))
+
+
+class _Logits(nn.Module):
+    """The model of a classifier, with a tensor as its output."""
+
+    def __init__(self, classifier: ZooModel) -> None:
+        super().__init__()
+        self.model = classifier.model
+        self._classifier = classifier
+        # A new module is in training mode.
+        self.training = classifier.model.training
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self._classifier.logits(self.model(inputs))
 
 
 def build_subject(

@@ -179,23 +179,6 @@ def _no_detections(output: object) -> ValueError:
     )
 
 
-def check_any_size(target: object) -> None:
-    """Refuse boxes in pixels of the image, other places if the image is resized.
-
-    Args:
-        target (object): Target of a method that resizes images.
-
-    Raises:
-        ValueError: If it is or holds a :class:`DetectionTarget`.
-    """
-    for each in target if isinstance(target, list) else [target]:
-        if isinstance(each, DetectionTarget):
-            raise ValueError(
-                "target must not be a DetectionTarget, whose box belongs to one size "
-                "of the image: use LayerGradCamPlusPlus, or sizes=[]."
-            )
-
-
 def embedding_similarity(
     embedding: Tensor,
     reference: Tensor,

@@ -155,7 +155,7 @@ def test_an_unknown_figure_is_refused(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["draw_figures.py", "portrait"])
     with pytest.raises(SystemExit):
         draw_figures.main()
-    assert "names must be among methods, demo," in capsys.readouterr().err
+    assert "names must be among photographs, methods," in capsys.readouterr().err
 
 
 def shares(page: Path) -> dict[str, set[str]]:

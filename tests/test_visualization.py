@@ -426,7 +426,7 @@ class TestRefinement:
         np.testing.assert_array_equal(dots.get_offsets(), [[2, 23], [6.5, 4], [31, 0]])
         red, _, blue, _ = dots.get_facecolors().T
         assert ((red > blue) == [True, True, False]).all()
-        np.testing.assert_array_equal(pixels_of(panel), GRAY_PANEL)
+        np.testing.assert_allclose(pixels_of(panel), GRAY_PANEL, atol=1e-12)
 
     def test_dots_have_the_color_of_their_score(self):
         scores = (0.0, 0.1, -0.3, 1.0, -1.0)

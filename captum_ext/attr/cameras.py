@@ -18,7 +18,7 @@ from captum_ext._validation import (
     check_image,
     check_target,
 )
-from captum_ext.attr.image_sizes import used_sizes
+from captum_ext.attr.image_sizes import check_any_size, used_sizes
 from captum_ext.attr.layer_arguments import check_layer_arguments
 from captum_ext.attr.layers import (
     LayerEvaluation,
@@ -27,7 +27,6 @@ from captum_ext.attr.layers import (
     warn_of_zero_maps,
 )
 from captum_ext.attr.reshape import ReshapeTransform
-from captum_ext.targets import check_any_size
 
 __all__ = ["LayerCAMERAS", "fused_map", "unit_range"]
 

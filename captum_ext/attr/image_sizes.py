@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from captum_ext._validation import check_integer
+from captum_ext.targets import DetectionTarget
 
-__all__ = ["resolutions", "used_sizes"]
+__all__ = ["check_any_size", "resolutions", "used_sizes"]
 
 
 def resolutions(
@@ -75,3 +76,20 @@ def _check_sizes(
             height, width = (max(1, round(longer * n / max(size))) for n in size)
         checked.append((height, width))
     return checked
+
+
+def check_any_size(target: object) -> None:
+    """Refuse boxes in pixels of the image, other places if the image is resized.
+
+    Args:
+        target (object): Target of a method that resizes images.
+
+    Raises:
+        ValueError: If it is or holds a :class:`DetectionTarget`.
+    """
+    for each in target if isinstance(target, list) else [target]:
+        if isinstance(each, DetectionTarget):
+            raise ValueError(
+                "target must not be a DetectionTarget, whose box belongs to one size "
+                "of the image: use LayerGradCamPlusPlus, or sizes=[]."
+            )

@@ -182,11 +182,11 @@ def checked_example(
 
 def stacked_images(images: Sequence[Tensor], name: str = "dataset") -> Tensor:
     """Images (C, H, W) of one size as a batch; others are refused."""
-    sizes = sorted({tuple(image.shape[1:]) for image in images})
+    sizes = sorted({tuple(image.shape) for image in images})
     if len(sizes) > 1:
         raise ValueError(
-            f"{name} must hold images of one size, got "
-            f"{' and '.join(f'{h} x {w}' for h, w in sizes[:3])} pixels."
+            f"{name} must hold images (C, H, W) of one size, got "
+            f"{' and '.join(map(str, sizes[:3]))}."
         )
     return torch.stack(list(images))
 
