@@ -2,7 +2,6 @@
 
 import functools
 import warnings
-from copy import deepcopy
 
 import pytest
 import torch
@@ -35,10 +34,10 @@ def randomization(net: InPlace, x: Tensor) -> Tensor:
 
 
 def sanity(net: InPlace, x: Tensor) -> Tensor:
-    # Labels whose probability "attacked" inputs of zeros lower.
-    evaluated = deepcopy(net)
-    target = (evaluated(x.clone()) - evaluated(torch.zeros_like(x))).argmax(1)
-    return metrics.adversarial_sanity(net, x, MAPS, target, 0, fraction=0.3, n_steps=3)
+    # Dark images of another predicted label are a successful attack.
+    return metrics.adversarial_sanity(
+        net, x, MAPS, 0, torch.full_like(x, -8), fraction=0.3, n_steps=3
+    )
 
 
 # Every method and metric, as a function of a network and inputs.
@@ -105,12 +104,10 @@ def test_inference_mode_changes_nothing(name):
     expected = CALLS[name](net, x)
     with torch.inference_mode():
         inference = images()
-        torch.testing.assert_close(CALLS[name](net, x), expected, equal_nan=True)
-        torch.testing.assert_close(
-            CALLS[name](net, inference), expected, equal_nan=True
-        )
+        torch.testing.assert_close(CALLS[name](net, x), expected)
+        torch.testing.assert_close(CALLS[name](net, inference), expected)
     assert inference.is_inference()
-    torch.testing.assert_close(CALLS[name](net, inference), expected, equal_nan=True)
+    torch.testing.assert_close(CALLS[name](net, inference), expected)
 
 
 @pytest.mark.parametrize("method", ["IterativeMask", "LayerGradCamPlusPlus"])

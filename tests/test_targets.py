@@ -259,16 +259,16 @@ def test_attack_and_sanity_of_a_function():
     torch.testing.assert_close(*attacked)
     wrapped = metrics.enhanced_pgd(lambda x: {"logits": NET(x)}, x, MAPS)
     torch.testing.assert_close(wrapped, metrics.enhanced_pgd(NET, x, MAPS))
-    kwargs = {"n_steps": 3, "baselines": torch.zeros_like(x)}
-    black = NET(kwargs["baselines"])
-    target = torch.where(NET(x) > black, 1, 0).argmax(1)
+    # Dark images of another predicted label are a successful attack.
+    kwargs = {"n_steps": 3, "baselines": torch.full_like(x, -8)}
+    target = clean
     functions = [column(int(t)) for t in target]
     found = [
         metrics.adversarial_sanity(NET, x, MAPS, target=t, **kwargs)
         for t in (target, functions)
     ]
     torch.testing.assert_close(*found)
-    assert len(clean) == 3
+    assert found[0].isfinite().all()
 
 
 def test_convergence_delta_of_a_function():
