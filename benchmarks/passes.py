@@ -20,12 +20,16 @@ from images import LabeledImage, labeled_images, load_network
 from torch import Tensor
 
 from captum_ext._scores import ChunkedScores
-from captum_ext.attr import PNRISE
 from captum_ext.attr.estimators import cross_fit, standard_errors, uncontrolled
 from captum_ext.masks import GridLayout, apply_masks, draw_masks
 
 PAPER_MASKS = 4000
 PROBABILITIES = (0.5, 0.5)
+
+
+def pn_rise_contrast(means: Tensor) -> Tensor:
+    """PN-RISE's map from the means of kept and of hidden pixels."""
+    return means[:1] - means[1:]
 
 
 def passes_needed(score: ChunkedScores, inputs: Tensor, seed: int) -> tuple[int, int]:
@@ -48,7 +52,7 @@ def passes_needed(score: ChunkedScores, inputs: Tensor, seed: int) -> tuple[int,
         else:
             fit = uncontrolled(known)
         (errors,) = standard_errors(
-            layout, seen, PROBABILITIES, fit, block, PNRISE._contrast, inputs.device
+            layout, seen, PROBABILITIES, fit, block, pn_rise_contrast, inputs.device
         )
         return float(errors.square().mean().sqrt())
 

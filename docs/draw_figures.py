@@ -55,7 +55,7 @@ from captum_ext.zoo import (
 
 FOLDER = Path(__file__).parent / "figures"
 # Width of a page, and limits on what a reader has to load.
-WIDTH, PIXELS, COLORS, BYTES = 1000, 800_000, 256, 150 * 1024
+WIDTH, PIXELS, COLORS, BYTES = 1000, 800_000, 256, 175 * 1024
 COMPARED = (
     "pn-rise",
     "rise",
@@ -68,7 +68,7 @@ COMPARED = (
     "integrated-gradients",
 )
 
-PHOTOGRAPHED = ("pn-rise", "borex", "cameras", "grad-cam", "integrated-gradients")
+PHOTOGRAPHED = ("pn-rise", "borex", "cameras", "grad-cam", "occlusion")
 
 
 @cache
