@@ -169,9 +169,11 @@ def sequence_mask(inputs: Tensor, n_regions: int | None = None) -> Tensor:
         >>> sequence_mask(torch.rand(1, 5, 8), n_regions=2).flatten()
         tensor([0, 0, 0, 1, 1])
     """
-    if not isinstance(inputs, Tensor) or inputs.dim() != 3:
-        got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs)
-        raise ValueError(f"inputs must be sequences (B, L, C), got {got}.")
+    check_tensor("inputs", inputs)
+    if inputs.dim() != 3 or not inputs.numel():
+        raise ValueError(
+            f"inputs must be sequences (B, L, C), got shape {tuple(inputs.shape)}."
+        )
     length = inputs.shape[1]
     if n_regions is None:
         n_regions = length

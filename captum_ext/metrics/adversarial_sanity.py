@@ -10,6 +10,7 @@ from captum_ext._captum import (
     format_additional_forward_args,
     run_forward,
 )
+from captum_ext._modes import buffers_kept
 from captum_ext._outputs import output_tensor
 from captum_ext._scores import PerturbationsPerEval
 from captum_ext._type_checks import check_callable
@@ -70,7 +71,8 @@ def predicted_labels(
         tensor([0, 1])
     """
     args = format_additional_forward_args(additional_forward_args)
-    output = output_tensor(run_forward(forward_func, inputs.clone(), None, args))
+    with buffers_kept(forward_func):
+        output = output_tensor(run_forward(forward_func, inputs.clone(), None, args))
     scores = output.cpu().reshape(len(inputs), -1)
     return scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] >= 0.5).long()
 

@@ -6,6 +6,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from captum_ext._type_checks import (
+    check_finite,
+    check_numbers,
+    check_sequence,
+    check_tensor,
+)
 from captum_ext._validation import check_choice
 
 __all__ = ["BASELINES", "Normalization", "channel_statistics", "named_baseline"]
@@ -45,7 +51,8 @@ def channel_statistics(
     """
     if normalization is None:
         return inputs.new_zeros(()), inputs.new_ones(())
-    statistics = [torch.as_tensor(each).to(inputs) for each in normalization]
+    pair = check_sequence("normalization", normalization, "a mean and a deviation")
+    statistics = [check_numbers("normalization", each).to(inputs) for each in pair]
     shapes = [tuple(each.shape) for each in statistics]
     if shapes != [(inputs.shape[1],)] * 2:
         raise ValueError(
@@ -92,11 +99,14 @@ def named_baseline(
         [-2.0, 0.0, 2.0]
     """
     check_choice("name", name, BASELINES)
+    check_finite("inputs", check_tensor("inputs", inputs))
+    if inputs.dim() < 2:
+        raise ValueError(f"inputs must be (B, C, ...), got {tuple(inputs.shape)}.")
+    mean, std = channel_statistics(normalization, inputs)
     if name == "blur":
         return _blurred(inputs)
     if name == "mean" and normalization is None:
         raise ValueError("normalization must be given for the mean color, got None.")
-    mean, std = channel_statistics(normalization, inputs)
     black, white = torch.zeros_like(mean), torch.ones_like(mean)
     color = {"black": black, "mean": mean, "white": white}[name]
     return (color - mean) / std

@@ -234,7 +234,7 @@ def mu_fidelity(
     """
     x = check_metric_input(inputs, axes=(4,))
     maps = spatial_maps(attributions, x)
-    check_probability("fraction", fraction)
+    fraction = check_probability("fraction", fraction)
     n_subsets = check_integer("n_subsets", n_subsets, 2)
     side = check_integer("grid_size", grid_size, 2, min(x.shape[2:]))
     seed = check_integer("seed", seed, 0, 2**64 - 1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
 from captum_ext._scores import PerturbationsPerEval
+from captum_ext._type_checks import check_sequence
 from captum_ext._validation import check_integer, check_not_negative, check_probability
 from captum_ext.masks import memory_format_of
 from captum_ext.metrics.pixel_maps import check_metric_input, rank_maps, spatial_maps
@@ -262,7 +263,7 @@ def _mean_score(
     x = check_metric_input(inputs, axes=(4,))
     ranks = rank_maps(sign * spatial_maps(attributions, x))
     counts = _counts(fractions, ranks[0].numel())
-    check_not_negative("noise", noise)
+    noise = check_not_negative("noise", noise)
     generator = torch.Generator().manual_seed(check_integer("seed", seed, 0, 2**64 - 1))
     added = noise * torch.randn(x.shape[1:], generator=generator).to(x)
     differences = neighbor_differences(*x.shape[2:])
@@ -289,8 +290,8 @@ def _mean_score(
 
 def _counts(fractions: Sequence[float], n_pixels: int) -> list[int]:
     """Numbers of pixels to remove; at least one pixel is removed and one left."""
-    if not isinstance(fractions, Sequence) or not fractions:
-        raise ValueError(f"fractions must hold at least one number, got {fractions}.")
-    for fraction in fractions:
-        check_probability("fractions", fraction)
-    return [min(max(1, round(f * n_pixels)), n_pixels - 1) for f in fractions]
+    given = check_sequence("fractions", fractions, "numbers")
+    if not given:
+        raise ValueError("fractions must hold at least one number, got none.")
+    shares = [check_probability("fractions", each) for each in given]
+    return [min(max(1, round(f * n_pixels)), n_pixels - 1) for f in shares]

@@ -11,7 +11,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from captum_ext._type_checks import check_instance, check_sequence
+from captum_ext._type_checks import check_flags, check_instance, check_sequence
+from captum_ext._validation import check_probability
 from captum_ext.visualization.array_conversion import (
     ArrayLike,
     FloatArray,
@@ -93,7 +94,9 @@ def overlay(
     """
     pixels = read_image(image, "image")
     values = flat_map(attribution, pixels.shape[:2], "attribution")
-    signed = bool(values.min() < 0) if signed is None else signed
+    if signed is None:
+        signed = bool(values.min() < 0)
+    check_flags(signed=signed)
     blended = heat_map(pixels, rescaled(values, robust_scale(values)), signed)
     return (255 * blended).round().astype(np.uint8)
 
@@ -152,11 +155,12 @@ def overlay_figure(
         check_instance("maps", title, str)
     size = pixels.shape[:2]
     flat = {name: flat_map(m, size, f"maps[{name!r}]") for name, m in maps.items()}
-    if contour is not None and not 0 < contour < 1:
-        raise ValueError(f"contour must be a share in (0, 1), got {contour}.")
+    if contour is not None:
+        contour = check_probability("contour", contour)
     # All panels share one color bar: it is signed if one of the maps is.
     if signed is None:
-        signed = any(values.min() < 0 for values in flat.values())
+        signed = any(bool(values.min() < 0) for values in flat.values())
+    check_flags(signed=signed)
 
     titles = ["image", *flat]
     figure, panels = panel_grid(

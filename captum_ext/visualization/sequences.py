@@ -11,6 +11,8 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from captum_ext._type_checks import check_instance, check_sequence
+from captum_ext._validation import check_integer
 from captum_ext.visualization.array_conversion import (
     ArrayLike,
     FloatArray,
@@ -127,11 +129,11 @@ def bar_figure(
         >>> figure = bar_figure(torch.tensor([0.3, -0.1]), ["age", "weight"], [41, 70])
     """
     scores = _rows("attribution", attribution, 1)
-    if n_bars < 1:
-        raise ValueError(f"n_bars must be at least 1, got {n_bars}.")
+    n_bars = check_integer("n_bars", n_bars, 1)
     titles = _names(names, [f"column {i}" for i in range(len(scores))])
     if values is not None:
-        shown = _names([str(each) for each in values], titles, "values")
+        given = check_sequence("values", values, "values")
+        shown = _names([str(each) for each in given], titles, "values")
         titles = [f"{title} = {value}" for title, value in zip(titles, shown)]
     order = np.argsort(-np.abs(scores), kind="stable")
     if len(order) > n_bars:
@@ -237,6 +239,8 @@ def _names(
     """Names by argument, as many as the default ones."""
     if given is None:
         return list(default)
+    for each in check_sequence(argument, given, "texts"):
+        check_instance(argument, each, str)
     if len(given) != len(default):
         raise ValueError(
             f"{argument} must hold {len(default)} texts, got {len(given)}."

@@ -5,9 +5,10 @@ name that is neither here nor among the exceptions, fail a test.
 """
 
 import inspect
+import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,12 @@ def _is_empty(regions: Any) -> bool:
     return len(regions[0]) == 0
 
 
+def is_number_or_nan(case: Case, arguments: Mapping[str, Any], result: Any) -> bool:
+    """One float64 number per example; NaN where the metric is not defined."""
+    fits = result.dtype == torch.float64 and result.shape == (case.n,)
+    return bool(fits and not result.isinf().any())
+
+
 def is_tensor(*shape: int) -> Callable[..., bool]:
     """Finite numbers with as many axes, and of the sizes that are not -1."""
 
@@ -242,6 +249,10 @@ def of_maps(
 ) -> Call:
     always = ("forward_func", "inputs", "attributions", "target", *given)
     return Call(function, {**SHARED, **kinds}, is_number_each, always, late=late)
+
+
+def of_defined(function: Any, given: tuple[str, ...] = (), **kinds: Kind) -> Call:
+    return replace(of_maps(function, given, **kinds), right=is_number_or_nan, weight=5)
 
 
 # Metrics have all arguments of each other; not all of them matter.
@@ -446,6 +457,44 @@ EMBEDDER = [
         ),
     ],
 ]
+
+NORMALIZATION: Kind = [
+    values(None, ((0.5,) * 3, (0.25,) * 3), [[0, 0, 0], [1, 1, 1]]),
+    [
+        *values(5, "mean", (), ((0.5,) * 3,), {}, object(), (None, None)),
+        *values((0.5, 0.5), ((0.5,), (0.5,)), ("abc", "abc"), (["a"] * 3,) * 2),
+        *values(([0.5] * 3, [0.0] * 3), ([0.5] * 3, [NAN] * 3), ([INF] * 3, [1] * 3)),
+    ],
+]
+OPTIONAL_FLAG: Kind = [
+    [*values(None), *FLAG[0]],
+    [each for each in FLAG[1] if each(Case(random.Random())) is not None],
+]
+VECTOR: Kind = [
+    [lambda c: c.tensor(3) - 0.5, lambda c: torch.zeros(1, 3)],
+    [*MAP[1][:11], lambda c: c.tensor(2, 3), lambda c: c.tensor(0)],
+]
+SERIES: Kind = [
+    [lambda c: c.tensor(2, c.width) - 0.5, lambda c: c.tensor(1, 2, c.width)],
+    [*MAP[1][:11], lambda c: c.tensor(3), lambda c: c.tensor(2, 0)],
+]
+TOKENS: Kind = [
+    values(["a", "$b", "c"], ("a", "b", "c")),
+    values(None, 5, "abc", ["a"], [1, 2, 3], [None] * 3, object(), {}),
+]
+OF_REGIONS: dict[str, Kind] = {
+    **NO_MODEL,
+    "masks": MASKS,
+    "boxes": [values(None), BOXES[1]],
+}
+OF_ROAD: dict[str, Kind] = {
+    "baselines": NO_TARGET["baselines"],
+    "noise": NOT_NEGATIVE,
+    "fractions": [
+        values((0.5,), [0.1, 0.9]),
+        values(None, 5, "0.5", [], [0], [1.5], ["a"], [None], [NAN], object(), {}),
+    ],
+}
 
 
 def train(**arguments: Any) -> Any:
@@ -828,6 +877,19 @@ CALLS: dict[str, Call] = {
         is_tensor(-1, 5),
         ("positions", "sizes", "n_masks", "generator"),
     ),
+    "masks.sequence_mask": Call(
+        masks.sequence_mask,
+        {
+            "inputs": [
+                [lambda c: c.tensor(c.n, 5, 4)],
+                [*no_tensor(lambda c: c.tensor(2, 5, 4)), lambda c: c.tensor(5, 4)],
+            ],
+            "n_regions": [[*values(None), *integers(1, 5)[0]], integers(1)[1]],
+        },
+        is_tensor(1, 5, 1),
+        ("inputs",),
+        weight=4,
+    ),
     "masks.superpixels": Call(
         masks.superpixels,
         {
@@ -858,6 +920,50 @@ CALLS: dict[str, Call] = {
     "metrics.localization_error": of_maps(
         metrics.localization_error, ("boxes",), **NO_MODEL
     ),
+    "metrics.relevance_mass": of_defined(
+        metrics.relevance_mass, ("masks",), **OF_REGIONS
+    ),
+    "metrics.relevance_rank": of_defined(
+        metrics.relevance_rank, ("masks",), **OF_REGIONS
+    ),
+    "metrics.sparseness": of_defined(metrics.sparseness, **NO_MODEL),
+    "metrics.average_drop": of_defined(metrics.average_drop),
+    "metrics.increase_in_confidence": of_defined(metrics.increase_in_confidence),
+    "metrics.mu_fidelity": of_defined(
+        metrics.mu_fidelity,
+        ("grid_size",),
+        grid_size=integers(2, 4, bad=(0, 1, -1, 100)),
+        n_subsets=integers(2, 5, bad=(0, 1, -1)),
+        fraction=PROBABILITY,
+    ),
+    "metrics.road_most_relevant": of_defined(metrics.road_most_relevant, **OF_ROAD),
+    "metrics.road_least_relevant": of_defined(metrics.road_least_relevant, **OF_ROAD),
+    "metrics.efficient_mprt": of_defined(
+        metrics.efficient_mprt,
+        ("explanation_func",),
+        **NO_TARGET,
+        forward_func=[[lambda c: c.model], [*FUNCTION[1], lambda c: len]],
+        explanation_func=[
+            [lambda c: lambda model: explanation(model).expand(c.n, 1, 4, 4)],
+            [
+                *FUNCTION[1],
+                lambda c: lambda model: None,
+                lambda c: lambda model: torch.ones(c.n, 4),
+            ],
+        ],
+        n_bins=integers(2, 10, bad=(0, 1, -1)),
+    ),
+    "metrics.named_baseline": Call(
+        metrics.named_baseline,
+        {
+            "name": choice("black", "blur", "white"),
+            "inputs": [[Case.images], bad_tensor(Case.images)],
+            "normalization": NORMALIZATION,
+        },
+        is_instance(Tensor),
+        ("name", "inputs"),
+        weight=4,
+    ),
     "metrics.saliency_metric": of_maps(
         metrics.saliency_metric, baselines=NO_TARGET["baselines"]
     ),
@@ -868,6 +974,8 @@ CALLS: dict[str, Call] = {
         ("n_steps", "fraction"),
         late=True,
         fraction=PROBABILITY,
+        beta=NOT_NEGATIVE,
+        normalization=NORMALIZATION,
         # Without attacked images, so that the radius matters.
         baselines=[values(None), BASELINES[1]],
     ),
@@ -908,6 +1016,7 @@ CALLS: dict[str, Call] = {
             "step_num": integers(1, 3),
             "targeted": FLAG,
             "beta": NOT_NEGATIVE,
+            "normalization": NORMALIZATION,
         },
         is_image_map,
         ("forward_func", "inputs", "attributions", "step_num"),
@@ -1019,9 +1128,47 @@ CALLS: dict[str, Call] = {
         is_instance(np.ndarray),
         ("attribution",),
     ),
+    "visualization.overlay": Call(
+        visualization.overlay,
+        {"image": IMAGE, "attribution": MAP, "signed": OPTIONAL_FLAG},
+        is_instance(np.ndarray),
+        ("image", "attribution"),
+        weight=3,
+    ),
+    "visualization.bar_figure": Call(
+        visualization.bar_figure,
+        {
+            "attribution": VECTOR,
+            "names": [[*values(None), *TOKENS[0]], TOKENS[1][1:]],
+            "values": [
+                values(None, [1, "b", None]),
+                values(5, "abc", [1], object(), {}),
+            ],
+            "n_bars": integers(1, 2, 12),
+        },
+        is_figure,
+        ("attribution",),
+        weight=3,
+    ),
+    "visualization.series_figure": Call(
+        visualization.series_figure,
+        {"series": SERIES, "attribution": SERIES, "names": NAMES},
+        is_figure,
+        ("series", "attribution"),
+        weight=3,
+    ),
+    "visualization.token_figure": Call(
+        visualization.token_figure,
+        {"tokens": TOKENS, "attribution": VECTOR},
+        is_figure,
+        ("tokens", "attribution"),
+        weight=3,
+    ),
     "visualization.overlay_figure": Call(
         visualization.overlay_figure,
         {
+            "signed": OPTIONAL_FLAG,
+            "contour": [[*values(None), *PROBABILITY[0]], PROBABILITY[1]],
             "image": IMAGE,
             "maps": [
                 [lambda c: {"map": c.tensor(1, c.height, c.width)}],
@@ -1167,6 +1314,7 @@ CALLS: dict[str, Call] = {
                 values(None),
                 values(5, "weights.pt", [], {}, object()),
             ],
+            "n_channels": integers(1, 3),
             "width": integers(2, 4),
             "decoder_channels": [
                 values(None, (4, 2), [2, 2]),
