@@ -251,8 +251,11 @@ def of_maps(
     return Call(function, {**SHARED, **kinds}, is_number_each, always, late=late)
 
 
-def of_defined(function: Any, given: tuple[str, ...] = (), **kinds: Kind) -> Call:
-    return replace(of_maps(function, given, **kinds), right=is_number_or_nan, weight=5)
+def of_defined(
+    function: Any, given: tuple[str, ...] = (), late: bool = False, **kinds: Kind
+) -> Call:
+    call = of_maps(function, given, late, **kinds)
+    return replace(call, right=is_number_or_nan, weight=5)
 
 
 # Metrics have all arguments of each other; not all of them matter.
@@ -969,7 +972,7 @@ CALLS: dict[str, Call] = {
     ),
     "metrics.positive_map_density": of_maps(metrics.positive_map_density),
     "metrics.negative_map_density": of_maps(metrics.negative_map_density),
-    "metrics.adversarial_sanity": of_maps(
+    "metrics.adversarial_sanity": of_defined(
         metrics.adversarial_sanity,
         ("n_steps", "fraction"),
         late=True,
@@ -1358,6 +1361,7 @@ CALLS: dict[str, Call] = {
 EXCEPTIONS: dict[str, str] = {
     "attr.MapLayer": "what last_map_layer returns",
     "attr.Refinement": "what BOREx returns",
+    "attr.WindowVariant": "a variant of BOREx, tests/test_borex.py",
     "masks.MaskLayout": "abstract",
     "masking.SaliencyTerms": "what the objective returns",
     "metrics.enhanced_pgd": "EnhancedPGD in one call",
