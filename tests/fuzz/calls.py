@@ -277,10 +277,11 @@ IMAGE = [
     ],
     [
         *values(None, "image.png", 5, [[0.5]], object(), {}),
-        *no_tensor(lambda c: c.tensor(3, c.height, c.width))[6:11],
+        # Without the image of Pillow, which is one.
+        *no_tensor(lambda c: c.tensor(3, c.height, c.width))[7:11],
         broken(lambda c: c.tensor(3, c.height, c.width), float("nan")),
         lambda c: c.tensor(3, c.height, c.width) * 255,
-        lambda c: c.images(),
+        lambda c: torch.cat([c.images(), c.images()]),
         lambda c: c.tensor(2, c.height, c.width),
         lambda c: c.tensor(c.height, c.width, 3).numpy().astype(complex),
         lambda c: np.array(["a"]),
@@ -295,8 +296,8 @@ MAP = [
         lambda c: c.tensor(c.height, c.width, 2).numpy(),
     ],
     [
-        *IMAGE[1][:11],
-        lambda c: c.images(),
+        *IMAGE[1][:10],
+        lambda c: torch.cat([c.images(), c.images()]),
         lambda c: c.tensor(0, 3),
         broken(lambda c: c.tensor(c.height, c.width), float("inf")),
         lambda c: c.tensor(c.height, c.width, 3).numpy().astype(complex),
@@ -307,7 +308,7 @@ MAP = [
 ANY_MAP = [MAP[0], MAP[1][:-1]]
 VIDEO = [
     [lambda c: c.tensor(3, 2, c.height, c.width)],
-    [*IMAGE[1][:12], lambda c: c.tensor(3, c.height, c.width)],
+    [*IMAGE[1][:11], lambda c: c.tensor(3, c.height, c.width)],
 ]
 VIDEO_MAP = [
     [lambda c: c.tensor(1, 2, c.height, c.width) - 0.5],
