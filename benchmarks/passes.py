@@ -93,6 +93,8 @@ def main() -> None:
         print(image.name, *rows[-1], flush=True)
 
     def middle(chosen: list[tuple[int, bool, float, int]]) -> dict[str, float]:
+        if not chosen:
+            return {"images": 0}
         return {
             "images": len(chosen),
             "median_passes": median(r[0] for r in chosen),
