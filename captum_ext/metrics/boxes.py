@@ -13,10 +13,16 @@ from torch import Tensor
 
 from captum_ext._type_checks import check_sequence, check_tensor, shown
 from captum_ext._validation import check_choice, check_positive
-from captum_ext.metrics.pixel_maps import check_masks, is_constant, unit_maps
+from captum_ext.metrics.pixel_maps import (
+    check_masks,
+    is_constant,
+    spatial_maps,
+    unit_maps,
+)
 
 __all__ = [
     "Thresholding",
+    "attributed_boxes",
     "box_regions",
     "center_box",
     "check_boxes",
@@ -186,6 +192,32 @@ def tightest_box(region: Tensor) -> Tensor:
     """
     pixels = region.nonzero().flip(1)
     return torch.cat([pixels.amin(0), pixels.amax(0) + 1])
+
+
+def attributed_boxes(
+    attributions: Tensor | tuple[Tensor, ...],
+    inputs: Tensor,
+    threshold: float,
+    thresholding: Thresholding,
+) -> Tensor:
+    """The tightest box around the pixels of each attribution that reach a threshold.
+
+    Args:
+        attributions (Tensor or tuple[Tensor, ...]): Maps (B, any, h, w). Channels are
+            averaged for masks, and summed otherwise.
+        inputs (Tensor): Images (B, C, H, W).
+        threshold (float): As for :func:`salient_boxes`.
+        thresholding (str): As for :func:`salient_boxes`.
+
+    Returns:
+        *Tensor*: Boxes (B, 4), as :func:`salient_boxes` returns them.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+    check_choice("thresholding", thresholding, ("value", "mean", "mask"))
+    maps = spatial_maps(attributions, inputs, mean=thresholding == "mask")
+    return salient_boxes(maps, threshold, thresholding)
 
 
 def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) -> Tensor:

@@ -7,8 +7,8 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
-from captum_ext.metrics.boxes import Thresholding, check_boxes, salient_boxes
-from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps
+from captum_ext.metrics.boxes import Thresholding, attributed_boxes, check_boxes
+from captum_ext.metrics.pixel_maps import check_metric_input
 from captum_ext.metrics.scoring import ForwardFunc
 
 __all__ = ["localization_error"]
@@ -79,11 +79,7 @@ def localization_error(
 
     x = check_metric_input(inputs, axes=(4,))
     truth = check_boxes(boxes, len(x))
-    found = salient_boxes(
-        spatial_maps(attributions, x, mean=thresholding == "mask"),
-        threshold,
-        thresholding,
-    )
+    found = attributed_boxes(attributions, x, threshold, thresholding)
     overlaps = [box_iou(box[None], each) for box, each in zip(found.double(), truth)]
     misses = [1 - (overlap > 0.5).any().double() for overlap in overlaps]
     values = torch.stack(misses)

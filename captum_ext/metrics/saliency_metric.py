@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from captum_ext._captum import BaselineType, TargetType
 from captum_ext._type_checks import check_callable
 from captum_ext.masks import memory_format_of
-from captum_ext.metrics.boxes import Thresholding, salient_boxes
-from captum_ext.metrics.pixel_maps import check_metric_input, spatial_maps
+from captum_ext.metrics.boxes import Thresholding, attributed_boxes
+from captum_ext.metrics.pixel_maps import check_metric_input
 from captum_ext.metrics.scoring import ForwardFunc, perturbed_scores
 
 __all__ = ["enlarged_crop", "relative_information", "saliency_metric"]
@@ -124,11 +124,7 @@ def saliency_metric(
     """
     check_callable("forward_func", forward_func)
     x = check_metric_input(inputs, axes=(4,))
-    boxes = salient_boxes(
-        spatial_maps(attributions, x, mean=thresholding == "mask"),
-        threshold,
-        thresholding,
-    )
+    boxes = attributed_boxes(attributions, x, threshold, thresholding)
     crops = torch.stack(list(map(enlarged_crop, x, boxes)))
     crops = crops.contiguous(memory_format=memory_format_of(x))
     (p,) = perturbed_scores(

@@ -181,6 +181,7 @@ def token_figure(tokens: Sequence[str], attribution: ArrayLike) -> Figure:
         >>> figure = token_figure(["a", "fine", "film"], torch.tensor([0.0, 0.8, -0.1]))
     """
     scores = _rows("attribution", attribution, 1)
+    check_sequence("tokens", tokens, "texts")
     words = _names(tokens, [""] * len(scores), "tokens")
     strengths, scale = _scaled(scores)
     per_line = int(0.8 * _WIDTH * CHARACTERS_PER_INCH)
