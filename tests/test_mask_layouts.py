@@ -463,7 +463,11 @@ def test_regions_of_sequences_are_equal_parts(n_regions):
 @pytest.mark.parametrize(
     "inputs, n_regions, message",
     [
-        (SEQUENCES[0], None, r"inputs must be sequences \(B, L, C\), got \(6, 4\)"),
+        (
+            SEQUENCES[0],
+            None,
+            r"inputs must be sequences \(B, L, C\), got shape \(6, 4\)",
+        ),
         (SEQUENCES, 7, "n_regions must be"),
         (SEQUENCES, 0, "n_regions must be"),
     ],

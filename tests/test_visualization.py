@@ -555,7 +555,7 @@ ERRORS = [
     (lambda: overlay_figure(IMAGE, {}), "maps must hold at least one map"),
     (
         lambda: overlay_figure(IMAGE, {"a": MAP}, contour=1.0),
-        r"contour must be a share in \(0, 1\), got 1.0",
+        "contour must lie strictly between 0 and 1, got 1.0",
     ),
     (lambda: overlay_figure(IMAGE, {"a": torch.stack([MAP, MAP])}), "'a'.*batch"),
     (lambda: overlay_figure(IMAGE, {"a": MAP[..., :9]}), r"'a'.*\(24, 32.*\(24, 9\)"),
@@ -669,7 +669,7 @@ class TestSequences:
 
     def test_bars_are_sorted_and_the_last_sums_up_the_rest(self):
         scores = torch.tensor([[0.125, -3.0, 0.5, 2.0, -0.25]])
-        (axes,) = bar_figure(scores, "abcde", [1, 2, 3, 4, 5], n_bars=3).axes
+        (axes,) = bar_figure(scores, [*"abcde"], [1, 2, 3, 4, 5], n_bars=3).axes
         assert [patch.get_width() for patch in axes.patches] == [-3.0, 2.0, 0.375]
         labels = [label.get_text() for label in axes.get_yticklabels()]
         assert labels == ["b = 2", "d = 4", "3 other columns"]
