@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         *int*: Exit status: 0 for success, 2 for unusable input, which is reported in
-        one line on standard error.
+        one line on standard error, 130 after an interruption by Ctrl-C.
 
     Examples::
 
@@ -65,8 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from captum_ext._validation import check_integer
 
         if arguments is None:
-            # A caller of this function decides about the memory of its own process.
+            # A caller of this function decides about the memory of its own process, and
+            # how it shows warnings.
             keep_freed_memory()
+            warnings.showwarning = _print_warning
         check_integer("--seed", vars(options).get("seed", 0), 0, 2**64 - 1)
         return options.run(options) or 0
     # A command whose packages come with an extra says which one is missing.
@@ -74,6 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"captum-ext: error: {message}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("captum-ext: interrupted; files that were written stay", file=sys.stderr)
+        return 130
+
+
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning in one line, without the line of code that gave it."""
+    print(f"captum-ext: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

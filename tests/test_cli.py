@@ -1,6 +1,8 @@
 """Command line: output files, printed lines and one-line errors."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -323,3 +325,27 @@ def test_real_image_and_network(method, tmp_path):
         arguments += ["--masking-network", str(network)]
     assert main([*arguments, "-o", str(output)]) == 0
     assert output.stat().st_size > 10_000
+
+
+def test_interruption_has_one_line_and_status_130(monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("captum_ext.commands.demo._run", interrupted)
+    assert main(["demo"]) == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "captum-ext: interrupted; files that were written stay"
+
+
+def test_command_prints_warnings_in_one_line():
+    code = (
+        "import sys, warnings\n"
+        "from captum_ext.commands import demo\n"
+        "demo._run = lambda options: warnings.warn('two\\nlines', stacklevel=1)\n"
+        "sys.argv = ['captum-ext', 'demo']\n"
+        "from captum_ext.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0
+    assert "captum-ext: warning: two lines" in run.stderr.splitlines()
