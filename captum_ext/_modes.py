@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import sys
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,12 +11,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from captum_ext._captum import format_additional_forward_args
+from captum_ext._warnings import warn_caller
 
 __all__ = ["buffers_kept", "outside_inference_mode", "warn_of_training_mode"]
 
 # Modules of torchvision and timm that skip a whole branch at random.
 _STOCHASTIC_DEPTH = ("StochasticDepth", "DropPath")
-_NOT_THE_CALLER = ("captum_ext", "captum", "torch", "contextlib")
 
 
 def warn_of_training_mode(forward_func: object) -> None:
@@ -38,11 +36,10 @@ def warn_of_training_mode(forward_func: object) -> None:
         return
     name, module = found[0]
     others = f" and {len(found) - 1} others" if len(found) > 1 else ""
-    warnings.warn(
+    warn_caller(
         f"forward_func should be in eval mode, got {type(module).__name__} "
         f"{name or 'itself'!r}{others} in training mode, with which a score depends on "
-        f"its batch or on chance: call model.eval() first.",
-        stacklevel=_frames_to_the_caller(),
+        f"its batch or on chance: call model.eval() first."
     )
 
 
@@ -103,14 +100,3 @@ def _module_of(forward_func: object) -> nn.Module | None:
         if isinstance(each, nn.Module):
             return each
     return None
-
-
-def _frames_to_the_caller() -> int:
-    """Stack level, for ``warnings.warn``, of the first frame outside of libraries."""
-    level = 1
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        if frame.f_globals.get("__name__", "").split(".")[0] not in _NOT_THE_CALLER:
-            break
-        frame, level = frame.f_back, level + 1
-    return level

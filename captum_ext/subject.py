@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captum_ext.attr import MapLayer, last_map_layer
+from captum_ext.attr import MapLayer
 from captum_ext.attr.layers import check_gradients
 from captum_ext.attr.map_layer import map_layer
 from captum_ext.masks import Palette, named_palette
@@ -165,10 +165,8 @@ def build_subject(
     candidates = torch.arange(len(probabilities))
     if target is not None:
         candidates = candidates[[target] if isinstance(target, int) else [*target]]
-    if isinstance(layer, str):
+    if isinstance(layer, str) or (layer is None and "layer" in parts):
         layer = map_layer(classifier.model, batch, layer)
-    elif layer is None and "layer" in parts:
-        layer = last_map_layer(classifier.model, batch)
     return Subject(
         classifier,
         batch,

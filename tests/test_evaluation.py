@@ -754,6 +754,13 @@ def test_methods_and_metrics_are_added_without_new_maps(tmp_path):
     )
 
 
+def test_a_method_is_added_to_those_that_need_a_layer(signs, tmp_path):
+    run(read_signs(1), signs, tmp_path, methods="grad-cam")
+    table = run(read_signs(1), signs, tmp_path, methods="random").table
+    assert table["method"].tolist() == ["grad-cam", "random"]
+    assert table["value"].notna().all()
+
+
 def test_damaged_map_is_computed_again(signs, tmp_path):
     first = run(read_signs(1), signs, tmp_path)
     (file,) = tmp_path.glob("maps/*/*.npz")

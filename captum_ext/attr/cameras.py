@@ -1,6 +1,5 @@
 """CAMERAS: activations and gradients fused over several image sizes."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from captum_ext._validation import (
     check_image,
     check_target,
 )
+from captum_ext._warnings import warn_caller
 from captum_ext.attr.image_sizes import check_any_size, used_sizes
 from captum_ext.attr.layer_arguments import check_layer_arguments
 from captum_ext.attr.layers import (
@@ -285,10 +285,9 @@ def _stretched(maps: Tensor) -> Tensor:
     stretched = unit_range(maps)
     n_constant = int((maps.flatten(1).any(1) & ~stretched.flatten(1).any(1)).sum())
     if n_constant:
-        warnings.warn(
+        warn_caller(
             f"CAMERAS's map is zero for {n_constant} of {len(maps)} examples: it is "
-            f"the same at all pixels, as of a layer with one position.",
-            stacklevel=4,
+            f"the same at all pixels, as of a layer with one position."
         )
     return stretched
 
@@ -305,10 +304,9 @@ def _kept(found: Sequence[LayerEvaluation]) -> Tensor:
     kept = predictions == predictions[0]
     n_alone = int((~kept[1:].any(0)).sum())
     if len(found) > 1 and n_alone:
-        warnings.warn(
+        warn_caller(
             f"CAMERAS uses one size for {n_alone} of {n_examples} examples, whose "
-            f"prediction none of the {len(found) - 1} other sizes keeps.",
-            stacklevel=4,
+            f"prediction none of the {len(found) - 1} other sizes keeps."
         )
     return kept
 

@@ -1,6 +1,5 @@
 """Activations of a layer and gradients at it, for layer attributions."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from captum_ext._modes import (
 from captum_ext._outputs import is_function, misfit, output_tensor, select_scores
 from captum_ext._type_checks import check_finite, check_tensor
 from captum_ext._validation import advice_on_batch
+from captum_ext._warnings import warn_caller
 from captum_ext.attr.layer_arguments import check_options
 from captum_ext.attr.reshape import ReshapeTransform, keeps_channels_last, sized
 
@@ -260,10 +260,9 @@ def warn_of_zero_maps(
         ),
     ):
         if concerned.any():
-            warnings.warn(
+            warn_caller(
                 f"{method}'s map is zero for {int(concerned.sum())} of {len(zero)} "
-                f"examples: {reason}.",
-                stacklevel=4,
+                f"examples: {reason}."
             )
 
 

@@ -141,19 +141,22 @@ def last_map_layer(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Map
 
 
 def map_layer(
-    model: nn.Module, inputs: Tensor | tuple[Tensor, ...], name: str
+    model: nn.Module, inputs: Tensor | tuple[Tensor, ...], name: str | None
 ) -> MapLayer:
     """A layer of a model by its name, with the transform that makes maps of its output.
 
     Args:
         model (nn.Module): Classifier.
         inputs (Tensor or tuple[Tensor, ...]): Inputs of the classifier, (B, ...).
-        name (str): Name of the module within the model.
+        name (str, optional): Name of the module within the model; None for
+            :func:`last_map_layer`.
 
     Returns:
         *MapLayer*: The layer; without a transform if its output is not known to hold
         maps or tokens.
     """
+    if name is None:
+        return last_map_layer(model, inputs)
     with torch.no_grad(), buffers_kept(model):
         found, _, _ = _recorded(model, _copied(inputs))
     layer = model.get_submodule(name)

@@ -1,6 +1,5 @@
 """The mask layout of a batch: a grid, superpixels, regions of one's own, or any."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,6 +13,7 @@ from captum_ext._validation import (
     check_integer,
     one_per_input,
 )
+from captum_ext._warnings import warn_caller
 from captum_ext.masks import (
     GridLayout,
     MaskLayout,
@@ -151,13 +151,11 @@ def _warn_of_sequences(inputs: tuple[Tensor, ...]) -> None:
     """Say how inputs of three axes are masked, which may not be what was meant."""
     for tensor in inputs:
         if tensor.dim() == 3 and tensor.is_floating_point():
-            warnings.warn(
+            warn_caller(
                 f"inputs of shape {tuple(tensor.shape)} are masked along their last "
                 f"axis, as series (B, C, L); pass layout='grid' if they are, and "
                 f"feature_mask=captum_ext.masks.sequence_mask(inputs) for sequences "
-                f"(B, L, C), such as embedded tokens.",
-                # The caller of attribute, below its decorators.
-                stacklevel=6,
+                f"(B, L, C), such as embedded tokens."
             )
             return
 

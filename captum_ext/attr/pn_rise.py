@@ -1,7 +1,5 @@
 """PN-RISE: positive and negative saliency from random masks."""
 
-from collections.abc import Callable
-
 import torch
 from captum.log import log_usage
 from torch import Tensor
@@ -12,7 +10,6 @@ from captum_ext._captum import (
     TensorOrTupleOfTensorsGeneric,
 )
 from captum_ext._scores import PerturbationsPerEval
-from captum_ext._type_checks import check_callable
 from captum_ext._validation import (
     check_baselines,
     check_choice,
@@ -72,10 +69,6 @@ class PNRISE(RandomMaskAttribution):
     """
 
     name = "PN-RISE"
-
-    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
-        check_callable("forward_func", forward_func)
-        super().__init__(forward_func)
 
     @log_usage()
     @torch.no_grad()

@@ -1,6 +1,6 @@
 """Base class of RISE, PN-RISE and MC-RISE: maps from the scores of random masks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from captum_ext._captum import (
     is_tuple,
 )
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
-from captum_ext._type_checks import check_flags
+from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import check_perturbations_per_eval
 from captum_ext.attr.field_run import FieldRun
 from captum_ext.attr.masked_run import Maps, MaskedRun, Run, Sampling
@@ -77,6 +77,10 @@ class RandomMaskAttribution(PerturbationAttribution):
     """
 
     name: str
+
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        check_callable("forward_func", forward_func)
+        super().__init__(forward_func)
 
     def get_name(self) -> str:
         """Name of the method as in its paper."""

@@ -62,9 +62,7 @@ class ImageMaps:
 
     def _compute(self, spec: Spec) -> tuple[Tensor, float]:
         method, prior_seconds = find_method(spec.use), 0.0
-        accepted = method.options()
-        options = {k: v for k, v in self._defaults.items() if k in accepted}
-        options |= spec.options
+        options = spec.completed(self._defaults, method.options())
         prior = options.get("prior")
         if isinstance(prior, Spec):
             options["prior"], prior_seconds = self(prior)

@@ -212,11 +212,10 @@ def _measure(
             f"image must show a box of class {context.subject.target} to the model, "
             f"got none."
         )
-    accepted = metric.options()
-    options = {n: v for n, v in _defaults(config).items() if n in accepted}
-    options |= spec.options
-    if find_method(config.methods[method].use).mask and "thresholding" in accepted:
-        options = {"thresholding": "mask"} | options
+    defaults = _defaults(config)
+    if find_method(config.methods[method].use).mask:
+        defaults["thresholding"] = "mask"
+    options = spec.completed(defaults, metric.options())
     value, curve = metric.evaluate(context.subject, maps, context.boxes, **options)
     if not math.isfinite(value):
         reason = f" because {metric.undefined}" if metric.undefined else ""

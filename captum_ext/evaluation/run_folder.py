@@ -32,6 +32,7 @@ __all__ = [
     "RowWriter",
     "check_folder",
     "image_path",
+    "kept_specs",
     "map_path",
     "read_class_names",
     "read_rows",
@@ -42,7 +43,7 @@ __all__ = [
 Key = tuple[str, str | None, str | None]
 
 # Settings to which a run may add.
-_EXTENDABLE = {"methods", "metrics"}
+_EXTENDABLE = ("methods", "metrics")
 
 CURVE_DIGITS = 6
 """Digits of curves, which are only plotted: a third of the length of all digits."""
@@ -112,18 +113,31 @@ def map_path(folder: Path, image: str, method: str, suffix: str = ".png") -> Pat
     return folder / "maps" / image / f"{method}{suffix}"
 
 
-def check_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def kept_specs(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the methods and metrics of a run, to which others may be added.
+
+    Args:
+        folder (Path): Folder of the run; it need not exist.
+
+    Returns:
+        *dict*: Plain dicts by name for "methods" and "metrics"; empty without a run.
+
+    Raises:
+        ValueError: If the file of the settings is damaged.
+    """
+    is_run = (folder / "settings.json").is_file()
+    settings = read_settings(folder)["settings"] if is_run else {}
+    return {kind: settings.get(kind, {}) for kind in _EXTENDABLE}
+
+
+def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raise an error if a folder holds anything but results of the same settings.
 
-    Methods and metrics may be others than there, but not others of the same name.
+    Methods and metrics may be more than there, see :func:`kept_specs`.
 
     Args:
         folder (Path): Folder of the run; it need not exist.
         settings (Mapping): Settings that determine the results.
-
-    Returns:
-        *dict*: The settings, with the methods and metrics of the folder before those
-        that are new.
 
     Raises:
         ValueError: If it holds results of other settings, which the message lists, or
@@ -137,13 +151,12 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
                 f"output must be a new or empty folder, or one with results of the "
                 f"same settings, got {str(folder)!r}, which holds something else."
             )
-        return dict(settings)
+        return
     found = read_settings(folder)["settings"]
-    merged = json.loads(json.dumps(settings))
-    for kind in _EXTENDABLE & found.keys() & merged.keys():
-        merged[kind] = found[kind] | merged[kind]
-        found[kind] = merged[kind] | found[kind]
-    there, here = _flat(found), _flat(merged)
+    given = json.loads(json.dumps(settings))
+    for kind in found.keys() & given.keys() & {*_EXTENDABLE}:
+        given[kind] = {n: given[kind][n] for n in given[kind] if n in found[kind]}
+    there, here = _flat(found), _flat(given)
     differences = [
         f"{name} is {_abbreviated(there.get(name))} there and "
         f"{_abbreviated(here.get(name))} here"
@@ -156,7 +169,6 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
             f"output {str(folder)!r} holds results of other settings: "
             f"{', '.join(differences[:3])}{more}."
         )
-    return merged
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from PIL import Image
 from captum_ext._captum import progress
 from captum_ext._processes import barrier, broadcast_object, rank, world_size
 from captum_ext._validation import check_choice, check_integer
-from captum_ext.attr import MapLayer, last_map_layer
+from captum_ext.attr import MapLayer
 from captum_ext.attr.map_layer import map_layer
 from captum_ext.datasets.dataset import Dataset
 from captum_ext.evaluation.image_rows import EvaluationConfig, Pair, rows_of_image
@@ -22,6 +22,7 @@ from captum_ext.evaluation.result_tables import Results, merge_tables, read_resu
 from captum_ext.evaluation.run_folder import (
     RowWriter,
     check_folder,
+    kept_specs,
     read_rows,
     start_run,
 )
@@ -115,14 +116,16 @@ def evaluate(
         3  scene-1    random  pointing-game    ...
     """
     device = next(model.model.parameters(), torch.empty(0)).device
-    method_specs = read_methods(methods)
+    kept = kept_specs(Path(output))
+    method_specs = read_methods(kept["methods"] | describe_specs(read_methods(methods)))
+    metric_specs = read_metrics(kept["metrics"] | describe_specs(read_metrics(metrics)))
     parts = needed_parts(method_specs.values())
     check_parts(model, parts, layer)
     config = EvaluationConfig(
         model,
         _map_layer(model, layer, device) if "layer" in parts else None,
         method_specs,
-        read_metrics(metrics),
+        metric_specs,
         target or ("label" if dataset.has_labels else "top1"),
         only_correct,
         check_integer("seed", seed, 0, 2**64 - 1),
@@ -135,13 +138,7 @@ def evaluate(
     )
     _check_dataset(dataset, config)
     settings = _settings(dataset, config, parts, device)
-    settings = check_folder(config.folder, settings)
-    config = config._replace(
-        methods=read_methods(settings["methods"]),
-        metrics=read_metrics(settings["metrics"]),
-    )
-    parts = needed_parts(config.methods.values())
-    check_parts(model, parts, layer)
+    check_folder(config.folder, settings)
     if rank() == 0:
         start = provenance(device) | {"world_size": world_size()}
         start_run(config.folder, settings, start, model.class_names)
@@ -156,8 +153,6 @@ def _map_layer(model: ZooModel, name: str | None, device: torch.device) -> MapLa
     """
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     inputs = model.preprocess(Image.fromarray(noise))[None].to(device)
-    if name is None:
-        return last_map_layer(model.model, inputs)
     return map_layer(model.model, inputs, name)
 
 

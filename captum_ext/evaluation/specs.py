@@ -100,6 +100,12 @@ class Spec(NamedTuple):
         }
         return {"use": self.use} | arguments
 
+    def completed(
+        self, defaults: Mapping[str, Any], accepted: Collection[str]
+    ) -> dict[str, Any]:
+        """Arguments by name, with the defaults that are accepted and not given."""
+        return {n: defaults[n] for n in defaults if n in accepted} | self.options
+
 
 def _described(value: Any) -> Any:
     """A value as the text forms have it."""

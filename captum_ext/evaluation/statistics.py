@@ -22,6 +22,7 @@ __all__ = [
     "holm",
     "mean_band",
     "signed_rank",
+    "significant_pairs",
     "summarize",
     "values_by_method",
 ]
@@ -203,6 +204,25 @@ def compare_methods(
     columns = ["method", "other", "n", "excluded", "median_difference", "effect", "p"]
     tests = pd.DataFrame(rows, columns=columns)
     return tests.assign(p_holm=holm(tests["p"]))
+
+
+def significant_pairs(tests: pd.DataFrame) -> pd.DataFrame:
+    """Which method is better in each pair that differs significantly.
+
+    Args:
+        tests (pandas.DataFrame): Result of :func:`compare_methods`.
+
+    Returns:
+        *pandas.DataFrame*: One row per pair, with the columns **better** and **worse**.
+    """
+    found = tests[tests["p_holm"] < LEVEL]
+    is_better = found["effect"] > 0
+    return pd.DataFrame(
+        {
+            "better": found["method"].where(is_better, found["other"]),
+            "worse": found["other"].where(is_better, found["method"]),
+        }
+    )
 
 
 def summarize(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

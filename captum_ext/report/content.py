@@ -10,9 +10,9 @@ import pandas as pd
 from captum_ext.evaluation.ranks import rank_methods
 from captum_ext.evaluation.result_tables import Results
 from captum_ext.evaluation.statistics import (
-    LEVEL,
     compare_methods,
     mean_band,
+    significant_pairs,
     summarize,
 )
 from captum_ext.report.curve_plot import curve_plot, legend_key
@@ -178,10 +178,7 @@ def _best(values: pd.Series, metric: MetricEntry) -> float:
 
 def _win_counts(run: _Run, tests: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Number of methods that each method is significantly better than, by metric."""
-    winners = []
-    for of_metric in tests.values():
-        found = of_metric[of_metric["p_holm"] < LEVEL]
-        winners.append(found["method"].where(found["effect"] > 0, found["other"]))
+    winners = [significant_pairs(each)["better"] for each in tests.values()]
     return [
         {"method": title, "wins": [int((won == name).sum()) for won in winners]}
         for name, title in run.titles.items()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from captum_ext.evaluation.result_tables import Results
-from captum_ext.evaluation.statistics import LEVEL, compare_methods
+from captum_ext.evaluation.statistics import compare_methods, significant_pairs
 from captum_ext.report.glossary import MetricEntry, describe_methods, describe_metrics
 
 __all__ = ["join_words", "summary_sentences"]
@@ -98,11 +98,8 @@ def _finding(table: pd.DataFrame, titles: dict[str, str], metric: MetricEntry) -
     if equal:
         names = join_words([titles[name] for name in (best, *equal)])
         return f"{names} share the best mean"
-    tests = compare_methods(table, metric.name, metric.better)
-    sign = tests["effect"].where(tests["method"] == best, -tests["effect"])
-    better = tests[(tests["p_holm"] < LEVEL) & (sign > 0)]
-    beaten = {*better.loc[better["method"] == best, "other"]}
-    beaten |= {*better.loc[better["other"] == best, "method"]}
+    pairs = significant_pairs(compare_methods(table, metric.name, metric.better))
+    beaten = {*pairs.loc[pairs["better"] == best, "worse"]}
     open_ = [title for name, title in titles.items() if name not in {best, *beaten}]
     if not open_:
         return f"{titles[best]} is best, significantly better than every other method"

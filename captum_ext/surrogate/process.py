@@ -1,11 +1,11 @@
 """Gaussian processes over candidates that choose the next one to score."""
 
-import warnings
 from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
+from captum_ext._warnings import warn_caller
 from captum_ext.surrogate.acquisition import Acquisition, acquisition_values
 from captum_ext.surrogate.model import CandidateModel
 from captum_ext.surrogate.posterior import CandidatePosterior
@@ -93,11 +93,10 @@ class CandidateProcess(CandidatePosterior):
         """Fit the hyperparameters to the scores and condition on all scores again."""
         failed = self.fit()
         if failed.any():
-            warnings.warn(
+            warn_caller(
                 f"The Gaussian process could not be fitted for examples "
                 f"{failed.nonzero()[:, 0].tolist()}; they keep their last "
-                f"hyperparameters.",
-                stacklevel=2,
+                f"hyperparameters."
             )
         self.condition()
 

@@ -1,0 +1,22 @@
+"""Warnings that name the line of the caller."""
+
+import sys
+import warnings
+
+__all__ = ["warn_caller"]
+
+_NOT_THE_CALLER = ("captum_ext", "captum", "torch", "contextlib")
+
+
+def warn_caller(message: str) -> None:
+    """Warn at the line outside of this package and of what it is built on.
+
+    Args:
+        message (str): Text of the warning.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None:
+        if frame.f_globals.get("__name__", "").split(".")[0] not in _NOT_THE_CALLER:
+            break
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
