@@ -1,5 +1,7 @@
 """MC-RISE: color-wise saliency from random masks."""
 
+from collections.abc import Callable
+
 import torch
 from captum.log import log_usage
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from captum_ext._captum import TargetType, TensorOrTupleOfTensorsGeneric
 from captum_ext._scores import PerturbationsPerEval
 from captum_ext._type_checks import (
+    check_callable,
     check_finite,
     check_flags,
     check_tensor,
@@ -72,6 +75,10 @@ class MCRISE(RandomMaskAttribution):
     """
 
     name = "MC-RISE"
+
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        check_callable("forward_func", forward_func)
+        super().__init__(forward_func)
 
     @log_usage()
     @torch.no_grad()

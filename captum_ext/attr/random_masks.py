@@ -1,6 +1,6 @@
 """Base class of RISE, PN-RISE and MC-RISE: maps from the scores of random masks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from captum_ext._captum import (
     is_tuple,
 )
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
-from captum_ext._type_checks import check_callable, check_flags
+from captum_ext._type_checks import check_flags
 from captum_ext._validation import check_perturbations_per_eval
 from captum_ext.attr.field_run import FieldRun
 from captum_ext.attr.masked_run import Maps, MaskedRun, Run, Sampling
@@ -73,14 +73,12 @@ class RandomMaskAttribution(PerturbationAttribution):
     """Maps that are linear in the mean score of each category of a random mask.
 
     A subclass implements :meth:`_contrast`, which turns the conditional means into its
-    maps, and overrides :meth:`_shape` if its output is not in the shape of the inputs.
+    maps, and overrides :meth:`_shape` if its output is not in the shape of the inputs. It
+    has a constructor of its own, since Python names the class of the constructor in the
+    error of an unknown keyword.
     """
 
     name: str
-
-    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
-        check_callable("forward_func", forward_func)
-        super().__init__(forward_func)
 
     def get_name(self) -> str:
         """Name of the method as in its paper."""

@@ -1,5 +1,7 @@
 """RISE: mean score of the random masks that keep a pixel."""
 
+from collections.abc import Callable
+
 import torch
 from captum.log import log_usage
 from torch import Tensor
@@ -10,6 +12,7 @@ from captum_ext._captum import (
     TensorOrTupleOfTensorsGeneric,
 )
 from captum_ext._scores import PerturbationsPerEval
+from captum_ext._type_checks import check_callable
 from captum_ext._validation import (
     check_baselines,
     check_choice,
@@ -58,6 +61,10 @@ class RISE(RandomMaskAttribution):
     """
 
     name = "RISE"
+
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        check_callable("forward_func", forward_func)
+        super().__init__(forward_func)
 
     @log_usage()
     @torch.no_grad()
