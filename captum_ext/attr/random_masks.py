@@ -73,9 +73,9 @@ class RandomMaskAttribution(PerturbationAttribution):
     """Maps that are linear in the mean score of each category of a random mask.
 
     A subclass implements :meth:`_contrast`, which turns the conditional means into its
-    maps, and overrides :meth:`_shape` if its output is not in the shape of the inputs. It
-    has a constructor of its own, since Python names the class of the constructor in the
-    error of an unknown keyword.
+    maps, and overrides :meth:`_shape` if its output is not in the shape of the inputs.
+    It has a constructor of its own, since Python names the class of the constructor in
+    the error of an unknown keyword.
     """
 
     name: str
