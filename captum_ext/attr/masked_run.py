@@ -23,7 +23,8 @@ from captum_ext.attr.estimators import (
     standard_errors,
     uncontrolled,
 )
-from captum_ext.masks import MaskCodes, MaskLayout, apply_masks, draw_masks
+from captum_ext.masks import MaskCodes, MaskLayout, draw_masks
+from captum_ext.masks.fill import hide
 
 __all__ = ["UNBIASED", "MaskedRun", "Maps", "Run", "Sampling", "relative_errors"]
 
@@ -260,7 +261,7 @@ class Run(ABC):
         codes = self._codes[start:stop]
         cells = codes.indicators(len(self._fills[0])).to(self._device)
         masks = self._layout.expand(cells, codes.shifts.to(self._device))
-        return tuple(map(apply_masks, self._inputs, self._fills, masks))
+        return tuple(map(hide, self._inputs, self._fills, masks))
 
 
 class MaskedRun(Run):

@@ -43,7 +43,7 @@ class RegionLayout(MaskLayout):
         super().__init__(n_cells=len(labels))
 
     def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
-        return tuple(values[:, :, index.to(values.device)] for index in self.regions)
+        return tuple(_gathered(values, index) for index in self.regions)
 
     def accumulate(
         self, weights: Tensor, values: Tensor, shifts: Tensor
@@ -123,6 +123,15 @@ class RegionLayout(MaskLayout):
         ]
         sums.append(self.sums([_FAR * each.double() for each in apart]))
         return torch.stack(sums, 1) / self.counts()[:, None]
+
+
+def _gathered(values: Tensor, index: Tensor) -> Tensor:
+    """Values of regions (M, K, n) at their elements, (M, K, *index.shape).
+
+    ``gather`` is several times as fast as indexing along the last axis.
+    """
+    elements = index.to(values.device).flatten().expand(*values.shape[:2], -1)
+    return values.gather(2, elements).unflatten(2, index.shape)
 
 
 def _coordinate(index: Tensor, axis: int) -> Tensor:
