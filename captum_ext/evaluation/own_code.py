@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_ext.evaluation.attribution_classes import class_method
 from captum_ext.evaluation.named_metrics import Metric
+from captum_ext.evaluation.quantus_metrics import quantus_metric
 from captum_ext.methods import Method
 from captum_ext.zoo.python_function import find_function
 
@@ -54,7 +55,8 @@ def own_metric(use: str) -> Metric:
     "lower", is not passed on.
 
     Args:
-        use (str): ``FILE.py:NAME`` or ``MODULE:NAME``.
+        use (str): ``FILE.py:NAME`` or ``MODULE:NAME``; ``quantus:CLASS`` is
+            :func:`~captum_ext.evaluation.quantus_metrics.quantus_metric`.
 
     Returns:
         *Metric*: Metric.
@@ -62,6 +64,8 @@ def own_metric(use: str) -> Metric:
     Raises:
         ValueError: If there is no such function or class.
     """
+    if use.startswith("quantus:"):
+        return quantus_metric(use.removeprefix("quantus:"))
     found = find_function(use)
     parameters = [*inspect.signature(found).parameters.values()]
     taken = parameters if isinstance(found, type) else parameters[3:]

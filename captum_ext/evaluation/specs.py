@@ -221,7 +221,8 @@ def read_metrics(given: Specs) -> dict[str, Spec]:
         if spec.use in METRICS and isinstance(baselines, str):
             check_choice("baselines", baselines, BASELINES)
         better = spec.options.get("better")
-        if spec.use not in METRICS and better not in ("higher", "lower"):
+        asked = "better" in find_metric(spec.use).options()
+        if asked and better not in ("higher", "lower"):
             raise ValueError(
                 f"metrics of your own must have better=higher or better=lower, got "
                 f"{better!r} for {name!r}."
