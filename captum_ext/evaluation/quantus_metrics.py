@@ -58,7 +58,7 @@ def quantus_metric(name: str) -> Metric:
     """
     with extra("quantus"):
         import quantus
-    found = getattr(quantus, name, None)
+    found: Any = getattr(quantus, name, None)
     if not inspect.isclass(found) or not issubclass(found, quantus.Metric):
         raise ValueError(f"metrics must be classes of quantus, got 'quantus:{name}'.")
     category = found.evaluation_category.value
@@ -69,40 +69,20 @@ def quantus_metric(name: str) -> Metric:
         )
     taken = inspect.signature(found).parameters
     settings = {key: value for key, value in _SETTINGS.items() if key in taken}
-    options = [p for p in taken.values() if p.kind is not p.VAR_KEYWORD]
 
     def function(
         forward_func: Any, inputs: Tensor, attributions: Tensor, **options: Any
     ) -> Tensor:
         target, boxes = options.pop("target"), options.pop("boxes", None)
-        masks = None
-        if boxes is not None:
-            shape = (len(inputs), *inputs.shape[2:])
-            masks = given_regions(boxes, None, shape)[:, None].numpy()
-        call = found(**{**options, **settings})
-        try:
-            values = call(
-                model=_Model(forward_func).eval(),
-                x_batch=inputs.cpu().numpy(),
-                y_batch=np.array([target]),
-                a_batch=attributions.mean(1, keepdim=True).cpu().numpy(),
-                s_batch=masks,
-                channel_first=True,
-                softmax=False,
-                device=str(inputs.device),
-            )
-        # Several of its metrics fail with some versions of NumPy, or some options.
-        except Exception as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise ValueError(
-                f"metrics must work with the installed versions, got "
-                f"{type(error).__name__} in 'quantus:{name}' ({reason})."
-            ) from error
-        return _one_number(name, values)
+        metric = found(**{**options, **settings})
+        return _value(metric, forward_func, inputs, attributions, target, boxes)
 
-    names = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in options]
     function.__signature__ = Signature(  # type: ignore[attr-defined]
-        [p for p in names if p.name not in _SETTINGS]
+        [
+            p.replace(kind=Parameter.KEYWORD_ONLY)
+            for p in taken.values()
+            if p.kind is not p.VAR_KEYWORD and p.name not in _SETTINGS
+        ]
     )
     return Metric(
         name,
@@ -113,8 +93,37 @@ def quantus_metric(name: str) -> Metric:
     )
 
 
-def _one_number(name: str, values: Any) -> Tensor:
-    """The value of one map; refuse curves."""
+def _value(
+    metric: Any,
+    forward_func: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    attributions: Tensor,
+    target: int,
+    boxes: list[Tensor] | None,
+) -> Tensor:
+    """Value of a metric of Quantus for the map of one image."""
+    name, masks = type(metric).__name__, None
+    if boxes is not None:
+        shape = (len(inputs), *inputs.shape[2:])
+        masks = given_regions(boxes, None, shape)[:, None].numpy()
+    try:
+        values = metric(
+            model=_Model(forward_func).eval(),
+            x_batch=inputs.cpu().numpy(),
+            y_batch=np.array([target]),
+            a_batch=attributions.mean(1, keepdim=True).cpu().numpy(),
+            s_batch=masks,
+            channel_first=True,
+            softmax=False,
+            device=str(inputs.device),
+        )
+    # Several of its metrics fail with some versions of NumPy, or some options.
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(
+            f"metrics must work with the installed versions, got "
+            f"{type(error).__name__} in 'quantus:{name}' ({reason})."
+        ) from error
     found = torch.as_tensor(np.array(values, dtype=np.float64)).flatten()
     if len(found) != 1:
         raise ValueError(
