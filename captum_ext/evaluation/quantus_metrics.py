@@ -58,8 +58,9 @@ def quantus_metric(name: str) -> Metric:
     """
     with extra("quantus"):
         import quantus
-    found: Any = getattr(quantus, name, None)
-    if not inspect.isclass(found) or not issubclass(found, quantus.Metric):
+    classes: dict[str, Any] = dict(inspect.getmembers(quantus, inspect.isclass))
+    found = classes.get(name)
+    if found is None or not issubclass(found, quantus.Metric):
         raise ValueError(f"metrics must be classes of quantus, got 'quantus:{name}'.")
     category = found.evaluation_category.value
     if category in _EXPLAINING or name in _ALSO_EXPLAINING:
