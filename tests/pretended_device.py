@@ -33,6 +33,9 @@ class _Placed(Tensor):
     device = property(lambda self: DEVICE)
     is_meta = property(lambda self: False)
 
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
+
     @staticmethod
     def __new__(cls, values: Tensor) -> "_Placed":
         placed = Tensor._make_wrapper_subclass(
