@@ -36,6 +36,9 @@ class _Placed(Tensor):
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
+    def __repr__(self) -> str:
+        return f"{self.values!r} on {DEVICE}"
+
     @staticmethod
     def __new__(cls, values: Tensor) -> "_Placed":
         placed = Tensor._make_wrapper_subclass(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captum_ext._modes import full_precision
 from captum_ext._scores import ChunkedScores
 from captum_ext._type_checks import check_flags
 from captum_ext._validation import (
@@ -248,7 +249,8 @@ class Run(ABC):
             n_scored = n
             known = torch.cat(scores)
             check_scores(known)
-            maps = self.summarize(known)
+            with full_precision(self._device):
+                maps = self.summarize(known)
             if earlier is not None:
                 maps.replace(finished, earlier)
             finished = finished | self._sampling.finished(maps)
@@ -261,7 +263,8 @@ class Run(ABC):
         """Inputs (n * B, ...) under the masks of a range."""
         codes = self._placed_codes[start:stop]
         cells = codes.indicators(len(self._fills[0]))
-        masks = self._layout.expand(cells, codes.shifts)
+        with full_precision(self._device):
+            masks = self._layout.expand(cells, codes.shifts)
         # The first masks show whether a layout of one's own is right.
         apply = replaced if start else apply_masks
         return tuple(map(apply, self._inputs, self._fills, masks))

@@ -164,12 +164,13 @@ class EvidenceRemoval:
         """
         low, high = self._limits(inputs)
         drawn = torch.empty_like(inputs)
-        is_blurred = []
+        to_blur = []
         for i, generator in enumerate(generators):
             coin, *color = torch.rand(1 + inputs.shape[1], generator=generator).tolist()
             seed = int(torch.randint(2**62, (1,), generator=generator))
-            is_blurred.append(coin < self.blur_probability)
-            if not is_blurred[-1]:
+            if coin < self.blur_probability:
+                to_blur.append(i)
+            else:
                 noise = torch.randn(
                     inputs.shape[1:],
                     generator=Generator(inputs.device).manual_seed(seed),
@@ -178,8 +179,9 @@ class EvidenceRemoval:
                 shade = torch.tensor(color, device=inputs.device)[:, None, None]
                 unit = (shade + self.noise * noise).to(inputs.dtype)
                 drawn[i] = low[i] + (high[i] - low[i]) * unit
-        chosen = torch.tensor(is_blurred, device=inputs.device)
-        drawn[chosen] = blurred(inputs[chosen], self.sigma)
+        # Numbers of examples, since a GPU has to be waited for to index by a mask.
+        chosen = torch.tensor(to_blur, dtype=torch.long, device=inputs.device)
+        drawn[chosen] = blurred(inputs[chosen], self.sigma).to(inputs.dtype)
         return drawn
 
     def _limits(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
