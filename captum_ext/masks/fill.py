@@ -8,7 +8,7 @@ from torch import Tensor
 from captum_ext._type_checks import check_finite, check_sequence, check_tensor
 from captum_ext._validation import broadcasts
 
-__all__ = ["apply_masks", "hide", "memory_format_of"]
+__all__ = ["apply_masks", "memory_format_of"]
 
 _ROUNDING = 1e-2
 
@@ -59,21 +59,26 @@ def apply_masks(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> Tenso
         torch.Size([10, 3, 8, 8])
     """
     _check_masks(inputs, fills, masks)
-    return hide(inputs, fills, masks)
+    return replaced(inputs, fills, masks)
 
 
-def hide(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> Tensor:
-    """Replace hidden parts as :func:`apply_masks` does, without its checks.
+def replaced(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> Tensor:
+    """The result of :func:`apply_masks`, for arguments that were checked before.
 
-    Checks take as long as the masks themselves, and on a GPU wait for its results.
+    The checks make the CPU wait for a GPU.
 
     Args:
         inputs (Tensor): i, (B, ...).
-        fills (sequence of Tensor): The K fills c_k.
+        fills (sequence of Tensor): The K fills c_k, each broadcastable to ``inputs``.
         masks (Tensor): m_k in [0, 1], (M, K, 1 or B, ...).
 
     Returns:
         *Tensor*: (M * B, ...), mask by mask.
+
+    Examples::
+
+        >>> replaced(torch.ones(1, 1, 2), [torch.zeros(1)], torch.ones(1, 1, 1, 1, 2))
+        tensor([[[0., 0.]]])
     """
     n_masks = masks.shape[0]
     if inputs.dtype.is_floating_point:
