@@ -308,6 +308,8 @@ def check_image(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
         advice = "give what else the model takes as additional_forward_args"
         if len(tensors) == 1:
             advice = f"give one image (C, H, W) as {UNBATCHED}"
+            if tensors[0].dim() == 5:
+                advice = "for video use PNRISE, or LayerGradCamPlusPlus for its layers"
         raise ValueError(
             f"inputs must be one tensor of images (B, C, H, W), got "
             f"{', '.join(str(tuple(t.shape)) for t in tensors)}; {advice}."

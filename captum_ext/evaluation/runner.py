@@ -17,7 +17,11 @@ from captum_ext.attr.map_layer import map_layer
 from captum_ext.datasets.dataset import Dataset
 from captum_ext.evaluation.image_rows import EvaluationConfig, Pair, rows_of_image
 from captum_ext.evaluation.options import EvaluationOptions, Target
-from captum_ext.evaluation.provenance import provenance, weights_digest
+from captum_ext.evaluation.provenance import (
+    called_functions,
+    provenance,
+    weights_digest,
+)
 from captum_ext.evaluation.result_tables import Results, merge_tables, read_results
 from captum_ext.evaluation.run_folder import (
     RowWriter,
@@ -204,6 +208,8 @@ def _settings(
         "perturbations_per_eval": config.perturbations_per_eval,
         "device": device.type,
     }
+    if called := called_functions(model):
+        settings["model"]["functions"] = called
     if activation != "softmax":
         settings["model"]["activation"] = activation
     network = config.model.masking_network
