@@ -32,9 +32,9 @@ from captum_ext.evaluation import (
     read_methods,
     read_metrics,
 )
-from captum_ext.evaluation.attribution_classes import captum_methods
 from captum_ext.evaluation.options import EvaluationOptions, option
-from captum_ext.evaluation.specs import needed_parts
+from captum_ext.methods.attribution_classes import captum_methods
+from captum_ext.methods.specs import needed_parts
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from captum_ext._captum import progress
 from captum_ext._processes import rank, world_size
+from captum_ext._progress import print_resumed, progress
 from captum_ext._type_checks import check_callable, check_flags, check_instance
 from captum_ext._validation import check_integer, check_not_negative, check_positive
 from captum_ext.masking.eval_mode import eval_mode
@@ -199,12 +198,14 @@ def _train(
         # By default a loader draws from the global generator.
         generator=Generator(),
     )
-    # Captum's type of a progress bar lacks set_postfix.
-    bar: Any = progress(
+    show_progress = show_progress and rank() == 0
+    if show_progress:
+        print_resumed(trainer.step, trainer.n_steps, "steps")
+    bar = progress(
         desc="training",
         total=trainer.n_steps,
         initial=trainer.step,
-        disable=not show_progress or rank() > 0,
+        show=show_progress,
     )
     with bar, monitor.step_log(trainer.step) as append:
         for batch in loader:
