@@ -28,7 +28,7 @@ _COMMANDS = {
 _LISTS = ("models", "methods", "metrics")
 
 # Names in errors of the library that differ from those of options.
-_OPTION_OF = {"name": "model", "methods": "method", "path": "results"}
+_OPTION_OF = {"name": "model", "methods": "method", "path": "output", "names": "colors"}
 
 _EPILOG = """\
 examples:
@@ -68,9 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         2
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = argparse.Namespace()
+    known: Collection[str] = ()
     try:
-        options = _parser(words).parse_args(words)
+        parser, known = _parser(words)
+        options = parser.parse_args(words)
         # Imported once --help has been answered: the checks import PyTorch.
         from captum_ext._allocator import keep_freed_memory
         from captum_ext._validation import check_integer
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     # A command whose packages come with an extra says which one is missing.
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        message = _naming_option(" ".join(str(error).split()), vars(options))
+        message = _naming_option(" ".join(str(error).split()), known)
         print(f"captum-ext: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -95,10 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _naming_option(message: str, options: Collection[str]) -> str:
     """An error with the option of the command line instead of the argument's name."""
     first, space, rest = message.partition(" ")
-    for name in (first, _OPTION_OF.get(first)):
-        # An image and the results have no dashes.
-        if name in options and name not in ("image", "results"):
-            return f"--{name.replace('_', '-')}{space}{rest}"
+    for name in (first, _OPTION_OF.get(first, first)):
+        option = f"--{name.replace('_', '-')}"
+        if option in options:
+            return f"{option}{space}{rest}"
     return message
 
 
@@ -108,7 +109,7 @@ def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Parser whose errors are in one line, with a suggestion for a misspelled option."""
+    """Parser whose errors are one line, with a suggestion for a misspelled option."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help.")
@@ -124,8 +125,8 @@ class _Parser(argparse.ArgumentParser):
         return found, unknown
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """Parser of the command line; of the commands, only the chosen one is imported."""
+def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, Collection[str]]:
+    """Parser, and options of the chosen command, the only one that is imported."""
     parser = _Parser(
         prog="captum-ext",
         description="Explain what a vision model looks at.",
@@ -148,4 +149,5 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
             import_module("captum_ext.commands.listing").add_parser(commands, name)
         else:
             import_module(f"captum_ext.commands.{name}").add_parser(commands)
-    return parser
+    options = commands.choices[chosen]._option_string_actions if chosen else ()
+    return parser, options

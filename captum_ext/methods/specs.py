@@ -31,6 +31,7 @@ __all__ = [
     "Specs",
     "describe_specs",
     "find_method",
+    "method_options",
     "needed_parts",
     "read_methods",
     "read_specs",
@@ -188,7 +189,7 @@ def read_methods(given: Specs, colorwise: bool = False) -> dict[str, Spec]:
         >>> read_methods("borex:prior=grad-cam++")["borex"].options
         {'prior': Spec(use='grad-cam++', options={})}
     """
-    specs = read_specs("methods", given, find_method, COMPARED, _method_options)
+    specs = read_specs("methods", given, find_method, COMPARED, method_options)
     for name, spec in specs.items():
         shaped = colorwise or spec.options.get("input_shaped")
         if find_method(spec.use).colorwise and not shaped:
@@ -293,7 +294,15 @@ def needed_parts(methods: Iterable[Spec]) -> frozenset[Part]:
     return frozenset(parts)
 
 
-def _method_options(method: Method) -> frozenset[str]:
+def method_options(method: Method) -> frozenset[str]:
+    """Names of the arguments of a method that a spec may set.
+
+    Args:
+        method (Method): Method.
+
+    Returns:
+        *frozenset of str*: Names.
+    """
     return method.options() - _EXCLUDED
 
 
