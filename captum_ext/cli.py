@@ -114,6 +114,14 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help.")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [*map(str, action.choices)]
+            raise ValueError(
+                f"{'/'.join(action.option_strings)} must be one of "
+                f"{', '.join(choices)}, got {value!r}{did_you_mean(value, choices)}."
+            )
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         found, unknown = super().parse_known_args(args, namespace)
         # The parser of the command comes first and knows its options.

@@ -122,13 +122,17 @@ def _models(word: str) -> list[str]:
 
 
 def _timm(word: str) -> list[str]:
-    """Names of timm, or how many there are: more than a thousand."""
+    """Classifiers of timm, or how many there are: more than a thousand."""
     try:
         with extra("timm"):
-            from timm import list_models
+            from timm import get_pretrained_cfg, list_models
     except MissingExtraError as error:
         return [] if word else [f"timm:NAME: {error}"]
-    names = [f"timm:{name}" for name in list_models(pretrained=True)]
+    names = [
+        f"timm:{name}"
+        for name in list_models(pretrained=True)
+        if (config := get_pretrained_cfg(name)) and config.num_classes
+    ]
     if word:
         return _names("timm:", (name for name in names if word in name.lower()))
-    return [f"timm:NAME: {len(names)} models; captum-ext models WORD lists some"]
+    return [f"timm:NAME: {len(names)} classifiers; captum-ext models WORD lists some"]

@@ -40,6 +40,7 @@ def train_masking_network(
     n_workers: int = 0,
     seed: int = 0,
     show_progress: bool = False,
+    tensorboard: bool = False,
 ) -> MaskingNetwork:
     r"""Train a masking network for a classifier.
 
@@ -84,6 +85,9 @@ def train_masking_network(
         seed (int, optional): Seed of all random numbers. Default: 0
         show_progress (bool, optional): Whether to show a progress bar with the terms.
             Default: False
+        tensorboard (bool, optional): Whether ``output/tensorboard`` gets the terms, the
+            mean masks and the masks as events, with the extra ``tensorboard``.
+            Default: False
 
     Returns:
         *MaskingNetwork*: The trained network, in eval mode.
@@ -94,6 +98,7 @@ def train_masking_network(
             no readable checkpoint, or if a term becomes NaN or infinite; the last
             checkpoint is kept.
         OSError: If the folder cannot be written; the last checkpoint is kept.
+        MissingExtraError: If TensorBoard is not installed.
 
     Examples::
 
@@ -114,9 +119,11 @@ def train_masking_network(
     check_instance("objective", objective, SaliencyObjective)
     if validation is not None:
         check_indexable("validation", validation)
-    check_flags(show_progress=show_progress)
+    check_flags(show_progress=show_progress, tensorboard=tensorboard)
     n_workers = check_integer("n_workers", n_workers, 0)
     folder = _checked_folder(output)
+    if tensorboard and folder is None:
+        raise ValueError("output must be a folder with tensorboard, got None.")
     seed = check_integer("seed", seed, 0, 2**64 - 1)
     probability = objective.fake_probability
     samples = SampleDataset(dataset, network.n_classes, probability, seed)
@@ -134,7 +141,7 @@ def train_masking_network(
         },
     }
     every = check_integer("checkpoint_every", checkpoint_every, 1)
-    monitor = TrainingMonitor(folder, validation, objective, every)
+    monitor = TrainingMonitor(folder, validation, objective, every, tensorboard)
     with torch.inference_mode(False), torch.enable_grad(), eval_mode(black_box):
         trainer = Trainer(network, black_box, objective, settings)
         _train(trainer, samples, monitor, n_workers, show_progress)
