@@ -336,12 +336,11 @@ def _print_results(
 
 def _verdict(right: float, absent: float) -> str:
     """Whether masks depend on the requested class, and what to do if they do not."""
+    area = "the weight of the area, the second of --lambdas"
     if right < _EMPTY:
-        return "empty, decrease the second of --lambdas, the weight of the area"
+        return f"masks are empty, decrease {area}"
     if right > 1 - _EMPTY:
-        return (
-            "they cover all, increase the second of --lambdas, the weight of the area"
-        )
+        return f"masks cover the image, increase {area}"
     ratio = absent / right
     if ratio < _SPECIFIC:
         return f"class-specific (ratio {ratio:.2f})"
