@@ -121,9 +121,7 @@ def train_masking_network(
         check_indexable("validation", validation)
     check_flags(show_progress=show_progress, tensorboard=tensorboard)
     n_workers = check_integer("n_workers", n_workers, 0)
-    folder = _checked_folder(output)
-    if tensorboard and folder is None:
-        raise ValueError("output must be a folder with tensorboard, got None.")
+    folder = _checked_folder(output, tensorboard)
     seed = check_integer("seed", seed, 0, 2**64 - 1)
     probability = objective.fake_probability
     samples = SampleDataset(dataset, network.n_classes, probability, seed)
@@ -148,12 +146,14 @@ def train_masking_network(
     return network.eval()
 
 
-def _checked_folder(output: str | Path | None) -> Path | None:
+def _checked_folder(output: str | Path | None, needed: bool) -> Path | None:
     """The output folder, which need not exist; refuse the path of a file, and "".
 
     An empty path would be the current folder.
     """
     if output is None:
+        if needed:
+            raise ValueError("output must be a folder for tensorboard, got None.")
         return None
     check_instance("output", output, (str, Path))
     if output == "" or Path(output).is_file():
