@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from captum_ext._captum import (
-    NullProgress,
     TargetType,
     expand_additional_forward_args,
     expand_target,
     format_additional_forward_args,
-    progress,
     run_forward,
 )
 from captum_ext._modes import buffers_kept, warn_of_training_mode
 from captum_ext._outputs import is_function, misfit, select_scores
+from captum_ext._progress import progress
 from captum_ext._validation import advice_on_batch
 
 __all__ = [
@@ -154,7 +153,7 @@ def progress_bar(desc: str, total: int, show: bool) -> Any:
     Returns:
         *Captum's progress bar*, a context manager.
     """
-    return progress(total=total, desc=desc) if show else NullProgress()
+    return progress(desc=desc, total=total, show=show)
 
 
 class _OneNumberPerBatch(ValueError):

@@ -27,11 +27,9 @@ from captum_ext.evaluation import (
     read_metrics,
     read_results,
 )
-from captum_ext.evaluation.attribution_classes import captum_methods
 from captum_ext.evaluation.image_maps import read_map
 from captum_ext.evaluation.image_rows import seed_of
 from captum_ext.evaluation.provenance import called_functions, weights_digest
-from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
 from captum_ext.evaluation.result_tables import merge_tables
 from captum_ext.evaluation.run_folder import (
     Row,
@@ -41,9 +39,11 @@ from captum_ext.evaluation.run_folder import (
     read_settings,
     start_run,
 )
-from captum_ext.evaluation.specs import Spec, describe_specs
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import superpixels
+from captum_ext.methods.attribution_classes import captum_methods
+from captum_ext.methods.reference_maps import CenterBox, MaxBox, RandomMap
+from captum_ext.methods.specs import Spec, describe_specs
 from captum_ext.metrics import (
     adversarial_sanity,
     center_box,
@@ -409,7 +409,7 @@ def test_captum_attribution_equals_a_direct_call(signs, tmp_path):
 @pytest.mark.parametrize(
     "methods, metrics, words",
     [
-        ("DeepLft", "insertion", "perhaps 'DeepLift'"),
+        ("DeepLft", "insertion", "did you mean 'DeepLift'?"),
         ("NeuronGradient", "insertion", "a class of captum.attr or your own"),
         ("none.py:Method", "insertion", "of an existing file"),
         ("math:sqrt", "insertion", "classes derived from captum.attr.Attribution"),
@@ -929,7 +929,7 @@ class Untouchable(nn.Module):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"methods": "pn-ris"}, "perhaps 'pn-rise'"),
+        ({"methods": "pn-ris"}, "did you mean 'pn-rise'?"),
         ({"methods": "pn-rise:n_mask=4"}, "n_masks"),
         ({"methods": "pn-rise:seed=4"}, "'seed'"),
         ({"methods": "random,random"}, "different names"),
@@ -945,7 +945,7 @@ class Untouchable(nn.Module):
         ({"methods": "borex:variant=pixels"}, "variant must be one of 'field'"),
         ({"methods": "masking-model"}, "masking_network must be given"),
         ({"methods": "borex:prior=masking-model"}, "masking_network must be given"),
-        ({"metrics": "insertions"}, "perhaps 'insertion'"),
+        ({"metrics": "insertions"}, "did you mean 'insertion'?"),
         ({"metrics": "insertion:steps=4"}, "n_steps"),
         ({"metrics": "insertion:return_curve=true"}, "return_curve"),
         ({"metrics": "pointing-game:baselines=0"}, "baselines"),

@@ -15,7 +15,6 @@ from captum_ext._captum import (
     expand_additional_forward_args,
     expand_target,
     format_output,
-    progress,
     run_forward,
 )
 from captum_ext._modes import (
@@ -24,6 +23,7 @@ from captum_ext._modes import (
     warn_of_training_mode,
 )
 from captum_ext._outputs import misfit, select_scores
+from captum_ext._progress import progress
 from captum_ext._type_checks import check_callable, check_flags, check_instance
 from captum_ext._validation import (
     check_choice,
@@ -148,7 +148,7 @@ class IterativeMask(GradientAttribution):
         )
         seed = check_integer("seed", seed, 0, 2**64 - 1)
         warn_of_training_mode(self.forward_func)
-        bar = progress(range(n_steps), desc=self.get_name(), disable=not show_progress)
+        bar = progress(range(n_steps), desc=self.get_name(), show=show_progress)
         with buffers_kept(self.forward_func):
             masks = _optimized_masks(
                 search,
