@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from captum_ext.evaluation.own_code import own_metric
 from captum_ext.evaluation.metric_specs import find_metric, read_metrics
+from captum_ext.evaluation.own_code import own_metric
 from captum_ext.metrics import relevance_mass
 from captum_ext.subject import build_subject
 from captum_ext.zoo import load, sign_scene
