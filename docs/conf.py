@@ -1,8 +1,13 @@
 """Sphinx configuration: ``sphinx-build -W -b html docs docs/_build``.
 
 Neither building nor reading the pages needs a network: MathJax and the styles are
-copied from installed packages.
+copied from installed packages. Building writes one page per public class and function
+to ``api/generated`` and a copy of the notebooks, which are not executed, to
+``tutorials``.
 """
+
+import shutil
+from pathlib import Path
 
 from sphinx.application import Sphinx
 
@@ -12,21 +17,26 @@ project = "captum_ext"
 version = release = captum_ext.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx-mathjax-offline",
 ]
 exclude_patterns = ["_build"]
+templates_path = ["_templates"]
 
 html_theme = "furo"
 html_title = f"captum_ext {version}"
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"
 
 add_module_names = False
 autodoc_member_order = "bysource"
@@ -60,8 +70,16 @@ def skip_fields(
     return skip or type(obj).__name__ == "_tuplegetter"
 
 
+def copy_tutorials(app: Sphinx) -> None:
+    """Copy the notebooks to where Sphinx finds them."""
+    source, copies = app.srcdir.parent / "tutorials", Path(app.srcdir, "tutorials")
+    shutil.rmtree(copies, ignore_errors=True)
+    shutil.copytree(source, copies, ignore=shutil.ignore_patterns("*.py", ".*"))
+
+
 def setup(app: Sphinx) -> None:
     """Register the event handlers."""
+    app.connect("builder-inited", copy_tutorials)
     app.connect("autodoc-skip-member", skip_fields)
     # Before napoleon, whose priority is 500.
     app.connect("autodoc-process-docstring", separate_items, priority=400)

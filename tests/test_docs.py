@@ -6,8 +6,10 @@ import importlib.util
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
+from configparser import RawConfigParser
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,12 @@ import captum_ext
 
 README = Path(captum_ext.__file__).parent.parent / "README.md"
 DOCS = README.parent / "docs"
+# Built pages and copies of the notebooks may lie among the sources.
+COPIES = ("_build", "generated", "tutorials")
 PAGES = sorted(
-    page for page in DOCS.rglob("*.md") if "_build" not in page.relative_to(DOCS).parts
+    page
+    for page in DOCS.rglob("*.md")
+    if not set(COPIES) & set(page.relative_to(DOCS).parts)
 )
 ROOMS = (
     "attr",
@@ -40,7 +46,8 @@ ALL_FIGURES = 1500 * 1024
 _PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _CLASS = re.compile(r"\{py:class\}`(captum_ext\.\w+)\.(\w+)`")
 _DEFAULT = re.compile(r"^\| `(\w+)` \| (.+?) \|", re.MULTILINE)
-_DIRECTIVE = re.compile(r"^\.\. (?:auto|py:)(?:class|function|data):: (\S+)", re.M)
+_DATA = re.compile(r"^\.\. py:data:: (\S+)", re.M)
+_LISTED = re.compile(r"^\.\. autosummary::\n(?: +:.*\n)*\n((?: {3}\S+\n)+)", re.M)
 _FIGURE = re.compile(r"!\[[^\]]+\]\(([^)]+)\)")
 # Resources that a browser loads to show a page; links may lead anywhere.
 _LOADED = re.compile(
@@ -110,15 +117,13 @@ def test_defaults_are_those_of_the_code(page):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_public_names_are_documented(room):
-    """Each has a directive on its room's page or, if a method, on its own page."""
+    """Each is listed once on its room's page, which gives it a page of its own."""
     module = importlib.import_module(f"captum_ext.{room}")
-    directives = _DIRECTIVE.findall((DOCS / "api" / f"{room}.md").read_text())
-    if room == "attr":
-        for page in (DOCS / "methods").glob("*.md"):
-            directives += _DIRECTIVE.findall(page.read_text())
-    own = [name.removeprefix(f"captum_ext.{room}.") for name in directives]
-    # Return types from modules within the package may also have directives.
-    assert sorted(name for name in own if "." not in name) == sorted(module.__all__)
+    text = (DOCS / "api" / f"{room}.md").read_text()
+    listed = "".join(_LISTED.findall(text)).split()
+    # Types from modules within the package may also be listed.
+    own = [name for name in listed if "." not in name] + _DATA.findall(text)
+    assert sorted(own) == sorted(module.__all__)
 
 
 def test_every_room_has_a_page():
@@ -174,15 +179,35 @@ def test_readme_has_the_numbers_of_the_results():
     assert all(numbers <= measured[name] for name, numbers in quoted.items())
 
 
+def test_extras_and_versions_are_those_of_the_installation():
+    """The tables of install.md have all extras, and the lower bounds of versions."""
+    settings = RawConfigParser()
+    settings.read(README.parent / "setup.cfg")
+    text = (DOCS / "install.md").read_text()
+    extras = settings["options.extras_require"]
+    described = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", text, re.M))
+    assert set(described) == set(extras)
+    for name in set(extras) - {"test", "dev"}:
+        needed = re.findall(r"^(?:%\()?([\w-]+)", extras[name], re.M)
+        assert described[name].replace("`", "").split(", ") == needed
+    required = settings["options"]["install_requires"]
+    bounds = dict(re.findall(r"^([\w-]+)>=([\d.]+)", required, re.M))
+    versions = re.findall(r"^\| ([a-z-]+) \| ([\d.]+) \| [\d.]+ \|$", text, re.M)
+    assert versions and dict(versions).items() <= bounds.items()
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Build the pages with Sphinx; warnings are errors."""
-    for name in ("sphinx", "myst_parser", "furo", "sphinx-mathjax-offline"):
+    """Build the pages with Sphinx, from a copy; warnings are errors."""
+    for name in ("sphinx", "myst_nb", "furo", "sphinx-mathjax-offline"):
         pytest.importorskip(name, reason="the extra docs is not installed")
     folder = tmp_path_factory.mktemp("site")
+    for source in (DOCS, README.parent / "tutorials"):
+        ignored = shutil.ignore_patterns(*COPIES) if source == DOCS else None
+        shutil.copytree(source, folder / source.name, ignore=ignored)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
     built = subprocess.run(
-        [*command, "-d", folder / "doctrees", DOCS, folder / "html"],
+        [*command, "-d", folder / "doctrees", folder / "docs", folder / "html"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
@@ -195,6 +220,16 @@ def test_pages_load_nothing_from_elsewhere(site):
     pages = list(site.rglob("*.html"))
     loaded = {url for page in pages for url in _LOADED.findall(page.read_text())}
     assert pages and not loaded
+
+
+def test_every_class_metric_and_notebook_has_a_page(site):
+    for room in ("attr", "metrics"):
+        for name in importlib.import_module(f"captum_ext.{room}").__all__:
+            page = site / "api" / "generated" / f"captum_ext.{room}.{name}.html"
+            assert f'id="captum_ext.{room}.{name}"' in page.read_text()
+    notebooks = (README.parent / "tutorials").glob("*.ipynb")
+    pages = (site / "tutorials").glob("*.html")
+    assert {path.stem for path in notebooks} == {path.stem for path in pages}
 
 
 def test_equations_are_set_by_a_file_of_the_site(site):

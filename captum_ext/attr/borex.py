@@ -97,8 +97,9 @@ class BOREx(PerturbationAttribution):
     inside adds to a fully hidden input and what the input loses without it,
 
     .. math::
-        s(\bar m) = \tfrac12 \big(f(i \odot \bar m) - f(0)
-                         + f(i) - f(i \odot m)\big), \quad m = 1 - \bar m.
+        s(\bar m) &= \tfrac12 \big(f(i \odot \bar m) - f(0)
+                         + f(i) - f(i \odot m)\big), \\
+        m &= 1 - \bar m.
 
     A Gaussian process predicts the scores of all other masks, and an acquisition
     function chooses the next one. By default the process is on the pixels: without

@@ -50,9 +50,9 @@ class MCRISE(RandomMaskAttribution):
     of those that keep it,
 
     .. math::
-        S(\lambda, k) = E[f(i') \mid m(\lambda, k) = 1]
-                      - E[f(i') \mid m^{(0)}(\lambda) = 1], \quad
-        i' = i\, m^{(0)} + \sum_k c_k\, m(\cdot, k).
+        S(\lambda, k) &= E[f(i') \mid m(\lambda, k) = 1] \\
+                      &\quad - E[f(i') \mid m^{(0)}(\lambda) = 1], \\
+        i' &= i\, m^{(0)} + \sum_k c_k\, m(\cdot, k).
 
     It is positive where color k would raise the score, negative where it would lower
     it.

@@ -40,9 +40,9 @@ class PNRISE(RandomMaskAttribution):
     scores of the masks that keep a pixel and of those that hide it,
 
     .. math::
-        S(\lambda) = E[f(i \odot m) \mid m(\lambda) = 1]
-                   - E[f(i \odot m) \mid m(\lambda) = 0]
-                   = E\Big[\frac{m(\lambda) - p}{p (1 - p)} f(i \odot m)\Big].
+        S(\lambda) &= E[f(i \odot m) \mid m(\lambda) = 1] \\
+                   &\quad - E[f(i \odot m) \mid m(\lambda) = 0] \\
+                   &= E\Big[\frac{m(\lambda) - p}{p (1 - p)} f(i \odot m)\Big].
 
     It is positive where the pixel supports the score, negative where it lowers it, and
     0 where the model ignores it (Proposition 1), in units of the score.

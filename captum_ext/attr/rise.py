@@ -38,8 +38,8 @@ class RISE(RandomMaskAttribution):
     that keep a pixel,
 
     .. math::
-        S(\lambda) = E[f(i \odot m) \mid m(\lambda) = 1]
-                   = \frac{1}{p} E[m(\lambda) f(i \odot m)].
+        S(\lambda) &= E[f(i \odot m) \mid m(\lambda) = 1] \\
+                   &= \frac{1}{p} E[m(\lambda) f(i \odot m)].
 
     Values lie around the mean score of a half-hidden input, even for pixels that the
     model ignores: compare pixels with each other, or use

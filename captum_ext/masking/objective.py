@@ -71,8 +71,9 @@ class SaliencyObjective:
     r"""Eq. 4: a mask that is smooth, small, sufficient and necessary.
 
     .. math::
-        L(M) = \frac{\lambda_1}{n} TV(M) + n \lambda_2 AV(M) - \log f_c(\Phi(X, M))
-               + \lambda_3 f_c(\Phi(X, 1 - M))^{\lambda_4}.
+        L(M) &= \frac{\lambda_1}{n} TV(M) + n \lambda_2 AV(M) \\
+             &\quad - \log f_c(\Phi(X, M)) \\
+             &\quad + \lambda_3 f_c(\Phi(X, 1 - M))^{\lambda_4}.
 
     f_c is the probability of the class, Phi removes evidence
     (:class:`~captum_ext.masking.EvidenceRemoval`), TV is the sum over pixels of Eq. 5

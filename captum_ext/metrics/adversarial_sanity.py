@@ -102,8 +102,8 @@ def adversarial_sanity(
     the mean Area_S for the given map,
 
     .. math::
-        Sanity = \frac{Area_{Ideal} - Area_S}{Area_{Ideal}},
-        \quad Area_{Ideal} = P(K(I)).
+        Sanity &= \frac{Area_{Ideal} - Area_S}{Area_{Ideal}}, \\
+        Area_{Ideal} &= P(K(I)).
 
     The metric is 0 for the ideal map, 1 if the probability stays 0, and negative if
     partly restored inputs have a higher probability than the clean one. It is NaN where

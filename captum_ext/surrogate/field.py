@@ -4,8 +4,9 @@ Let the score have effects of single cells and of pairs, f(m) = f(0) + sum_i a_i
 sum_ij b_ij m_i m_j. The halved score of a mask w and its complement is then linear,
 
 .. math::
-    s(w) = \tfrac12 \big(f(w) - f(0) + f(1) - f(1 - w)\big) = w^T \phi, \quad
-    \phi_i = a_i + \tfrac12 \sum_j (b_{ij} + b_{ji}),
+    s(w) &= \tfrac12 \big(f(w) - f(0) + f(1) - f(1 - w)\big) \\
+         &= w^T \phi, \\
+    \phi_i &= a_i + \tfrac12 \sum_j (b_{ij} + b_{ji}),
 
 with phi the Shapley values of the cells, whose sum is f(1) - f(0). Effects of third and
 higher order are noise, apart from those that halving cancels. The field is a Gaussian
