@@ -16,7 +16,7 @@ __all__ = ["main"]
 # here because importing a command imports PyTorch.
 _COMMANDS = {
     "demo": "explain a built-in scene with every method",
-    "explain": "explain the classification of an image or a video",
+    "explain": "explain the classification of images or a video",
     "refine": "refine a map of an image or a video",
     "train": "train a masking network for a classifier",
     "evaluate": "compare methods on a data set",
