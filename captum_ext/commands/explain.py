@@ -99,6 +99,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "(C, T, H, W) for a video",
         several=True,
     )
+    _add_method_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _add_method_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--method",
@@ -130,7 +135,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="NAMES",
         help=f"colors for mc-rise, separated by commas (default: {COLORS})",
     )
-    parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
