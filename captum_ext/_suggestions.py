@@ -1,9 +1,12 @@
 """Suggestions of names that are similar to an unknown one, for error messages."""
 
-import difflib
 from collections.abc import Iterable
+from difflib import SequenceMatcher
 
 __all__ = ["did_you_mean"]
+
+# Similarities from 0 to 1: the least, and how much less than the best is as good.
+_LEAST, _MARGIN = 0.6, 0.1
 
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:
@@ -24,8 +27,14 @@ def did_you_mean(name: object, names: Iterable[str]) -> str:
         >>> did_you_mean("gradcam", ["pn-rise"])
         ''
     """
-    folded = {known.lower(): known for known in names}
-    close = difflib.get_close_matches(str(name).lower(), folded, 3)
-    if not close:
+    matcher = SequenceMatcher(None, "", str(name).lower())
+    similarities = {}
+    for known in names:
+        matcher.set_seq1(known.lower())
+        similarities[known] = matcher.ratio()
+    best = max(similarities.values(), default=0.0)
+    if best < _LEAST:
         return ""
-    return f" (did you mean {' or '.join(repr(folded[key]) for key in close)}?)"
+    ranked = sorted(similarities, key=lambda known: -similarities[known])
+    close = [known for known in ranked[:3] if similarities[known] > best - _MARGIN]
+    return f" (did you mean {' or '.join(map(repr, close))}?)"

@@ -16,7 +16,7 @@ __all__ = ["main"]
 # here because importing a command imports PyTorch.
 _COMMANDS = {
     "demo": "explain a built-in scene with every method",
-    "explain": "explain the classification of an image or a video",
+    "explain": "explain the classification of images or a video",
     "refine": "refine a map of an image or a video",
     "train": "train a masking network for a classifier",
     "evaluate": "compare methods on a data set",
@@ -36,6 +36,10 @@ examples:
       explain a built-in road-sign scene with every method; needs no network
   captum-ext explain photo.jpg --model resnet50
       evidence for and against the most probable class
+  captum-ext explain photos --model resnet50 --method pn-rise,cameras -o figures
+      all images of a folder, with two methods side by side
+  captum-ext explain photo.jpg --model resnet50 --target top1 --against top2
+      why the most probable class and not the second
   captum-ext explain photo.jpg --model mobilenet_v2 --weights FILE.pt --target tabby
       another class, with weights from a file instead of a download
   captum-ext explain photo.jpg --model own.py:load --weights FILE.pt

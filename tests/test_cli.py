@@ -1,6 +1,7 @@
 """Command line: output files, printed lines and one-line errors."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
+from captum_ext._suggestions import did_you_mean
+from captum_ext._validation import check_choice
 from captum_ext.attr import MaskingModel
 from captum_ext.cli import main
+from captum_ext.evaluation import METRICS
 from captum_ext.masking import MaskingNetwork
 from captum_ext.methods import METHODS
+from captum_ext.methods.attribution_classes import captum_methods
+from captum_ext.methods.specs import method_options
 from captum_ext.zoo import load, load_signs_masks, sign_scene
 
 
@@ -295,6 +301,9 @@ def test_errors_of_refine_are_one_line(
         ("evaluate", "arrays:FILE.npz"),
         ("train", "arrays:FILE.npz"),
         ("report", "paired tests"),
+        ("models", "List classifiers"),
+        ("methods", "List attribution methods"),
+        ("metrics", "the better direction"),
     ],
 )
 def test_help_of_each_command(command, words, capsys):
@@ -325,6 +334,95 @@ def test_real_image_and_network(method, tmp_path):
         arguments += ["--masking-network", str(network)]
     assert main([*arguments, "-o", str(output)]) == 0
     assert output.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "words, error",
+    [
+        ("explian photo.jpg", "command must be one of demo, explain, .*'explain'"),
+        ("explain photo.jpg --modle signs", "unknown option --modle .*'--model'"),
+        ("explain photo.jpg --n-mask=3 --metod x", "unknown option --metod .*'--meth"),
+        ("refine photo.jpg --variant feild", "--variant must be one of .*'field'"),
+        ("evaluate --dataset sign -o out", "--dataset must be one of .*'signs'"),
+        (
+            "evaluate --dataset signs --metrics insert -o o",
+            "--metrics must .*'insertion'",
+        ),
+        ("evaluate --dataset signs --methods borx -o o", "--methods must be .*'borex'"),
+        ("evaluate --dataset signs --target top -o o", "--target must be .*'top1'"),
+        ("refine photo.jpg --prior gradcam", "--prior must be one of .*'grad-cam"),
+    ],
+)
+def test_misspelled_words_get_a_suggestion(words, error, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("photo.jpg")
+    assert main(words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(
+        "captum-ext: error: " + error.replace(".*", r".*\(did you mean .*"), line
+    )
+
+
+@pytest.mark.parametrize(
+    "choices, expected",
+    [
+        (["pn-rise", "borex"], " (did you mean 'pn-rise'?)"),
+        (["borex"], ""),
+        (["PN-RISE"], " (did you mean 'PN-RISE'?)"),
+        (["mc-rise", "pn-rise", "rise"], " (did you mean 'pn-rise'?)"),
+        (["pn-rism", "pn-rise"], " (did you mean 'pn-rism' or 'pn-rise'?)"),
+    ],
+)
+def test_suggestions(choices, expected):
+    assert did_you_mean("pn-ris", choices) == expected
+    with pytest.raises(ValueError) as error:
+        check_choice("method", "pn-ris", choices)
+    assert str(error.value).endswith(f"got 'pn-ris'{expected}.")
+
+
+def test_list_of_methods_is_complete(capsys):
+    assert main(["methods"]) == 0
+    printed = capsys.readouterr().out
+    for name, method in METHODS.items():
+        entry = re.search(
+            rf"^{re.escape(name)} +{re.escape(method.summary)}\n( .*\n)+", printed, re.M
+        )
+        listed = entry[0].partition("arguments: ")[2].replace(",", " ").split()
+        assert {*listed} - {"none"} == method_options(method)
+    assert {*captum_methods()} <= {*re.findall(r"\w+", printed)}
+    assert main(["methods", "Lift"]) == 0
+    assert set(re.findall(r"\w*Lift\w*", capsys.readouterr().out)) == {
+        name for name in captum_methods() if "Lift" in name
+    }
+
+
+def test_list_of_metrics_has_their_directions(capsys):
+    assert main(["metrics"]) == 0
+    printed = capsys.readouterr().out
+    for name, metric in METRICS.items():
+        better = "higher" if metric.higher_is_better else "lower"
+        boxes = ", needs boxes" if metric.needs_boxes else ""
+        assert re.search(rf"^{name} .*\({better} is better{boxes}\)$", printed, re.M)
+
+
+def test_list_of_models_has_every_source(capsys):
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    for words in (
+        "signs, resnet20",
+        "mobilenet_v2",
+        "timm:NAME",
+        "hf:NAME",
+        "onnx:",
+    ):
+        assert words in printed
+    assert "fcn_resnet50" not in printed
+    assert main(["models", "resnet1"]) == 0
+    found = set(re.findall(r"[\w:.]+", capsys.readouterr().out.split("timm:\n")[0]))
+    assert found == {"torchvision:", "resnet101", "resnet152", "resnet18"} | {
+        "wide_resnet101_2"
+    }
+    assert main(["models", "nothing"]) == 2
 
 
 def test_interruption_has_one_line_and_status_130(monkeypatch, capsys):

@@ -14,6 +14,7 @@ from captum_ext.cli import main
 from captum_ext.datasets import read_signs
 from captum_ext.evaluation import COMPARED, evaluate, read_results
 from captum_ext.evaluation.options import EvaluationOptions
+from captum_ext.evaluation.run_folder import RowWriter
 from captum_ext.masking import MaskingNetwork
 
 QUICK = ["--model", "signs", "--metrics", "localization-error", "-o", "out"]
@@ -221,3 +222,36 @@ def test_errors_are_one_line(change, words, capsys):
     error = capsys.readouterr().err
     assert error.startswith("captum-ext: error: ") and error.count("\n") == 1
     assert words in error and not calls and not Path("out").exists()
+
+
+def test_interrupted_run_keeps_its_rows_and_resumes(monkeypatch, capsys):
+    """Of three images, the second is interrupted after its first row."""
+    words = ["--dataset", "signs", "--limit", "3", "--methods", "random,center-box"]
+    append, written = RowWriter.append, []
+
+    def interrupted(writer, row):
+        append(writer, row)
+        written.append(row)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RowWriter, "append", interrupted)
+        assert main(["evaluate", *words, *QUICK]) == 130
+    error = capsys.readouterr().err
+    assert error == "captum-ext: interrupted; files that were written stay\n"
+    assert main(["evaluate", *words, *QUICK]) == 0
+    assert capsys.readouterr().err == "resumes: 1 of 3 images done\n"
+    table = read_results("out").table
+    assert len(table) == 6 and table["value"][:3].tolist() == [r.value for r in written]
+
+
+def test_device_is_that_of_the_run(capsys):
+    words = ["--dataset", "signs", "--limit", "1", "--methods", "random"]
+    assert main(["evaluate", *words, *QUICK, "--device", "cpu"]) == 0
+    assert read_results("out").settings["device"] == "cpu"
+    assert (
+        repr(read_results("out")) == "Results(1 images: random by localization-error)"
+    )
+    assert main(["evaluate", *words, *QUICK, "--device", "qpu"]) == 2
+    assert "--device must be a device that PyTorch has here" in capsys.readouterr().err

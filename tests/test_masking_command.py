@@ -1,7 +1,9 @@
 """Command captum-ext train: data sets of every format, resuming, errors."""
 
+import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +12,10 @@ import torch
 from PIL import Image
 
 from captum_ext.cli import main
+from captum_ext.commands.train import _verdict
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masking.checkpoints import load_file
+from captum_ext.masking.mask_reports import MeanMasks, StepLog, mask_sheet
 
 OWN = """
 import torch
@@ -111,14 +115,118 @@ def test_training_starts_from_a_masking_network(capsys):
         assert "--masking-network must" in error and words in error
 
 
-def test_signs_are_validated_on_held_out_scenes(monkeypatch, capsys):
+def test_signs_are_validated_on_held_out_scenes(capsys):
     """Validation uses scenes that training does not use."""
-    monkeypatch.setattr("captum_ext.commands.train._VALIDATION_IMAGES", 3)
     arguments = ["train", "--model", "signs", "--dataset", "signs", "--limit", "4"]
     arguments += ["--width", "8", "--epochs", "1", "--batch-size", "4", "-o", "out"]
-    assert main(arguments) == 0
+    assert main([*arguments, "--validation-limit", "3"]) == 0
     assert "mean mask over 3 images" in capsys.readouterr().out
     assert [path.name for path in Path("out/masks").iterdir()] == ["step-000001.png"]
+
+
+@pytest.mark.parametrize(
+    "right, absent, words",
+    [
+        (0.28, 0.02, "class-specific (ratio 0.07)"),
+        (0.28, 0.28, "not class-specific (ratio 1.00), train longer or increase --sel"),
+        (0.28, 0.42, "not class-specific (ratio 1.50), train longer"),
+        (0.28, 0.196, "partly class-specific (ratio 0.70), train longer"),
+        (0.0, 0.0, "masks are empty, decrease the weight of the area"),
+        (0.999, 0.999, "masks cover the image, increase the weight of the area"),
+    ],
+)
+def test_verdict_on_mean_masks(right, absent, words):
+    assert _verdict(right, absent).startswith(words)
+
+
+def test_closing_line_has_the_verdict(monkeypatch, capsys):
+    monkeypatch.setattr(
+        "captum_ext.commands.train.mean_masks", lambda *_: MeanMasks(0.28, 0.28)
+    )
+    data = ["--dataset", "arrays:images.npz", "--validation", "arrays:images.npz"]
+    assert main([*TRAIN, "out", *data]) == 0
+    line = capsys.readouterr().out.splitlines()[-2]
+    assert line.startswith("mean mask over 12 images: 0.2800 for their own class, 0.28")
+    assert "absent classes: not class-specific" in line
+
+
+def test_interrupted_training_keeps_its_checkpoint_and_resumes(monkeypatch, capsys):
+    class Interrupted(StepLog):
+        def append(self, row):
+            super().append(row)
+            if row["step"] == 2:
+                raise KeyboardInterrupt
+
+    arguments = [*TRAIN, "out", "--dataset", "arrays:images.npz"]
+    arguments += ["--checkpoint-every", "2"]
+    with monkeypatch.context() as patch:
+        patch.setattr("captum_ext.masking.monitor.StepLog", Interrupted)
+        assert main(arguments) == 130
+    captured = capsys.readouterr().err
+    assert captured == "captum-ext: interrupted; files that were written stay\n"
+    assert main(arguments) == 0
+    assert capsys.readouterr().err == "resumes: 2 of 6 steps done\n"
+    assert pd.read_csv("out/log.csv")["step"].tolist() == [*range(6)]
+
+
+class Events:
+    """TensorBoard's writer, which keeps what it is told."""
+
+    written: list = []
+
+    def __init__(self, folder, purge_step):
+        self.written.append(("open", folder, purge_step))
+
+    def add_scalar(self, name, value, step):
+        self.written.append((name, step, value))
+
+    def add_image(self, name, image, step, dataformats):
+        assert dataformats == "HWC" and image.dtype == np.uint8
+        self.written.append((name, step, image.shape))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.written.append(("close",))
+
+
+def test_tensorboard_gets_terms_means_and_masks(monkeypatch):
+    events = SimpleNamespace(SummaryWriter=Events)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", events)
+    monkeypatch.setattr(Events, "written", [])
+    data = ["--dataset", "arrays:images.npz", "--validation", "arrays:images.npz"]
+    assert main([*TRAIN, "out", *data, "--tensorboard"]) == 0
+    first, *rows, last = Events.written
+    assert first == ("open", "out/tensorboard", 0) and last == ("close",)
+    log, means = pd.read_csv("out/log.csv"), pd.read_csv("out/validation.csv")
+    losses = [value for name, _, value in rows if name == "training/loss"]
+    np.testing.assert_allclose(losses, log["loss"])
+    right = [(step, value) for name, step, value in rows if name == "mean_mask/right"]
+    assert right == [(6, pytest.approx(means["right"][0]))]
+    [(step, shape)] = [(step, shape) for name, step, shape in rows if name == "masks"]
+    with Image.open("out/masks/step-000006.png") as sheet:
+        assert step == 6 and shape == (sheet.height, sheet.width, 3)
+
+
+def test_missing_tensorboard_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    arguments = [*TRAIN, "out", "--dataset", "arrays:images.npz", "--tensorboard"]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "pip install 'captum-ext[tensorboard]'" in error and error.count("\n") == 1
+
+
+def test_sheet_has_a_title_above_each_column():
+    grid = torch.ones(3, 200 + 8, 8 * 100 + 4)
+    sheet = np.asarray(mask_sheet(grid, 4))
+    assert sheet.shape[1] == grid.shape[2] and sheet.shape[0] > grid.shape[1]
+    above = sheet[: sheet.shape[0] - grid.shape[1]]
+    for column in np.split(above[:, 4:], 8, axis=1):
+        # A gap between titles.
+        assert column.min() < 128 and column[:, -4:].min() == 255
+    one = np.asarray(mask_sheet(grid[:, :, :404], 1))
+    np.testing.assert_array_equal(one[: len(above)], above[:, :404])
 
 
 @pytest.mark.parametrize(
@@ -132,8 +240,9 @@ def test_signs_are_validated_on_held_out_scenes(monkeypatch, capsys):
         ({"--dataset": "arrays:own.pt"}, "dataset must be an .npz file"),
         ({"--dataset": "signs", "--limit": "4"}, "classes from 0 to 1"),
         ({"--limit": "0"}, "--limit"),
+        ({"--validation-limit": "0"}, "--validation-limit must be at least 1, got 0"),
         ({"--lambdas": "1,2"}, "--lambdas must be four numbers"),
-        ({"--selection-weight": "-1"}, "selection_weight must be a number of at least"),
+        ({"--selection-weight": "-1"}, "--selection-weight must be a number of at"),
         ({"--encoder": "nothing"}, "nothing"),
         ({"--encoder-weights": "own.pt"}, "--encoder-weights must be used with"),
         ({"--masking-network": "own.pt", "--encoder": "small"}, "--encoder must be"),

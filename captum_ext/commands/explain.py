@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -47,6 +48,8 @@ from captum_ext.subject import Subject, check_parts
 
 __all__ = ["add_parser"]
 
+_WIDTH = 88
+
 _EPILOG = f"""\
 methods:
 {chr(10).join(f"  {name:22}{m.summary}" for name, m in METHODS.items())}
@@ -78,11 +81,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     white_box = [name for name, m in METHODS.items() if "model" in m.built_from]
     parser = commands.add_parser(
         "explain",
-        description="Explain the classification of images or a video and draw the "
-        "maps over them. A video is classified by the mean probabilities of its "
-        f"frames. Methods that look inside the model ({', '.join(white_box)}) explain "
-        "the logit of the class, of a video its log probability; all others explain "
-        "its probability.",
+        description=fill(
+            "Explain the classification of images or a video and draw the maps over "
+            "them. A video is classified by the mean probabilities of its frames. "
+            f"Methods that look inside the model ({', '.join(white_box)}) explain the "
+            "logit of the class, of a video its log probability; all others explain "
+            "its probability.",
+            _WIDTH,
+            break_on_hyphens=False,
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EPILOG,
     )
@@ -92,6 +99,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "(C, T, H, W) for a video",
         several=True,
     )
+    _add_method_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _add_method_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--method",
@@ -123,7 +135,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="NAMES",
         help=f"colors for mc-rise, separated by commas (default: {COLORS})",
     )
-    parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
