@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import resource
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_ext.attr import MCRISE, PNRISE, RISE
+from captum_ext.attr.estimators import _fit_by_features, _fit_by_masks
 
 SIZE = (5, 6)
 
@@ -141,6 +143,37 @@ def test_leave_out_fit_is_unbiased_with_very_few_masks(n_masks):
     )
     spread = maps.std(0) / math.sqrt(len(maps))
     assert ((maps.mean(0) - truth).abs() <= 4.5 * spread).all()
+
+
+@pytest.mark.parametrize("n_masks", [6, 300])
+def test_both_forms_of_the_fit_leave_out_blocks(n_masks):
+    """Residuals and coefficients of one regression per block, by its definition."""
+    generator = torch.Generator().manual_seed(0)
+    options = {"generator": generator, "dtype": torch.float64}
+    Z, scores = torch.randn(n_masks, 4, **options), torch.randn(n_masks, 2, **options)
+    X = torch.cat([torch.ones(n_masks, 1).double(), Z], 1)
+    penalty = torch.diag(torch.tensor([0.0, *[0.7] * 4], dtype=torch.float64))
+    expected, fits = torch.empty_like(scores), []
+    for start in range(0, n_masks, 2):
+        kept = torch.ones(n_masks, dtype=torch.bool)
+        kept[start : start + 2] = False
+        x, y = X[kept], scores[kept]
+        fits.append(torch.linalg.solve(x.T @ x + penalty, x.T @ y))
+        expected[~kept] = scores[~kept] - X[~kept] @ fits[-1]
+    for fit in (_fit_by_features, _fit_by_masks):
+        residuals, beta = fit(lambda i: Z[i : i + 256], 0.7, scores, 2)
+        torch.testing.assert_close(residuals, expected)
+        torch.testing.assert_close(beta, torch.stack(fits).mean(0))
+
+
+def test_many_colors_need_little_memory():
+    """More features than masks: 300 colors of 64 cells and more, 40 masks."""
+    x = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    colors = torch.rand(300, 3, generator=torch.Generator().manual_seed(1))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    maps = MCRISE(lambda x: x.mean((1, 2, 3))).attribute(x, colors, n_masks=40)
+    assert maps.shape == (1, 300, 12, 12) and torch.isfinite(maps).all()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
 
 
 def test_control_variate_needs_fewer_passes():

@@ -9,7 +9,7 @@ import torch
 from contract import SmallNet, images
 from torch import Tensor
 
-from captum_ext.attr import MCRISE, PNRISE, RISE
+from captum_ext.attr import MCRISE, PNRISE, RISE, BOREx
 from captum_ext.attr.estimators import conditional_means, cross_fit
 from captum_ext.attr.field_search import shared_cells
 from captum_ext.attr.mask_layouts import mask_layouts
@@ -503,3 +503,15 @@ def test_positions_of_a_sequence_are_apart():
     torch.testing.assert_close(steps, expected)
     touching = layout.neighbors().fill_diagonal_(False)
     assert touching.triu().nonzero().tolist() == [[0, 1], [1, 2]]
+
+
+def test_borex_warns_of_sequences_too():
+    """Regions say which axis is meant."""
+    borex = BOREx(lambda x: x[:, 1].sum(1))
+    said = r"\(2, 6, 4\) are masked .* pass feature_mask=torch.arange\(4\) if they are"
+    with pytest.warns(UserWarning, match=said):
+        series = borex.attribute(SEQUENCES, n_iterations=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = borex.attribute(SEQUENCES, n_iterations=4, feature_mask=torch.arange(4))
+    torch.testing.assert_close(series, same)

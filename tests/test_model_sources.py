@@ -144,6 +144,9 @@ def test_errors_of_timm(timm, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(OSError, match="timm:resnet10t could not .* --weights FILE"):
         load("timm:resnet10t")
+    for weights in (None, tmp_path / "weights.pt"):
+        with pytest.raises(OSError, match="pass its folder as timm:local-dir:FOLDER.$"):
+            load("timm:hf-hub:none/such", weights)
 
 
 # Hugging Face
@@ -280,7 +283,7 @@ def test_hugging_face_with_weights_from_a_file(hf, tmp_path) -> None:
 
 def test_errors_of_hugging_face(hf, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(OSError, match="^hf:none/such must be a folder with a model"):
+    with pytest.raises(OSError, match="^hf:none/such must be a folder .* hf:FOLDER.$"):
         load("hf:none/such")
     with pytest.raises(OSError, match="must be a folder with a model"):
         load(f"hf:{tmp_path}")

@@ -79,7 +79,8 @@ def cross_fit(
 
     With A = X^T X + lambda I, the fit without block b has the residuals
     (I - X_b A^-1 X_b^T)^-1 r_b on that block, where r are those of the full fit, and
-    the mean of all fits is beta - A^-1 X^T e / n_blocks.
+    the mean of all fits is beta - A^-1 X^T e / n_blocks. With more features than masks,
+    as of many colors, the same is computed by a matrix of the masks.
 
     Args:
         layout (MaskLayout): Layout that gives the features phi.
@@ -96,21 +97,35 @@ def cross_fit(
     if n_masks < 2 * block:
         return uncontrolled(scores)
     pi = torch.tensor(probabilities[1:], dtype=torch.float64)
+    penalty = _RIDGE * layout.norm * float((pi * (1 - pi)).sum())
 
     def design(start: int) -> Tensor:
         rows = codes[start : start + _MASKS_AT_ONCE]
         cells = rows.indicators(n_fills) - pi.float()[:, None]
-        phi = layout.features(cells, rows.shifts).double().flatten(1)
+        return layout.features(cells, rows.shifts).double().flatten(1)
+
+    wide = n_fills * layout.n_features > n_masks
+    fit = _fit_by_masks if wide else _fit_by_features
+    residuals, beta = fit(design, penalty, scores, block)
+    return CrossFit(residuals, beta[0], beta[1:].unflatten(0, (n_fills, -1)))
+
+
+def _fit_by_features(
+    design: Callable[[int], Tensor], penalty: float, scores: Tensor, block: int
+) -> tuple[Tensor, Tensor]:
+    """Residuals (M, B), and intercept and coefficients (1 + K * n_features, B)."""
+    starts = range(0, len(scores), _MASKS_AT_ONCE)
+
+    def with_ones(start: int) -> Tensor:
+        phi = design(start)
         return torch.cat([phi.new_ones(len(phi), 1), phi], dim=1)
 
-    starts = range(0, n_masks, _MASKS_AT_ONCE)
-    n_columns = 1 + n_fills * layout.n_features
-    penalty = _RIDGE * layout.norm * float((pi * (1 - pi)).sum())
+    n_columns = 1 + design(0).shape[1]
     normal = torch.full((n_columns,), penalty, dtype=torch.float64).diag()
     normal[0, 0] = 0
     moment = scores.new_zeros(n_columns, scores.shape[1])
     for start in starts:
-        x = design(start)
+        x = with_ones(start)
         normal += x.T @ x
         moment += x.T @ scores[start : start + _MASKS_AT_ONCE]
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(normal))
@@ -118,16 +133,50 @@ def cross_fit(
 
     residuals, moment = torch.empty_like(scores), torch.zeros_like(moment)
     for start in starts:
-        x = design(start)
+        x = with_ones(start)
         rows = slice(start, start + _MASKS_AT_ONCE)
         blocks = x.unflatten(0, (-1, block))
         left = torch.eye(block).to(x) - blocks @ inverse @ blocks.mT
         error = (scores[rows] - x @ beta).unflatten(0, (-1, block))
         residuals[rows] = torch.linalg.solve(left, error).flatten(0, 1)
         moment += x.T @ residuals[rows]
-    beta = beta - inverse @ moment * (block / n_masks)
-    coefficients = beta[1:].unflatten(0, (n_fills, -1))
-    return CrossFit(residuals, beta[0], coefficients)
+    return residuals, beta - inverse @ moment * (block / len(scores))
+
+
+def _fit_by_masks(
+    design: Callable[[int], Tensor], penalty: float, scores: Tensor, block: int
+) -> tuple[Tensor, Tensor]:
+    """The same fit by a matrix of the masks, for more features than masks.
+
+    With G = (Z Z^T / lambda + I)^-1 for features Z without the constant, the full fit
+    has the residuals P f with P = G - G 1 1^T G / (1^T G 1), and I - X A^-1 X^T = P.
+    """
+    n_masks = len(scores)
+    starts = range(0, n_masks, _MASKS_AT_ONCE)
+    gram = torch.eye(n_masks, dtype=torch.float64)
+    for start in starts:
+        x = design(start)
+        for other in starts:
+            part = x @ design(other).T / penalty
+            gram[start : start + len(x), other : other + part.shape[1]] += part
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    sums = inverse.sum(1, keepdim=True)
+    projection = inverse - sums @ sums.T / sums.sum()
+
+    error = (projection @ scores).unflatten(0, (-1, block))
+    n_blocks = len(error)
+    index = torch.arange(n_masks).view(n_blocks, block)
+    left = projection[index[:, :, None], index[:, None, :]]
+    residuals = torch.linalg.solve(left, error).flatten(0, 1)
+
+    # The mean of all fits is the fit to what is left of the scores.
+    fitted = scores - residuals / n_blocks
+    intercept = sums.T @ fitted / sums.sum()
+    weights = projection @ fitted / penalty
+    parts = [
+        design(start).T @ weights[start : start + _MASKS_AT_ONCE] for start in starts
+    ]
+    return residuals, torch.cat([intercept, torch.stack(parts).sum(0)])
 
 
 def conditional_means(

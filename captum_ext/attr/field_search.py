@@ -13,6 +13,7 @@ from captum_ext.attr.mask_layouts import (
     Layout,
     cell_layouts,
     check_shared_by_channels,
+    warn_of_sequences,
 )
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Score, Search
 from captum_ext.attr.masked_run import relative_errors
@@ -173,6 +174,8 @@ def shared_cells(
                 "feature_mask must be the same for all inputs, got masks that differ."
             )
         return cell_layouts(inputs, masks, None, None)
+    n_positions = inputs[0].shape[-1]
+    warn_of_sequences(inputs[:1], f"feature_mask=torch.arange({n_positions})")
     layout: Layout = "grid" if inputs[0].dim() == 3 else "superpixels"
     first = cell_layouts(inputs[:1], None, None, layout)
     return [RegionLayout(layout.regions * len(inputs)) for layout in first]

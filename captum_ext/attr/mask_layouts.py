@@ -30,6 +30,7 @@ __all__ = [
     "check_shared_by_channels",
     "mask_layouts",
     "mask_shapes",
+    "warn_of_sequences",
 ]
 
 GridSize = int | Sequence[int] | None
@@ -68,7 +69,7 @@ def mask_layouts(
         TypeError: If one is of the wrong type.
     """
     if feature_mask is None and grid_size is None and layout is None:
-        _warn_of_sequences(inputs)
+        warn_of_sequences(inputs)
     if isinstance(layout, str) and layout == "grid" and feature_mask is None:
         layout = None
     given = {"feature_mask": feature_mask, "grid_size": grid_size, "layout": layout}
@@ -124,7 +125,7 @@ def cell_layouts(
     if isinstance(layout, str):
         check_choice("layout", layout, ("grid", "superpixels"))
     if feature_mask is None and grid_size is None and layout is None:
-        _warn_of_sequences(inputs)
+        warn_of_sequences(inputs)
     is_grid = isinstance(layout, str) and layout == "grid"
     if feature_mask is None and (layout is None or is_grid):
         grids = _check_grid_size(grid_size, inputs, _N_BLOCKS)
@@ -147,13 +148,21 @@ def cell_layouts(
     return cells
 
 
-def _warn_of_sequences(inputs: tuple[Tensor, ...]) -> None:
-    """Say how inputs of three axes are masked, which may not be what was meant."""
+def warn_of_sequences(
+    inputs: tuple[Tensor, ...], as_series: str = "layout='grid'"
+) -> None:
+    """Say how inputs of three axes are masked, which may not be what was meant.
+
+    Args:
+        inputs (tuple[Tensor, ...]): Inputs (B, ...).
+        as_series (str, optional): Argument that says that they are series.
+            Default: "layout='grid'"
+    """
     for tensor in inputs:
         if tensor.dim() == 3 and tensor.is_floating_point():
             warn_caller(
                 f"inputs of shape {tuple(tensor.shape)} are masked along their last "
-                f"axis, as series (B, C, L); pass layout='grid' if they are, and "
+                f"axis, as series (B, C, L); pass {as_series} if they are, and "
                 f"feature_mask=captum_ext.masks.sequence_mask(inputs) for sequences "
                 f"(B, L, C), such as embedded tokens."
             )

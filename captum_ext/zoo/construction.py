@@ -1,12 +1,13 @@
 """Building of classifiers, and what follows from their last layer."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-__all__ = ["build", "last_layer"]
+__all__ = ["build", "first_sentence", "last_layer"]
 
 Built = TypeVar("Built")
 
@@ -29,6 +30,11 @@ def build(constructor: Callable[..., Built], *arguments: Any, **options: Any) ->
     """
     with torch.random.fork_rng(devices=[]):
         return constructor(*arguments, **options)
+
+
+def first_sentence(error: Exception) -> str:
+    """First sentence of the message of another library's error, in one line."""
+    return re.split(r"\.\s", " ".join(str(error).split()))[0].rstrip(".")
 
 
 def last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:

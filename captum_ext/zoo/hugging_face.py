@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_ext._extras import extra
 from captum_ext._state_dicts import load_state, read_state
-from captum_ext.zoo.construction import build
+from captum_ext.zoo.construction import build, first_sentence
 from captum_ext.zoo.models import ZooModel
 from captum_ext.zoo.preprocessing import Preprocessing, upright_rgb
 
@@ -133,7 +133,9 @@ def _read(kind: Any, name: str, **options: Any) -> Any:
     except (OSError, ValueError) as error:
         raise OSError(
             f"hf:{name} must be a folder with a model and its image processor, or the "
-            f"name of a model that can be downloaded from huggingface.co ({error})."
+            f"name of a model that can be downloaded from huggingface.co "
+            f"({first_sentence(error)}): without a connection, download the model "
+            f"elsewhere and pass its folder as hf:FOLDER."
         ) from error
 
 

@@ -12,7 +12,7 @@ from torchvision import transforms
 from captum_ext._extras import extra
 from captum_ext._state_dicts import load_state, read_state
 from captum_ext.zoo.class_names import default_class_names, similar
-from captum_ext.zoo.construction import build
+from captum_ext.zoo.construction import build, first_sentence
 from captum_ext.zoo.models import ZooModel
 from captum_ext.zoo.preprocessing import Preprocessing, upright_rgb
 
@@ -23,7 +23,8 @@ def load_timm(name: str, weights: str | Path | None) -> ZooModel:
     """Load a classifier of timm.
 
     Args:
-        name (str): Name in timm, such as ``resnet50.a1_in1k`` or ``hf-hub:OWNER/NAME``.
+        name (str): Name in timm, such as ``resnet50.a1_in1k``, ``hf-hub:OWNER/NAME`` or
+            ``local-dir:FOLDER``.
         weights (str or Path, optional): State-dict file (.pt, .pth or .safetensors),
             also of another number of classes. Default: None (downloaded)
 
@@ -63,11 +64,21 @@ def _pretrained(name: str) -> Any:
     try:
         return build(timm.create_model, name, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise OSError(
-            f"weights of timm:{name} could not be loaded ({error}): download the file "
-            f"elsewhere and pass it as weights=FILE, or as --weights FILE on the "
-            f"command line."
-        ) from error
+        raise _not_loaded("weights", name, error) from error
+
+
+def _not_loaded(what: str, name: str, error: Exception) -> OSError:
+    """Error of a model that is not on this machine and cannot be downloaded."""
+    advice = (
+        "model elsewhere and pass its folder as timm:local-dir:FOLDER"
+        if ":" in name
+        else "file elsewhere and pass it as weights=FILE, or as --weights FILE on the "
+        "command line"
+    )
+    return OSError(
+        f"{what} of timm:{name} could not be loaded ({first_sentence(error)}): "
+        f"download the {advice}."
+    )
 
 
 def _from_file(name: str, weights: str | Path) -> Any:
@@ -75,7 +86,10 @@ def _from_file(name: str, weights: str | Path) -> Any:
     import timm
 
     state = read_state(weights, [])
-    model: Any = build(timm.create_model, name)
+    try:
+        model: Any = build(timm.create_model, name)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _not_loaded("configuration", name, error) from error
     layers = model.pretrained_cfg["classifier"]
     last = layers if isinstance(layers, str) else layers[0]
     n_classes = len(state.get(f"{last}.weight", ())) or model.num_classes
