@@ -65,15 +65,21 @@ def with_code() -> list[Path]:
 
 @pytest.mark.parametrize("page", with_code(), ids=lambda p: str(p.relative_to(DOCS)))
 def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
-    """Run the ```python blocks of a page in order, in one namespace."""
+    """Run the ```python blocks of a page in order, in one namespace.
+
+    Examples on photographs, whose classifier is `mobilenet`, need its weights.
+    """
     monkeypatch.chdir(tmp_path)
-    text = page.read_text()
+    data = os.environ.get("CAPTUM_EXT_DATA")
+    if data:
+        weights = os.path.join(data, "models", "mobilenet_v2.pt")
+        monkeypatch.setenv(draw_figures.WEIGHTS, weights)
     names: dict[str, object] = {"__name__": "__main__"}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for block in _PYTHON.finditer(text):
-            lines_before = text.count("\n", 0, block.start(1))
-            exec(compile("\n" * lines_before + block[1], page.name, "exec"), names)
+        for block in draw_figures.code_blocks(page.read_text()):
+            if data or "mobilenet." not in block:
+                exec(compile(block, page.name, "exec"), names)
 
 
 def arguments(cls: type) -> dict[str, object]:
