@@ -23,7 +23,7 @@ from captum._utils.common import _is_tuple as is_tuple
 from captum._utils.common import _run_forward as run_forward
 from captum._utils.common import _select_targets as select_targets
 from captum._utils.gradient import compute_layer_gradients_and_eval
-from captum._utils.progress import NullProgress, progress
+from captum._utils.progress import progress as captum_progress
 from captum._utils.typing import (
     BaselineType,
     TensorOrTupleOfTensorsGeneric,
@@ -32,9 +32,9 @@ from captum._utils.typing import TargetType as CaptumTarget
 
 __all__ = [
     "BaselineType",
-    "NullProgress",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
+    "captum_progress",
     "compute_layer_gradients_and_eval",
     "expand_additional_forward_args",
     "expand_target",
@@ -42,7 +42,6 @@ __all__ = [
     "format_output",
     "format_tensor_into_tuples",
     "is_tuple",
-    "progress",
     "run_forward",
     "select_targets",
 ]

@@ -13,7 +13,12 @@ from torch.nn.modules.dropout import _DropoutNd
 from captum_ext._captum import format_additional_forward_args
 from captum_ext._warnings import warn_caller
 
-__all__ = ["buffers_kept", "outside_inference_mode", "warn_of_training_mode"]
+__all__ = [
+    "buffers_kept",
+    "full_precision",
+    "outside_inference_mode",
+    "warn_of_training_mode",
+]
 
 # Modules of torchvision and timm that skip a whole branch at random.
 _STOCHASTIC_DEPTH = ("StochasticDepth", "DropPath")
@@ -74,6 +79,18 @@ def buffers_kept(forward_func: object) -> Iterator[None]:
                 buffer.copy_(before)
                 # A module may have put another tensor in its place.
                 setattr(module, name, buffer)
+
+
+@contextlib.contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Switch autocast off: it is meant for the model, not for what is done with scores.
+
+    Args:
+        device (torch.device): Device of the inputs; the CPU is always included.
+    """
+    with torch.autocast("cpu", enabled=False):
+        with torch.autocast(device.type, enabled=False):
+            yield
 
 
 def outside_inference_mode(arguments: object) -> tuple[Any, ...] | None:

@@ -212,4 +212,6 @@ def _counted_from_0(
     # On a GPU an index out of range aborts the process instead of raising.
     if bool(((target < -n) | (target >= n)).any()):
         raise error
-    return (target % n).to(output.device)
+    target = target % n
+    # Captum reads a single index, for which a GPU would have to be waited for.
+    return target if len(target) == 1 else target.to(output.device)

@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from captum_ext._captum import (
-    NullProgress,
     TargetType,
     expand_additional_forward_args,
     expand_target,
     format_additional_forward_args,
-    progress,
     run_forward,
 )
 from captum_ext._modes import buffers_kept, warn_of_training_mode
 from captum_ext._outputs import is_function, misfit, select_scores
+from captum_ext._progress import progress
 from captum_ext._validation import advice_on_batch
 
 __all__ = [
@@ -60,7 +59,8 @@ class ChunkedScores:
     ) -> None:
         self._forward_func = forward_func
         self._n_examples = n_examples
-        self._target = target
+        # Indices are checked for every chunk, which a GPU would have to wait for.
+        self._target = target.cpu() if isinstance(target, Tensor) else target
         self._args = format_additional_forward_args(additional_forward_args)
         self._tuner = _ChunkTuner() if perturbations_per_eval == "auto" else None
         self._chunk = 1 if self._tuner else int(perturbations_per_eval)
@@ -91,8 +91,9 @@ class ChunkedScores:
             ValueError: If the target does not fit the output, or the output does not
                 hold one number per example or one per batch.
         """
-        # Lists, because small tensors between large inputs fragment freed memory.
-        scores: list[list[float]] = []
+        # One tensor, because small ones between large inputs fragment freed memory. It
+        # stays on the device of the model, which nothing waits for until the end.
+        scores, first = torch.empty(0), start
         with buffers_kept(self._forward_func):
             while start < stop:
                 n = min(self._chunk, stop - start)
@@ -109,12 +110,17 @@ class ChunkedScores:
                         raise
                     self._chunk = self._tuner.limit(n // 2)
                     continue
-                if self._tuner and chunk.shape[1] == self._n_examples:
+                searches = self._tuner is not None and not self._tuner.is_done
+                if self._tuner and searches and chunk.shape[1] == self._n_examples:
+                    # A GPU is timed to the end of its work.
+                    chunk.cpu()
                     self._chunk = self._tuner.observe(n, time.perf_counter() - started)
-                scores += chunk.tolist()
+                if not len(scores):
+                    scores = chunk.new_empty(stop - first, chunk.shape[1])
+                scores[start - first : start - first + n] = chunk
                 update(n)
                 start += n
-        return torch.tensor(scores, dtype=torch.float64)
+        return scores.cpu().double()
 
     def _score(self, inputs: tuple[Tensor, ...], n: int) -> Tensor:
         """Scores (n, B), or (1, 1) for one number per batch."""
@@ -123,7 +129,7 @@ class ChunkedScores:
             output = run_forward(self._forward_func, inputs, None, args)
         target = expand_target(self._target, n)
         selected = select_scores(output, target, repr(self._target))
-        scores = selected.detach().cpu().double()
+        scores = selected.detach()
         if scores.numel() == n * self._n_examples:
             return scores.reshape(n, self._n_examples)
         if scores.numel() == 1 and not is_function(target):
@@ -147,7 +153,7 @@ def progress_bar(desc: str, total: int, show: bool) -> Any:
     Returns:
         *Captum's progress bar*, a context manager.
     """
-    return progress(total=total, desc=desc) if show else NullProgress()
+    return progress(desc=desc, total=total, show=show)
 
 
 class _OneNumberPerBatch(ValueError):
@@ -173,11 +179,11 @@ class _ChunkTuner:
         self._limit: int | None = None
         self._best = (float("inf"), 1)
         self._runs: list[float] = []
-        self._done = False
+        self.is_done = False
 
     def observe(self, n: int, seconds: float) -> int:
         """Record the time of a chunk of size n; return the next size."""
-        if n != self._size or self._done:
+        if n != self._size or self.is_done:
             return self._size
         self._runs.append(seconds / n)
         if len(self._runs) < 3:
@@ -187,8 +193,8 @@ class _ChunkTuner:
         if faster:
             self._best = (fastest, n)
         self._runs = []
-        self._done = not faster or n == self._limit
-        self._size = self._best[1] if self._done else 2 * n
+        self.is_done = not faster or n == self._limit
+        self._size = self._best[1] if self.is_done else 2 * n
         if self._limit is not None:
             self._size = min(self._size, self._limit)
         return self._size

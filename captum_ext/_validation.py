@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType
+from captum_ext._suggestions import did_you_mean
 from captum_ext._type_checks import (
     advice_on,
     check_finite,
@@ -268,7 +269,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, choices))}, got "
-            f"{shown(value)}."
+            f"{shown(value)}{did_you_mean(value, choices)}."
         )
 
 
@@ -308,6 +309,8 @@ def check_image(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
         advice = "give what else the model takes as additional_forward_args"
         if len(tensors) == 1:
             advice = f"give one image (C, H, W) as {UNBATCHED}"
+            if tensors[0].dim() == 5:
+                advice = "for video use PNRISE, or LayerGradCamPlusPlus for its layers"
         raise ValueError(
             f"inputs must be one tensor of images (B, C, H, W), got "
             f"{', '.join(str(tuple(t.shape)) for t in tensors)}; {advice}."

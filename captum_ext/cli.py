@@ -3,10 +3,12 @@
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
+from typing import Any, NoReturn
 
 from captum_ext import __version__
+from captum_ext._suggestions import did_you_mean
 
 __all__ = ["main"]
 
@@ -19,7 +21,14 @@ _COMMANDS = {
     "train": "train a masking network for a classifier",
     "evaluate": "compare methods on a data set",
     "report": "compare the methods of an evaluation: tables, tests and a page",
+    "models": "list classifiers by where they come from",
+    "methods": "list attribution methods and their arguments",
+    "metrics": "list metrics and their arguments",
 }
+_LISTS = ("models", "methods", "metrics")
+
+# Names in errors of the library that differ from those of options.
+_OPTION_OF = {"name": "model", "methods": "method", "path": "output", "names": "colors"}
 
 _EPILOG = """\
 examples:
@@ -59,8 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         2
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
+    known: Collection[str] = ()
     try:
-        options = _parser(words).parse_args(words)
+        parser, known = _parser(words)
+        options = parser.parse_args(words)
         # Imported once --help has been answered: the checks import PyTorch.
         from captum_ext._allocator import keep_freed_memory
         from captum_ext._validation import check_integer
@@ -74,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     # A command whose packages come with an extra says which one is missing.
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        message = " ".join(str(error).split())
+        message = _naming_option(" ".join(str(error).split()), known)
         print(f"captum-ext: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -82,14 +93,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _naming_option(message: str, options: Collection[str]) -> str:
+    """An error with the option of the command line instead of the argument's name."""
+    first, space, rest = message.partition(" ")
+    for name in (first, _OPTION_OF.get(first, first)):
+        option = f"--{name.replace('_', '-')}"
+        if option in options:
+            return f"{option}{space}{rest}"
+    return message
+
+
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning in one line, without the line of code that gave it."""
     print(f"captum-ext: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """Parser of the command line; of the commands, only the chosen one is imported."""
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """Parser whose errors are one line, with a suggestion for a misspelled option."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see {self.prog} --help.")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [*map(str, action.choices)]
+            raise ValueError(
+                f"{'/'.join(action.option_strings)} must be one of "
+                f"{', '.join(choices)}, got {value!r}{did_you_mean(value, choices)}."
+            )
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        # The parser of the command comes first and knows its options.
+        for word in unknown:
+            if word.startswith("-"):
+                option = word.partition("=")[0]
+                hint = did_you_mean(option, self._option_string_actions)
+                self.error(f"unknown option {option}{hint}")
+        return found, unknown
+
+
+def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, Collection[str]]:
+    """Parser, and options of the chosen command, the only one that is imported."""
+    parser = _Parser(
         prog="captum-ext",
         description="Explain what a vision model looks at.",
         epilog=_EPILOG,
@@ -99,9 +145,17 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # No option of captum-ext itself takes a value, so this is the command.
     chosen = next((word for word in words if not word.startswith("-")), None)
+    if chosen is not None and chosen not in _COMMANDS:
+        raise ValueError(
+            f"command must be one of {', '.join(_COMMANDS)}, got {chosen!r}"
+            f"{did_you_mean(chosen, _COMMANDS)}."
+        )
     for name, summary in _COMMANDS.items():
-        if name == chosen:
-            import_module(f"captum_ext.commands.{name}").add_parser(commands)
-        else:
+        if name != chosen:
             commands.add_parser(name, help=summary)
-    return parser
+        elif name in _LISTS:
+            import_module("captum_ext.commands.listing").add_parser(commands, name)
+        else:
+            import_module(f"captum_ext.commands.{name}").add_parser(commands)
+    options = commands.choices[chosen]._option_string_actions if chosen else ()
+    return parser, options

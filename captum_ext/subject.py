@@ -1,12 +1,12 @@
 """Subject of an explanation: an image or a video, its class, settings of methods."""
 
-import difflib
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from captum_ext._suggestions import did_you_mean
 from captum_ext.attr import MapLayer
 from captum_ext.attr.layers import check_gradients
 from captum_ext.attr.map_layer import map_layer
@@ -21,6 +21,9 @@ __all__ = ["Part", "Subject", "build_subject", "check_parts"]
 
 Part = Literal["probabilities", "model", "layer", "masking_network"]
 """Part of a subject that an attribution is built from."""
+
+# Of a model that returns probabilities, the logarithms are compared.
+_LEAST_PROBABILITY = 1e-6
 
 
 class Subject(NamedTuple):
@@ -41,6 +44,9 @@ class Subject(NamedTuple):
         seed (int, optional): Seed of random methods. Default: 0
         show_progress (bool, optional): Whether methods show progress bars.
             Default: False
+        against (int, optional): Class that the target is compared with: what is
+            explained is then the logit of the target minus that of this class.
+            Default: None (the target alone)
     """
 
     classifier: ZooModel
@@ -51,6 +57,7 @@ class Subject(NamedTuple):
     map_layer: MapLayer | None = None
     seed: int = 0
     show_progress: bool = False
+    against: int | None = None
 
     @property
     def model(self) -> nn.Module:
@@ -86,19 +93,49 @@ class Subject(NamedTuple):
         """Probabilities (B, classes), which black-box methods explain."""
         return self.classifier.probabilities(self.model(inputs))
 
+    def explained(self, part: Part) -> Any:
+        """What an attribution is built from; its target is :attr:`column`.
+
+        Args:
+            part (str): Part that the attribution needs.
+
+        Returns:
+            *Any*: Function or module that returns scores (B, classes), or differences
+            of logits (B, 1) if the target is compared; the layer; or the network.
+        """
+        if part in ("model", "probabilities") and self.against is not None:
+            return _Logits(self.classifier, (self.target, self.against))
+        return self.logits if part == "model" else getattr(self, part)
+
+    @property
+    def column(self) -> int:
+        """Column of the scores of :meth:`explained` that is explained."""
+        return self.target if self.against is None else 0
+
 
 class _Logits(nn.Module):
-    """The model of a classifier, with a tensor as its output."""
+    """The model of a classifier, with logits (B, classes) as its output.
 
-    def __init__(self, classifier: ZooModel) -> None:
+    With two classes, the logit of the first minus that of the second, (B, 1).
+    """
+
+    def __init__(
+        self, classifier: ZooModel, classes: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
         self.model = classifier.model
-        self._classifier = classifier
+        self._classifier, self._classes = classifier, classes
         # A new module is in training mode.
         self.training = classifier.model.training
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self._classifier.logits(self.model(inputs))
+        logits = self._classifier.logits(self.model(inputs))
+        if self._classes is None:
+            return logits
+        if self._classifier.applied_activation == "identity":
+            logits = logits.clamp_min(_LEAST_PROBABILITY).log()
+        target, against = self._classes
+        return (logits[:, target] - logits[:, against])[:, None]
 
 
 def build_subject(
@@ -224,8 +261,7 @@ def check_parts(
         check_gradients(classifier.model)
     names = [name for name, _ in classifier.model.named_modules() if name]
     if layer and layer not in names:
-        similar = difflib.get_close_matches(layer, names, 3) or names[-3:]
         raise ValueError(
-            f"layer must be a part of the model such as {', '.join(similar)}, got "
-            f"{layer!r}."
+            f"layer must be a part of the model such as {', '.join(names[-3:])}, got "
+            f"{layer!r}{did_you_mean(layer, names)}."
         )

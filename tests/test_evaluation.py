@@ -2,8 +2,11 @@
 
 import itertools
 import json
+import linecache
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -24,22 +27,23 @@ from captum_ext.evaluation import (
     read_metrics,
     read_results,
 )
-from captum_ext.evaluation.attribution_classes import captum_methods
 from captum_ext.evaluation.image_maps import read_map
 from captum_ext.evaluation.image_rows import seed_of
-from captum_ext.evaluation.provenance import weights_digest
-from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
+from captum_ext.evaluation.provenance import called_functions, weights_digest
 from captum_ext.evaluation.result_tables import merge_tables
 from captum_ext.evaluation.run_folder import (
     Row,
     RowWriter,
     check_folder,
     read_rows,
+    read_settings,
     start_run,
 )
-from captum_ext.evaluation.specs import Spec, describe_specs
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import superpixels
+from captum_ext.methods.attribution_classes import captum_methods
+from captum_ext.methods.reference_maps import CenterBox, MaxBox, RandomMap
+from captum_ext.methods.specs import Spec, describe_specs
 from captum_ext.metrics import (
     adversarial_sanity,
     center_box,
@@ -55,7 +59,8 @@ from captum_ext.metrics.boxes import salient_boxes
 from captum_ext.metrics.pixel_maps import spatial_maps
 from captum_ext.report.glossary import describe_methods, describe_metrics
 from captum_ext.subject import build_subject
-from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
+from captum_ext.zoo import BlackBox, Preprocessing, ZooModel, load, sign_scene
+from captum_ext.zoo.python_function import find_function
 
 QUICK = {"methods": "random", "metrics": "insertion:n_steps=4"}
 
@@ -404,7 +409,7 @@ def test_captum_attribution_equals_a_direct_call(signs, tmp_path):
 @pytest.mark.parametrize(
     "methods, metrics, words",
     [
-        ("DeepLft", "insertion", "perhaps 'DeepLift'"),
+        ("DeepLft", "insertion", "did you mean 'DeepLift'?"),
         ("NeuronGradient", "insertion", "a class of captum.attr or your own"),
         ("none.py:Method", "insertion", "of an existing file"),
         ("math:sqrt", "insertion", "classes derived from captum.attr.Attribution"),
@@ -761,6 +766,21 @@ def test_a_method_is_added_to_those_that_need_a_layer(signs, tmp_path):
     assert table["value"].notna().all()
 
 
+def test_methods_that_need_a_layer_or_network_are_added_to_others(signs, tmp_path):
+    """The first layer of a run is kept from then on."""
+    signs = signs.with_masking_network(new_network())
+    run(read_signs(1), signs, tmp_path, methods="random")
+    run(read_signs(1), signs, tmp_path, methods="grad-cam")
+    table = run(read_signs(1), signs, tmp_path, methods="masking-model").table
+    assert table["method"].tolist() == ["random", "grad-cam", "masking-model"]
+    assert read_settings(tmp_path)["settings"]["layer"] == "features"
+    with pytest.raises(ValueError, match="layer is features there and features.0 here"):
+        run(read_signs(1), signs, tmp_path, methods="grad-cam", layer="features.0")
+    with pytest.raises(ValueError, match="masking_network.sha256"):
+        other = signs.with_masking_network(new_network(seed=1))
+        run(read_signs(1), other, tmp_path, methods="random")
+
+
 def test_damaged_map_is_computed_again(signs, tmp_path):
     first = run(read_signs(1), signs, tmp_path)
     (file,) = tmp_path.glob("maps/*/*.npz")
@@ -787,6 +807,82 @@ def test_results_of_other_weights_are_an_error(tmp_path):
         next(other.model.parameters())[0, 0, 0, 0] += 1
     with pytest.raises(ValueError, match="model.sha256"):
         run(read_signs(1), other, tmp_path)
+
+
+def scores_of(images: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    bright = (images.mean((1, 2, 3)) > threshold).astype(np.float32)
+    return np.stack([bright, 1 - bright, *[0 * bright] * 14], 1)
+
+
+class Endpoint:
+    """A function that counts its calls."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.n_calls = url, 0
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        self.n_calls += 1
+        return scores_of(images)
+
+
+class Forest:
+    """A classifier like those of scikit-learn."""
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        return scores_of(images, self.threshold)
+
+
+def with_threshold(threshold: float):
+    return lambda images: scores_of(images, threshold)
+
+
+@pytest.mark.parametrize(
+    "one, same, other",
+    [
+        (scores_of, scores_of, lambda images: scores_of(images)),
+        (with_threshold(0.4), with_threshold(0.4), with_threshold(0.5)),
+        (partial(scores_of, threshold=0.4),) * 2 + (partial(scores_of, threshold=1),),
+        (Endpoint("a"), Endpoint("a"), Endpoint("b")),
+        (Forest(0.4).predict, Forest(0.4).predict, Forest(0.5).predict),
+    ],
+)
+def test_results_of_another_function_are_an_error(tmp_path, one, same, other):
+    def black_box(function):
+        box = BlackBox(function)
+        return load("signs")._replace(model=box, activation="identity")
+
+    kwargs = {"methods": "random", "metrics": "insertion:n_steps=3"}
+    first = run(read_signs(1), black_box(one), tmp_path, **kwargs)
+    again = run(read_signs(1), black_box(one), tmp_path, **kwargs)
+    run(read_signs(1), black_box(same), tmp_path, **kwargs)
+    pd.testing.assert_frame_equal(first.table, again.table)
+    with pytest.raises(ValueError, match="model.functions is"):
+        run(read_signs(1), black_box(other), tmp_path, **kwargs)
+
+
+def test_changed_file_of_a_function(tmp_path):
+    """What the function calls counts, other functions of the file do not."""
+    file = tmp_path / "endpoint.py"
+    source = (
+        "URL = 'a'\n"
+        "def ask(images): return images.mean((1, 2, 3)), URL\n"
+        "def scores(images): return ask(images)[0]\n"
+        "def load(weights): return scores, 1\n"
+    )
+
+    def digest(text: str) -> list[str]:
+        file.write_text(text)
+        linecache.clearcache()
+        return called_functions(BlackBox(find_function(f"{file}:scores")))
+
+    known = digest(source)
+    assert digest(source) == known == digest(source.replace("scores, 1", "scores, 2"))
+    assert digest(source.replace("'a'", "'b'")) != known
+    assert digest(source.replace("mean", "std")) != known
+    assert digest(source.replace("[0]", "[-2]")) != known
 
 
 def test_results_of_another_masking_network_are_an_error(signs, tmp_path):
@@ -833,7 +929,7 @@ class Untouchable(nn.Module):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"methods": "pn-ris"}, "perhaps 'pn-rise'"),
+        ({"methods": "pn-ris"}, "did you mean 'pn-rise'?"),
         ({"methods": "pn-rise:n_mask=4"}, "n_masks"),
         ({"methods": "pn-rise:seed=4"}, "'seed'"),
         ({"methods": "random,random"}, "different names"),
@@ -849,7 +945,7 @@ class Untouchable(nn.Module):
         ({"methods": "borex:variant=pixels"}, "variant must be one of 'field'"),
         ({"methods": "masking-model"}, "masking_network must be given"),
         ({"methods": "borex:prior=masking-model"}, "masking_network must be given"),
-        ({"metrics": "insertions"}, "perhaps 'insertion'"),
+        ({"metrics": "insertions"}, "did you mean 'insertion'?"),
         ({"metrics": "insertion:steps=4"}, "n_steps"),
         ({"metrics": "insertion:return_curve=true"}, "return_curve"),
         ({"metrics": "pointing-game:baselines=0"}, "baselines"),

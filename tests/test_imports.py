@@ -21,18 +21,20 @@ ROOT = PACKAGE.parent
 SHARED: dict[str, tuple[str, ...]] = {
     "_allocator": (),
     "_captum": (),
+    "_progress": ("_captum",),
     "_extras": (),
     "_files": (),
     "_interpolation": (),
     "_processes": (),
+    "_suggestions": (),
     "_state_dicts": ("_extras",),
     "_warnings": (),
     "_modes": ("_captum", "_warnings"),
     "_type_checks": (),
-    "_validation": ("_captum", "_type_checks"),
+    "_validation": ("_captum", "_suggestions", "_type_checks"),
     "_activations": ("_validation",),
     "_outputs": ("_captum",),
-    "_scores": ("_captum", "_modes", "_outputs", "_validation"),
+    "_scores": ("_captum", "_modes", "_outputs", "_progress", "_validation"),
 }
 # Which other rooms a room imports. A room comes after all that it imports.
 ROOMS: dict[str, tuple[str, ...]] = {
@@ -45,7 +47,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zoo": ("masking",),
     "attr": ("targets", "masks", "surrogate", "masking"),
     "subject": ("masks", "masking", "zoo", "attr"),
-    "methods": ("attr", "subject"),
+    "methods": ("masks", "metrics", "zoo", "attr", "subject"),
     "datasets": ("zoo",),
     "evaluation": (
         *("masks", "metrics", "visualization", "zoo", "attr", "subject", "methods"),

@@ -334,6 +334,87 @@ class TokensFirst(nn.Module):
         return self.head(self.encoder(torch.cat([tokens[:1], tokens]))[0])
 
 
+# Video
+
+
+class MovingAverage(nn.Module):
+    """The score c is the mean of channel c over blocks of 2 x 4 x 4 and all blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv3d(3, 3, (2, 4, 4), (2, 4, 4), bias=False)
+        self.features.weight.data.zero_()
+        for channel in range(3):
+            self.features.weight.data[channel, channel] = 1 / 32
+        self.pool = nn.AdaptiveAvgPool3d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.features(x)).flatten(1)
+
+
+@pytest.mark.parametrize("method", [LayerGradCam, LayerGradCamPlusPlus])
+def test_map_of_a_video_model(method):
+    """Blocks get the mean of the explained channel, but for a constant factor."""
+    model, x = MovingAverage(), noise(2, 3, 4, 8, 12).abs()
+    found = last_map_layer(model, x)
+    assert (found.name, found.reshape_transform) == ("features", None)
+    maps = method(model, found.layer).attribute(x, target=[2, 0])
+    blocks = nn.functional.avg_pool3d(x, (2, 4, 4))
+    for i, channel in enumerate([2, 0]):
+        factor = maps[i, 0] / blocks[i, channel]
+        torch.testing.assert_close(factor, factor.mean().expand(2, 2, 3))
+        assert factor.mean() > 0
+
+
+def test_map_of_a_video_model_over_its_clip():
+    model, x = MovingAverage(), torch.zeros(1, 3, 4, 8, 12)
+    x[0, 1, 2:, 4:, 8:] = 1
+    grad_cam = LayerGradCamPlusPlus(model, model.features)
+    maps = grad_cam.attribute(x, target=1, input_shaped=True)
+    assert maps.shape == x.shape
+    assert maps[0, 0, 3, 7, 11] == maps.max() > maps[0, 0, 0, 0, 0] == 0
+
+
+@pytest.mark.parametrize(
+    "name, expected, transform",
+    [
+        ("r3d_18", "layer4", None),
+        ("mc3_18", "layer4", None),
+        ("swin3d_t", "norm", maps_of_channels_last),
+    ],
+)
+@pytest.mark.parametrize("size", [(64, 64), (72, 96)])
+def test_video_models_of_torchvision(name, expected, transform, size):
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, weights=None).eval()
+    x = noise(1, 3, 8, *size)
+    found = last_map_layer(model, x)
+    assert (found.name, found.reshape_transform) == (expected, transform)
+    grad_cam = LayerGradCamPlusPlus(model, found.layer)
+    reshape = {"reshape_transform": found.reshape_transform}
+    maps = grad_cam.attribute(x, target=3, input_shaped=True, **reshape)
+    assert maps.shape == x.shape and maps.any()
+    if transform is not None:
+        with pytest.raises(ValueError, match="reshape_transform must rearrange"):
+            grad_cam.attribute(x, target=3)
+
+
+def test_advice_on_video():
+    model, x = MovingAverage(), noise(1, 3, 4, 8, 12)
+    with pytest.raises(ValueError, match="for video use PNRISE, or LayerGradCamPlus"):
+        LayerCAMERAS(model, model.features).attribute(x, target=0)
+    tokens = nn.Sequential(model.features, nn.Flatten(2), Exchange(), nn.Linear(3, 3))
+    with pytest.raises(ValueError, match="give a layer method the layer and a reshape"):
+        last_map_layer(tokens, x)
+    with pytest.raises(ValueError, match=r"\(B, C, t, h, w\) of video, got none"):
+        LayerGradCamPlusPlus(tokens, tokens[2]).attribute(x, target=(0, 1))
+
+
+class Exchange(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mT.contiguous()
+
+
 def test_batch_may_be_the_second_axis():
     net, x = TokensFirst(), noise(1, 3, 16, 40)
     found = last_map_layer(net, x)

@@ -1,6 +1,7 @@
 """Insertion and deletion: plain loops, known extremes and memory."""
 
 import os
+import warnings
 import weakref
 from pathlib import Path
 
@@ -201,11 +202,46 @@ def test_pixels_of_a_video_are_voxels():
     assert (blurred != values).all()
 
 
-def test_sequences():
+def test_series():
     x = torch.rand(2, 3, 20, generator=torch.Generator().manual_seed(0))
     maps = torch.rand(2, 1, 5, generator=torch.Generator().manual_seed(1))
     values = metrics.deletion(lambda x: x.flatten(1).mean(1), x, maps, n_steps=20)
     assert values.shape == (2,) and (values > 0).all()
+
+
+def test_sequences_with_exchanged_axes():
+    """The score is a feature of token 1 of 4; all maps rank that token first."""
+
+    def score(x):
+        return x[:, 1, 2]
+
+    x, maps = torch.ones(1, 4, 3), torch.zeros(1, 4, 3)
+    maps[0, 1] = torch.tensor([0.0, 0.5, 0.5])
+    exchanged = maps.sum(2, keepdim=True).mT
+    for metric, area in ((metrics.insertion, 7 / 8), (metrics.deletion, 1 / 8)):
+        value = metric(lambda x: score(x.mT), x.mT, exchanged, n_steps=4)
+        assert value.item() == pytest.approx(area)
+        with pytest.raises(
+            ValueError, match=r"attributions\.sum\(2, keepdim=True\)\.mT"
+        ):
+            metric(score, x, maps.sum(2, keepdim=True), n_steps=3)
+
+
+def test_maps_of_three_axes_warn_unless_they_have_one_channel():
+    x = torch.rand(1, 4, 6, generator=torch.Generator().manual_seed(0))
+    region = torch.zeros(1, 6, dtype=torch.bool)
+    region[0, 2] = True
+    with pytest.warns(UserWarning, match=r"sequences \(B, L, C\)") as warned:
+        several = metrics.pointing_game(None, x, x, masks=region, tolerance=0)
+    assert warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        total = x.sum(1, keepdim=True)
+        assert several == metrics.pointing_game(
+            None, x, total, masks=region, tolerance=0
+        )
+        alone = x[:, :1]
+        metrics.deletion(lambda x: x.mean((1, 2)), alone, alone, n_steps=3)
 
 
 def test_blur_of_a_tiny_image():

@@ -466,7 +466,7 @@ def test_errors_of_an_own_file_propagate(own_file: Path) -> None:
 
 def test_an_unknown_model_suggests_similar_names() -> None:
     with pytest.raises(
-        ValueError, match="name must be .* got 'resnet5', perhaps 'resnet"
+        ValueError, match="name must be .* got 'resnet5' .did you mean 'resnet"
     ):
         load("resnet5")
     with pytest.raises(
@@ -533,7 +533,7 @@ def test_find_class(query: int | str, index: int) -> None:
     "query, said",
     [
         ("red circle", "class must match a single .* 0 'red circle, bar'"),
-        ("red circel, bar", "got .* perhaps 'red circle, bar'"),
+        ("red circel, bar", "got .* .did you mean 'red circle, bar'"),
         (16, "class must be a name or an index from 0 to 15, got '16'"),
         (-1, "class must be a name .* got '-1'"),
     ],

@@ -8,6 +8,7 @@ from captum_ext.attr.map_layer import MapLayer, last_map_layer
 from captum_ext.attr.masking_model import MaskingModel
 from captum_ext.attr.mc_rise import MCRISE
 from captum_ext.attr.pn_rise import PNRISE
+from captum_ext.attr.replicas import Replicas
 from captum_ext.attr.reshape import maps_of_channels_last, maps_of_tokens
 from captum_ext.attr.rise import RISE
 from captum_ext.attr.similarity import EmbeddingSimilarity
@@ -25,6 +26,7 @@ __all__ = [
     "PNRISE",
     "RISE",
     "Refinement",
+    "Replicas",
     "WindowVariant",
     "last_map_layer",
     "maps_of_channels_last",

@@ -65,6 +65,16 @@ class Refinement(NamedTuple):
     masks: Tensor
     scores: Tensor
 
+    def __repr__(self) -> str:
+        maps = self.attributions
+        shapes = [
+            tuple(each.shape) for each in (maps if isinstance(maps, tuple) else [maps])
+        ]
+        return (
+            f"Refinement(attributions {', '.join(map(str, shapes))}, "
+            f"{self.scores.shape[1]} masks)"
+        )
+
     @property
     def centers(self) -> Tensor:
         """Center of each mask along each axis in pixels, (B, N, n_axes) float64.

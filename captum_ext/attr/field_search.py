@@ -124,9 +124,11 @@ def refine_by_field(
         cells, candidates, total, sums, search.n_iterations, search.seed
     )
 
+    device = masked.inputs[0].device
+
     def masks(indices: Tensor) -> Tensor:
-        """Masks (q, 1, ...) of candidates (q, 1)."""
-        kept = candidates[indices[:, 0]].float()[:, None]
+        """Masks (q, 1, ...) of candidates (q, 1), expanded on the inputs' device."""
+        kept = candidates[indices[:, 0]].float()[:, None].to(device)
         # (q, 1, 1, 1, ...): masks, fills, batch and channels.
         return layout.expand(kept, torch.zeros(len(kept), 0))[0][:, 0, 0]
 
@@ -142,7 +144,7 @@ def refine_by_field(
         return rtol is not None and bool(relative_errors(*maps()) <= rtol)
 
     search.run(process, masks, score, bar, is_exact=is_exact)
-    scored = masks(process.chosen[0, :, None])[None, :, 0] > 0
+    scored = (masks(process.chosen[0, :, None])[None, :, 0] > 0).cpu()
     return Search(*maps(), scored, process.scores)
 
 

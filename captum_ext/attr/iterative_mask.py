@@ -1,7 +1,7 @@
 """Iterative mask: minimizes the masking model's objective for a single image."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from captum.attr import GradientAttribution
@@ -15,7 +15,6 @@ from captum_ext._captum import (
     expand_additional_forward_args,
     expand_target,
     format_output,
-    progress,
     run_forward,
 )
 from captum_ext._modes import (
@@ -24,19 +23,27 @@ from captum_ext._modes import (
     warn_of_training_mode,
 )
 from captum_ext._outputs import misfit, select_scores
+from captum_ext._progress import progress
 from captum_ext._type_checks import check_callable, check_flags, check_instance
 from captum_ext._validation import (
+    check_choice,
     check_image,
     check_integer,
     check_positive,
     check_probabilities,
+    check_probability,
     check_target,
 )
 from captum_ext.masking import SaliencyObjective
+from captum_ext.masking.objective import GOALS, Goal
 
 __all__ = ["IterativeMask"]
 
 LogProbability = Callable[[Tensor], Tensor]
+# Fong, Patrick and Vedaldi's first weight of the area.
+_AREA_WEIGHT = 300
+# Cells of a mask along the shorter side.
+_CELLS = 14
 
 
 class IterativeMask(GradientAttribution):
@@ -81,10 +88,12 @@ class IterativeMask(GradientAttribution):
         additional_forward_args: object = None,
         objective: SaliencyObjective | None = None,
         n_steps: int = 200,
-        mask_stride: int = 4,
+        mask_stride: int | None = None,
         learning_rate: float = 0.1,
         seed: int = 0,
         show_progress: bool = False,
+        goal: Goal = "both",
+        area: float | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         r"""
         Args:
@@ -129,19 +138,28 @@ class IterativeMask(GradientAttribution):
         check_instance("objective", objective, SaliencyObjective)
         check_flags(show_progress=show_progress)
         n_steps = check_integer("n_steps", n_steps, 1)
-        stride = check_integer("mask_stride", mask_stride, 1)
+        check_choice("goal", goal, GOALS)
+        search = _Search(
+            objective,
+            goal,
+            None if area is None else check_probability("area", area),
+            _cells(mask_stride, images.shape[2:]),
+            learning_rate,
+        )
         seed = check_integer("seed", seed, 0, 2**64 - 1)
         warn_of_training_mode(self.forward_func)
-        bar = progress(range(n_steps), desc=self.get_name(), disable=not show_progress)
+        bar = progress(range(n_steps), desc=self.get_name(), show=show_progress)
         with buffers_kept(self.forward_func):
             masks = _optimized_masks(
-                objective,
+                search,
                 _log_probability(
-                    self.forward_func, target, additional_forward_args, images.dtype
+                    self.forward_func,
+                    target,
+                    additional_forward_args,
+                    images.dtype,
+                    2 if goal == "both" else 1,
                 ),
                 images,
-                stride,
-                learning_rate,
                 [Generator().manual_seed(seed) for _ in images],
                 bar,
             )
@@ -149,20 +167,30 @@ class IterativeMask(GradientAttribution):
         return format_output(isinstance(inputs, tuple), (maps,))
 
 
+def _cells(stride: int | None, size: Sequence[int]) -> tuple[int, ...]:
+    """Size of the mask before it is interpolated."""
+    if stride is None:
+        length = max(1.0, min(size) / _CELLS)
+    else:
+        length = check_integer("mask_stride", stride, 1)
+    return tuple(max(2, round(n / length)) for n in size)
+
+
 def _log_probability(
     forward_func: Callable[..., Tensor],
     target: TargetType,
     args: object,
     dtype: torch.dtype,
+    n_edited: int,
 ) -> LogProbability:
-    """Function that returns log f_c (2 B,) of 2 B images."""
-    both_targets = expand_target(target, 2)
-    both_args = expand_additional_forward_args(outside_inference_mode(args), 2)
+    """Function that returns log f_c of the n edited versions of B images, (n B,)."""
+    all_targets = expand_target(target, n_edited)
+    all_args = expand_additional_forward_args(outside_inference_mode(args), n_edited)
 
     def log_probability(images: Tensor) -> Tensor:
         inputs = images.to(dtype)
-        output = run_forward(forward_func, inputs, None, both_args)
-        scores = select_scores(output, both_targets, repr(target))
+        output = run_forward(forward_func, inputs, None, all_args)
+        scores = select_scores(output, all_targets, repr(target))
         if scores.numel() != len(images):
             raise misfit(output, target, len(images))
         _check_probabilities(scores)
@@ -182,32 +210,72 @@ def _check_probabilities(scores: Tensor) -> None:
     check_probabilities(scores.detach())
 
 
+class _Search(NamedTuple):
+    """How masks are optimized.
+
+    Args:
+        objective (SaliencyObjective): What is minimized.
+        goal (str): Which scores count.
+        area (float, optional): Share of the image that a mask covers.
+        cells (tuple of int): Size of the mask before it is interpolated.
+        learning_rate (float): Learning rate of Adam.
+    """
+
+    objective: SaliencyObjective
+    goal: Goal
+    area: float | None
+    cells: tuple[int, ...]
+    learning_rate: float
+
+    def loss(
+        self,
+        log_probability: LogProbability,
+        images: Tensor,
+        masks: Tensor,
+        generators: list[Generator],
+    ) -> Tensor:
+        """Sum of the losses of all examples, which do not depend on each other."""
+        terms = self.objective.terms(
+            log_probability, images, masks, generators, self.goal
+        )
+        if self.area is not None:
+            terms = terms._replace(area=_AREA_WEIGHT * _area_error(masks, self.area))
+        return terms.total.sum()
+
+
+def _area_error(masks: Tensor, area: float) -> Tensor:
+    """Mean squared difference of the sorted pixels from ones and zeros, (B,).
+
+    Fong, Patrick and Vedaldi's R(M): zero for a binary mask of this area alone.
+    """
+    pixels = masks.flatten(1).sort(descending=True).values
+    covered = torch.arange(pixels.shape[1], device=pixels.device)
+    wanted = (covered < area * pixels.shape[1]).to(pixels.dtype)
+    return (pixels - wanted).square().mean(1)
+
+
 @torch.inference_mode(False)
 @torch.enable_grad()
 def _optimized_masks(
-    objective: SaliencyObjective,
+    search: _Search,
     log_probability: LogProbability,
     images: Tensor,
-    stride: int,
-    learning_rate: float,
     generators: list[Generator],
     steps: Any,
 ) -> Tensor:
     """Masks (B, 1, H, W) in [0, 1], each optimized independently of the others."""
     # A tensor of inference mode takes part in no gradient, a copy does.
     images = images.clone()
-    size = images.shape[2:]
-    small = [max(2, round(n / stride)) for n in size]
-    logits = torch.zeros(len(images), 1, *small, device=images.device)
+    logits = torch.zeros(len(images), 1, *search.cells, device=images.device)
     logits.requires_grad_()
-    optimizer = Adam([logits], learning_rate)
+    optimizer = Adam([logits], search.learning_rate)
 
     def masks() -> Tensor:
-        return F.interpolate(logits.sigmoid(), size, mode="bilinear")
+        return F.interpolate(logits.sigmoid(), images.shape[2:], mode="bilinear")
 
     for _ in steps:
-        terms = objective.terms(log_probability, images, masks(), generators)
+        loss = search.loss(log_probability, images, masks(), generators)
         # backward() would leave gradients in the model's parameters.
-        (logits.grad,) = torch.autograd.grad(terms.total.sum(), logits)
+        (logits.grad,) = torch.autograd.grad(loss, logits)
         optimizer.step()
     return masks().detach()

@@ -33,6 +33,8 @@ __all__ = [
     "warn_of_zero_maps",
 ]
 
+_VIDEO_MAPS = "(B, C, t, h, w) of video"
+
 
 class LayerEvaluation(NamedTuple):
     """One forward pass, and the backward pass to the layer.
@@ -177,11 +179,10 @@ def _transform(
     reshape: ReshapeTransform | None, activations: tuple[Tensor, ...], inputs: Tensor
 ) -> ReshapeTransform | None:
     """The transform with the size of the image if it needs it; None for maps."""
-    size = inputs.shape[2:] if inputs.dim() == 4 else None
     if reshape is not None:
-        return sized(reshape, size)
-    if size is not None:
-        _check_axes(activations, size)
+        return sized(reshape, inputs.shape[2:] if inputs.dim() == 4 else None)
+    if inputs.dim() in (4, 5):
+        _check_axes(activations, inputs.shape[2:])
     return None
 
 
@@ -289,12 +290,11 @@ def _check_example_scores(scores: Tensor) -> Tensor:
 
 def _check_layer_tensors(values: object) -> None:
     """Refuse what a layer returns or takes if it is no tensor, nor a tuple of some."""
-    if not isinstance(values, tuple):
-        values = (values,)
-    for value in values:
+    within = "a tuple with " if isinstance(values, tuple) else ""
+    for value in values if isinstance(values, tuple) else (values,):
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"layer must return a tensor or a tuple of tensors, got "
+                f"layer must return a tensor or a tuple of tensors, got {within}"
                 f"{type(value).__name__}: give the part of it that returns the tensor "
                 f"to explain."
             )
@@ -310,19 +310,19 @@ def _check_layer_was_reached(layer: object, reached: bool) -> None:
 
 
 def _check_axes(activations: tuple[Tensor, ...], size: Sequence[int]) -> None:
-    """Refuse tokens of an image, and maps with channels last."""
+    """Refuse tokens of an image or video, and maps with channels last."""
+    maps = "(B, C, h, w), such as maps_of_tokens" if len(size) == 2 else _VIDEO_MAPS
     for each in activations:
         if each.dim() == 3:
             raise ValueError(
-                f"reshape_transform must rearrange tokens to maps (B, C, h, w), such "
-                f"as maps_of_tokens, got none for activations of shape "
-                f"{tuple(each.shape)}."
+                f"reshape_transform must rearrange tokens to maps {maps}, got none for "
+                f"activations of shape {tuple(each.shape)}."
             )
-        if each.dim() == 4 and keeps_channels_last(each.shape, size):
+        if each.dim() in (4, 5) and keeps_channels_last(each.shape, size):
             raise ValueError(
                 f"reshape_transform must rearrange channels that are last, such as "
                 f"maps_of_channels_last, got none for activations of shape "
-                f"{tuple(each.shape)} of an image of {size[0]} x {size[1]} pixels."
+                f"{tuple(each.shape)} of an image of {size[-2]} x {size[-1]} pixels."
             )
 
 

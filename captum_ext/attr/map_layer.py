@@ -33,7 +33,10 @@ __all__ = [
 
 # Layers whose output is their input, so that another layer says more by its name.
 _PASSING_ON = (nn.Identity, nn.Dropout)
-_ADAPTIVE_POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_ADAPTIVE_POOLS = (
+    *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
+    *(nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d),
+)
 
 
 class MapLayer(NamedTuple):
@@ -43,8 +46,8 @@ class MapLayer(NamedTuple):
         name (str): Name of the layer within the model.
         layer (nn.Module): The layer.
         reshape_transform (Callable, optional): Function that rearranges the layer's
-            outputs to maps (B, C, h, w), for the argument of this name of layer
-            methods. None if they are such maps.
+            outputs to maps (B, C, h, w), or (B, C, t, h, w) of video, for the argument
+            of this name of layer methods. None if they are such maps.
     """
 
     name: str
@@ -94,8 +97,9 @@ def last_map_layer(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Map
 
     It is the last module whose output holds maps of more than one pixel that influence
     the largest output: maps (B, C, h, w), as ``layer4`` of a ResNet or ``features`` of
-    a MobileNet; maps with channels last, (B, h, w, C), as in Swin transformers; or
-    tokens (B, n + h * w, C), as in vision transformers. Of the latter it is the last
+    a MobileNet; maps with channels last, (B, h, w, C), as in Swin transformers; either
+    with one more axis, of time or depth, for video and volumes; or tokens
+    (B, n + h * w, C), as in vision transformers of images. Of the latter it is the last
     block whose patch tokens the score depends on: with a class token that is not the
     last block, of whose output the score sees the class token only. Pooling to a fixed
     size (VGG's ``avgpool``) and what follows it is left out. Of nested modules that end
@@ -110,7 +114,8 @@ def last_map_layer(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Map
         ``reshape_transform`` that layer methods need for it.
 
     Raises:
-        ValueError: If no module returns maps, or none of them influences the output.
+        ValueError: If no module returns maps, none of them influences the output, or
+            the model turns a video into tokens.
 
     Examples::
 
@@ -128,7 +133,7 @@ def last_map_layer(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Map
     if not found:
         raise ValueError(
             "model must have a module that returns maps (B, C, h, w) or tokens of more "
-            "than one pixel, got none."
+            "than one pixel, or for video maps (B, C, t, h, w), got none."
         )
     usable = _outside_of_last_blocks(influential, token_blocks)
     if not usable:
@@ -246,26 +251,30 @@ def _noted(note: Callable[..., None], name: str, *call: object) -> None:
     note(name, *call)
 
 
-def _image_size(inputs: Sequence[Tensor]) -> tuple[int, int] | None:
-    """Height and width of the first image among the inputs, if there is one."""
+def _image_size(inputs: Sequence[Tensor]) -> tuple[int, ...] | None:
+    """Size of the first image or video among the inputs, (H, W) or (T, H, W)."""
     for each in inputs:
-        if each.dim() == 4:
-            return each.shape[2], each.shape[3]
+        if each.dim() in (4, 5):
+            return tuple(each.shape[2:])
     return None
 
 
 def _readable(
     shape: Sequence[int],
     n_examples: int,
-    size: tuple[int, int] | None,
+    size: tuple[int, ...] | None,
     n_positions: float,
-) -> tuple[ReshapeTransform | None, tuple[int, int]] | None:
+) -> tuple[ReshapeTransform | None, tuple[int, ...]] | None:
     """The transform that makes maps of a shape, and their size; None if none does."""
-    if len(shape) == 4 and shape[0] == n_examples:
+    n_axes = 2 + len(size) if size else 4
+    if len(shape) == n_axes and shape[0] == n_examples:
         if size and keeps_channels_last(shape, size):
-            return maps_of_channels_last, (shape[1], shape[2])
-        return None, (shape[2], shape[3])
+            return maps_of_channels_last, tuple(shape[1:-1])
+        return None, tuple(shape[2:])
     if len(shape) != 3 or shape[2] == 1 or size is None:
+        return None
+    if len(size) == 3:
+        _check_no_tokens(shape[1], n_positions)
         return None
     for axis, transform in ((0, maps_of_tokens), (1, maps_of_tokens_first)):
         if shape[axis] == n_examples:
@@ -275,6 +284,16 @@ def _readable(
                 if grid is not None:
                     return partial(transform, n_prefix=n_prefix), grid
     return None
+
+
+def _check_no_tokens(n: int, n_positions: float) -> None:
+    """Refuse n tokens of a video, whose grid is not known."""
+    if n_positions <= n <= n_positions + MAX_PREFIX:
+        raise ValueError(
+            f"model must have maps (B, C, t, h, w) of video in its last layers, got "
+            f"{n} tokens: give a layer method the layer and a reshape_transform that "
+            f"rearranges them."
+        )
 
 
 def _numbers_of_prefix_tokens(n: int, n_positions: float) -> Iterator[int]:
@@ -289,7 +308,7 @@ def _numbers_of_prefix_tokens(n: int, n_positions: float) -> Iterator[int]:
 
 
 def _influential(
-    found: Sequence[_Output], score: Tensor, size: tuple[int, int] | None
+    found: Sequence[_Output], score: Tensor, size: tuple[int, ...] | None
 ) -> list[_Output]:
     """Outputs whose maps have a gradient; prefix tokens do not count."""
     with_graph = [each for each in found if each.tensor.requires_grad]

@@ -16,7 +16,7 @@ from captum_ext._validation import (
     check_scores,
 )
 from captum_ext.attr.random_masks import MaskedInputs
-from captum_ext.masks import apply_masks
+from captum_ext.masks.fill import replaced
 
 if TYPE_CHECKING:
     from captum_ext.surrogate import Acquisition, CandidateProcess
@@ -124,7 +124,7 @@ class MaskScores:
 
         def perturb(start: int, stop: int) -> tuple[Tensor, ...]:
             return tuple(
-                apply_masks(x, fills, masks[start:stop].to(x.device))
+                replaced(x, fills, masks[start:stop].to(x.device))
                 for x, fills in zip(self._masked.inputs, self._masked.fills)
             )
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captum_ext._modes import full_precision
 from captum_ext._scores import ChunkedScores
 from captum_ext._type_checks import check_flags
 from captum_ext._validation import (
@@ -24,6 +25,7 @@ from captum_ext.attr.estimators import (
     uncontrolled,
 )
 from captum_ext.masks import MaskCodes, MaskLayout, apply_masks, draw_masks
+from captum_ext.masks.fill import replaced
 
 __all__ = ["UNBIASED", "MaskedRun", "Maps", "Run", "Sampling", "relative_errors"]
 
@@ -219,6 +221,7 @@ class Run(ABC):
         self._score, self._contrast = score, contrast
         self._codes = codes
         self._device = inputs[0].device
+        self._placed_codes = codes.to(self._device)
 
     @abstractmethod
     def checkpoints(self) -> Iterator[int]:
@@ -246,7 +249,8 @@ class Run(ABC):
             n_scored = n
             known = torch.cat(scores)
             check_scores(known)
-            maps = self.summarize(known)
+            with full_precision(self._device):
+                maps = self.summarize(known)
             if earlier is not None:
                 maps.replace(finished, earlier)
             finished = finished | self._sampling.finished(maps)
@@ -257,10 +261,13 @@ class Run(ABC):
 
     def _perturb(self, start: int, stop: int) -> tuple[Tensor, ...]:
         """Inputs (n * B, ...) under the masks of a range."""
-        codes = self._codes[start:stop]
-        cells = codes.indicators(len(self._fills[0])).to(self._device)
-        masks = self._layout.expand(cells, codes.shifts.to(self._device))
-        return tuple(map(apply_masks, self._inputs, self._fills, masks))
+        codes = self._placed_codes[start:stop]
+        cells = codes.indicators(len(self._fills[0]))
+        with full_precision(self._device):
+            masks = self._layout.expand(cells, codes.shifts)
+        # The first masks show whether a layout of one's own is right.
+        apply = replaced if start else apply_masks
+        return tuple(map(apply, self._inputs, self._fills, masks))
 
 
 class MaskedRun(Run):

@@ -26,7 +26,8 @@ class MaskingModel(Attribution):
     NeurIPS 2017.
 
     Args:
-        network (MaskingNetwork): Trained network, on the device of the inputs.
+        network (MaskingNetwork): Trained network, on the device of the inputs, or what
+            ``torch.compile`` returns for one.
 
     Examples::
 
@@ -39,7 +40,8 @@ class MaskingModel(Attribution):
     """
 
     def __init__(self, network: MaskingNetwork) -> None:
-        if not isinstance(network, MaskingNetwork):
+        # torch.compile returns a module around the network.
+        if not isinstance(getattr(network, "_orig_mod", network), MaskingNetwork):
             raise TypeError(
                 f"network must be a MaskingNetwork, got {type(network).__name__}."
             )

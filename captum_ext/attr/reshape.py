@@ -30,10 +30,10 @@ def maps_of_channels_last(activations: Tensor) -> Tensor:
     """Maps of a layer that keeps channels last, as in Swin transformers.
 
     Args:
-        activations (Tensor): Activations (B, h, w, C).
+        activations (Tensor): Activations (B, h, w, C), or (B, t, h, w, C) of video.
 
     Returns:
-        *Tensor*: Maps (B, C, h, w).
+        *Tensor*: Maps (B, C, h, w) or (B, C, t, h, w).
 
     Examples::
 
@@ -147,14 +147,19 @@ def _misfit(n: int, n_prefix: int, size: Sequence[int]) -> ValueError:
 
 
 def keeps_channels_last(shape: Sequence[int], size: Sequence[int]) -> bool:
-    """Whether axes 1 and 2 of activations have the ratio of the image, not 2 and 3.
+    """Whether activations (B, ..., h, w, C) have the ratio of the image at h and w.
+
+    In those of video, (B, C, t, h, w), t and h may have that ratio by chance, so that h
+    and w must not have it.
 
     Args:
-        shape (sequence of int): Shape of the activations, of 4 axes.
-        size (sequence of int): Height and width of the image in pixels.
+        shape (sequence of int): Shape of the activations, of 4 or 5 axes.
+        size (sequence of int): Height and width of the image in pixels, last.
     """
-    first, last = shape[2:], shape[1:3]
-    return _distortion(last, size) < _distortion(first, size)
+    first, last, image = (shape[-2], shape[-1]), shape[-3:-1], size[-2:]
+    if len(shape) == 5 and _fits(first, image):
+        return False
+    return _distortion(last, image) < _distortion(first, image)
 
 
 def _distortion(grid: Sequence[int], size: Sequence[int]) -> float:
@@ -162,7 +167,7 @@ def _distortion(grid: Sequence[int], size: Sequence[int]) -> float:
     return abs(math.log(grid[0] * size[1] / (grid[1] * size[0])))
 
 
-def _fits(grid: tuple[int, int], size: Sequence[int]) -> bool:
+def _fits(grid: Sequence[int], size: Sequence[int]) -> bool:
     """Whether one stride along both axes gives the grid, but for one row or column."""
     (h, w), (height, width) = grid, size
     if height == width:

@@ -1,7 +1,6 @@
 """Command captum-ext demo: explain a built-in scene with every method."""
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
@@ -9,11 +8,11 @@ from captum_ext import zoo
 from captum_ext._files import save_image
 from captum_ext.commands.image_outputs import (
     add_caption,
-    check_writable,
-    draw_map,
+    draw_colors,
     print_subject,
     target_caption,
 )
+from captum_ext.commands.output_files import check_writable
 from captum_ext.methods import METHODS
 from captum_ext.subject import build_subject
 from captum_ext.visualization import overlay_figure, stack_figures
@@ -61,7 +60,7 @@ def _run(options: argparse.Namespace) -> None:
         parts={part for method in methods for part in method.built_from},
         colors=_COLORS,
         seed=options.seed,
-        show_progress=sys.stderr.isatty(),
+        show_progress=True,
     )
     print_subject(subject)
     # Color-wise methods explain another class: the sign has the target's color already.
@@ -74,7 +73,7 @@ def _run(options: argparse.Namespace) -> None:
         about = f" ({question})" if method.colorwise else ""
         print(f"{method.title}: {time.perf_counter() - start:.1f} s{about}")
         if method.colorwise:
-            figures.append(draw_map(method, other, maps, question))
+            figures.append(add_caption(draw_colors(other, maps), question))
         else:
             overlays[method.title] = method.displayed(maps)
     overview = overlay_figure(subject.image, overlays)

@@ -9,6 +9,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from captum_ext._processes import process_group, rank
+from captum_ext._suggestions import did_you_mean
 from captum_ext._validation import check_integer
 from captum_ext.commands.model_options import (
     DEFAULT_MODEL,
@@ -32,9 +33,9 @@ from captum_ext.evaluation import (
     read_methods,
     read_metrics,
 )
-from captum_ext.evaluation.attribution_classes import captum_methods
 from captum_ext.evaluation.options import EvaluationOptions, option
-from captum_ext.evaluation.specs import needed_parts
+from captum_ext.methods.attribution_classes import captum_methods
+from captum_ext.methods.specs import needed_parts
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,7 +49,8 @@ __all__ = ["EvaluateOptions", "add_parser"]
 class EvaluateOptions(EvaluationOptions):
     """Options of the command: fields are options, and keys of a settings file.
 
-    :mod:`captum_ext.commands.model_options` adds model, weights and masking_network.
+    :mod:`captum_ext.commands.model_options` adds model, weights, device and
+    masking_network.
     """
 
     dataset: str = option("data set, see below", "", "KIND[:PATH]")
@@ -64,6 +66,7 @@ class EvaluateOptions(EvaluationOptions):
     model: str = DEFAULT_MODEL
     weights: str | None = None
     masking_network: str | None = None
+    device: str | None = None
     methods: str | list[Any] | dict[str, Any] = option(
         "see below", "pn-rise,cameras,grad-cam,random", "LIST"
     )
@@ -148,7 +151,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
             add_classifier_options(parser)
         elif each.name == "masking_network":
             add_masking_network_option(parser)
-        elif each.name != "weights":
+        elif each.name not in ("weights", "device"):
             _add_option(parser, each)
     parser.set_defaults(run=_run)
 
@@ -204,7 +207,7 @@ def _run(namespace: argparse.Namespace) -> int:
             options.metrics,
             options.output,
             **{f.name: getattr(options, f.name) for f in fields(EvaluationOptions)},
-            show_progress=sys.stderr.isatty(),
+            show_progress=True,
         )
         return _print_results(results, options.output) if rank() == 0 else 0
 
@@ -232,8 +235,8 @@ def _read_file(path: Path) -> dict[str, Any]:
     for name, value in options.items():
         if name not in _TYPES:
             raise ValueError(
-                f"--settings must hold options among {', '.join(_TYPES)}, got {name!r} "
-                f"in {str(path)!r}."
+                f"--settings must hold options among {', '.join(_TYPES)}, got "
+                f"{name!r}{did_you_mean(name, _TYPES)} in {str(path)!r}."
             )
         types, _ = _TYPES[name]
         if type(value) not in types:

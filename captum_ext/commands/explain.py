@@ -1,30 +1,72 @@
-"""Command captum-ext explain: explain an image or a video with one method."""
+"""Command captum-ext explain: explain images or a video with one method or several."""
 
 import argparse
+import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_ext._files import save_figure
-from captum_ext._validation import check_integer
+from captum_ext import zoo
+from captum_ext._files import save_figure, save_image
+from captum_ext._validation import check_integer, check_positive
 from captum_ext.attr.masked_run import relative_errors
 from captum_ext.commands.image_options import (
     COLORS,
     add_image_options,
     check_clip_method,
-    check_outputs,
     check_part_options,
-    read_subject,
+    find_subject,
+    read_images,
 )
 from captum_ext.commands.image_outputs import (
     counted_passes,
-    draw_map,
+    draw_maps,
+    print_subject,
     save_clip,
+)
+from captum_ext.commands.model_options import load_classifier
+from captum_ext.commands.output_files import (
+    FIGURE_SUFFIXES,
+    Job,
+    list_jobs,
     save_map,
 )
+from captum_ext.datasets.clip_files import is_clip
 from captum_ext.methods import METHODS, Method
+from captum_ext.methods.specs import (
+    Spec,
+    find_method,
+    method_options,
+    needed_parts,
+    read_methods,
+)
+from captum_ext.subject import Subject, check_parts
 
 __all__ = ["add_parser"]
+
+_EPILOG = f"""\
+methods:
+{chr(10).join(f"  {name:22}{m.summary}" for name, m in METHODS.items())}
+  CLASS                 any attribution of Captum by class name, such as DeepLift
+  FILE.py:CLASS         your own, a class derived from captum.attr.Attribution
+
+Methods are separated by commas and drawn in one figure, their arguments follow after
+colons, and "=" gives one another name: pn-rise,quick=pn-rise:n_masks=100. captum-ext
+methods lists the arguments.
+
+--against explains why the model says one class and not another: what is explained is
+the logit of --target minus that of --against, for every method. Red raises --target
+over --against, blue does the opposite. For a misclassified image,
+--target top1 --against RIGHT asks why the prediction is not the right class.
+
+exit status:
+  0  all images are explained
+  2  invalid options, or an image that cannot be explained; of several images, all
+     others are explained
+"""
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -36,34 +78,47 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     white_box = [name for name, m in METHODS.items() if "model" in m.built_from]
     parser = commands.add_parser(
         "explain",
-        description="Explain the classification of an image or a video and draw the "
-        "map over it. A video is classified by the mean probabilities of its frames. "
-        f"Methods that look inside the model ({', '.join(white_box)}) explain the "
-        "logit of the class, of a video its log probability; all others explain its "
-        "probability.",
+        description="Explain the classification of images or a video and draw the "
+        "maps over them. A video is classified by the mean probabilities of its "
+        f"frames. Methods that look inside the model ({', '.join(white_box)}) explain "
+        "the logit of the class, of a video its log probability; all others explain "
+        "its probability.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="methods:\n"
-        + "\n".join(f"  {name:22}{m.summary}" for name, m in METHODS.items()),
+        epilog=_EPILOG,
     )
     add_image_options(
         parser,
         "(C, H, W), (1, H, W) for layer methods, (K, H, W) for K colors, or "
         "(C, T, H, W) for a video",
+        several=True,
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--method",
         default="pn-rise",
-        metavar="NAME",
-        help=f"{', '.join(METHODS)} (default: %(default)s)",
+        metavar="NAME[:ARG=VALUE],...",
+        help="methods and their arguments, see below (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
+        "--against",
+        metavar="INDEX|NAME|topN",
+        help="class that --target is compared with, see below",
+    )
+    add(
         "--n-masks",
         type=int,
         metavar="N",
         help="number of forward passes of methods with random masks (default: until "
         "the standard error is small, 402 at most for pn-rise)",
     )
-    parser.add_argument(
+    add(
+        "--tolerance",
+        type=float,
+        metavar="T",
+        help="standard error, as a fraction of the map's range, at which methods with "
+        "random masks stop: their argument rtol (default: .3; .1 for rise)",
+    )
+    add(
         "--colors",
         metavar="NAMES",
         help=f"colors for mc-rise, separated by commas (default: {COLORS})",
@@ -71,47 +126,120 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.set_defaults(run=_run)
 
 
-def _run(options: argparse.Namespace) -> None:
-    if options.method not in METHODS:
+def _run(options: argparse.Namespace) -> int:
+    specs = _read_specs(options)
+    parts = needed_parts(specs.values())
+    stacked = any(_method(s).colorwise for s in specs.values()) and len(specs) > 1
+    jobs = list_jobs(
+        options.image,
+        [*specs],
+        options.output,
+        options.save_map,
+        # Stacked figures are pixels.
+        (".png", ".jpg") if stacked else FIGURE_SUFFIXES,
+    )
+    uses = [spec.use for spec in specs.values()]
+    check_clip_method(options, "--method", uses, [*METHODS])
+    check_part_options(parts, options, ", ".join(uses))
+    if len(jobs) == 1:
+        # An unreadable image should not wait for a download of the classifier.
+        read_images(options, jobs[0].image)
+    classifier = load_classifier(vars(options), parts)
+    check_parts(classifier, parts, options.layer)
+    status = 0
+    for job in jobs:
+        try:
+            _explain(job, options, classifier, specs, len(jobs) > 1)
+        except ValueError as error:
+            if len(jobs) == 1:
+                raise
+            message = " ".join(str(error).split())
+            print(f"captum-ext: error: {job.image}: {message}", file=sys.stderr)
+            status = 2
+    return status
+
+
+def _read_specs(options: argparse.Namespace) -> dict[str, Spec]:
+    """Methods with their arguments, among them --n-masks and --tolerance."""
+    specs = read_methods(options.method, colorwise=True)
+    given: dict[str, Any] = {}
+    if options.n_masks is not None:
+        given["n_masks"] = check_integer("--n-masks", options.n_masks, 2)
+    if options.tolerance is not None:
+        given["rtol"] = check_positive("--tolerance", options.tolerance)
+    for argument, value in given.items():
+        takers = [s for s in specs.values() if argument in method_options(_method(s))]
+        if not takers:
+            option = "--n-masks" if argument == "n_masks" else "--tolerance"
+            raise ValueError(
+                f"{option} must be used with a method that has random masks, got "
+                f"{options.method!r}."
+            )
+        for spec in takers:
+            spec.options.setdefault(argument, value)
+    masking = [spec.use for spec in specs.values() if _method(spec).mask]
+    if options.against is not None and masking:
         raise ValueError(
-            f"--method must be one of {', '.join(METHODS)}, got {options.method!r}."
+            f"--against must be used with methods that explain a score, got "
+            f"{', '.join(masking)!r}."
         )
-    method = METHODS[options.method]
-    output = check_outputs(options, options.method)
-    check_clip_method(options, "--method", options.method, METHODS)
-    method_options = _method_options(method, options)
-    colors = options.colors or (COLORS if method.colorwise else None)
-    subject = read_subject(options, method.built_from, colors)
-    start = time.perf_counter()
-    with counted_passes(subject.model) as passes:
-        maps, error = method.attribute_with_error(subject, **method_options)
-    seconds = time.perf_counter() - start
-    if subject.inputs.dim() == 5:
-        save_clip(subject, method.displayed(maps), output)
+    return specs
+
+
+def _method(spec: Spec) -> Method:
+    return find_method(spec.use)
+
+
+def _explain(
+    job: Job,
+    options: argparse.Namespace,
+    classifier: zoo.ZooModel,
+    specs: Mapping[str, Spec],
+    several: bool,
+) -> None:
+    """Explain an image by all methods, and write the figure and the maps."""
+    clip = is_clip(job.image)
+    parts = needed_parts(specs.values())
+    images = read_images(options, job.image)
+    subject = find_subject(options, classifier, images, parts, clip)
+    print_subject(subject, job.image.name if several else "")
+    found = {}
+    for name, spec in specs.items():
+        method = _method(spec)
+        title = method.title if name == spec.use else name
+        found[title] = (method, _map(name, title, spec, subject, options.tolerance))
+    for (_, maps), path in zip(found.values(), job.maps):
+        save_map(maps[0].cpu(), path)
+    job.figure.parent.mkdir(exist_ok=True)
+    if clip:
+        [(method, maps)] = found.values()
+        save_clip(subject, method.displayed(maps), job.figure)
     else:
-        save_figure(draw_map(method, subject, maps), output)
-    if options.save_map:
-        save_map(maps[0].cpu(), options.save_map)
-    spent = f"{passes.number} passes, {seconds:.1f} s"
+        figure = draw_maps(subject, found)
+        if isinstance(figure, Figure):
+            save_figure(figure, job.figure)
+        else:
+            save_image(figure, job.figure)
+    print(f"written to {job.figure}", flush=True)
+
+
+def _map(
+    name: str, title: str, spec: Spec, subject: Subject, tolerance: float | None
+) -> Tensor:
+    """Map of a method; passes, time and error are printed."""
+    start = time.perf_counter()
+    try:
+        with counted_passes(subject.model) as passes:
+            maps, error = spec.attribute(subject)
+    except ValueError as failure:
+        raise ValueError(f"--method {name}: {failure}") from failure
+    plural = "es" * (passes.number != 1)
+    spent = f"{passes.number} pass{plural}, {time.perf_counter() - start:.1f} s"
     if error is not None:
-        spent += f", {_described_error(maps, error)}"
-    print(f"{method.title}: {spent}, {output}")
-
-
-def _described_error(maps: Tensor, error: Tensor) -> str:
-    """Typical standard error in units of the range of the map."""
-    (relative,) = relative_errors(maps, error).tolist()
-    return f"standard error {relative:.0%} of the map's range"
-
-
-def _method_options(method: Method, options: argparse.Namespace) -> dict[str, object]:
-    """Options of the method that the command line sets."""
-    check_part_options(method.built_from, options, options.method)
-    if options.n_masks is None:
-        return {}
-    if "n_masks" not in method.options():
-        raise ValueError(
-            f"--n-masks must be used with a method that has random masks, got "
-            f"{options.method!r}."
-        )
-    return {"n_masks": check_integer("--n-masks", options.n_masks, 2)}
+        # Typical standard error in units of the range of the map.
+        (relative,) = relative_errors(maps, error).tolist()
+        spent += f", standard error {relative:.0%} of the map's range"
+        if tolerance is not None and relative > tolerance:
+            spent += " (for --tolerance, increase --n-masks)"
+    print(f"{title}: {spent}", flush=True)
+    return maps

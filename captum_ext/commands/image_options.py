@@ -1,8 +1,8 @@
 """Options of commands that explain an image or a video, and their subject."""
 
 import argparse
-import sys
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -10,12 +10,10 @@ from PIL import Image
 
 from captum_ext import zoo
 from captum_ext._validation import check_integer
-from captum_ext.commands.image_outputs import check_writable, print_subject
 from captum_ext.commands.model_options import (
     DEFAULT_MODEL,
     add_classifier_options,
     add_masking_network_option,
-    load_classifier,
 )
 from captum_ext.datasets.clip_files import is_clip, read_frames
 from captum_ext.datasets.image_files import open_image
@@ -26,9 +24,10 @@ __all__ = [
     "COLORS",
     "add_image_options",
     "check_clip_method",
-    "check_outputs",
     "check_part_options",
-    "read_subject",
+    "find_subject",
+    "find_target",
+    "read_images",
 ]
 
 COLORS = "red,green,blue,black,white"
@@ -38,20 +37,26 @@ COLORS = "red,green,blue,black,white"
 _N_FRAMES, _LEAST_FRAMES = 16, 8
 
 
-def add_image_options(command: argparse.ArgumentParser, map_shape: str) -> None:
-    """Add the options that commands for one image or video share.
+def add_image_options(
+    command: argparse.ArgumentParser, map_shape: str, several: bool = False
+) -> None:
+    """Add the options that commands for images and videos share.
 
     Args:
         command (argparse.ArgumentParser): Parser of the command.
         map_shape (str): Shape of the map in the file of --save-map.
+        several (bool, optional): Whether the command takes several images.
+            Default: False
     """
     add = command.add_argument
+    folder = ", a folder of images" if several else ""
     add(
         "image",
         type=Path,
-        help="image file (JPEG, PNG, ...) or video: .mp4, .avi and the like (with the "
-        "extra video), an animated .gif, or .npz with an array frames (T, H, W, 3) "
-        "uint8",
+        nargs="+" if several else 1,
+        help=f"image file (JPEG, PNG, ...){folder} or video: .mp4, .avi and the like "
+        "(with the extra video), an animated .gif, or .npz with an array frames "
+        "(T, H, W, 3) uint8",
     )
     add(
         "--frames",
@@ -65,23 +70,23 @@ def add_image_options(command: argparse.ArgumentParser, map_shape: str) -> None:
     add(
         "--target",
         default="top1",
-        metavar="INDEX|NAME|top1",
-        help="class to explain: its index, its name or a part of it, or top1 for the "
-        "most probable class (default: %(default)s)",
+        metavar="INDEX|NAME|topN",
+        help="class to explain: its index, its name or a part of it, or topN for the "
+        "Nth most probable class (default: %(default)s)",
     )
     add(
         "-o",
         "--output",
         type=Path,
-        metavar="OUT.png",
-        help="figure to write (default: name of the image with -METHOD.png); of a "
-        "video, frames with the map, and beside it OUT.gif",
+        metavar="OUT.png|FOLDER",
+        help="figure to write, or folder for IMAGE-METHOD.png (default: the current "
+        "folder); of a video, frames with the map, and beside it a .gif",
     )
     add(
         "--save-map",
         type=Path,
-        metavar="MAP.npy|.pt",
-        help=f"also write the map: {map_shape}",
+        metavar="MAP.npy|.pt|FOLDER",
+        help=f"also write the map, or IMAGE-METHOD.npy in the folder: {map_shape}",
     )
     add(
         "--layer",
@@ -90,31 +95,6 @@ def add_image_options(command: argparse.ArgumentParser, map_shape: str) -> None:
         "or features.18 (default: the last one that has maps; it is printed)",
     )
     add("--seed", type=int, default=0, help="seed of random numbers (default: 0)")
-
-
-def check_outputs(options: argparse.Namespace, suffix: str) -> Path:
-    """Check that the output files can be written, before any work.
-
-    Args:
-        options (argparse.Namespace): Options of :func:`add_image_options`.
-        suffix (str): End of the figure's default name.
-
-    Returns:
-        *Path*: File of the figure.
-
-    Raises:
-        ValueError: If a file has an unknown suffix or its folder does not exist, or
-            the GIF of a video would replace it.
-    """
-    output = options.output or Path(f"{options.image.stem}-{suffix}.png")
-    check_writable(output, (".png", ".jpg", ".pdf", ".svg"), "--output")
-    if output.with_suffix(".gif").resolve() == options.image.resolve():
-        raise ValueError(
-            f"--output must have another name than the video, got {str(output)!r}."
-        )
-    if options.save_map:
-        check_writable(options.save_map, (".npy", ".pt"), "--save-map")
-    return output
 
 
 def check_part_options(
@@ -140,87 +120,135 @@ def check_part_options(
 
 
 def check_clip_method(
-    options: argparse.Namespace, argument: str, name: str, names: Collection[str]
+    options: argparse.Namespace,
+    argument: str,
+    names: Sequence[str],
+    known: Sequence[str],
 ) -> None:
-    """Check the number of frames, and that a method explains video if it is one.
+    """Check the number of frames, and that the method explains video if there is one.
 
     Args:
         options (argparse.Namespace): Options of :func:`add_image_options`.
         argument (str): Name of the argument that chooses the method, for the error.
-        name (str): Name of the method; others than those of ``names`` are not checked.
-        names (collection of str): Names of methods to choose from.
+        names (sequence of str): Names of the methods; none are not checked.
+        known (sequence of str): Names of methods to choose from.
 
     Raises:
-        ValueError: If --frames is given for an image or is too small, or the method
-            does not explain video.
+        ValueError: If --frames is given without a video or is too small, if there are
+            several methods for a video, or the method does not explain it.
     """
-    clip = is_clip(options.image)
+    clips = [path for path in options.image if is_clip(path)]
     if options.frames is not None:
         check_integer("--frames", options.frames, _LEAST_FRAMES)
-        if not clip:
+        if not clips:
             raise ValueError(
-                f"--frames must be used with a video, got {str(options.image)!r}."
+                f"--frames must be used with a video, got {str(options.image[0])!r}."
             )
-    if clip and name in names and not METHODS[name].explains_video:
-        able = [n for n in names if METHODS[n].explains_video]
+    able = [name for name in known if METHODS[name].explains_video]
+    if clips and names and (len(names) > 1 or names[0] not in able):
         raise ValueError(
-            f"{argument} must be one of {', '.join(able)} for a video, got {name!r}."
+            f"{argument} must be one of {', '.join(able)} for a video, got "
+            f"{', '.join(names)!r}."
         )
 
 
-def read_subject(
-    options: argparse.Namespace, parts: Collection[Part], colors: str | None = None
+def read_images(options: argparse.Namespace, path: Path) -> list[Image.Image]:
+    """Read an image, or the frames of a video.
+
+    Args:
+        options (argparse.Namespace): Options of :func:`add_image_options`.
+        path (Path): File.
+
+    Returns:
+        *list of PIL.Image.Image*: The image, or evenly spaced frames.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    if is_clip(path):
+        return read_frames(path, options.frames or _N_FRAMES)
+    if not path.is_file():
+        raise ValueError(f"image must be an existing file, got {str(path)!r}.")
+    try:
+        return [open_image(path)]
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"image must be an image file, got {str(path)!r} ({error})."
+        ) from error
+
+
+def find_subject(
+    options: argparse.Namespace,
+    classifier: zoo.ZooModel,
+    images: Sequence[Image.Image],
+    parts: Collection[Part],
+    clip: bool,
 ) -> Subject:
-    """Load the image and the classifier, build the subject and print its target.
+    """Build the subject of an image or a video.
 
     The frames of a video are preprocessed like images.
 
     Args:
         options (argparse.Namespace): Options of :func:`add_image_options`.
+        classifier (ZooModel): Classifier of images.
+        images (sequence of PIL.Image.Image): The image, or the frames of a video.
         parts (collection of str): Parts that methods need.
-        colors (str, optional): Names of colors, separated by commas, for a color-wise
-            method.
+        clip (bool): Whether it is a video.
 
     Returns:
-        *Subject*: Subject on the device of this process.
+        *Subject*: Subject on the device of the classifier.
 
     Raises:
-        ValueError: If a file cannot be read, or a class, a layer or a color does not
-            exist.
+        ValueError: If a class, a layer or a color does not exist, or the target is
+            compared with itself.
     """
-    clip = is_clip(options.image)
-    images = (
-        read_frames(options.image, options.frames or _N_FRAMES)
-        if clip
-        else [_read_image(options.image)]
-    )
-    classifier = load_classifier(vars(options), parts)
     inputs = torch.stack([classifier.preprocess(image) for image in images], 1)
     if clip:
         average = zoo.FrameAverage(classifier.model, classifier.applied_activation)
         classifier = classifier._replace(model=average)
-    target = options.target
+    colors = vars(options).get("colors")
     subject = build_subject(
         classifier,
         inputs if clip else inputs[:, 0],
-        None if target == "top1" else zoo.find_class(classifier.class_names, target),
         parts=parts,
         layer=options.layer,
         colors=colors.split(",") if colors else None,
         seed=options.seed,
-        show_progress=sys.stderr.isatty(),
+        show_progress=True,
     )
-    print_subject(subject)
-    return subject
-
-
-def _read_image(path: Path) -> Image.Image:
-    """Read the image; say in the error which file cannot be read."""
-    if not path.is_file():
-        raise ValueError(f"image must be an existing file, got {str(path)!r}.")
-    try:
-        return open_image(path)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    target = find_target("--target", options.target, subject)
+    against = vars(options).get("against")
+    if against is None:
+        return subject._replace(target=target)
+    other = find_target("--against", against, subject)
+    if other == target:
         raise ValueError(
-            f"image must be an image file, got {str(path)!r} ({error})."
-        ) from error
+            f"--against must be another class than --target, got {against!r}, which is "
+            f"class {other}, {classifier.class_names[other]}."
+        )
+    return subject._replace(target=target, against=other)
+
+
+def find_target(option: str, query: str, subject: Subject) -> int:
+    """Find a class by its index, its name, or its rank in the prediction.
+
+    Args:
+        option (str): Option that names the class, for the error.
+        query (str): Index, name or part of a name, or ``topN``.
+        subject (Subject): Subject with the probabilities of the classes.
+
+    Returns:
+        *int*: Class.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+    names = subject.classifier.class_names
+    ranked = re.fullmatch(r"top([1-9]\d*)", query)
+    if ranked and int(ranked[1]) <= len(names):
+        order = subject.class_probabilities.argsort(descending=True, stable=True)
+        return int(order[int(ranked[1]) - 1])
+    try:
+        return zoo.find_class(names, query)
+    except ValueError as error:
+        raise ValueError(f"{option}{str(error).removeprefix('class')}") from error

@@ -1,20 +1,20 @@
-"""Output of commands that explain an image or a video: figures, maps, lines."""
+"""Output of commands that explain an image or a video: figures and lines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor, nn
 
-from captum_ext._files import replacing, save_figure, write_file
+from captum_ext._files import save_figure, write_file
 from captum_ext.methods import Method
 from captum_ext.subject import Subject
 from captum_ext.visualization import (
     color_saliency_figure,
     overlay_figure,
+    stack_figures,
     video_gif,
     video_strip,
 )
@@ -23,52 +23,36 @@ from captum_ext.visualization.panels import LABEL_SIZE
 __all__ = [
     "Passes",
     "add_caption",
-    "check_writable",
     "counted_passes",
-    "draw_map",
+    "draw_colors",
+    "draw_maps",
     "print_subject",
     "save_clip",
-    "save_map",
     "target_caption",
 ]
 
 
-def check_writable(path: Path, suffixes: Sequence[str], argument: str) -> None:
-    """Check that a file can be written, before any work.
-
-    Args:
-        path (Path): File to write.
-        suffixes (sequence of str): Suffixes of the formats that can be written.
-        argument (str): Name of the argument, for the error.
-
-    Raises:
-        ValueError: If the suffix is not among them or the folder does not exist.
-    """
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(
-            f"{argument} must end in {' or '.join(suffixes)}, got {str(path)!r}."
-        )
-    if not path.resolve().parent.is_dir():
-        raise ValueError(
-            f"{argument} must be a file in an existing folder, got {str(path)!r}."
-        )
-
-
-def print_subject(subject: Subject) -> None:
+def print_subject(subject: Subject, image: str = "") -> None:
     """Print the target with its probability, and the layer if there is one.
 
     The activation is named if it is not a softmax.
 
     Args:
         subject (Subject): Subject of the explanation.
+        image (str, optional): Name of the image. Default: "" (not printed)
     """
-    target = subject.target
     activation = subject.classifier.applied_activation
     by = "" if activation == "softmax" else f" (activation: {activation})"
-    print(
-        f"class {target}, {subject.classifier.class_names[target]}: "
-        f"probability {float(subject.class_probabilities[target]):.3f}{by}"
-    )
+    classes = [subject.target]
+    if subject.against is not None:
+        classes.append(subject.against)
+    found = [
+        f"class {i}, {subject.classifier.class_names[i]}: "
+        f"probability {float(subject.class_probabilities[i]):.3f}"
+        for i in classes
+    ]
+    name = f"{image}: " if image else ""
+    print(f"{name}{', against '.join(found)}{by}", flush=True)
     if subject.map_layer is not None:
         print(f"layer for layer methods: {subject.map_layer.describe()}")
 
@@ -80,10 +64,18 @@ def target_caption(subject: Subject) -> str:
         subject (Subject): Subject of the explanation.
 
     Returns:
-        *str*: Caption that fits below a panel.
+        *str*: Caption that fits below a panel, a second line with the class that the
+        target is compared with, if there is one.
     """
-    name = subject.classifier.class_names[subject.target]
-    return f"{name[:30]}: {float(subject.class_probabilities[subject.target]):.2f}"
+    caption = _named(subject, subject.target)
+    if subject.against is None:
+        return caption
+    return f"{caption}\nagainst {_named(subject, subject.against)}"
+
+
+def _named(subject: Subject, index: int) -> str:
+    name = subject.classifier.class_names[index]
+    return f"{name[:30]}: {float(subject.class_probabilities[index]):.2f}"
 
 
 class Passes:
@@ -114,30 +106,51 @@ def counted_passes(model: nn.Module) -> Iterator[Passes]:
         handle.remove()
 
 
-def draw_map(
-    method: Method, subject: Subject, maps: Tensor, caption: str | None = None
-) -> Figure:
-    """Draw the map of a method next to its image.
+def draw_maps(
+    subject: Subject, found: Mapping[str, tuple[Method, Tensor]]
+) -> Figure | Image.Image:
+    """Draw the maps of methods next to their image.
 
     Args:
-        method (Method): Method that computed the map.
         subject (Subject): Subject of the explanation.
-        maps (Tensor): Map of the method.
-        caption (str, optional): Text below the image. Default: None (the target)
+        found (Mapping[str, tuple[Method, Tensor]]): Methods and their maps by title.
 
     Returns:
-        *Figure*: One panel per color if the method is color-wise, otherwise the map
-        over the image.
+        *Figure or PIL.Image.Image*: Figure with a panel for each method, or for each
+        color of a color-wise method; an image of several such figures if there are
+        color-wise methods and others.
+    """
+    plain = {t: (m, maps) for t, (m, maps) in found.items() if not m.colorwise}
+    figures = []
+    if plain:
+        shown = {
+            title: method.displayed(maps) for title, (method, maps) in plain.items()
+        }
+        signed = any(method.signed for method, _ in plain.values())
+        figures.append(overlay_figure(subject.image, shown, signed))
+    figures += [
+        draw_colors(subject, maps)
+        for method, maps in found.values()
+        if method.colorwise
+    ]
+    for figure in figures:
+        add_caption(figure, target_caption(subject))
+    return figures[0] if len(figures) == 1 else stack_figures(figures)
+
+
+def draw_colors(subject: Subject, maps: Tensor) -> Figure:
+    """Draw the maps of a color-wise method, a panel for each color.
+
+    Args:
+        subject (Subject): Subject with a palette.
+        maps (Tensor): Maps, (1, K, H, W).
+
+    Returns:
+        *Figure*: Figure.
     """
     palette = subject.palette
-    if method.colorwise and palette is not None:
-        figure = color_saliency_figure(
-            subject.image, maps[0], palette.rgb, palette.names
-        )
-    else:
-        maps = method.displayed(maps)
-        figure = overlay_figure(subject.image, {method.title: maps}, method.signed)
-    return add_caption(figure, caption or target_caption(subject))
+    assert palette is not None
+    return color_saliency_figure(subject.image, maps[0], palette.rgb, palette.names)
 
 
 def add_caption(figure: Figure, caption: str) -> Figure:
@@ -150,7 +163,10 @@ def add_caption(figure: Figure, caption: str) -> Figure:
     Returns:
         *Figure*: The same figure.
     """
-    figure.axes[0].set_xlabel(caption, fontsize=LABEL_SIZE)
+    # The margin has just enough space for two lines.
+    pad = 2 if "\n" in caption else 4
+    figure.axes[0].set_xlabel(caption, fontsize=LABEL_SIZE, labelpad=pad)
+    figure.axes[0].xaxis.label.set_linespacing(1.1)
     return figure
 
 
@@ -165,17 +181,3 @@ def save_clip(subject: Subject, maps: Tensor, output: Path) -> None:
     label = f"attribution, {target_caption(subject)}"
     save_figure(video_strip(subject.image, maps, label=label), output)
     write_file(video_gif(subject.image, maps), output.with_suffix(".gif"))
-
-
-def save_map(maps: Tensor, path: Path) -> None:
-    """Write a map atomically.
-
-    Args:
-        maps (Tensor): Map on the CPU.
-        path (Path): File that ends in .npy or .pt.
-    """
-    with replacing(path) as file:
-        if path.suffix.lower() == ".npy":
-            np.save(file, maps.numpy())
-        else:
-            torch.save(maps, file)

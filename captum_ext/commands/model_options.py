@@ -15,6 +15,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "add_classifier_options",
     "add_masking_network_option",
+    "chosen_device",
     "load_classifier",
     "load_masking_network",
 ]
@@ -24,7 +25,7 @@ DEFAULT_MODEL = "mobilenet_v2"
 
 
 def add_classifier_options(command: argparse.ArgumentParser, **choice: Any) -> None:
-    """Add the options --model and --weights to a command.
+    """Add the options --model, --weights and --device to a command.
 
     Args:
         command (argparse.ArgumentParser): Parser of the command.
@@ -48,6 +49,38 @@ def add_classifier_options(command: argparse.ArgumentParser, **choice: Any) -> N
         help="state-dict file or name of torchvision's weights (default: the best "
         "weights of torchvision, those of timm or Hugging Face, downloaded)",
     )
+    command.add_argument(
+        "--device",
+        metavar="NAME",
+        help="device of PyTorch, such as cpu, cuda:1 or mps (default: a GPU if there "
+        "is one for CUDA, otherwise the CPU)",
+    )
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """Device of this process.
+
+    Args:
+        name (str, optional): Name of the device. "cuda" and None are the GPU of this
+            process, None is the CPU without one.
+
+    Returns:
+        *torch.device*: Device.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    if name is None:
+        return local_device()
+    try:
+        device = torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0].split(". ")[0].rstrip(".")
+        raise ValueError(
+            f"--device must be a device that PyTorch has here, such as cpu or cuda:1, "
+            f"got {name!r} ({reason})."
+        ) from error
+    return local_device() if name == "cuda" else device
 
 
 def add_masking_network_option(command: argparse.ArgumentParser) -> None:
@@ -70,17 +103,18 @@ def load_classifier(
     """Load the classifier, with its masking network if methods need one.
 
     Args:
-        options (Mapping): Options by name: model, weights and masking_network.
+        options (Mapping): Options by name: model, weights, device and
+            masking_network.
         parts (collection of str): Parts that methods need.
 
     Returns:
         *ZooModel*: Classifier in ``channels_last`` on the device of this process.
 
     Raises:
-        ValueError: If the classifier or the masking network cannot be loaded, or their
-            numbers of classes differ.
+        ValueError: If the classifier or the masking network cannot be loaded, their
+            numbers of classes differ, or there is no such device.
     """
-    device = local_device()
+    device = chosen_device(options.get("device"))
     # Loaded first: its errors should not wait for a download of the classifier.
     network = load_masking_network(options) if "masking_network" in parts else None
     classifier = zoo.load(options["model"], options.get("weights"))

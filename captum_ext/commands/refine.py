@@ -10,23 +10,26 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_ext._files import save_figure
+from captum_ext._suggestions import did_you_mean
 from captum_ext._validation import check_integer
 from captum_ext.attr import BOREx, Refinement
 from captum_ext.attr.window_search import VARIANTS
 from captum_ext.commands.image_options import (
     add_image_options,
     check_clip_method,
-    check_outputs,
     check_part_options,
-    read_subject,
+    find_subject,
+    read_images,
 )
 from captum_ext.commands.image_outputs import (
     add_caption,
     counted_passes,
+    print_subject,
     save_clip,
-    save_map,
     target_caption,
 )
+from captum_ext.commands.model_options import load_classifier
+from captum_ext.commands.output_files import list_jobs, save_map
 from captum_ext.datasets.clip_files import is_clip
 from captum_ext.methods import METHODS
 from captum_ext.subject import Subject
@@ -78,18 +81,21 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(options: argparse.Namespace) -> None:
-    output = check_outputs(options, "refined")
+    [job] = list_jobs(options.image, ["refined"], options.output, options.save_map)
     check_integer("--n-iterations", options.n_iterations, 1)
-    clip = is_clip(options.image)
+    clip = is_clip(job.image)
     chosen = options.prior or ("none" if clip else "grad-cam++")
     method = METHODS[chosen] if chosen in _priors() else None
-    check_clip_method(options, "--prior", chosen, _priors())
+    check_clip_method(options, "--prior", [chosen] if method else [], _priors())
     prior = None
     if method is None and chosen != "none":
         prior = _read_map(Path(chosen), "T, h, w" if clip else "h, w")
     parts = () if method is None else method.built_from
     check_part_options(parts, options, chosen)
-    subject = read_subject(options, parts)
+    images = read_images(options, job.image)
+    classifier = load_classifier(vars(options), parts)
+    subject = find_subject(options, classifier, images, parts, clip)
+    print_subject(subject)
     start = time.perf_counter()
     if method is not None:
         prior = method.attribute(subject)
@@ -107,14 +113,16 @@ def _run(options: argparse.Namespace) -> None:
         )
     seconds = time.perf_counter() - after_prior
     if clip:
-        save_clip(subject, refinement.attributions[0].mean(0, keepdim=True), output)
+        maps = refinement.attributions[0].mean(0, keepdim=True)
+        save_clip(subject, maps, job.figure)
     else:
         figure = _figure(subject, prior, refinement)
-        save_figure(add_caption(figure, target_caption(subject)), output)
-    if options.save_map:
-        save_map(refinement.attributions[0].cpu(), options.save_map)
+        save_figure(add_caption(figure, target_caption(subject)), job.figure)
+    for path in job.maps:
+        save_map(refinement.attributions[0].cpu(), path)
     before = f" after {after_prior - start:.1f} s for the prior" if method else ""
-    print(f"BOREx: {passes.number} passes, {seconds:.1f} s{before}, {output}")
+    print(f"BOREx: {passes.number} passes, {seconds:.1f} s{before}")
+    print(f"written to {job.figure}")
 
 
 def _figure(subject: Subject, prior: Tensor | None, refinement: Refinement) -> Figure:
@@ -140,7 +148,7 @@ def _read_map(path: Path, axes: str) -> Tensor:
     if not path.is_file() or path.suffix.lower() not in (".npy", ".pt"):
         raise ValueError(
             f"--prior must be one of {', '.join(_priors())}, none, or an existing file "
-            f".npy or .pt, got {str(path)!r}."
+            f".npy or .pt, got {str(path)!r}{did_you_mean(path, _priors())}."
         )
     try:
         if path.suffix.lower() == ".npy":

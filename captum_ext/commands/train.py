@@ -1,16 +1,16 @@
 """Command captum-ext train: train a masking network for a classifier."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from torch import Tensor
 
 from captum_ext import zoo
-from captum_ext._processes import local_device, process_group, rank
+from captum_ext._processes import process_group, rank
 from captum_ext._validation import check_integer
 from captum_ext.commands.model_options import (
     add_classifier_options,
+    chosen_device,
     load_classifier,
     load_masking_network,
 )
@@ -38,6 +38,9 @@ from captum_ext.zoo.signs_classifier.recipe import FIRST_TRAINING_SEED
 __all__ = ["add_parser"]
 
 _TRAINING_SCENES, _VALIDATION_IMAGES = 6000, 1000
+# Masks of absent classes relative to those of the images' own.
+_SPECIFIC, _UNSPECIFIC = 0.5, 0.9
+_EMPTY = 0.005
 _ENCODER, _WIDTH = "small", 32
 
 _EPILOG = f"""\
@@ -91,8 +94,14 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--validation",
         metavar="KIND[:PATH]",
-        help=f"validation images, of which the first {_VALIDATION_IMAGES} are used "
-        f"(default: none; held-out scenes for signs)",
+        help="validation images (default: none; held-out scenes for signs)",
+    )
+    add(
+        "--validation-limit",
+        type=int,
+        default=_VALIDATION_IMAGES,
+        metavar="N",
+        help="use N validation images sampled with --seed (default: %(default)s)",
     )
     add("--limit", type=int, metavar="N", help="train on N images sampled with --seed")
 
@@ -150,6 +159,12 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         help="store the weights of network.pt in 16 bits, half the size",
     )
     add(
+        "--tensorboard",
+        action="store_true",
+        help="also write OUTPUT/tensorboard: loss terms, mean masks and masks (with "
+        "the extra tensorboard)",
+    )
+    add(
         "-o",
         "--output",
         required=True,
@@ -162,6 +177,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     if options.limit is not None:
         check_integer("--limit", options.limit, 1)
+    check_integer("--validation-limit", options.validation_limit, 1)
     lambdas = _lambdas(options.lambdas)
     _check_network_options(options)
     if options.validation is None and options.dataset == "signs":
@@ -172,15 +188,14 @@ def _run(options: argparse.Namespace) -> None:
         formats["validation"] = find_format(options.validation, "validation")
     classifier = load_classifier(vars(options), ())
     check_inside(classifier.model)
-    device = local_device()
+    device = chosen_device(options.device)
     network = _initial_network(options, classifier).to(device)
     if classifier.applied_activation != "softmax":
         print(f"activation: {classifier.applied_activation}")
     with process_group(device):
         main_process = rank() == 0
-        quiet = not (sys.stderr.isatty() and main_process)
         dataset = _images(
-            "dataset", *formats["dataset"], options, classifier, not quiet
+            "dataset", *formats["dataset"], options, classifier, main_process
         )
         validation = None
         if "validation" in formats:
@@ -200,7 +215,8 @@ def _run(options: argparse.Namespace) -> None:
             checkpoint_every=options.checkpoint_every,
             n_workers=options.workers,
             seed=options.seed,
-            show_progress=not quiet,
+            show_progress=True,
+            tensorboard=options.tensorboard,
         )
         if main_process:
             network.save(options.output / "network.pt", options.half)
@@ -295,7 +311,7 @@ def _images(
         limit = options.limit
         first, n = FIRST_TRAINING_SEED, limit or _TRAINING_SCENES
     else:
-        limit = n = _VALIDATION_IMAGES
+        limit = n = options.validation_limit
         first = 0
     source = DatasetSource(path, classifier.class_names, scenes=range(first, first + n))
     found = dataset_format.read(source)
@@ -311,9 +327,24 @@ def _print_results(
 ) -> None:
     if validation is not None:
         right, absent = mean_masks(network, validation, len(validation))
-        ratio = absent / max(right, 1e-12)
         print(
             f"mean mask over {len(validation)} images: {right:.4f} for their own "
-            f"class, {absent:.4f} for absent classes (ratio {ratio:.3f})"
+            f"class, {absent:.4f} for absent classes: {_verdict(right, absent)}"
         )
     print(f"written to {output}")
+
+
+def _verdict(right: float, absent: float) -> str:
+    """Whether masks depend on the requested class, and what to do if they do not."""
+    area = "the weight of the area, the second of --lambdas"
+    if right < _EMPTY:
+        return f"masks are empty, decrease {area}"
+    if right > 1 - _EMPTY:
+        return f"masks cover the image, increase {area}"
+    ratio = absent / right
+    if ratio < _SPECIFIC:
+        return f"class-specific (ratio {ratio:.2f})"
+    advice = "train longer or increase --selection-weight"
+    if ratio < _UNSPECIFIC:
+        return f"partly class-specific (ratio {ratio:.2f}), {advice}"
+    return f"not class-specific (ratio {ratio:.2f}), {advice}"

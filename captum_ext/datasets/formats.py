@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from captum_ext._suggestions import did_you_mean
 from captum_ext.datasets.annotations import read_boxes, read_coco, read_voc
 from captum_ext.datasets.class_map import ClassMap
 from captum_ext.datasets.dataset import Dataset
@@ -135,5 +136,8 @@ def find_format(text: str, argument: str = "dataset") -> tuple[DatasetFormat, st
     found = DATASET_FORMATS.get(name)
     if found is None or bool(path) != (":" in found.usage):
         usages = ", ".join(known.usage for known in DATASET_FORMATS.values())
-        raise ValueError(f"--{argument} must be one of {usages}, got {text!r}.")
+        similar = "" if found else did_you_mean(name, DATASET_FORMATS)
+        raise ValueError(
+            f"--{argument} must be one of {usages}, got {text!r}{similar}."
+        )
     return found, path

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from captum_ext._captum import progress
+from captum_ext._progress import progress
 from captum_ext.datasets.dataset import Dataset, Example
 from captum_ext.zoo import ZooModel
 
@@ -62,7 +62,7 @@ class InMemoryImages(TorchDataset[tuple[Tensor, int]]):
         self.images = torch.empty(len(images), *images[0][0].shape, dtype=torch.uint8)
         self.labels = []
         indices = range(len(images))
-        for i in progress(indices, desc="images", disable=not show_progress):
+        for i in progress(indices, desc="images", show=show_progress):
             image, label = images[i]
             pixels = (image * self.std + self.mean).clamp(0, 1)
             self.images[i] = (255 * pixels).round()

@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_ext._files import replacing
-from captum_ext.evaluation.specs import Spec, find_method
+from captum_ext.methods.specs import Spec, find_method, seeded_globally
 from captum_ext.subject import Subject
 
 __all__ = ["ImageMaps", "read_map"]
@@ -67,25 +66,9 @@ class ImageMaps:
         if isinstance(prior, Spec):
             options["prior"], prior_seconds = self(prior)
         start = time.perf_counter()
-        with _seeded(self._subject.seed, self._subject.inputs.device):
+        with seeded_globally(self._subject.seed, self._subject.inputs.device):
             maps = method.attribute(self._subject, **options).cpu()
         return maps, prior_seconds + time.perf_counter() - start
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global generators, which methods of others draw from, and restore them.
-
-    A map then depends on its image only, and not on what was computed before it.
-    """
-    before = np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)
 
 
 def read_map(file: Path) -> Tensor:

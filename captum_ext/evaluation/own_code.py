@@ -1,4 +1,4 @@
-"""Methods and metrics of the user, by FILE.py:NAME or MODULE:NAME."""
+"""Metrics of the user, by FILE.py:NAME or MODULE:NAME."""
 
 import inspect
 from functools import cache
@@ -6,40 +6,13 @@ from inspect import Parameter, Signature
 from typing import Any
 
 import torch
-from captum.attr import Attribution
 from torch import Tensor
 
-from captum_ext.evaluation.attribution_classes import class_method
 from captum_ext.evaluation.named_metrics import Metric
-from captum_ext.methods import Method
+from captum_ext.evaluation.quantus_metrics import quantus_metric
 from captum_ext.zoo.python_function import find_function
 
-__all__ = ["own_method", "own_metric"]
-
-
-@cache
-def own_method(use: str) -> Method:
-    """A method from a class of the user.
-
-    It is built as by :func:`~captum_ext.evaluation.attribution_classes.class_method`.
-
-    Args:
-        use (str): ``FILE.py:CLASS`` or ``MODULE:CLASS``.
-
-    Returns:
-        *Method*: Method with signed maps.
-
-    Raises:
-        ValueError: If there is no such class, or it has no method ``attribute``.
-    """
-    found = find_function(use)
-    if not isinstance(found, type) or not issubclass(found, Attribution):
-        raise ValueError(
-            f"methods of your own must be classes derived from "
-            f"captum.attr.Attribution, got {use!r}."
-        )
-    method = class_method(found, use.rpartition(":")[2], f"from {use}")
-    return method._replace(reference=False)
+__all__ = ["own_metric"]
 
 
 @cache
@@ -54,7 +27,8 @@ def own_metric(use: str) -> Metric:
     "lower", is not passed on.
 
     Args:
-        use (str): ``FILE.py:NAME`` or ``MODULE:NAME``.
+        use (str): ``FILE.py:NAME`` or ``MODULE:NAME``; ``quantus:CLASS`` is
+            :func:`~captum_ext.evaluation.quantus_metrics.quantus_metric`.
 
     Returns:
         *Metric*: Metric.
@@ -62,6 +36,8 @@ def own_metric(use: str) -> Metric:
     Raises:
         ValueError: If there is no such function or class.
     """
+    if use.startswith("quantus:"):
+        return quantus_metric(use.removeprefix("quantus:"))
     found = find_function(use)
     parameters = [*inspect.signature(found).parameters.values()]
     taken = parameters if isinstance(found, type) else parameters[3:]

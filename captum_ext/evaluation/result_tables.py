@@ -59,6 +59,10 @@ class Results(NamedTuple):
     provenance: dict[str, Any]
     class_names: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        names = [f"{', '.join(self.settings[kind])}" for kind in ("methods", "metrics")]
+        return f"Results({self.table['image'].nunique()} images: {' by '.join(names)})"
+
 
 def merge_tables(folder: Path, images: Iterable[str]) -> None:
     """Write the tables of a run whose rows are all computed.

@@ -44,6 +44,8 @@ Key = tuple[str, str | None, str | None]
 
 # Settings to which a run may add.
 _EXTENDABLE = ("methods", "metrics")
+# Settings that a run has only if one of its methods needs them.
+_OF_SOME_METHODS = ("layer", "masking_network")
 
 CURVE_DIGITS = 6
 """Digits of curves, which are only plotted: a third of the length of all digits."""
@@ -133,7 +135,8 @@ def kept_specs(folder: Path) -> dict[str, dict[str, Any]]:
 def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raise an error if a folder holds anything but results of the same settings.
 
-    Methods and metrics may be more than there, see :func:`kept_specs`.
+    Methods and metrics may be more than there, see :func:`kept_specs`, and with them
+    the first layer or masking network.
 
     Args:
         folder (Path): Folder of the run; it need not exist.
@@ -156,6 +159,10 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     given = json.loads(json.dumps(settings))
     for kind in found.keys() & given.keys() & {*_EXTENDABLE}:
         given[kind] = {n: given[kind][n] for n in given[kind] if n in found[kind]}
+    for name in _OF_SOME_METHODS:
+        if found.get(name) is None:
+            found.pop(name, None)
+            given.pop(name, None)
     there, here = _flat(found), _flat(given)
     differences = [
         f"{name} is {_abbreviated(there.get(name))} there and "

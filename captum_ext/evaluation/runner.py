@@ -9,15 +9,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from captum_ext._captum import progress
 from captum_ext._processes import barrier, broadcast_object, rank, world_size
+from captum_ext._progress import print_resumed, progress
 from captum_ext._validation import check_choice, check_integer
 from captum_ext.attr import MapLayer
 from captum_ext.attr.map_layer import map_layer
 from captum_ext.datasets.dataset import Dataset
 from captum_ext.evaluation.image_rows import EvaluationConfig, Pair, rows_of_image
+from captum_ext.evaluation.metric_specs import find_metric, read_metrics
 from captum_ext.evaluation.options import EvaluationOptions, Target
-from captum_ext.evaluation.provenance import provenance, weights_digest
+from captum_ext.evaluation.provenance import (
+    called_functions,
+    provenance,
+    weights_digest,
+)
 from captum_ext.evaluation.result_tables import Results, merge_tables, read_results
 from captum_ext.evaluation.run_folder import (
     RowWriter,
@@ -26,13 +31,11 @@ from captum_ext.evaluation.run_folder import (
     read_rows,
     start_run,
 )
-from captum_ext.evaluation.specs import (
+from captum_ext.methods.specs import (
     Specs,
     describe_specs,
-    find_metric,
     needed_parts,
     read_methods,
-    read_metrics,
 )
 from captum_ext.subject import Part, check_parts
 from captum_ext.zoo import BoxPreprocessing, ZooModel
@@ -204,6 +207,8 @@ def _settings(
         "perturbations_per_eval": config.perturbations_per_eval,
         "device": device.type,
     }
+    if called := called_functions(model):
+        settings["model"]["functions"] = called
     if activation != "softmax":
         settings["model"]["activation"] = activation
     network = config.model.masking_network
@@ -214,12 +219,16 @@ def _settings(
 
 def _run(dataset: Dataset, config: EvaluationConfig, show_progress: bool) -> None:
     """Compute the missing rows, a share per process, and merge them."""
-    missing = _missing(dataset, config) if rank() == 0 else None
     # Found by one process: shares must not depend on when a process reads the rows.
-    share = broadcast_object(missing)[rank() :: world_size()]
+    found = _missing(dataset, config) if rank() == 0 else None
+    missing = broadcast_object(found)
+    if show_progress:
+        n_images = len(dataset.examples)
+        print_resumed(n_images - len(missing), n_images, "images")
+    share = missing[rank() :: world_size()]
     if share:
         with RowWriter(config.folder, rank()) as writer:
-            bar = progress(share, desc="images", disable=not show_progress)
+            bar = progress(share, desc="images", show=show_progress)
             for index, pairs in bar:
                 for row in rows_of_image(config, dataset.examples[index], pairs):
                     writer.append(row)

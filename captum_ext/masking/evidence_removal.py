@@ -71,6 +71,7 @@ class EvidenceRemoval:
 
     With probability 1/2 the alternative is the strongly blurred image, otherwise a
     random color with Gaussian noise, so a network cannot adapt to one replacement.
+    ``blur_probability=1`` only blurs, as Fong and Vedaldi do.
 
     Args:
         sigma (float, optional): Standard deviation of the blur in pixels. Default: 10
@@ -80,6 +81,8 @@ class EvidenceRemoval:
             maximum of each channel, between which colors are drawn: ``-mean / std``
             and ``(1 - mean) / std`` for normalized images. Default: None (minimum and
             maximum of each image)
+        blur_probability (float, optional): Probability of the blurred image, from 0
+            to 1. Default: 0.5
 
     Examples::
 
@@ -94,10 +97,16 @@ class EvidenceRemoval:
         sigma: float = 10,
         noise: float = 0.2,
         limits: tuple[Sequence[float], Sequence[float]] | None = None,
+        blur_probability: float = 0.5,
     ) -> None:
         self.sigma = check_positive("sigma", sigma)
         self.noise = check_not_negative("noise", noise)
         self.limits = None if limits is None else _check_limits(limits)
+        self.blur_probability = check_not_negative("blur_probability", blur_probability)
+        if self.blur_probability > 1:
+            raise ValueError(
+                f"blur_probability must be from 0 to 1, got {blur_probability}."
+            )
 
     @classmethod
     def of_normalized(
@@ -155,12 +164,13 @@ class EvidenceRemoval:
         """
         low, high = self._limits(inputs)
         drawn = torch.empty_like(inputs)
-        is_blurred = []
+        to_blur = []
         for i, generator in enumerate(generators):
             coin, *color = torch.rand(1 + inputs.shape[1], generator=generator).tolist()
             seed = int(torch.randint(2**62, (1,), generator=generator))
-            is_blurred.append(coin < 0.5)
-            if coin >= 0.5:
+            if coin < self.blur_probability:
+                to_blur.append(i)
+            else:
                 noise = torch.randn(
                     inputs.shape[1:],
                     generator=Generator(inputs.device).manual_seed(seed),
@@ -169,8 +179,9 @@ class EvidenceRemoval:
                 shade = torch.tensor(color, device=inputs.device)[:, None, None]
                 unit = (shade + self.noise * noise).to(inputs.dtype)
                 drawn[i] = low[i] + (high[i] - low[i]) * unit
-        chosen = torch.tensor(is_blurred, device=inputs.device)
-        drawn[chosen] = blurred(inputs[chosen], self.sigma)
+        # Numbers of examples, since a GPU has to be waited for to index by a mask.
+        chosen = torch.tensor(to_blur, dtype=torch.long, device=inputs.device)
+        drawn[chosen] = blurred(inputs[chosen], self.sigma).to(inputs.dtype)
         return drawn
 
     def _limits(self, inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Reports of a training run: a log of its steps, mean masks, and grids of masks."""
+"""Reports of a training run: log of steps, mean masks, and sheets of masks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -13,7 +14,11 @@ from captum_ext._files import write_file
 from captum_ext.masking.network import MaskingNetwork
 from captum_ext.masking.sampling import checked_example, stacked_images
 
-__all__ = ["MeanMasks", "StepLog", "mask_grid", "mean_masks"]
+__all__ = ["MeanMasks", "StepLog", "mask_grid", "mask_sheet", "mean_masks"]
+
+# Of an image in a grid; they fit the width of a small one.
+_COLUMNS = ("image", "mask, own class", "what it keeps", "absent class")
+_GAP, _TITLE_PIXELS = 4, 18
 
 Limits = tuple[Sequence[float], Sequence[float]]
 
@@ -186,7 +191,30 @@ def mask_grid(
     # Two images per row of the grid; small images are enlarged.
     enlarged = rows.flatten(0, 1).repeat_interleave(_zoom(shown), 2)
     enlarged = enlarged.repeat_interleave(_zoom(shown), 3)
-    return make_grid(enlarged, nrow=8, padding=4, pad_value=1)
+    return make_grid(enlarged, nrow=2 * len(_COLUMNS), padding=_GAP, pad_value=1)
+
+
+def mask_sheet(grid: Tensor, n: int) -> Image.Image:
+    """Write titles above the columns of a grid.
+
+    Args:
+        grid (Tensor): Grid of :func:`mask_grid`.
+        n (int): Number of images in it.
+
+    Returns:
+        *PIL.Image.Image*: Image with a title above each column.
+    """
+    from torchvision.transforms.functional import to_pil_image
+
+    drawn = to_pil_image(grid)
+    titles = _COLUMNS * min(n, 2)
+    width = (drawn.width - _GAP) / len(titles)
+    sheet = Image.new("RGB", (drawn.width, drawn.height + _TITLE_PIXELS), "white")
+    sheet.paste(drawn, (0, _TITLE_PIXELS))
+    pen = ImageDraw.Draw(sheet)
+    for i, title in enumerate(titles):
+        pen.text((_GAP + i * width, 4), title, fill="black")
+    return sheet
 
 
 def _zoom(images: Tensor) -> int:

@@ -1,7 +1,7 @@
 """Training objective of a mask: Eq. 4, term by term."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -13,9 +13,11 @@ from captum_ext._type_checks import check_instance, check_numbers
 from captum_ext._validation import check_choice, check_not_negative, check_positive
 from captum_ext.masking.evidence_removal import EvidenceRemoval
 
-__all__ = ["SaliencyObjective", "SaliencyTerms", "total_variation"]
+__all__ = ["GOALS", "Goal", "SaliencyObjective", "SaliencyTerms", "total_variation"]
 
 LogProbability = Callable[[Tensor], Tensor]
+Goal = Literal["both", "preserve", "delete"]
+GOALS: tuple[Goal, ...] = ("both", "preserve", "delete")
 
 
 class SaliencyTerms(NamedTuple):
@@ -150,6 +152,7 @@ class SaliencyObjective:
             "sigma": phi.sigma,
             "noise": phi.noise,
             "limits": phi.limits and [list(values) for values in phi.limits],
+            "blur_probability": phi.blur_probability,
             "activation": self.activation,
         }
 
@@ -215,34 +218,40 @@ class SaliencyObjective:
         inputs: Tensor,
         masks: Tensor,
         generators: Sequence[Generator],
+        goal: Goal = "both",
     ) -> SaliencyTerms:
         """Compute the terms of Eq. 4 for any function that returns log f_c.
 
         Args:
             log_probability (Callable): Function that returns log f_c (2 B,) of 2 B
-                images: all Phi(X, M), then all Phi(X, 1 - M).
+                images: all Phi(X, M), then all Phi(X, 1 - M). With one goal it gets
+                the B images of that goal.
             inputs (Tensor): X, (B, C, H, W).
             masks (Tensor): M, (B, 1, H, W) in [0, 1].
             generators (sequence of Generator): One per example, on the CPU.
+            goal (str, optional): "preserve" for the score of Phi(X, M) alone, "delete"
+                for that of Phi(X, 1 - M) alone, or "both". Default: "both"
 
         Returns:
-            *SaliencyTerms*: Terms (B,); the auxiliary loss is 0.
+            *SaliencyTerms*: Terms (B,); the auxiliary loss is 0, and so is the term of
+            a score that is left out.
         """
-        both = torch.cat(
-            [
-                self.evidence_removal(inputs, masks, generators),
-                self.evidence_removal(inputs, 1 - masks, generators),
-            ]
-        )
-        preserved, destroyed = log_probability(both).chunk(2)
+        kept = {
+            "both": (masks, 1 - masks),
+            "preserve": (masks,),
+            "delete": (1 - masks,),
+        }
+        edited = [self.evidence_removal(inputs, m, generators) for m in kept[goal]]
+        scores = log_probability(torch.cat(edited)).chunk(len(edited))
         lambda_1, _, lambda_3, lambda_4 = self.lambdas
         area = self.area(masks)
+        none = torch.zeros_like(area)
         return SaliencyTerms(
             lambda_1 / self.pixels * total_variation(masks),
             area,
-            -preserved,
-            lambda_3 * (lambda_4 * destroyed).exp(),
-            torch.zeros_like(area),
+            none if goal == "delete" else -scores[0],
+            none if goal == "preserve" else lambda_3 * (lambda_4 * scores[-1]).exp(),
+            none,
         )
 
     def area(self, masks: Tensor) -> Tensor:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from captum_ext._captum import progress
 from captum_ext._processes import rank, world_size
+from captum_ext._progress import print_resumed, progress
 from captum_ext._type_checks import check_callable, check_flags, check_instance
 from captum_ext._validation import check_integer, check_not_negative, check_positive
 from captum_ext.masking.eval_mode import eval_mode
@@ -41,6 +40,7 @@ def train_masking_network(
     n_workers: int = 0,
     seed: int = 0,
     show_progress: bool = False,
+    tensorboard: bool = False,
 ) -> MaskingNetwork:
     r"""Train a masking network for a classifier.
 
@@ -85,6 +85,9 @@ def train_masking_network(
         seed (int, optional): Seed of all random numbers. Default: 0
         show_progress (bool, optional): Whether to show a progress bar with the terms.
             Default: False
+        tensorboard (bool, optional): Whether ``output/tensorboard`` gets the terms, the
+            mean masks and the masks as events, with the extra ``tensorboard``.
+            Default: False
 
     Returns:
         *MaskingNetwork*: The trained network, in eval mode.
@@ -95,6 +98,7 @@ def train_masking_network(
             no readable checkpoint, or if a term becomes NaN or infinite; the last
             checkpoint is kept.
         OSError: If the folder cannot be written; the last checkpoint is kept.
+        MissingExtraError: If TensorBoard is not installed.
 
     Examples::
 
@@ -115,9 +119,9 @@ def train_masking_network(
     check_instance("objective", objective, SaliencyObjective)
     if validation is not None:
         check_indexable("validation", validation)
-    check_flags(show_progress=show_progress)
+    check_flags(show_progress=show_progress, tensorboard=tensorboard)
     n_workers = check_integer("n_workers", n_workers, 0)
-    folder = _checked_folder(output)
+    folder = _checked_folder(output, tensorboard)
     seed = check_integer("seed", seed, 0, 2**64 - 1)
     probability = objective.fake_probability
     samples = SampleDataset(dataset, network.n_classes, probability, seed)
@@ -135,19 +139,21 @@ def train_masking_network(
         },
     }
     every = check_integer("checkpoint_every", checkpoint_every, 1)
-    monitor = TrainingMonitor(folder, validation, objective, every)
+    monitor = TrainingMonitor(folder, validation, objective, every, tensorboard)
     with torch.inference_mode(False), torch.enable_grad(), eval_mode(black_box):
         trainer = Trainer(network, black_box, objective, settings)
         _train(trainer, samples, monitor, n_workers, show_progress)
     return network.eval()
 
 
-def _checked_folder(output: str | Path | None) -> Path | None:
+def _checked_folder(output: str | Path | None, needed: bool) -> Path | None:
     """The output folder, which need not exist; refuse the path of a file, and "".
 
     An empty path would be the current folder.
     """
     if output is None:
+        if needed:
+            raise ValueError("output must be a folder for tensorboard, got None.")
         return None
     check_instance("output", output, (str, Path))
     if output == "" or Path(output).is_file():
@@ -199,12 +205,14 @@ def _train(
         # By default a loader draws from the global generator.
         generator=Generator(),
     )
-    # Captum's type of a progress bar lacks set_postfix.
-    bar: Any = progress(
+    show_progress = show_progress and rank() == 0
+    if show_progress:
+        print_resumed(trainer.step, trainer.n_steps, "steps")
+    bar = progress(
         desc="training",
         total=trainer.n_steps,
         initial=trainer.step,
-        disable=not show_progress or rank() > 0,
+        show=show_progress,
     )
     with bar, monitor.step_log(trainer.step) as append:
         for batch in loader:

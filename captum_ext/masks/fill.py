@@ -59,6 +59,27 @@ def apply_masks(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> Tenso
         torch.Size([10, 3, 8, 8])
     """
     _check_masks(inputs, fills, masks)
+    return replaced(inputs, fills, masks)
+
+
+def replaced(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> Tensor:
+    """The result of :func:`apply_masks`, for arguments that were checked before.
+
+    The checks make the CPU wait for a GPU.
+
+    Args:
+        inputs (Tensor): i, (B, ...).
+        fills (sequence of Tensor): The K fills c_k, each broadcastable to ``inputs``.
+        masks (Tensor): m_k in [0, 1], (M, K, 1 or B, ...).
+
+    Returns:
+        *Tensor*: (M * B, ...), mask by mask.
+
+    Examples::
+
+        >>> replaced(torch.ones(1, 1, 2), [torch.zeros(1)], torch.ones(1, 1, 1, 1, 2))
+        tensor([[[0., 0.]]])
+    """
     n_masks = masks.shape[0]
     if inputs.dtype.is_floating_point:
         masks = masks.to(inputs.dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_ext._interpolation import resize
 from captum_ext._validation import check_integer, check_integers
-from captum_ext.masks.layout import MaskLayout
+from captum_ext.masks.layout import MaskLayout, Placed
 
 __all__ = ["GridLayout", "enlarged_cells"]
 
@@ -62,13 +62,14 @@ class _Axis:
         from scipy import signal
 
         self.n_shifts = math.ceil(size / n_cells)
-        self._size, self._enlarged = size, enlarged_cells(size, n_cells)
+        self._size, enlarged = size, enlarged_cells(size, n_cells)
+        self._n_cells, self._enlarged = n_cells, Placed(enlarged)
         # One window per visible cell of an enlarged grid; finer windows do not help.
         n_windows = min(n_cells + 1, size)
         starts = torch.arange(n_windows) * size // n_windows
         stops = -(-torch.arange(1, n_windows + 1) * size // n_windows)
         shifts = torch.arange(self.n_shifts)[:, None]
-        enlarged = self._enlarged.double()
+        enlarged = enlarged.double()
         below = F.pad(enlarged.cumsum(0), (0, 0, 1, 0))
         sums = below[shifts + stops] - below[shifts + starts]
         pooled = sums / (stops - starts)[:, None]
@@ -82,11 +83,11 @@ class _Axis:
     def rows(self, shifts: Tensor) -> Tensor:
         """Weights of the cells in each pixel at the given shifts, (M, size, cells)."""
         pixels = torch.arange(self._size, device=shifts.device)
-        return self._enlarged.to(shifts.device)[shifts.long()[:, None] + pixels]
+        return self._enlarged.on(shifts.device)[shifts.long()[:, None] + pixels]
 
     def blocks(self, shifts: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """The given shifts in blocks, each with its rows."""
-        step = max(1, _NUMBERS_AT_ONCE // (self._size * self._enlarged.shape[1]))
+        step = max(1, _NUMBERS_AT_ONCE // (self._size * self._n_cells))
         for start in range(0, len(shifts), step):
             block = slice(start, start + step)
             yield block, self.rows(shifts[block])

@@ -26,6 +26,7 @@ from captum_ext._validation import check_integer, check_positive
 __all__ = [
     "MaskCodes",
     "MaskLayout",
+    "Placed",
     "ProductLayout",
     "check_generator",
     "check_layouts",
@@ -76,11 +77,36 @@ class MaskCodes:
     def __len__(self) -> int:
         return self.cells.shape[0]
 
+    def to(self, device: torch.device) -> "MaskCodes":
+        """The same masks on a device."""
+        return MaskCodes(self.cells.to(device), self.shifts.to(device))
+
     def indicators(self, n_fills: int) -> Tensor:
         """One-hot cells (M, K, n_cells) float32 of the K hidden categories."""
         n_fills = check_integer("n_fills", n_fills, 1)
-        fills = torch.arange(1, n_fills + 1, dtype=code_dtype(n_fills))
+        fills = torch.arange(
+            1, n_fills + 1, dtype=code_dtype(n_fills), device=self.cells.device
+        )
         return (self.cells[:, None] == fills[:, None]).float()
+
+
+class Placed:
+    """A tensor, and its copies on other devices, which are made once.
+
+    A GPU would have to be waited for at each copy.
+
+    Args:
+        tensor (Tensor): Tensor that does not change.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._copies = {tensor.device: tensor}
+
+    def on(self, device: torch.device) -> Tensor:
+        """The tensor on a device."""
+        if device not in self._copies:
+            self._copies[device] = next(iter(self._copies.values())).to(device)
+        return self._copies[device]
 
 
 def code_dtype(n_fills: int) -> torch.dtype:

@@ -68,11 +68,14 @@ class MixedLayout(MaskLayout):
         self, values: Tensor, shifts: Tensor
     ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """For each layout with masks: its position, their rows, cells and shifts."""
+        # Read once: the numbers of rows would make the CPU wait for every layout.
+        chosen = shifts[:, 0].tolist()
         for i, layout in enumerate(self.layouts):
-            rows = (shifts[:, 0] == i).nonzero()[:, 0]
-            if len(rows):
+            own = [row for row, each in enumerate(chosen) if each == i]
+            if own:
+                rows = torch.tensor(own, device=values.device)
                 cells = values[rows, :, : layout.n_cells]
-                yield i, rows, cells, shifts[rows, self._axes[i]]
+                yield i, rows, cells, shifts[rows.to(shifts.device), self._axes[i]]
 
     def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
         rows, masks = [], []

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_ext._suggestions import did_you_mean
 from captum_ext._type_checks import (
     check_finite,
     check_numbers,
@@ -107,7 +108,8 @@ def named_palette(
     ]
     if unknown:
         raise ValueError(
-            f"names must be among {', '.join(_NAMED)}, got {', '.join(unknown)}."
+            f"names must be among {', '.join(_NAMED)}, got {', '.join(unknown)}"
+            f"{did_you_mean(unknown[0], _NAMED)}."
         )
     rgb = torch.tensor([_NAMED[name] for name in names])
     mean = check_numbers("mean", mean, 3).float()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from captum_ext._type_checks import check_sequence, check_tensor, shown
 from captum_ext._validation import check_integer
-from captum_ext.masks.layout import MaskLayout
+from captum_ext.masks.layout import MaskLayout, Placed
 
 __all__ = ["RegionLayout", "disjoint_regions", "sequence_mask"]
 
@@ -40,10 +40,12 @@ class RegionLayout(MaskLayout):
         labels, index = flat.unique(return_inverse=True)
         split = index.split([region.numel() for region in regions])
         self.regions = [i.view(r.shape) for i, r in zip(split, regions)]
+        self._placed = list(map(Placed, self.regions))
         super().__init__(n_cells=len(labels))
 
     def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
-        return tuple(values[:, :, index.to(values.device)] for index in self.regions)
+        indices = [index.on(values.device) for index in self._placed]
+        return tuple(_gathered(values, index) for index in indices)
 
     def accumulate(
         self, weights: Tensor, values: Tensor, shifts: Tensor
@@ -123,6 +125,15 @@ class RegionLayout(MaskLayout):
         ]
         sums.append(self.sums([_FAR * each.double() for each in apart]))
         return torch.stack(sums, 1) / self.counts()[:, None]
+
+
+def _gathered(values: Tensor, index: Tensor) -> Tensor:
+    """Values of regions (M, K, n) at their elements, (M, K, *index.shape).
+
+    ``gather`` is several times as fast as indexing along the last axis.
+    """
+    elements = index.flatten().expand(*values.shape[:2], -1)
+    return values.gather(2, elements).unflatten(2, index.shape)
 
 
 def _coordinate(index: Tensor, axis: int) -> Tensor:

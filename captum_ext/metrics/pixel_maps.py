@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_ext._interpolation import resize
 from captum_ext._validation import UNBATCHED, check_attributions, check_inputs
+from captum_ext._warnings import warn_caller
 
 __all__ = [
     "check_masks",
@@ -67,7 +68,8 @@ def spatial_maps(
 
     Maps are summed over channels and, if their size is not that of the inputs, as for
     layer attributions, interpolated (linear, bilinear or trilinear, corners not
-    aligned).
+    aligned). Inputs of three axes are series (B, C, L); a warning says so if their maps
+    have several channels, since they may be sequences (B, L, C) as well.
 
     Args:
         attributions (Tensor or tuple[Tensor, ...]): Maps (B, any, ...) with as many
@@ -84,7 +86,8 @@ def spatial_maps(
         all devices.
 
     Raises:
-        ValueError: If shapes do not match or values are NaN or infinite.
+        ValueError: If shapes do not match, values are NaN or infinite, or the map of a
+            sequence has one feature.
         TypeError: If ``attributions`` is not a tensor.
 
     Examples::
@@ -93,8 +96,33 @@ def spatial_maps(
         torch.Size([2, 32, 32])
     """
     maps = check_attributions(attributions, inputs, name).cpu().double()
+    if inputs.dim() == 3:
+        _check_series(maps, inputs, name)
     values = maps.mean(1, keepdim=True) if mean else maps.sum(1, keepdim=True)
     return resize(values, inputs.shape[2:])[:, 0]
+
+
+def _check_series(maps: Tensor, inputs: Tensor, name: str) -> None:
+    """Refuse or warn of maps of sequences (B, L, C), whose positions would be summed.
+
+    A map with one channel says which axis is that of the channels.
+    """
+    _, n_channels, n_positions = maps.shape
+    if n_channels == 1 or inputs.shape[1] == 1:
+        return
+    advice = (
+        f"exchange the axes of sequences (B, L, C), such as embedded tokens: pass "
+        f"lambda x: forward_func(x.mT), inputs.mT and {name}.sum(2, keepdim=True).mT"
+    )
+    if n_positions == 1 < inputs.shape[2]:
+        raise ValueError(
+            f"{name} must be maps (B, any, L) of series (B, C, L), got shape "
+            f"{tuple(maps.shape)} for inputs of shape {tuple(inputs.shape)}; {advice}."
+        )
+    warn_caller(
+        f"{name} of shape {tuple(maps.shape)} are summed over axis 1, the channels of "
+        f"series; pass {name}.sum(1, keepdim=True) if that is right; {advice}."
+    )
 
 
 def check_masks(maps: Tensor) -> Tensor:

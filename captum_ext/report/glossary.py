@@ -3,10 +3,10 @@
 import inspect
 from typing import Any, Literal, NamedTuple
 
-from captum_ext.evaluation.attribution_classes import captum_methods
 from captum_ext.evaluation.named_metrics import METRICS
-from captum_ext.evaluation.specs import COMPARED
 from captum_ext.evaluation.statistics import Better
+from captum_ext.methods.attribution_classes import captum_methods
+from captum_ext.methods.specs import COMPARED
 
 __all__ = ["MetricEntry", "MethodEntry", "describe_metrics", "describe_methods"]
 

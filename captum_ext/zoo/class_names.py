@@ -1,7 +1,8 @@
 """Names of classes: finding one, and the names of a model that brings none."""
 
-import difflib
 from collections.abc import Sequence
+
+from captum_ext._suggestions import did_you_mean
 
 __all__ = ["default_class_names", "find_class", "similar"]
 
@@ -84,8 +85,5 @@ def similar(text: str, names: Sequence[str]) -> str:
     Returns:
         *str*: End of an error message, without its period.
     """
-    folded = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(str(text).lower(), folded, n=3, cutoff=0.5)
-    if not close:
-        return f", which is not among {', '.join(map(repr, names[:3]))}, ..."
-    return f", perhaps {' or '.join(repr(folded[key]) for key in close)}"
+    unlike = f", which is not among {', '.join(map(repr, names[:3]))}, ..."
+    return did_you_mean(text, names) or unlike

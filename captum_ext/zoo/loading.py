@@ -11,10 +11,10 @@ from captum_ext.zoo.own_model import load_own
 from captum_ext.zoo.timm_models import load_timm
 from captum_ext.zoo.torchvision_models import load_torchvision
 
-__all__ = ["load"]
+__all__ = ["BUILT_IN", "load"]
 
 _Weights = str | Path | None
-_BUILT_IN: dict[str, Callable[[_Weights], ZooModel]] = {
+BUILT_IN: dict[str, Callable[[_Weights], ZooModel]] = {
     "signs": load_signs,
     "resnet20": load_resnet20,
 }
@@ -69,8 +69,8 @@ def load(name: str, weights: str | Path | None = None) -> ZooModel:
         >>> signs.class_names[logits.argmax()] == signs.class_names[scene.label]
         True
     """
-    if name in _BUILT_IN:
-        return _BUILT_IN[name](weights)
+    if name in BUILT_IN:
+        return BUILT_IN[name](weights)
     prefix, colon, rest = name.partition(":")
     if not colon:
         return load_torchvision(name, weights)

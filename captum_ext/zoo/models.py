@@ -43,6 +43,13 @@ class ZooModel(NamedTuple):
     masking_network: "MaskingNetwork | None" = None
     activation: Literal["softmax", "sigmoid", "identity"] = "softmax"
 
+    def __repr__(self) -> str:
+        extra = "" if self.masking_network is None else ", with a masking network"
+        return (
+            f"ZooModel({type(self.model).__name__}, {len(self.class_names)} classes, "
+            f"{len(self.mean)} channels, {self.applied_activation}{extra})"
+        )
+
     @property
     def applied_activation(self) -> Activation:
         """Activation that gives probabilities: the sigmoid of a single output.

@@ -37,7 +37,7 @@ def load_torchvision(name: str, weights: str | Path | None) -> ZooModel:
         raise ValueError(
             f"name must be 'signs', 'resnet20', a classification model of torchvision, "
             f"timm:NAME, hf:NAME, onnx:FILE or FILE.py:FUNCTION, got {name!r}"
-            f"{similar(name, known)}."
+            f"{similar(name, ['signs', 'resnet20', *known])}."
         )
     weights = "DEFAULT" if weights is None else weights
     choices = get_model_weights(name)

@@ -1,6 +1,7 @@
 """Attribution methods by their names on the command line."""
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -127,8 +128,7 @@ class Method(NamedTuple):
                 **options,
                 "prior": METHODS[use].attribute(subject, **arguments),
             }
-        parts = ("logits" if part == "model" else part for part in self.built_from)
-        explained = [getattr(subject, part) for part in parts]
+        explained = [subject.explained(part) for part in self.built_from]
         # Captum warns if inputs of gradient methods do not require a gradient.
         needs_gradient = issubclass(self.attribution, GradientAttribution)
         defaults = self.arguments(subject)
@@ -137,7 +137,7 @@ class Method(NamedTuple):
                 defaults = {k: v for k, v in defaults.items() if k not in replaced}
         found = self.attribution(*explained).attribute(
             subject.inputs.detach().requires_grad_(needs_gradient),
-            target=subject.target,
+            target=subject.column,
             **{**defaults, **options},
         )
         size = tuple(subject.inputs.shape[2:])
@@ -286,7 +286,9 @@ METHODS = {
         "drop of the score when a window is hidden (Captum's)",
         Occlusion,
         lambda subject: (
-            occlusion_windows(subject) | {"show_progress": subject.show_progress}
+            # Captum's bar would fill a log.
+            occlusion_windows(subject)
+            | {"show_progress": subject.show_progress and sys.stderr.isatty()}
         ),
         reference=True,
     ),

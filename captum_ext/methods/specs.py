@@ -1,22 +1,24 @@
-"""Specs of methods and metrics: parsing and checking of their names and arguments."""
+"""Methods with their arguments, from text: the language that commands share."""
 
-import difflib
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_ext._suggestions import did_you_mean
 from captum_ext._validation import check_choice
 from captum_ext.attr import WindowVariant
 from captum_ext.attr.window_search import VARIANTS
-from captum_ext.evaluation.attribution_classes import captum_methods
-from captum_ext.evaluation.named_metrics import METRICS, Metric
-from captum_ext.evaluation.own_code import own_method, own_metric
-from captum_ext.evaluation.reference_maps import CenterBox, MaxBox, RandomMap
-from captum_ext.methods import METHODS, Method
-from captum_ext.metrics.baselines import BASELINES
-from captum_ext.subject import Part
+from captum_ext.methods.attribution_classes import captum_methods, own_method
+from captum_ext.methods.named_methods import METHODS, Method
+from captum_ext.methods.reference_maps import CenterBox, MaxBox, RandomMap
+from captum_ext.subject import Part, Subject
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,10 +31,11 @@ __all__ = [
     "Specs",
     "describe_specs",
     "find_method",
-    "find_metric",
+    "method_options",
     "needed_parts",
-    "read_metrics",
     "read_methods",
+    "read_specs",
+    "seeded_globally",
 ]
 
 COMPARED = METHODS | {
@@ -93,6 +96,22 @@ class Spec(NamedTuple):
     use: str
     options: dict[str, Any]
 
+    def attribute(self, subject: Subject) -> tuple[Tensor, Tensor | None]:
+        """Compute the map of a subject, and its standard error if the method has one.
+
+        Args:
+            subject (Subject): Image, target and settings.
+
+        Returns:
+            *tuple[Tensor, Tensor or None]*: As
+            :meth:`~captum_ext.methods.Method.attribute_with_error` returns them.
+        """
+        options = dict(self.options)
+        if isinstance(options.get("prior"), Spec):
+            options["prior"], _ = options["prior"].attribute(subject)
+        with seeded_globally(subject.seed, subject.inputs.device):
+            return find_method(self.use).attribute_with_error(subject, **options)
+
     def describe(self) -> dict[str, Any]:
         """Arguments by name, preceded by ``use``; nested specs become dicts as well."""
         arguments = {
@@ -107,6 +126,26 @@ class Spec(NamedTuple):
         return {n: defaults[n] for n in defaults if n in accepted} | self.options
 
 
+@contextmanager
+def seeded_globally(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators, which methods of others draw from, and restore them.
+
+    A map then depends on its image only, and not on what was computed before it.
+
+    Args:
+        seed (int): Seed.
+        device (torch.device): Device of the inputs.
+    """
+    before = np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
+
+
 def _described(value: Any) -> Any:
     """A value as the text forms have it."""
     if isinstance(value, WindowVariant):
@@ -114,7 +153,7 @@ def _described(value: Any) -> Any:
     return value.describe() if isinstance(value, Spec) else value
 
 
-def read_methods(given: Specs) -> dict[str, Spec]:
+def read_methods(given: Specs, colorwise: bool = False) -> dict[str, Spec]:
     """Parse the specs of methods.
 
     The ``prior`` of a method that takes one is "none", the name of a method, or
@@ -125,12 +164,14 @@ def read_methods(given: Specs) -> dict[str, Spec]:
 
     A name is one of :data:`COMPARED`, that of one of Captum's attribution classes, such
     as ``DeepLift``, or a class of your own, ``FILE.py:CLASS`` or ``MODULE:CLASS``; see
-    :func:`~captum_ext.evaluation.attribution_classes.class_method`.
+    :func:`~captum_ext.methods.attribution_classes.class_method`.
 
     Args:
         given (str, iterable of str, or Mapping): Entries ``[AS=]NAME[:ARG=VALUE]...``,
             comma-separated or as an iterable; or a dict of arguments by name in the
             table, with the key ``use`` if the method has another name.
+        colorwise (bool, optional): Whether methods may return one map per color.
+            Default: False
 
     Returns:
         *dict[str, Spec]*: Specs by name in the table, in the given order. The option
@@ -148,9 +189,10 @@ def read_methods(given: Specs) -> dict[str, Spec]:
         >>> read_methods("borex:prior=grad-cam++")["borex"].options
         {'prior': Spec(use='grad-cam++', options={})}
     """
-    specs = _read("methods", given, find_method, COMPARED, _method_options)
+    specs = read_specs("methods", given, find_method, COMPARED, method_options)
     for name, spec in specs.items():
-        if find_method(spec.use).colorwise and not spec.options.get("input_shaped"):
+        shaped = colorwise or spec.options.get("input_shaped")
+        if find_method(spec.use).colorwise and not shaped:
             raise ValueError(
                 f"methods must return one map per image, got {name!r}, which returns "
                 f"one per color; {name}:input_shaped=true returns one."
@@ -175,7 +217,8 @@ def _read_variant(given: Any) -> str | WindowVariant:
     for choice in choices:
         if choice not in known:
             raise ValueError(
-                f"variant must have choices among {', '.join(known)}, got {choice!r}."
+                f"variant must have choices among {', '.join(known)}, got {choice!r}"
+                f"{did_you_mean(choice, known)}."
             )
     check_choice("variant", use, tuple(VARIANTS))
     return VARIANTS[use](**choices)
@@ -190,43 +233,6 @@ def _read_prior(given: Any, default: Mapping[str, Any]) -> Spec | None:
     if "use" not in table:
         table = {**default, **table}
     return read_methods({"prior": table})["prior"]
-
-
-def read_metrics(given: Specs) -> dict[str, Spec]:
-    """Parse the specs of metrics.
-
-    A name is one of :data:`METRICS`, or a function or class of your own,
-    ``FILE.py:NAME:better=higher`` or ``MODULE:NAME:better=lower``; see
-    :func:`~captum_ext.evaluation.own_code.own_metric`.
-
-    Args:
-        given (str, iterable of str, or Mapping): Entries as in :func:`read_methods`.
-            ``baselines`` may be a name of :func:`~captum_ext.metrics.named_baseline`.
-
-    Returns:
-        *dict[str, Spec]*: Specs by name in the table, in the given order.
-
-    Raises:
-        ValueError: If a name is unknown or given twice, a metric does not take an
-            argument, or one of your own lacks ``better``.
-
-    Examples::
-
-        >>> read_metrics({"blurred": {"use": "insertion", "baselines": "blur"}})
-        {'blurred': Spec(use='insertion', options={'baselines': 'blur'})}
-    """
-    specs = _read("metrics", given, find_metric, METRICS, Metric.options)
-    for name, spec in specs.items():
-        baselines = spec.options.get("baselines")
-        if spec.use in METRICS and isinstance(baselines, str):
-            check_choice("baselines", baselines, BASELINES)
-        better = spec.options.get("better")
-        if spec.use not in METRICS and better not in ("higher", "lower"):
-            raise ValueError(
-                f"metrics of your own must have better=higher or better=lower, got "
-                f"{better!r} for {name!r}."
-            )
-    return specs
 
 
 def find_method(use: str) -> Method:
@@ -247,31 +253,9 @@ def find_method(use: str) -> Method:
     if use not in known:
         raise ValueError(
             f"methods must be among {', '.join(COMPARED)}, a class of captum.attr or "
-            f"your own FILE.py:CLASS, got {use!r}{_similar(use, known)}."
+            f"your own FILE.py:CLASS, got {use!r}{did_you_mean(use, known)}."
         )
     return known[use]
-
-
-def find_metric(use: str) -> Metric:
-    """Find a metric by its name, see :func:`read_metrics`.
-
-    Args:
-        use (str): Name of a metric.
-
-    Returns:
-        *Metric*: Metric.
-
-    Raises:
-        ValueError: If there is none of that name.
-    """
-    if ":" in str(use):
-        return own_metric(use)
-    if use not in METRICS:
-        raise ValueError(
-            f"metrics must be among {', '.join(METRICS)} or your own FILE.py:NAME, got "
-            f"{use!r}{_similar(use, METRICS)}."
-        )
-    return METRICS[use]
 
 
 def describe_specs(specs: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:
@@ -310,17 +294,40 @@ def needed_parts(methods: Iterable[Spec]) -> frozenset[Part]:
     return frozenset(parts)
 
 
-def _method_options(method: Method) -> frozenset[str]:
+def method_options(method: Method) -> frozenset[str]:
+    """Names of the arguments of a method that a spec may set.
+
+    Args:
+        method (Method): Method.
+
+    Returns:
+        *frozenset of str*: Names.
+    """
     return method.options() - _EXCLUDED
 
 
-def _read(
+def read_specs(
     kind: str,
     given: Specs,
     find: Callable[[str], Any],
     registry: Collection[str],
     options_of: Callable[[Any], frozenset[str]],
 ) -> dict[str, Spec]:
+    """Parse specs of any registry.
+
+    Args:
+        kind (str): Name of the argument, for errors.
+        given (str, iterable of str, or Mapping): Entries as in :func:`read_methods`.
+        find (Callable): Function that returns an entry of the registry by its name.
+        registry (collection of str): Names of the registry.
+        options_of (Callable): Function from such an entry to the names of its options.
+
+    Returns:
+        *dict[str, Spec]*: Specs by name, in the given order.
+
+    Raises:
+        ValueError: If a name is unknown or given twice, or an argument is not taken.
+    """
     if isinstance(given, Mapping):
         entries = [(name, _table(kind, name, each)) for name, each in given.items()]
     else:
@@ -340,7 +347,8 @@ def _read(
             if option not in known:
                 raise ValueError(
                     f"{kind} must have arguments that they take, got {option!r} for "
-                    f"{use!r}, which takes {', '.join(sorted(known)) or 'none'}."
+                    f"{use!r}{did_you_mean(option, known)}, which takes "
+                    f"{', '.join(sorted(known)) or 'none'}."
                 )
         specs[name] = Spec(use, options)
     if not specs:
@@ -390,8 +398,3 @@ def _value(text: str) -> Any:
         return text
     # TOML reads 2024-01-01 as a date.
     return value if isinstance(value, (bool, int, float, str, list)) else text
-
-
-def _similar(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(name), list(names), 1)
-    return f", perhaps {close[0]!r}" if close else ""

@@ -1,4 +1,4 @@
-"""Methods from attribution classes: Captum's own, and any in the same form."""
+"""Methods from attribution classes: Captum's, and the user's by FILE.py:CLASS."""
 
 import inspect
 from functools import cache
@@ -9,10 +9,11 @@ import torch
 from captum.attr import Attribution, PerturbationAttribution, Saliency
 
 from captum_ext.masks import superpixels
-from captum_ext.methods import Method, occlusion_windows
+from captum_ext.methods.named_methods import Method, occlusion_windows
 from captum_ext.subject import Part, Subject
+from captum_ext.zoo.python_function import find_function
 
-__all__ = ["captum_methods", "class_method"]
+__all__ = ["captum_methods", "class_method", "own_method"]
 
 # Of one image, nothing can be permuted; exact Shapley values take as many passes as
 # there are orders of the features.
@@ -106,3 +107,28 @@ def class_method(attribution: type[Attribution], title: str, summary: str) -> Me
         signed=attribution is not Saliency,
         reference=True,
     )
+
+
+@cache
+def own_method(use: str) -> Method:
+    """A method from a class of the user.
+
+    It is built as by :func:`class_method`.
+
+    Args:
+        use (str): ``FILE.py:CLASS`` or ``MODULE:CLASS``.
+
+    Returns:
+        *Method*: Method with signed maps.
+
+    Raises:
+        ValueError: If there is no such class, or it has no method ``attribute``.
+    """
+    found = find_function(use)
+    if not isinstance(found, type) or not issubclass(found, Attribution):
+        raise ValueError(
+            f"methods of your own must be classes derived from "
+            f"captum.attr.Attribution, got {use!r}."
+        )
+    method = class_method(found, use.rpartition(":")[2], f"from {use}")
+    return method._replace(reference=False)

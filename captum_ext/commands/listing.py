@@ -1,0 +1,138 @@
+"""Commands captum-ext models, methods and metrics: what can be named."""
+
+import argparse
+from collections.abc import Iterable
+from textwrap import fill, indent
+
+from captum_ext._extras import MissingExtraError, extra
+
+__all__ = ["add_parser"]
+
+_ABOUT = {
+    "models": "classifiers by where they come from, as --model takes them",
+    "methods": "attribution methods, as --method and --methods take them, and what "
+    "NAME:ARG=VALUE may set",
+    "metrics": "metrics, as --metrics takes them, with the better direction and what "
+    "NAME:ARG=VALUE may set",
+}
+_WIDTH = 88
+
+
+def add_parser(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
+) -> None:
+    """Add one of the commands to captum-ext.
+
+    Args:
+        commands (argparse action): Result of ``add_subparsers``.
+        name (str): "models", "methods" or "metrics".
+    """
+    parser = commands.add_parser(name, description=f"List {_ABOUT[name]}.")
+    parser.add_argument(
+        "word",
+        nargs="?",
+        default="",
+        metavar="WORD",
+        help="list only what has this text in its name",
+    )
+    lists = {"models": _models, "methods": _methods, "metrics": _metrics}
+    parser.set_defaults(run=lambda options: _print(lists[name](options.word), options))
+
+
+def _print(lines: Iterable[str], options: argparse.Namespace) -> None:
+    found = list(lines)
+    if not found:
+        raise ValueError(f"WORD must be part of a name, got {options.word!r}.")
+    print("\n".join(found))
+
+
+def _entry(name: str, summary: str, arguments: Iterable[str]) -> list[str]:
+    """Name, summary and arguments of a method or a metric."""
+    taken = ", ".join(sorted(arguments)) or "none"
+    wrapped = fill(
+        taken,
+        _WIDTH,
+        initial_indent=" " * 24 + "arguments: ",
+        subsequent_indent=" " * 26,
+    )
+    return [f"{name:24}{summary}", wrapped]
+
+
+def _names(title: str, names: Iterable[str]) -> list[str]:
+    """A title with names below it, if there are any."""
+    text = ", ".join(names)
+    if not text:
+        return []
+    # Names hold hyphens.
+    wrapped = fill(text, _WIDTH - 2, break_on_hyphens=False)
+    return [title, indent(wrapped, "  ")]
+
+
+def _methods(word: str) -> list[str]:
+    from captum_ext.methods.attribution_classes import captum_methods
+    from captum_ext.methods.specs import COMPARED, method_options
+
+    word = word.lower()
+    lines = []
+    for name, method in COMPARED.items():
+        if word in name:
+            lines += _entry(name, method.summary, method_options(method))
+    classes = {n: m for n, m in captum_methods().items() if word in n.lower()}
+    if len(classes) == 1:
+        [(name, method)] = classes.items()
+        return [*lines, *_entry(name, method.summary, method_options(method))]
+    lines += _names("Captum's, by class name:", classes)
+    if not word:
+        lines.append("your own: FILE.py:CLASS or MODULE:CLASS")
+    return lines
+
+
+def _metrics(word: str) -> list[str]:
+    from captum_ext.evaluation import METRICS
+
+    lines = []
+    for name, metric in METRICS.items():
+        if word.lower() in name:
+            better = "higher" if metric.higher_is_better else "lower"
+            boxes = ", needs boxes" if metric.needs_boxes else ""
+            summary = f"{metric.summary} ({better} is better{boxes})"
+            lines += _entry(name, summary, metric.options())
+    if not word:
+        lines.append("your own: FILE.py:NAME:better=higher or MODULE:NAME:better=lower")
+    return lines
+
+
+def _models(word: str) -> list[str]:
+    import torchvision
+
+    from captum_ext.zoo.loading import BUILT_IN
+
+    word = word.lower()
+    lines = _names("built-in:", (n for n in BUILT_IN if word in n))
+    known = torchvision.models.list_models(module=torchvision.models)
+    lines += _names("torchvision:", (n for n in known if word in n))
+    lines += _timm(word)
+    if not word:
+        lines += [
+            "hf:NAME, hf:FOLDER: an image classifier of Hugging Face (extra hf)",
+            "onnx:FILE: an ONNX file, as a black box (extra onnx)",
+            "FILE.py:FUNCTION, MODULE:FUNCTION: your own",
+        ]
+    return lines
+
+
+def _timm(word: str) -> list[str]:
+    """Classifiers of timm, or how many there are: more than a thousand."""
+    try:
+        with extra("timm"):
+            from timm import get_pretrained_cfg, list_models
+    except MissingExtraError as error:
+        return [] if word else [f"timm:NAME: {error}"]
+    names = [
+        f"timm:{name}"
+        for name in list_models(pretrained=True)
+        if (config := get_pretrained_cfg(name)) and config.num_classes
+    ]
+    if word:
+        return _names("timm:", (name for name in names if word in name.lower()))
+    return [f"timm:NAME: {len(names)} classifiers; captum-ext models WORD lists some"]

@@ -1,0 +1,322 @@
+"""Command captum-ext explain: several images and methods, a class to compare with."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from captum_ext.attr import PNRISE, RISE
+from captum_ext.cli import main
+from captum_ext.commands.image_options import find_target
+from captum_ext.methods.specs import read_methods
+from captum_ext.subject import build_subject
+from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
+
+EXPLAIN = ["explain", "--model", "signs"]
+
+
+@pytest.fixture(autouse=True)
+def scenes(tmp_path, monkeypatch) -> None:
+    """Three scenes in the folder scenes, from which the tests run."""
+    monkeypatch.chdir(tmp_path)
+    Path("scenes").mkdir()
+    for seed in range(3):
+        pixels = sign_scene(seed).image.permute(1, 2, 0).mul(255).byte().numpy()
+        Image.fromarray(pixels).save(f"scenes/{seed}.png")
+
+
+@pytest.fixture
+def figures(monkeypatch) -> list:
+    """Figures that a command writes, with their files."""
+    written = []
+    monkeypatch.setattr(
+        "captum_ext.commands.explain.save_figure",
+        lambda figure, path: written.append((figure, str(path))),
+    )
+    return written
+
+
+def assert_equal_maps(one: str, other: str) -> None:
+    """Equal up to the rounding of batches, whose sizes follow the speed."""
+    found, expected = np.load(one), np.load(other)
+    atol = 1e-4 * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+
+def inputs_of(seed: int) -> torch.Tensor:
+    return load("signs").preprocess(Image.open(f"scenes/{seed}.png"))[None]
+
+
+def test_each_image_has_its_figure_and_the_map_that_it_has_alone(capsys):
+    methods = ["--method", "rise:n_masks=16,grad-cam++"]
+    several = [*EXPLAIN, *methods, "scenes", "--save-map", "maps", "-o", "figures"]
+    assert main(several) == 0
+    printed = capsys.readouterr().out
+    for seed in range(3):
+        assert f"{seed}.png: class {sign_scene(seed).label}, " in printed
+        for method in ("rise", "grad-cam++"):
+            # Alone, among the methods and the images.
+            alone = "rise:n_masks=16" if method == "rise" else method
+            arguments = [*EXPLAIN, f"scenes/{seed}.png", "--method", alone]
+            assert main([*arguments, "--save-map", "alone.npy"]) == 0
+            assert_equal_maps(f"maps/{seed}-{method}.npy", "alone.npy")
+            assert Path(f"{seed}-{method}.png").is_file()
+    found = {path.name for path in Path("figures").iterdir()}
+    assert found == {f"{seed}-rise-grad-cam++.png" for seed in range(3)}
+
+
+def test_the_classifier_is_loaded_once(monkeypatch, figures):
+    calls = []
+    monkeypatch.setattr(
+        "captum_ext.commands.model_options.zoo.load",
+        lambda *arguments: calls.append(arguments) or load(*arguments),
+    )
+    assert main([*EXPLAIN, "scenes", "--method", "gradient"]) == 0
+    assert len(calls) == 1 and len(figures) == 3
+
+
+def test_a_figure_has_a_panel_for_each_method(figures):
+    methods = "pn-rise:n_masks=16,few=rise:n_masks=8,cameras,DeepLift"
+    assert main([*EXPLAIN, "scenes/0.png", "--method", methods]) == 0
+    [(figure, path)] = figures
+    titles = [panel.get_title() for panel in figure.axes]
+    assert titles == ["image", "PN-RISE", "few", "CAMERAS", "DeepLift", ""]
+    assert path == "0-pn-rise-few-cameras-DeepLift.png"
+
+
+def test_unsigned_methods_alone_have_colors_of_their_own(figures):
+    for methods, least in (
+        ("grad-cam,cameras", "0"),
+        ("grad-cam,pn-rise:n_masks=8", "-1"),
+    ):
+        assert main([*EXPLAIN, "scenes/0.png", "--method", methods]) == 0
+        labels = figures[-1][0].axes[-1].get_yticklabels()
+        assert labels[0].get_text() == least
+
+
+def test_colors_are_drawn_below_other_methods():
+    arguments = [*EXPLAIN, "scenes/0.png", "--method", "gradient,mc-rise"]
+    arguments += ["--n-masks", "8", "--colors", "red,blue"]
+    assert main([*arguments, "-o", "both.png"]) == 0
+    assert main([*arguments, "--method", "gradient", "-o", "one.png"]) == 2
+    assert main([*arguments, "--method", "mc-rise", "-o", "colors.png"]) == 0
+    both, colors = (Image.open(f"{name}.png") for name in ("both", "colors"))
+    assert both.width == colors.width and both.height > colors.height + 200
+    assert main([*arguments, "-o", "both.svg"]) == 2
+
+
+def test_options_of_all_methods_equal_those_of_one():
+    """--n-masks and --tolerance are n_masks and rtol of the methods that take them."""
+    base = [*EXPLAIN, "scenes/1.png", "--save-map"]
+    assert (
+        main([*base, "a", "--method", "pn-rise,rise:n_masks=8", "--n-masks", "16"]) == 0
+    )
+    assert main([*base, "b", "--method", "pn-rise:n_masks=16,rise:n_masks=8"]) == 0
+    assert main([*base, "c", "--method", "pn-rise,gradient", "--tolerance", "0.5"]) == 0
+    assert main([*base, "d", "--method", "pn-rise:rtol=0.5,gradient"]) == 0
+    for one, other, method in (
+        ("a", "b", "pn-rise"),
+        ("a", "b", "rise"),
+        ("c", "d", "pn-rise"),
+    ):
+        assert_equal_maps(f"{one}/1-{method}.npy", f"{other}/1-{method}.npy")
+    expected = RISE(lambda x: load("signs").model(x).softmax(1)).attribute(
+        inputs_of(1), target=sign_scene(1).label, n_masks=8, seed=0
+    )
+    np.testing.assert_allclose(np.load("a/1-rise.npy"), expected[0], atol=1e-5)
+
+
+def test_an_error_above_the_tolerance_is_said(capsys):
+    arguments = [*EXPLAIN, "scenes/1.png", "--n-masks", "16", "--tolerance"]
+    assert main([*arguments, "0.001"]) == 0
+    assert "(for --tolerance, increase --n-masks)" in capsys.readouterr().out
+    assert main([*arguments, "100"]) == 0
+    assert "increase" not in capsys.readouterr().out
+
+
+def test_other_images_are_explained_if_one_is_unreadable(capsys):
+    Path("scenes/1.png").write_text("not an image")
+    assert main([*EXPLAIN, "scenes", "missing.png", "--method", "gradient"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(
+        "captum-ext: error: scenes/1.png: image must be an image"
+    )
+    assert lines[1].startswith("captum-ext: error: missing.png: image must be an exist")
+    assert sorted(p.name for p in Path().glob("*.png")) == [
+        "0-gradient.png",
+        "2-gradient.png",
+    ]
+
+
+# --against
+
+
+class Linear(nn.Module):
+    """Logits that are sums of pixels with known weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3, 3 * 8 * 8, generator=generator) / 30)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) @ self.weight.T
+
+
+def linear_subject(activation: str = "softmax", **changes: int):
+    entry = ZooModel(
+        Linear().eval(),
+        Preprocessing.square(8),
+        ("a", "b", "c"),
+        (0.0,) * 3,
+        (1.0,) * 3,
+        activation=activation,
+    )
+    x = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return build_subject(entry, x)._replace(**changes)
+
+
+def test_against_explains_the_difference_of_logits():
+    """Of a linear model, by hand: weights of gradients, weights times pixels."""
+    subject = linear_subject(target=2, against=0)
+    weight = subject.model.weight.detach()
+    difference = (weight[2] - weight[0]).view(1, 3, 8, 8)
+    methods = read_methods("gradient,integrated-gradients,occlusion,InputXGradient")
+    maps = {name: spec.attribute(subject)[0] for name, spec in methods.items()}
+    product = difference * subject.inputs
+    torch.testing.assert_close(maps["gradient"], difference.abs())
+    torch.testing.assert_close(
+        maps["integrated-gradients"], product, atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(maps["InputXGradient"], product)
+    # Each pixel is a window here, which is hidden in all channels at once.
+    expected = product.sum(1, keepdim=True).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(maps["occlusion"], expected, atol=1e-6, rtol=1e-4)
+
+
+def test_against_is_antisymmetric_and_equals_the_library():
+    spec = read_methods("pn-rise:n_masks=32")["pn-rise"]
+    one, _ = spec.attribute(linear_subject(target=2, against=0))
+    other, _ = spec.attribute(linear_subject(target=0, against=2))
+    torch.testing.assert_close(one, -other)
+    subject = linear_subject()
+    expected = PNRISE(
+        lambda x: subject.model(x)[:, 2] - subject.model(x)[:, 0]
+    ).attribute(subject.inputs, n_masks=32, estimator="field", layout="superpixels")
+    torch.testing.assert_close(one, expected)
+
+
+def test_against_compares_log_probabilities_of_a_model_that_returns_them():
+    subject = linear_subject("identity", target=0, against=1)
+    subject.model.weight.data.abs_()
+    score = subject.explained("probabilities")(subject.inputs)
+    p = subject.model(subject.inputs)
+    torch.testing.assert_close(score, (p[:, 0] / p[:, 1]).log()[:, None])
+    subject.model.weight.data[1] = 0
+    assert torch.isfinite(subject.explained("model")(subject.inputs)).all()
+
+
+def test_against_on_the_command_line(figures, capsys):
+    arguments = [*EXPLAIN, "scenes/0.png", "--method", "gradient", "--save-map"]
+    assert main([*arguments, "map.pt", "--target", "3", "--against", "top1"]) == 0
+    x, model = inputs_of(0).requires_grad_(), load("signs").model
+    right = sign_scene(0).label
+    (model(x)[:, 3] - model(x)[:, right]).sum().backward()
+    found = torch.load("map.pt", weights_only=True)
+    torch.testing.assert_close(found, x.grad[0].abs(), atol=1e-5, rtol=1e-3)
+    printed = capsys.readouterr().out
+    assert re.search(r"class 3, .*\d, against class 0, red circle, bar: prob", printed)
+    caption = figures[0][0].axes[0].get_xlabel()
+    assert re.fullmatch(
+        r"blue circle, arrow: ...., *|[^\n]*\nagainst red [^\n]*", caption
+    )
+
+
+def test_classes_by_rank():
+    subject = linear_subject()
+    order = subject.class_probabilities.argsort(descending=True).tolist()
+    found = [find_target("--target", f"top{n}", subject) for n in (1, 2, 3)]
+    assert found == order
+    with pytest.raises(ValueError, match="--against must be a name or an index from 0"):
+        find_target("--against", "top4", subject)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ("scenes -o out.png", "--output must be a folder for several images"),
+        ("scenes --save-map map.npy", "--save-map must be a folder for several"),
+        ("scenes -o scenes", "--output must be another folder than that of the images"),
+        ("scenes -o nowhere/out", "--output must be a folder in an existing one"),
+        ("scenes/0.png -o scenes/0.png", "--output must have another name than the im"),
+        ("scenes/0.png other/0.png", "image must be files of different names"),
+        (". --method gradient", "image must be a file or a folder with image files"),
+        (
+            "scenes/0.png --against top1",
+            "--against must be another class than --target",
+        ),
+        ("scenes/0.png --against red", "--against must match a single name, got 'red'"),
+        (
+            "scenes/0.png --method masking-model --against 1",
+            "--against must be used with methods that explain a score, got 'mask",
+        ),
+        ("scenes/0.png --method pn-rise:n_mask=9", "(did you mean 'n_masks'?)"),
+        (
+            "scenes/0.png --method pn-rise:n_masks=1",
+            "--method pn-rise: n_masks must be",
+        ),
+        ("scenes/0.png --method rise,rise", "--method must have different names"),
+        ("scenes/0.png --method pn-rize", "--method must be among"),
+        (
+            "scenes/0.png --method gradient --tolerance .1",
+            "--tolerance must be used with",
+        ),
+        (
+            "scenes/0.png --tolerance 0",
+            "--tolerance must be a positive number, got 0.0",
+        ),
+        (
+            "scenes/0.png --device qpu",
+            "--device must be a device that PyTorch has here",
+        ),
+        ("scenes/0.png --model sings", "--model must be 'signs', 'resnet20'"),
+        ("scenes/0.png --model sings", "(did you mean 'signs'"),
+        ("scenes/0.png --weights none.pt", "--weights must be an existing"),
+        ("scenes/0.png --layer featurs --method cameras", "did you mean 'features'"),
+        ("scenes/0.png --colors rde --method mc-rise", "--colors must be among"),
+    ],
+)
+def test_errors_name_options_in_one_line(arguments, words, capsys):
+    Path("other").mkdir()
+    Path("other/0.png").write_bytes(Path("scenes/0.png").read_bytes())
+    given = arguments.split()
+    model = [] if "--model" in given else ["--model", "signs"]
+    assert main(["explain", *given, *model]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("captum-ext: error: ") and error.count("\n") == 1
+    assert words in error
+
+
+def test_device():
+    arguments = [*EXPLAIN, "scenes/0.png", "--method", "gradient", "--device", "cpu"]
+    assert main(arguments) == 0
+
+
+def test_photograph_with_several_methods(figures):
+    if "CAPTUM_EXT_DATA" not in os.environ:
+        pytest.skip("CAPTUM_EXT_DATA is unset: no real images and networks")
+    data = Path(os.environ["CAPTUM_EXT_DATA"])
+    image = data / "imagenet" / "images" / "ILSVRC2012_val_00000003.jpg"
+    arguments = ["explain", str(image), "--model", "mobilenet_v2", "--weights"]
+    arguments += [str(data / "models" / "mobilenet_v2.pt"), "--against", "collie"]
+    arguments += ["--method", "grad-cam,gradient", "--save-map", "maps"]
+    assert main(arguments) == 0
+    maps = np.load("maps/ILSVRC2012_val_00000003-grad-cam.npy")
+    assert maps.shape == (1, 224, 224) and maps.max() > 0
+    assert len(figures[0][0].axes) == 4
