@@ -77,8 +77,18 @@ def copy_tutorials(app: Sphinx) -> None:
     shutil.copytree(source, copies, ignore=shutil.ignore_patterns("*.py", ".*"))
 
 
+def list_pages(app: Sphinx, failure: Exception | None) -> None:
+    """Write llms.txt: the titles and addresses of all pages, for programs that read."""
+    if failure is None and app.builder.format == "html":
+        titles = {name: title.astext() for name, title in app.env.titles.items()}
+        lines = [f"- [{titles[name]}]({name}.html)" for name in sorted(titles)]
+        page = "\n".join([f"# {html_title}", "", *lines, ""])
+        Path(app.outdir, "llms.txt").write_text(page, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> None:
     """Register the event handlers."""
+    app.connect("build-finished", list_pages)
     app.connect("builder-inited", copy_tutorials)
     app.connect("autodoc-skip-member", skip_fields)
     # Before napoleon, whose priority is 500.

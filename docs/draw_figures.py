@@ -3,12 +3,11 @@
     python docs/draw_figures.py               all figures
     python docs/draw_figures.py borex demo    the named figures
 
-The figures of methods/*.md are those of the code above them, which is run. Road signs
-come with the package. The photographs (a rocket, SpaceX, public domain; a
-cup of coffee, Rachel Michetti, CC0; a cat, Stefan van der Walt, CC0) are from
-scikit-image; they are explained for
-mobilenet_v2 with the weights of CAPTUM_EXT_DATA/models/mobilenet_v2.pt, or
-torchvision's.
+The figures of methods/*.md and the first map are those of the code above them. Road
+signs come with the package. The photographs (a rocket, SpaceX, public domain; a cup of
+coffee, Rachel Michetti, CC0; a cat, Stefan van der Walt, CC0) are from scikit-image;
+they are explained for mobilenet_v2 with the weights of
+CAPTUM_EXT_DATA/models/mobilenet_v2.pt, or torchvision's.
 """
 
 import argparse
@@ -36,8 +35,8 @@ from captum_ext.subject import Subject, build_subject
 from captum_ext.visualization import overlay_figure, stack_figures
 from captum_ext.zoo import ZooModel, find_class, load
 
-FOLDER = Path(__file__).parent / "figures"
-PAGES = Path(__file__).parent / "methods"
+DOCS = Path(__file__).parent
+FOLDER = DOCS / "figures"
 # A file that the pages use instead of a download.
 WEIGHTS = "MOBILENET_V2_WEIGHTS"
 # Width of a page, and limits on what a reader has to load.
@@ -127,11 +126,11 @@ def draw_demo() -> Image.Image:
 
 
 def drawn_by(page: str, name: str) -> Callable[[], Figure]:
-    """Drawing of a figure by the code that stands above it on a method's page."""
+    """Drawing of a figure by the code that stands above it on a page."""
 
     def draw() -> Figure:
-        text = (PAGES / f"{page}.md").read_text()
-        above = text.partition(f"(../figures/{name}.png)")[0]
+        text = (DOCS / f"{page}.md").read_text()
+        above = text.partition(f"figures/{name}.png)")[0]
         names: dict[str, Any] = {"__name__": "__main__"}
         here = os.getcwd()
         # The code saves its figures in the current folder.
@@ -159,16 +158,17 @@ FIGURES: dict[str, Callable[[], Figure | Image.Image]] = {
     "photographs": draw_photographs,
     "methods": draw_methods,
     "demo": draw_demo,
-    "rise": drawn_by("rise", "rise"),
-    "pn_rise": drawn_by("pn_rise", "pn_rise"),
-    "mc_rise": drawn_by("mc_rise", "mc_rise"),
-    "mc_rise_field": drawn_by("mc_rise", "mc_rise_field"),
-    "borex": drawn_by("borex", "borex"),
-    "borex_variants": drawn_by("borex", "borex_variants"),
-    "cameras": drawn_by("cameras", "cameras"),
-    "grad_cam_plus_plus": drawn_by("grad_cam_plus_plus", "grad_cam_plus_plus"),
-    "masking_model": drawn_by("masking_model", "masking_model"),
-    "iterative_mask": drawn_by("iterative_mask", "iterative_mask"),
+    "first_map": drawn_by("index", "first_map"),
+    "rise": drawn_by("methods/rise", "rise"),
+    "pn_rise": drawn_by("methods/pn_rise", "pn_rise"),
+    "mc_rise": drawn_by("methods/mc_rise", "mc_rise"),
+    "mc_rise_field": drawn_by("methods/mc_rise", "mc_rise_field"),
+    "borex": drawn_by("methods/borex", "borex"),
+    "borex_variants": drawn_by("methods/borex", "borex_variants"),
+    "cameras": drawn_by("methods/cameras", "cameras"),
+    "grad_cam_plus_plus": drawn_by("methods/grad_cam_plus_plus", "grad_cam_plus_plus"),
+    "masking_model": drawn_by("methods/masking_model", "masking_model"),
+    "iterative_mask": drawn_by("methods/iterative_mask", "iterative_mask"),
 }
 
 

@@ -202,6 +202,20 @@ def test_extras_and_versions_are_those_of_the_installation():
     assert versions and dict(versions).items() <= bounds.items()
 
 
+def test_links_of_the_package_index_are_absolute():
+    spec = importlib.util.spec_from_file_location("setup", README.parent / "setup.py")
+    setup = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(setup)
+    text = setup.absolute_links(README.read_text(), "https://github.com/owner/name/")
+    links = re.findall(r"\]\(([^)#][^)]*)\)", text)
+    assert links and all(link.startswith("https://") for link in links)
+    base = "https://github.com/owner/name"
+    assert f"]({base}/raw/main/docs/figures/photographs.png)" in text
+    assert f"]({base}/blob/main/docs/choosing.md)" in text
+    files = re.findall(rf"\({base}/(?:raw|blob)/main/([^)#]+)", text)
+    assert all((README.parent / file).exists() for file in files)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Build the pages with Sphinx, from a copy; warnings are errors."""
@@ -236,6 +250,8 @@ def test_every_class_metric_and_notebook_has_a_page(site):
     notebooks = (README.parent / "tutorials").glob("*.ipynb")
     pages = (site / "tutorials").glob("*.html")
     assert {path.stem for path in notebooks} == {path.stem for path in pages}
+    listed = re.findall(r"\]\((.+)\)", (site / "llms.txt").read_text())
+    assert listed and all((site / page).is_file() for page in listed)
 
 
 def test_equations_are_set_by_a_file_of_the_site(site):
