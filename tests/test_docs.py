@@ -242,7 +242,7 @@ def test_pages_load_nothing_from_elsewhere(site):
     assert pages and not loaded
 
 
-def test_every_class_metric_and_notebook_has_a_page(site):
+def test_every_class_metric_and_notebook_has_a_page_of_the_site(site):
     for room in ("attr", "metrics"):
         for name in importlib.import_module(f"captum_ext.{room}").__all__:
             page = site / "api" / "generated" / f"captum_ext.{room}.{name}.html"
