@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 import captum_ext
 
@@ -70,16 +71,27 @@ def skip_fields(
     return skip or type(obj).__name__ == "_tuplegetter"
 
 
-def copy_tutorials(app: Sphinx) -> None:
-    """Copy the notebooks to where Sphinx finds them."""
+def prepare(app: Sphinx, config: Config) -> None:
+    """Remove pages of earlier builds, and copy the notebooks to where Sphinx looks."""
     source, copies = app.srcdir.parent / "tutorials", Path(app.srcdir, "tutorials")
-    shutil.rmtree(copies, ignore_errors=True)
-    shutil.copytree(source, copies, ignore=shutil.ignore_patterns("*.py", ".*"))
+    for folder in (copies, Path(app.srcdir, "api", "generated")):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, copies, ignore=shutil.ignore_patterns("*.py", ".*", "_*"))
+
+
+def list_pages(app: Sphinx, failure: Exception | None) -> None:
+    """Write llms.txt: the titles and addresses of all pages, for programs that read."""
+    if failure is None and app.builder.format == "html":
+        titles = {name: title.astext() for name, title in app.env.titles.items()}
+        lines = [f"- [{titles[name]}]({name}.html)" for name in sorted(titles)]
+        page = "\n".join([f"# {html_title}", "", *lines, ""])
+        Path(app.outdir, "llms.txt").write_text(page, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:
     """Register the event handlers."""
-    app.connect("builder-inited", copy_tutorials)
+    app.connect("build-finished", list_pages)
+    app.connect("config-inited", prepare)
     app.connect("autodoc-skip-member", skip_fields)
     # Before napoleon, whose priority is 500.
     app.connect("autodoc-process-docstring", separate_items, priority=400)

@@ -65,15 +65,21 @@ def with_code() -> list[Path]:
 
 @pytest.mark.parametrize("page", with_code(), ids=lambda p: str(p.relative_to(DOCS)))
 def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
-    """Run the ```python blocks of a page in order, in one namespace."""
+    """Run the ```python blocks of a page in order, in one namespace.
+
+    Examples on photographs, whose classifier is `mobilenet`, need its weights.
+    """
     monkeypatch.chdir(tmp_path)
-    text = page.read_text()
+    data = os.environ.get("CAPTUM_EXT_DATA")
+    if data:
+        weights = os.path.join(data, "models", "mobilenet_v2.pt")
+        monkeypatch.setenv(draw_figures.WEIGHTS, weights)
     names: dict[str, object] = {"__name__": "__main__"}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for block in _PYTHON.finditer(text):
-            lines_before = text.count("\n", 0, block.start(1))
-            exec(compile("\n" * lines_before + block[1], page.name, "exec"), names)
+        for block in draw_figures.code_blocks(page.read_text()):
+            if data or "mobilenet." not in block:
+                exec(compile(block, page.name, "exec"), names)
 
 
 def arguments(cls: type) -> dict[str, object]:
@@ -196,6 +202,20 @@ def test_extras_and_versions_are_those_of_the_installation():
     assert versions and dict(versions).items() <= bounds.items()
 
 
+def test_links_of_the_package_index_are_absolute():
+    spec = importlib.util.spec_from_file_location("setup", README.parent / "setup.py")
+    setup = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(setup)
+    text = setup.absolute_links(README.read_text(), "https://github.com/owner/name/")
+    links = re.findall(r"\]\(([^)#][^)]*)\)", text)
+    assert links and all(link.startswith("https://") for link in links)
+    base = "https://github.com/owner/name"
+    assert f"]({base}/raw/main/docs/figures/photographs.png)" in text
+    assert f"]({base}/blob/main/docs/choosing.md)" in text
+    files = re.findall(rf"\({base}/(?:raw|blob)/main/([^)#]+)", text)
+    assert all((README.parent / file).exists() for file in files)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Build the pages with Sphinx, from a copy; warnings are errors."""
@@ -222,7 +242,7 @@ def test_pages_load_nothing_from_elsewhere(site):
     assert pages and not loaded
 
 
-def test_every_class_metric_and_notebook_has_a_page(site):
+def test_every_class_metric_and_notebook_has_a_page_of_the_site(site):
     for room in ("attr", "metrics"):
         for name in importlib.import_module(f"captum_ext.{room}").__all__:
             page = site / "api" / "generated" / f"captum_ext.{room}.{name}.html"
@@ -230,6 +250,8 @@ def test_every_class_metric_and_notebook_has_a_page(site):
     notebooks = (README.parent / "tutorials").glob("*.ipynb")
     pages = (site / "tutorials").glob("*.html")
     assert {path.stem for path in notebooks} == {path.stem for path in pages}
+    listed = re.findall(r"\]\((.+)\)", (site / "llms.txt").read_text())
+    assert listed and all((site / page).is_file() for page in listed)
 
 
 def test_equations_are_set_by_a_file_of_the_site(site):

@@ -4,8 +4,11 @@
     python tutorials/execute.py 01 06       notebooks whose names start with 01 or 06
 
 A notebook that fails, warns or prints a path of this machine is not changed. The stored
-file depends only on the notebook's source and the package: cell ids are numbers, and
-metadata of the machine, the editor and the time are removed.
+file depends only on the notebook's source, the package and the weights of MobileNetV2:
+cell ids are numbers, and metadata of the machine, the editor and the time are removed.
+
+Notebooks on photographs read these weights from CAPTUM_EXT_DATA/models/mobilenet_v2.pt,
+or from torchvision.
 """
 
 import argparse
@@ -29,8 +32,9 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# Stored notebooks must not depend on the optional data folder.
-DATA = "CAPTUM_EXT_DATA"
+# Notebooks on photographs run on road signs where this variable is set; they may read
+# weights from a file instead of downloading them.
+OFFLINE, WEIGHTS = "CAPTUM_EXT_OFFLINE", "MOBILENET_V2_WEIGHTS"
 SECONDS_PER_CELL = 1800
 # Resolution of figures as drawn and as stored.
 FIGURE_DPI, DPI = 150, 100
@@ -54,11 +58,15 @@ def notebooks(prefixes: list[str]) -> list[Path]:
     return [path for path in found if path.name.startswith(tuple(prefixes or [""]))]
 
 
-def executed(path: Path) -> NotebookNode:
+def executed(path: Path, offline: bool = False) -> NotebookNode:
     """Execute a notebook with this Python in an empty folder."""
     notebook = nbformat.read(path, as_version=4)
-    environment = {name: value for name, value in os.environ.items() if name != DATA}
-    environment["PYTHONWARNINGS"] = _FOREIGN
+    environment = {**os.environ, "PYTHONWARNINGS": _FOREIGN}
+    data = environment.get("CAPTUM_EXT_DATA")
+    if offline:
+        environment[OFFLINE] = "1"
+    elif data:
+        environment[WEIGHTS] = str(Path(data, "models", "mobilenet_v2.pt"))
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
