@@ -44,7 +44,10 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "PN-RISE, mixed": (PNRISE, {**FEW, "layout": "mixed"}),
     "field": (PNRISE, {**FEW, "estimator": "field", "prior": PRIOR}),
     "MC-RISE": (MCRISE, {**FEW, "colors": torch.eye(3)}),
-    "BOREx": (BOREx, {"prior": PRIOR, "n_iterations": 10}),
+    "BOREx": (
+        BOREx,
+        {"prior": PRIOR, "n_iterations": 10, "perturbations_per_eval": 10},
+    ),
     "BOREx, windows": (BOREx, {"n_iterations": 6, "variant": "windows"}),
     "CAMERAS": (of_layer(LayerCAMERAS), {"max_size": (20, 20), "n_steps": 2}),
     "Grad-CAM++": (of_layer(LayerGradCamPlusPlus), {}),
