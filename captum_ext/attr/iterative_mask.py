@@ -301,9 +301,7 @@ def _optimized_masks(
         return F.interpolate(logits.sigmoid(), images.shape[2:], mode="bilinear")
 
     for step in steps:
-        loss = search.loss(
-            log_probability, images, masks(), generators, step / n_steps
-        )
+        loss = search.loss(log_probability, images, masks(), generators, step / n_steps)
         # backward() would leave gradients in the model's parameters.
         (logits.grad,) = torch.autograd.grad(loss, logits)
         optimizer.step()

@@ -39,12 +39,12 @@ class Replicas(nn.Module):
         torch.Size([1, 3, 8, 8])
     """
 
-    def __init__(
-        self, model: nn.Module, devices: Sequence[torch.device | str]
-    ) -> None:
+    def __init__(self, model: nn.Module, devices: Sequence[torch.device | str]) -> None:
         super().__init__()
         check_module("model", model)
-        self.devices = list(map(torch.device, check_sequence("devices", devices, "names")))
+        self.devices = list(
+            map(torch.device, check_sequence("devices", devices, "names"))
+        )
         if not self.devices:
             raise ValueError("devices must name at least one device, got none.")
         self.copies = nn.ModuleList(deepcopy(model).to(d) for d in self.devices)

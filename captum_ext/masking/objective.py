@@ -235,7 +235,11 @@ class SaliencyObjective:
             *SaliencyTerms*: Terms (B,); the auxiliary loss is 0, and so is the term of
             a score that is left out.
         """
-        kept = {"both": (masks, 1 - masks), "preserve": (masks,), "delete": (1 - masks,)}
+        kept = {
+            "both": (masks, 1 - masks),
+            "preserve": (masks,),
+            "delete": (1 - masks,),
+        }
         edited = [self.evidence_removal(inputs, m, generators) for m in kept[goal]]
         scores = log_probability(torch.cat(edited)).chunk(len(edited))
         lambda_1, _, lambda_3, lambda_4 = self.lambdas
