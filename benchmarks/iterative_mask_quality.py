@@ -26,7 +26,12 @@ from captum_ext.masking import SaliencyObjective
 from captum_ext.metrics import pointing_game, saliency_metric
 
 SETTINGS: dict[str, Callable[[], dict[str, Any]]] = {
-    "paper": lambda: {"objective": SaliencyObjective(), "mask_stride": 4},
+    "paper": lambda: {
+        "objective": SaliencyObjective(),
+        "mask_stride": 4,
+        "n_steps": 200,
+        "learning_rate": 0.1,
+    },
     "default": dict,
 }
 # Whether a metric is better when higher (1) or lower (-1).

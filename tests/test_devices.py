@@ -8,6 +8,8 @@ import torch
 from contract import SmallNet, images
 from pretended_device import DEVICE, PretendedDevice, placed
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from captum_ext.attr import (
     MCRISE,
@@ -44,7 +46,10 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "PN-RISE, mixed": (PNRISE, {**FEW, "layout": "mixed"}),
     "field": (PNRISE, {**FEW, "estimator": "field", "prior": PRIOR}),
     "MC-RISE": (MCRISE, {**FEW, "colors": torch.eye(3)}),
-    "BOREx": (BOREx, {"prior": PRIOR, "n_iterations": 10}),
+    "BOREx": (
+        BOREx,
+        {"prior": PRIOR, "n_iterations": 10, "perturbations_per_eval": 10},
+    ),
     "BOREx, windows": (BOREx, {"n_iterations": 6, "variant": "windows"}),
     "CAMERAS": (of_layer(LayerCAMERAS), {"max_size": (20, 20), "n_steps": 2}),
     "Grad-CAM++": (of_layer(LayerGradCamPlusPlus), {}),
@@ -235,3 +240,41 @@ def test_replicas_keep_modes_and_the_model():
     before = {name: each.clone() for name, each in net.state_dict().items()}
     replicas(images())
     assert all(torch.equal(net.state_dict()[name], before[name]) for name in before)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Largest result of any operation, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for each in tree_flatten(result)[0]:
+            if isinstance(each, torch.Tensor):
+                # A broadcast tensor takes only its storage.
+                self.n_bytes = max(self.n_bytes, each.untyped_storage().nbytes())
+        return result
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"layout": "superpixels"}, {"estimator": "field"}], ids=str
+)
+def test_memory_does_not_grow_with_the_number_of_masks(options):
+    """No tensor is much larger than a large image, however many masks there are."""
+    x = torch.rand(1, 3, 600, 800, generator=torch.Generator().manual_seed(0))
+
+    def model(x):
+        return x[:, :, ::10, ::10].mean((1, 2, 3))
+
+    largest = []
+    for n_masks in (8, 64):
+        with LargestTensor() as mode:
+            PNRISE(model).attribute(
+                x, n_masks=n_masks, perturbations_per_eval=1, **options
+            )
+        largest.append(mode.n_bytes)
+    # Two maps in double precision are 4/3 of an image of three colors.
+    assert max(largest) < 3 * x.numel() * 4
+    assert largest[0] == largest[1]

@@ -1,12 +1,16 @@
 """MaskingModel and IterativeMask as Captum attributions."""
 
+from itertools import product
+
 import pytest
 import torch
 from contract import AttributionContract, SmallNet, images
 from torch import nn
 
 from captum_ext.attr import IterativeMask, MaskingModel
+from captum_ext.attr.iterative_mask import _area_error, _cells
 from captum_ext.masking import EvidenceRemoval, MaskingNetwork, SaliencyObjective
+from captum_ext.masking.evidence_removal import blurred
 from captum_ext.zoo import load, sign_scene
 
 
@@ -136,3 +140,134 @@ def test_iterative_mask_refuses_scores_that_are_not_probabilities():
         IterativeMask(lambda x: torch.full((len(x),), 0.5)).attribute(x)
     with pytest.raises(ValueError, match="one number for each of the 2 examples"):
         IterativeMask(lambda x: x.mean().sigmoid()).attribute(x)
+
+
+class ShareNet(nn.Module):
+    """One probability, which grows with the brightness of the upper left quarter."""
+
+    def forward(self, x):
+        return 0.02 + 0.96 * x[:, :, :8, :8].mean((1, 2, 3))
+
+
+OF_QUARTER = SaliencyObjective(
+    evidence_removal=EvidenceRemoval(limits=([0] * 3, [1] * 3))
+)
+# Half of an image that scores half costs less than it is worth.
+SMALL_AREA = SaliencyObjective(
+    (10, 1e-4, 5, 0.3), evidence_removal=OF_QUARTER.evidence_removal
+)
+
+
+@pytest.mark.parametrize("goal", ["preserve", "delete"])
+def test_one_goal_alone_covers_the_pixels_that_determine_the_score(goal):
+    x = torch.ones(1, 3, 16, 16)
+    mask = IterativeMask(ShareNet()).attribute(
+        x, objective=SMALL_AREA, goal=goal, mask_stride=4, n_steps=100
+    )[0, 0]
+    assert mask[:8, :8].mean() > 3 * mask[8:, 8:].mean()
+
+
+@pytest.mark.parametrize("goal, n", [("both", 2), ("preserve", 1), ("delete", 1)])
+def test_a_goal_takes_its_own_passes(goal, n):
+    seen = []
+
+    def probabilities(x):
+        seen.append(x)
+        return x.flatten(1).mean(1).sigmoid()
+
+    x = torch.rand(3, 3, 8, 8)
+    IterativeMask(probabilities).attribute(x, goal=goal, n_steps=2)
+    assert [len(each) for each in seen] == [3 * n] * 2
+
+
+def test_terms_of_one_goal_are_those_of_both_without_the_other():
+    """With blur alone, since random colors would be drawn in another order."""
+    objective = SaliencyObjective(evidence_removal=EvidenceRemoval(blur_probability=1))
+    x, masks = images(), torch.rand(3, 1, 12, 14)
+    net = SmallNet()
+    generators = [torch.Generator().manual_seed(i) for i in range(3)]
+
+    def terms(goal):
+        def log_probability(edited):
+            return net(edited)[:, 1].log()
+
+        return objective.terms(log_probability, x, masks, generators, goal)
+
+    both, preserve, delete = map(terms, ("both", "preserve", "delete"))
+    none = torch.zeros(3)
+    expected = (
+        (preserve, both._replace(destruction=none)),
+        (delete, both._replace(preservation=none)),
+    )
+    for one, other in expected:
+        for part, same in zip(one, other):
+            torch.testing.assert_close(part, same)
+
+
+@pytest.mark.parametrize("area", [0.1, 0.25, 0.6])
+def test_area_of_a_mask(area):
+    """Masks are almost binary and cover the share that was asked for."""
+    x = torch.ones(1, 3, 16, 16)
+    mask = IterativeMask(ShareNet()).attribute(
+        x, objective=OF_QUARTER, area=area, mask_stride=1, n_steps=200
+    )[0, 0]
+    covered = mask > 0.5
+    assert float(covered.float().mean()) == pytest.approx(area, abs=0.05)
+    assert float((mask - covered.float()).abs().mean()) < 0.1
+    # What the score needs comes first.
+    share = min(area, 0.25)
+    assert covered[:8, :8].float().mean() * 0.25 > 0.75 * share
+
+
+def test_area_error_is_that_of_the_best_binary_mask():
+    """Over all binary masks of the area, the nearest one: by enumeration."""
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(1, 1, 2, 4, generator=generator)
+    binary = torch.tensor(list(product([0.0, 1.0], repeat=8))).view(-1, 1, 2, 4)
+    of_area = binary[binary.mean((1, 2, 3)) == 0.375]
+    nearest = (of_area - mask).square().mean((1, 2, 3)).amin()
+    torch.testing.assert_close(_area_error(mask, 0.375)[0], nearest)
+
+
+def test_cells_of_the_mask_follow_the_size_of_the_image():
+    assert _cells(None, (224, 224)) == (7, 7)
+    assert _cells(None, (448, 448)) == (7, 7)
+    assert _cells(None, (28, 56)) == (7, 14)
+    # Not more cells than pixels.
+    assert _cells(None, (4, 6)) == (4, 6)
+    assert _cells(4, (224, 112)) == (56, 28)
+    x = torch.rand(1, 3, 28, 28)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28 * 3, 2), nn.Softmax(1))
+    of = IterativeMask(net)
+    assert torch.equal(
+        of.attribute(x, 1, n_steps=3), of.attribute(x, 1, n_steps=3, mask_stride=4)
+    )
+
+
+def test_blur_alone_removes_nothing_else():
+    x = images()
+    generators = [torch.Generator().manual_seed(i) for i in range(3)]
+    phi = EvidenceRemoval(sigma=3, blur_probability=1)
+    torch.testing.assert_close(phi.alternatives(x, generators), blurred(x, 3))
+    never = EvidenceRemoval(noise=0, blur_probability=0)
+    colors = never.alternatives(x, generators)
+    assert torch.equal(colors, colors[..., :1, :1].expand_as(x))
+
+
+@pytest.mark.parametrize(
+    "argument, match",
+    [
+        ({"goal": "keep"}, "goal must be one of 'both', 'preserve', 'delete'"),
+        ({"area": 1.0}, "area must lie strictly between 0 and 1"),
+        ({"area": 0}, "area must lie strictly between 0 and 1"),
+        ({"mask_stride": 0}, "mask_stride must be at least 1"),
+    ],
+)
+def test_iterative_mask_refuses_values_out_of_range(argument, match):
+    with pytest.raises(ValueError, match=match):
+        IterativeMask(SmallNet()).attribute(images(), 1, **argument)
+
+
+def test_blur_probability_out_of_range():
+    with pytest.raises(ValueError, match="blur_probability must be from 0 to 1"):
+        EvidenceRemoval(blur_probability=1.5)
