@@ -12,6 +12,7 @@ torchvision's.
 
 import argparse
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from importlib import import_module
 from io import BytesIO
 from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -53,7 +55,8 @@ from captum_ext.zoo import (
     sign_scene,
 )
 
-FOLDER = Path(__file__).parent / "figures"
+DOCS = Path(__file__).parent
+FOLDER = DOCS / "figures"
 # Width of a page, and limits on what a reader has to load.
 WIDTH, PIXELS, COLORS, BYTES = 1000, 800_000, 256, 175 * 1024
 COMPARED = (
@@ -289,6 +292,35 @@ def draw_iterative_mask() -> Figure:
     return overlay_figure(image, maps)
 
 
+def drawn_by(page: str, name: str) -> Callable[[], Figure]:
+    """Drawing of a figure by the code that stands above it on a page."""
+
+    def draw() -> Figure:
+        text = (DOCS / f"{page}.md").read_text()
+        above = text.partition(f"figures/{name}.png)")[0]
+        names: dict[str, Any] = {"__name__": "__main__"}
+        here = os.getcwd()
+        # The code saves its figures in the current folder.
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            try:
+                for block in code_blocks(above):
+                    exec(compile(block, f"{page}.md", "exec"), names)
+            finally:
+                os.chdir(here)
+        return names["figure"]
+
+    return draw
+
+
+def code_blocks(text: str) -> list[str]:
+    """Python blocks of a page, each at its line in the page."""
+    return [
+        "\n" * text.count("\n", 0, block.start(1)) + block[1]
+        for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.M)
+    ]
+
+
 FIGURES: dict[str, Callable[[], Figure | Image.Image]] = {
     "photographs": draw_photographs,
     "methods": draw_methods,
@@ -302,6 +334,7 @@ FIGURES: dict[str, Callable[[], Figure | Image.Image]] = {
     "grad_cam_plus_plus": draw_grad_cam_plus_plus,
     "masking_model": draw_masking_model,
     "iterative_mask": draw_iterative_mask,
+    "attacks": drawn_by("howto/attacks", "attacks"),
 }
 
 
