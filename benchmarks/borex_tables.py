@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from images import data_folder, load_network
 from PIL import Image
-from quality_per_pass import markdown
+from rows import markdown
 from scipy.stats import wilcoxon
 from torch import Tensor, nn
 

@@ -1,16 +1,17 @@
-"""MC-RISE on real traffic signs: is a sign's own color the best of five?
+"""MC-RISE on real traffic signs: is a sign's own color the best of five, or of eight?
 
 Trains a small network on the German traffic signs in the folder that the environment
 variable CAPTUM_EXT_DATA names (only once: the output folder keeps its weights) and runs
-MC-RISE with five colors on test signs of four kinds whose color is known. The signs
-are chosen at random from those that the network classifies correctly and whose color is
-visible: at night many have none.
+MC-RISE with five or eight colors on test signs of four kinds whose color is known. The
+signs are chosen at random from those that the network classifies correctly and whose
+color is visible: at night many have none.
 
 The best color of a sign is the one whose map has the largest mean over the colored part
 of the sign ("on_part") or over its whole box ("on_sign"). The correct answer is the
-sign's own color; a guess is correct one time in five. The colored part consists of the
-pixels of the box with at least half of the sign's largest excess of its own color: for
-red R - (G + B) / 2, for blue B - (R + G) / 2, for yellow (R + G) / 2 - B.
+sign's own color; a guess is correct one time in K. With ``--colors 8`` the colors are
+all corners of the RGB cube, as in Figure 2 of the supplement. The colored part consists
+of the pixels of the box with at least half of the sign's largest excess of its own
+color: for red R - (G + B) / 2, for blue B - (R + G) / 2, for yellow (R + G) / 2 - B.
 
 Two scores are explained. "class" is the probability of the sign's class. "kind" is the
 sum of the probabilities of all classes of its kind. For example, all eight speed limits
@@ -39,14 +40,16 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
 from captum_ext._files import save_tensors
 from captum_ext.attr import MCRISE
-from captum_ext.masks import named_palette
+from captum_ext.masks import Palette, named_palette
 from captum_ext.visualization import color_saliency_figure
 from captum_ext.zoo import Preprocessing, ZooModel
 
-N_CLASSES = 43
+N_CLASSES, N_EPOCHS = 43, 8
 MEAN, STD = (0.34, 0.31, 0.32), (0.27, 0.26, 0.27)
-PALETTE = named_palette(["red", "blue", "yellow", "white", "black"], MEAN, STD)
-N_SIGNS = 24
+PALETTES = {
+    5: named_palette(["red", "blue", "yellow", "white", "black"], MEAN, STD),
+    8: named_palette(8, MEAN, STD),
+}
 MIN_EXCESS = 0.1
 # A cell is about as wide as a rim; the other settings are defaults.
 MC_RISE = {"n_masks": 2000, "grid_size": 10, "mask_probability": 0.5}
@@ -79,38 +82,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="output folder")
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
+    parser.add_argument("--colors", type=int, choices=[*PALETTES], default=5)
+    parser.add_argument("--signs", type=int, default=24, help="signs of each kind")
+    parser.add_argument("--epochs", type=int, default=N_EPOCHS, help="of training")
+    parser.add_argument("--training-signs", type=int, help="default: all")
     arguments = parser.parse_args()
+    palette = PALETTES[arguments.colors]
     arguments.output.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     test = read_signs("test")
-    model = trained(arguments.output / f"gtsrb-{arguments.seed}.pt", arguments.seed)
+    file = arguments.output / f"gtsrb-{arguments.seed}.pt"
+    model = trained(file, arguments.seed, arguments.epochs, arguments.training_signs)
     known = predictions(model, test.images) == test.labels
     trained_at = time.perf_counter()
     result: dict[str, object] = {
         "benchmark": "gtsrb",
         "accuracy": round(known.float().mean().item(), 4),
-        "colors": PALETTE.names,
+        "colors": palette.names,
         **MC_RISE,
     }
     figures = []
     for name, kind in KINDS.items():
-        chosen, parts, boxes = choose(test, known, kind, arguments.seed)
+        chosen, parts, boxes = choose(
+            test, known, kind, arguments.signs, arguments.seed
+        )
         row: dict[str, object] = {"signs": len(chosen.labels), "own": kind.color}
         for score in ("class", "kind"):
-            maps = explain(model, chosen, kind, score, arguments.seed)
+            maps = explain(model, chosen, kind, score, palette, arguments.seed)
             row[score] = {
-                "on_part": share_on_top(maps, parts, kind),
-                "on_sign": share_on_top(maps, boxes, kind),
+                "on_part": share_on_top(maps, parts, kind, palette),
+                "on_sign": share_on_top(maps, boxes, kind, palette),
+                "best_on_part": best_colors(maps, parts, palette),
             }
         result[name] = row
-        figures.append(drawn(chosen.images[0], maps[0]))
+        figures.append(drawn(chosen.images[0], maps[0], palette))
     end = time.perf_counter()
     result["seed"] = arguments.seed
     result["threads"] = torch.get_num_threads()
     result["seconds_to_train_or_load"] = round(trained_at - start)
     result["seconds_to_explain"] = round(end - trained_at)
     figure = Image.fromarray(np.concatenate(figures))
-    figure.save(arguments.output / f"gtsrb-{arguments.seed}.png")
+    figure.save(arguments.output / f"gtsrb-{arguments.seed}-{arguments.colors}.png")
     print(json.dumps(result))
 
 
@@ -131,7 +143,9 @@ def read_signs(part: str) -> Signs:
         )
 
 
-def trained(file: Path, seed: int) -> nn.Module:
+def trained(
+    file: Path, seed: int, n_epochs: int = N_EPOCHS, n_signs: int | None = None
+) -> nn.Module:
     """Network of the seed, read from the file or trained and written to it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -139,7 +153,9 @@ def trained(file: Path, seed: int) -> nn.Module:
     if file.exists():
         model.load_state_dict(torch.load(file, weights_only=True))
         return model.eval()
-    train(model, read_signs("train"), seed)
+    signs = read_signs("train")
+    order = torch.randperm(len(signs.labels), generator=Generator().manual_seed(seed))
+    train(model, Signs(*(part[order[:n_signs]] for part in signs)), seed, n_epochs)
     save_tensors(model.state_dict(), file)
     return model.eval()
 
@@ -170,7 +186,7 @@ def load(weights: str | None) -> ZooModel:
 
 
 def train(
-    model: nn.Module, signs: Signs, seed: int, n_epochs: int = 8, batch_size: int = 64
+    model: nn.Module, signs: Signs, seed: int, n_epochs: int, batch_size: int = 64
 ) -> None:
     generator = Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
@@ -220,7 +236,7 @@ def predictions(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def choose(
-    signs: Signs, known: Tensor, kind: Kind, seed: int
+    signs: Signs, known: Tensor, kind: Kind, n_signs: int, seed: int
 ) -> tuple[Signs, Tensor, Tensor]:
     """Signs of the kind, their colored parts and their boxes, (N, 32, 32) each."""
     chosen = known & torch.isin(signs.labels, torch.tensor(kind.classes))
@@ -229,14 +245,14 @@ def choose(
     largest = excess.where(inside, 0).amax((1, 2))
     index = (chosen & (largest >= MIN_EXCESS)).nonzero()[:, 0]
     generator = Generator().manual_seed(seed)
-    index = index[torch.randperm(len(index), generator=generator)[:N_SIGNS]]
+    index = index[torch.randperm(len(index), generator=generator)[:n_signs]]
     parts = inside & (excess >= largest[:, None, None] / 2)
     return Signs(*(values[index] for values in signs)), parts[index], inside[index]
 
 
 def color_excess(images: Tensor, color: str) -> Tensor:
     """Mean of the color's channels minus the mean of the others, (N, H, W)."""
-    has = PALETTE.rgb[PALETTE.names.index(color)] > 0
+    has = PALETTES[5].rgb[PALETTES[5].names.index(color)] > 0
     return images[:, has].mean(1) - images[:, ~has].mean(1)
 
 
@@ -250,7 +266,12 @@ def boxed(signs: Signs) -> Tensor:
 
 
 def explain(
-    model: nn.Module, signs: Signs, kind: Kind, score: str, seed: int
+    model: nn.Module,
+    signs: Signs,
+    kind: Kind,
+    score: str,
+    palette: Palette,
+    seed: int,
 ) -> Tensor:
     """Maps (N, K, 32, 32) of the probability of the sign's class or of its kind."""
 
@@ -263,23 +284,33 @@ def explain(
     by_class = score == "class"
     return MCRISE(probabilities if by_class else kind_probability).attribute(
         normalized(signs.images),
-        PALETTE,
+        palette,
         target=signs.labels if by_class else None,
         seed=seed,
         **MC_RISE,
     )
 
 
-def share_on_top(maps: Tensor, where: Tensor, kind: Kind) -> float:
-    """Share of the signs whose own color has the largest mean map at ``where``."""
-    totals = (maps * where[:, None]).sum((2, 3))
-    own = totals.argmax(1) == PALETTE.names.index(kind.color)
+def top_colors(maps: Tensor, where: Tensor) -> Tensor:
+    """Index (N,) of the color with the largest mean map at ``where``."""
+    return (maps * where[:, None]).sum((2, 3)).argmax(1)
+
+
+def share_on_top(maps: Tensor, where: Tensor, kind: Kind, palette: Palette) -> float:
+    """Share of the signs whose own color is on top at ``where``."""
+    own = top_colors(maps, where) == palette.names.index(kind.color)
     return round(own.float().mean().item(), 3)
 
 
-def drawn(image: Tensor, maps: Tensor) -> np.ndarray:
+def best_colors(maps: Tensor, where: Tensor, palette: Palette) -> dict[str, int]:
+    """Numbers of signs by the color that is on top."""
+    top = top_colors(maps, where).tolist()
+    return {palette.names[i]: top.count(i) for i in sorted({*top}, key=top.count)[::-1]}
+
+
+def drawn(image: Tensor, maps: Tensor, palette: Palette) -> np.ndarray:
     """The maps of one sign as an image."""
-    figure = color_saliency_figure(image, maps, PALETTE.rgb, PALETTE.names)
+    figure = color_saliency_figure(image, maps, palette.rgb, palette.names)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     return np.asarray(Image.open(file).convert("RGB"))

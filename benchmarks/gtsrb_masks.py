@@ -7,9 +7,17 @@ has seen. Both metrics use the tightest box around the part of a map that exceed
 threshold; the threshold of each method is chosen on one half of the signs, and the
 method is evaluated on the other half.
 
+A stage of the training is EPOCHS:LAMBDAS, or EPOCHS:LAMBDAS:W, where the area of the
+mask of a class that the image does not show costs W times as much as that of its own.
+With a smaller area weight in a second stage and W = 1, hardly anything keeps masks of
+absent classes small any more.
+
 Prints one JSON line: for each metric and method the mean and the median over the second
 half, the threshold, and the p-value of a one-sided Wilcoxon signed-rank test that the
-masking model is better; and the mean masks of the images' own and of absent classes.
+masking model is better; and the mean masks of the images' own and of absent classes,
+to which ``--signs 0`` is limited. ``--embedding FILE`` draws the embeddings of the
+classes by t-SNE, and adds the share of classes whose nearest embedding is of a class of
+the same kind, and the share by chance.
 The folder keeps the results for ``captum-ext report``.
 """
 
@@ -17,12 +25,15 @@ import argparse
 import json
 import logging
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gtsrb
 import pandas as pd
 import torch
 from scipy.stats import wilcoxon
+from torch import Generator, Tensor
 
 from captum_ext import zoo
 from captum_ext.datasets import read_arrays
@@ -36,6 +47,7 @@ from captum_ext.masking import (
     EvidenceRemoval,
     MaskingNetwork,
     SaliencyObjective,
+    SaliencyTerms,
     train_masking_network,
 )
 from captum_ext.masking.mask_reports import mean_masks
@@ -51,6 +63,40 @@ THRESHOLDS = {
 }
 
 
+class FirmObjective(SaliencyObjective):
+    """Eq. 4, where the area of a mask of an absent class has another weight.
+
+    Args:
+        absent_weight (float): Factor of the area term of masks of fake classes.
+        *args, **kwargs: Arguments of :class:`SaliencyObjective`.
+    """
+
+    def __init__(self, absent_weight: float, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.absent_weight = absent_weight
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return super().settings | {"absent_weight": self.absent_weight}
+
+    def __call__(
+        self,
+        black_box: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        masks: Tensor,
+        target: Tensor,
+        generators: Sequence[Generator],
+        labels: Tensor | None = None,
+        class_logits: Tensor | None = None,
+    ) -> SaliencyTerms:
+        terms = super().__call__(
+            black_box, inputs, masks, target, generators, labels, class_logits
+        )
+        absent = torch.zeros_like(target) if labels is None else target != labels
+        factor = torch.where(absent.bool(), self.absent_weight, 1.0)
+        return terms._replace(area=terms.area * factor.to(terms.area))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="output folder")
@@ -61,10 +107,14 @@ def main() -> None:
         help="signs in both halves together (default 1000)",
     )
     parser.add_argument(
+        "--training-signs", type=int, help="number of training signs (default: all)"
+    )
+    parser.add_argument("--embedding", type=Path, help="file for a figure")
+    parser.add_argument(
         "--stages",
         nargs="+",
         default=["15:10,1e-3,5,0.3"],
-        metavar="EPOCHS:LAMBDAS",
+        metavar="EPOCHS:LAMBDAS[:W]",
         help="consecutive stages of the masking network's training",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
@@ -85,8 +135,13 @@ def main() -> None:
         "stages": arguments.stages,
         "mean_masks": mean_masks(network, test, len(test))._asdict(),
     }
-    values = table(entry, network, arguments)
-    result |= {name: compared(name, values) for name in METRICS}
+    if arguments.embedding:
+        C = network.feature_filter.embedding.weight.detach()
+        result["nearest_of_same_kind"], result["by_chance"] = same_kind(C)
+        draw_embeddings(C, arguments.embedding)
+    if arguments.signs:
+        values = table(entry, network, arguments)
+        result |= {name: compared(name, values) for name in METRICS}
     result["seconds_to_train_or_load"] = round(seconds)
     result["threads"] = torch.get_num_threads()
     print(json.dumps(result))
@@ -103,17 +158,22 @@ def masking_network(
     network = MaskingNetwork(gtsrb.N_CLASSES, seed=arguments.seed)
     phi = EvidenceRemoval.of_normalized(entry.mean, entry.std)
     black_box = entry.model.to(memory_format=torch.channels_last)
-    images = signs("train", entry)
+    dataset = read_arrays(gtsrb.data_file("train"))
+    images = training_images(
+        dataset.sample(arguments.training_signs, arguments.seed), entry
+    )
     for i, stage in enumerate(arguments.stages):
-        n_epochs, lambdas = stage.split(":")
+        n_epochs, lambdas, *weight = stage.split(":")
         lambda_1, lambda_2, lambda_3, lambda_4 = map(float, lambdas.split(","))
         network = train_masking_network(
             network,
             black_box,
             images,
             arguments.output / f"masks-{i + 1}",
-            objective=SaliencyObjective(
-                (lambda_1, lambda_2, lambda_3, lambda_4), evidence_removal=phi
+            objective=FirmObjective(
+                float(weight[0]) if weight else 1.0,
+                (lambda_1, lambda_2, lambda_3, lambda_4),
+                evidence_removal=phi,
             ),
             n_epochs=int(n_epochs),
             learning_rate=3e-3,
@@ -174,6 +234,55 @@ def p_of_better(ours: pd.Series, theirs: pd.Series) -> float:
     if ours.equals(theirs):
         return 1.0
     return float(wilcoxon(ours, theirs, alternative="less").pvalue)
+
+
+def kinds() -> list[str]:
+    """Kind of each class, by its color and shape; "other" for the rest."""
+    names = {c: name for name, kind in gtsrb.KINDS.items() for c in kind.classes}
+    triangles = dict.fromkeys([11, *range(18, 32)], "triangle")
+    ends = dict.fromkeys([6, 32, 41, 42], "end of a limit")
+    named = names | triangles | ends
+    return [named.get(c, "other") for c in range(gtsrb.N_CLASSES)]
+
+
+def same_kind(C: Tensor) -> tuple[float, float]:
+    """Share of the classes whose nearest embedding is of their kind, and by chance.
+
+    Nearest by the cosine, as the feature filter (Eq. 7) sees embeddings. Classes of a
+    kind of their own and of no kind are left out.
+    """
+    names = kinds()
+    unit = torch.nn.functional.normalize(C, dim=1)
+    nearest = (unit @ unit.T).fill_diagonal_(-2).argmax(1).tolist()
+    named = [i for i in range(len(C)) if name_counts(names)[names[i]] > 1]
+    named = [i for i in named if names[i] != "other"]
+    right = [names[nearest[i]] == names[i] for i in named]
+    chance = [(name_counts(names)[names[i]] - 1) / (len(C) - 1) for i in named]
+    return round(sum(right) / len(named), 3), round(sum(chance) / len(named), 3)
+
+
+def name_counts(names: Sequence[str]) -> dict[str, int]:
+    return {name: list(names).count(name) for name in names}
+
+
+def draw_embeddings(C: Tensor, path: Path) -> None:
+    """The embeddings of the classes by t-SNE, colored by the kind of sign."""
+    from matplotlib.figure import Figure
+    from sklearn.manifold import TSNE
+
+    unit = torch.nn.functional.normalize(C, dim=1).numpy()
+    points = TSNE(perplexity=6, init="pca", random_state=0).fit_transform(unit)
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.subplots()
+    names = kinds()
+    for name in dict.fromkeys(names):
+        own = [i for i, each in enumerate(names) if each == name]
+        axes.scatter(*points[own].T, s=80, label=name)
+    for i, (x, y) in enumerate(points):
+        axes.annotate(str(i), (x, y), ha="center", va="center", fontsize=6)
+    axes.set(xticks=[], yticks=[])
+    axes.legend(fontsize=7)
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from captum.attr import LayerGradCam
 from images import LabeledImage, labeled_images, load_network
 from numpy.typing import NDArray
 from peers import BATCH, PEERS, Method, packaged
+from rows import RowFile, markdown, read_rows
 from torch import Tensor, nn
 
 from captum_ext.attr import PNRISE, BOREx, LayerCAMERAS, last_map_layer
@@ -183,50 +184,35 @@ def right_images(f: Network, images: Iterable[LabeledImage]) -> Iterator[Labeled
             yield image
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Complete rows of the output file; the last may be cut off by a stop."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            print("skipped an incomplete row", file=sys.stderr)
-    return rows
-
-
 def run(arguments: argparse.Namespace, names: list[str]) -> None:
     """Append the rows that the output file lacks."""
-    path: Path = arguments.output
-    done = {tuple(row[key] for key in KEYS) for row in read_rows(path)}
+    file = RowFile(arguments.output, KEYS)
     entry = load_network(arguments.model)
     images = islice(labeled_images(entry), arguments.skip, None)
     f = Network(entry.model, next(labeled_images(entry)).inputs)
-    with path.open("a") as file:
-        if path.stat().st_size and not path.read_text().endswith("\n"):
-            file.write("\n")
-        for image in islice(right_images(f, images), arguments.n_images):
-            hidden = subset_scores(
-                f,
-                image.inputs,
-                grid_cells(image.inputs.shape[2:], SIDE),
-                SUBSETS,
-                image.label,
-                perturbations_per_eval=BATCH,
-            )
-            for n_passes, name in product(arguments.passes, names):
-                key = (arguments.model, image.name, name, n_passes, arguments.seed)
-                if key in done:
-                    continue
-                try:
-                    maps, cost = explained(f, name, image, n_passes, arguments.seed)
-                except Exception as error:
-                    # Of another package: the others go on, and it is tried again.
-                    print(f"{name} failed: {error!r}", file=sys.stderr, flush=True)
-                    continue
-                values = qualities(f, image, maps, hidden)
-                row = dict(zip(KEYS, key)) | cost | values
-                print(json.dumps(row), file=file, flush=True)
-            print(image.name, file=sys.stderr, flush=True)
+    for image in islice(right_images(f, images), arguments.n_images):
+        hidden = subset_scores(
+            f,
+            image.inputs,
+            grid_cells(image.inputs.shape[2:], SIDE),
+            SUBSETS,
+            image.label,
+            perturbations_per_eval=BATCH,
+        )
+        for n_passes, name in product(arguments.passes, names):
+            key = (arguments.model, image.name, name, n_passes, arguments.seed)
+            if file.has(*key):
+                continue
+            try:
+                maps, cost = explained(f, name, image, n_passes, arguments.seed)
+            except Exception as error:
+                # Of another package: the others go on, and it is tried again.
+                print(f"{name} failed: {error!r}", file=sys.stderr, flush=True)
+                continue
+            values = qualities(f, image, maps, hidden)
+            row = dict(zip(KEYS, key)) | cost | values
+            file.append(row)
+        print(image.name, file=sys.stderr, flush=True)
 
 
 def mean_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -293,13 +279,6 @@ def verdicts(tests: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for (model, passes), group in found.reset_index().groupby(keys[:2], sort=False)
     ]
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Table of strings with its index as the first columns."""
-    flat = table.reset_index()
-    lines = [list(flat.columns), ["---"] * flat.shape[1], *flat.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def report(rows: pd.DataFrame, ours: str) -> dict[str, Any]:

@@ -19,7 +19,18 @@ from PIL import Image
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["replacing", "save_figure", "save_image", "save_tensors", "write_file"]
+__all__ = [
+    "WriteError",
+    "replacing",
+    "save_figure",
+    "save_image",
+    "save_tensors",
+    "write_file",
+]
+
+
+class WriteError(OSError):
+    """A file cannot be written, for example on a full disk."""
 
 
 @contextlib.contextmanager
@@ -33,8 +44,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         BinaryIO: Buffer to write to.
 
     Raises:
-        OSError: If the file cannot be written, for example on a full disk; an existing
-            file is then unchanged.
+        WriteError: If the file cannot be written, for example on a full disk; an
+            existing file is then unchanged.
 
     Examples::
 
@@ -57,7 +68,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise OSError(
+        raise WriteError(
             f"{str(path)!r} could not be written ({error.strerror or error}); an "
             f"existing file is unchanged."
         ) from error

@@ -1,4 +1,4 @@
-"""Distributed processes: the process group, ranks, devices, and object broadcasts.
+"""Distributed processes: the process group, ranks, broadcasts, locked folders.
 
 An evaluation exchanges only names and counts and always uses gloo: NCCL would need one
 GPU per process, but small models gain from sharing a GPU. A training run exchanges
@@ -7,9 +7,11 @@ gradients and uses NCCL if each process has a GPU.
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import torch
 from torch import distributed
@@ -18,6 +20,7 @@ __all__ = [
     "barrier",
     "broadcast_object",
     "local_device",
+    "only_writer",
     "process_group",
     "rank",
     "world_size",
@@ -89,6 +92,69 @@ def barrier() -> None:
     """Wait until every process has reached this call."""
     if _is_distributed():
         distributed.barrier()
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path | None) -> Iterator[None]:
+    """Refuse the processes of any other run in a folder within the context.
+
+    A lock of the operating system, which ends with its process, however it ends: rank r
+    holds byte r of the file ``.lock``, and rank 0 starts only if nobody holds any.
+    Where a file system has no locks, and on Windows, nothing is refused.
+
+    Args:
+        folder (Path, optional): Folder, which is created if there is none; None locks
+            nothing.
+
+    Raises:
+        ValueError: In all processes, if another run writes to the folder.
+        OSError: In all processes, if the folder cannot be written.
+    """
+    if folder is None:
+        yield
+        return
+    problem: Exception | None = None
+    with contextlib.ExitStack() as stack:
+        if rank() == 0:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                _lock(stack.enter_context(open(folder / ".lock", "ab")), folder)
+            except ValueError as error:
+                problem = error
+            except OSError as error:
+                problem = OSError(
+                    f"output {str(folder)!r} cannot be written "
+                    f"({error.strerror or error})."
+                )
+        problem = broadcast_object(problem)
+        if problem is not None:
+            raise problem
+        if rank() > 0:
+            _lock(stack.enter_context(open(folder / ".lock", "ab")), folder)
+        yield
+
+
+def _lock(file: IO[bytes], folder: Path) -> None:
+    """Lock the byte of this rank; the first one finds all others free."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    exclusive = fcntl.LOCK_EX | fcntl.LOCK_NB
+    try:
+        if rank() == 0:
+            fcntl.lockf(file, exclusive)
+            fcntl.lockf(file, fcntl.LOCK_UN, 0, 1)
+        else:
+            fcntl.lockf(file, exclusive, 1, rank())
+    except (BlockingIOError, PermissionError) as error:
+        raise ValueError(
+            f"output must be a folder to which no other run writes, got "
+            f"{str(folder)!r}: wait for the other run or end it."
+        ) from error
+    except OSError:
+        # The file system has no locks.
+        return
 
 
 def _is_distributed() -> bool:

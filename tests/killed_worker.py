@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -13,7 +14,16 @@ from captum_ext.datasets import read_signs
 from captum_ext.evaluation import evaluate, run_folder
 from captum_ext.zoo import load
 
-__all__ = ["Place", "evaluate_and_die", "main", "small_evaluation"]
+__all__ = [
+    "Place",
+    "evaluate_and_die",
+    "files",
+    "main",
+    "small_evaluation",
+    "whole_lines",
+]
+
+TABLES = ("results.csv", "curves.csv")
 
 
 class Place(NamedTuple):
@@ -89,6 +99,22 @@ def evaluate_and_die(
     small_evaluation(folder)
     if world_size > 1:
         distributed.destroy_process_group()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Files that must not depend on kills."""
+    paths = [folder / name for name in TABLES]
+    paths += [*(folder / "images").glob("*"), *(folder / "maps").rglob("*.png")]
+    shown = [path for path in paths if path.name[0] != "."]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in shown}
+
+
+def whole_lines(folder: Path) -> Counter[bytes]:
+    """Complete rows, with their numbers of occurrences."""
+    parts = (folder / "parts").glob("*.jsonl")
+    return Counter(
+        line for part in parts for line in part.read_bytes().split(b"\n")[:-1]
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -10,13 +10,16 @@ from torch import Tensor, distributed, nn
 from torch.utils.data import Dataset
 
 from captum_ext.masking import MaskingNetwork, train_masking_network
+from captum_ext.masking.checkpoints import load_file
 
 __all__ = [
     "BlackBox",
     "KillPoint",
     "SmallImages",
     "new_network",
+    "same",
     "small_training",
+    "weights",
     "work",
 ]
 
@@ -135,3 +138,28 @@ def work(
     small_training(folder, dtype, dataset=dataset, validation=validation)
     if world_size > 1:
         distributed.destroy_process_group()
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoint.pt")["network"]
+
+
+def flat(value) -> list:
+    """All numbers and tensors of a checkpoint, in a fixed order."""
+    if isinstance(value, dict):
+        return [each for key in sorted(value, key=str) for each in flat(value[key])]
+    if isinstance(value, (list, tuple)):
+        return [each for entry in value for each in flat(entry)]
+    return [value]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether checkpoints and logs of two folders agree bit for bit."""
+    pairs = zip(*(flat(load_file(f / "checkpoint.pt")) for f in (one, other)))
+    logs = [
+        (one / name).read_bytes() == (other / name).read_bytes()
+        for name in ("log.csv", "validation.csv")
+    ]
+    return all(logs) and all(
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs
+    )

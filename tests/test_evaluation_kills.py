@@ -1,5 +1,6 @@
 """A run that is killed at any time and started again gives the same table."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -9,21 +10,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from killed_worker import Place, evaluate_and_die, small_evaluation
-from several_processes import exit_codes
+from killed_worker import (
+    Place,
+    evaluate_and_die,
+    files,
+    small_evaluation,
+    whole_lines,
+)
+from several_processes import exit_codes, quietly
 
+from captum_ext._processes import only_writer
 from captum_ext.cli import main
 from captum_ext.evaluation.run_folder import Row
 
 WORKER = Path(__file__).with_name("killed_worker.py")
-TABLES = ("results.csv", "curves.csv")
 N_KILLS = 20
 
 
@@ -52,22 +58,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Files that must not depend on kills."""
-    paths = [folder / name for name in TABLES]
-    paths += [*(folder / "images").glob("*"), *(folder / "maps").rglob("*.png")]
-    shown = [path for path in paths if path.name[0] != "."]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in shown}
-
-
-def whole_lines(folder: Path) -> Counter[bytes]:
-    """Complete rows, with their numbers of occurrences."""
-    parts = (folder / "parts").glob("*.jsonl")
-    return Counter(
-        line for part in parts for line in part.read_bytes().split(b"\n")[:-1]
-    )
 
 
 def start(processes, folder: Path, places: list[Place | None], meeting: Path):
@@ -119,6 +109,55 @@ def test_killed_while_tables_are_written(processes, undisturbed, tmp_path):
         assert not (folder / "results.csv").exists()
     assert start(processes, folder, [Place(0, 5)], tmp_path / "meeting") == [0]
     assert files(folder) == files(undisturbed)
+
+
+@pytest.mark.parametrize("n_files", [0, 1, 2, 3, 4, 40, 82, 84])
+def test_full_disk_ends_the_run_and_leaves_no_rows(
+    n_files, undisturbed, tmp_path, monkeypatch
+):
+    """Settings, names, an image, an array, a drawn map and tables are not written."""
+    folder, replace, left = tmp_path / "run", os.replace, n_files
+
+    def replace_or_fail(*paths):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(*paths)
+
+    with one_thread():
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace_or_fail)
+            with pytest.raises(OSError, match="No space left on device"):
+                small_evaluation(folder)
+        assert all(b'"error": null' in line for line in whole_lines(folder))
+        small_evaluation(folder)
+    assert files(folder) == files(undisturbed)
+
+
+def test_second_run_is_refused_while_one_writes(processes, undisturbed, tmp_path):
+    """By all its processes, and while only one process of the other is left."""
+    folder = tmp_path / "run"
+    with only_writer(folder):
+        codes = [start_and_refuse(processes, folder, n, tmp_path) for n in (1, 2)]
+    assert codes == [[1], [1, 1]]
+    assert not (folder / "settings.json").exists()
+    assert start(processes, folder, [None], tmp_path / "meeting") == [0]
+    assert files(folder) == files(undisturbed)
+
+
+def start_and_refuse(processes, folder: Path, n_ranks: int, root: Path):
+    errors, meeting = root / f"errors-{n_ranks}", root / f"meeting-{n_ranks}"
+    started = [
+        processes.Process(
+            target=quietly,
+            args=(errors, evaluate_and_die, folder, None, rank, n_ranks, meeting),
+        )
+        for rank in range(n_ranks)
+    ]
+    codes = exit_codes(started)
+    assert "to which no other run writes" in errors.read_text()
+    return codes
 
 
 # The command

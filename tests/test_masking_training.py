@@ -16,7 +16,9 @@ from masking_worker import (
     KillPoint,
     SmallImages,
     new_network,
+    same,
     small_training,
+    weights,
     work,
 )
 from several_processes import exit_codes
@@ -53,31 +55,6 @@ def uninterrupted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
     small_training(folder, validation=SmallImages(4))
     return folder
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "checkpoint.pt")["network"]
-
-
-def flat(value) -> list:
-    """All numbers and tensors of a checkpoint, in a fixed order."""
-    if isinstance(value, dict):
-        return [each for key in sorted(value, key=str) for each in flat(value[key])]
-    if isinstance(value, (list, tuple)):
-        return [each for entry in value for each in flat(entry)]
-    return [value]
-
-
-def same(one: Path, other: Path) -> bool:
-    """Whether checkpoints and logs of two folders agree bit for bit."""
-    pairs = zip(*(flat(load_file(f / "checkpoint.pt")) for f in (one, other)))
-    logs = [
-        (one / name).read_bytes() == (other / name).read_bytes()
-        for name in ("log.csv", "validation.csv")
-    ]
-    return all(logs) and all(
-        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs
-    )
 
 
 def start(
@@ -247,7 +224,7 @@ def test_output_folder_holds_logs_figures_and_checkpoints(uninterrupted):
     assert validation["step"].tolist() == list(range(2, N_STEPS + 1, 2))
     figures = [path.name for path in sorted((uninterrupted / "masks").iterdir())]
     assert figures == [f"step-{step:06d}.png" for step in validation["step"]]
-    names = {path.name for path in uninterrupted.iterdir()}
+    names = {path.name for path in uninterrupted.glob("[!.]*")}
     assert names == {
         "checkpoint.pt",
         "checkpoint.previous.pt",
@@ -377,7 +354,7 @@ def test_full_disk_keeps_the_old_checkpoint(uninterrupted, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert names == {path.name: path.read_bytes() for path in folder.glob("*.pt")}
-    assert not list(folder.glob(".*"))
+    assert not list(folder.glob(".*.partial"))
     state = load_checkpoint(folder)
     assert state is not None and state["step"] == N_STEPS
 

@@ -261,6 +261,10 @@ def test_sanity_at_its_extremes():
     # Only half of the first of ten steps is missing.
     assert adversarial_sanity(corner, x, first, **kwargs).item() == pytest.approx(0.05)
     assert adversarial_sanity(corner, x, last, **kwargs).item() == pytest.approx(1)
+    value, curve = adversarial_sanity(corner, x, first, return_curve=True, **kwargs)
+    assert value.item() == pytest.approx(0.05)
+    # The pixel is the first of the ten that are cleaned.
+    assert curve.tolist() == [[0] + [1] * 10]
 
 
 @pytest.mark.parametrize("normalization", [None, NORMALIZATION])

@@ -99,7 +99,6 @@ def _write(file: Path, maps: Tensor, seconds: float) -> None:
     n_channels = maps.shape[1]
     if torch.equal(maps, maps[:, :1].expand_as(maps)):
         maps = maps[:, :1]
-    file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as buffer:
         np.savez_compressed(
             buffer, map=maps.numpy(), n_channels=n_channels, seconds=seconds

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_ext._files import save_image
+from captum_ext._files import WriteError, save_image
 from captum_ext.attr import MapLayer
 from captum_ext.datasets.dataset import Example
 from captum_ext.evaluation.image_maps import ImageMaps
@@ -153,8 +153,9 @@ def rows_of_image(
 def _failed(
     row: Row, method: str, metrics: Collection[str], error: Exception
 ) -> Iterator[Row]:
-    # A run is resumed once the black box can be called again; rows would stay.
-    if isinstance(error, BlackBoxError):
+    # A run is resumed once the black box can be called, or the disk written, again;
+    # rows would stay.
+    if isinstance(error, (BlackBoxError, WriteError)):
         raise error
     text = " ".join(str(error).split()) or type(error).__name__
     for metric in metrics:
@@ -196,6 +197,8 @@ def _image_maps(config: EvaluationConfig, context: _ImageContext) -> ImageMaps:
         ImageMaps.key(spec): map_path(config.folder, context.row.image, name, ".npz")
         for name, spec in config.methods.items()
     }
+    for file in files.values():
+        file.parent.mkdir(parents=True, exist_ok=True)
     return ImageMaps(context.subject, files, _defaults(config))
 
 

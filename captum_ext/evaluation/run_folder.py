@@ -10,6 +10,7 @@ images/, maps/      images as the model sees them, maps drawn over them, and map
 results.csv         the table, merged once all rows are computed
 curves.csv          curves of the metrics that have one
 timings.csv         seconds per map
+.lock               locked while a run writes to the folder
 ==================  ==========================================================
 
 Files other than the parts are written atomically. A line without an end, from a killed

@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from captum_ext._processes import barrier, broadcast_object, rank, world_size
+from captum_ext._processes import (
+    barrier,
+    broadcast_object,
+    only_writer,
+    rank,
+    world_size,
+)
 from captum_ext._progress import print_resumed, progress
 from captum_ext._validation import check_choice, check_integer
 from captum_ext.attr import MapLayer
@@ -101,7 +107,8 @@ def evaluate(
 
     Raises:
         ValueError: If an argument is invalid, if the data set lacks labels or boxes
-            that are needed, or if the folder holds results of other settings.
+            that are needed, if the folder holds results of other settings, or if
+            another run writes to it.
         OSError: If the folder cannot be written.
 
     Examples::
@@ -142,10 +149,11 @@ def evaluate(
     _check_dataset(dataset, config)
     settings = _settings(dataset, config, parts, device)
     check_folder(config.folder, settings)
-    if rank() == 0:
-        start = provenance(device) | {"world_size": world_size()}
-        start_run(config.folder, settings, start, model.class_names)
-    _run(dataset, config, show_progress and rank() == 0)
+    with only_writer(config.folder):
+        if rank() == 0:
+            start = provenance(device) | {"world_size": world_size()}
+            start_run(config.folder, settings, start, model.class_names)
+        _run(dataset, config, show_progress and rank() == 0)
     return read_results(output)
 
 

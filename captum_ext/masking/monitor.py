@@ -33,8 +33,7 @@ class TrainingMonitor:
     """Output folder of a training run; only rank 0 writes to it.
 
     Args:
-        folder (Path, optional): Output folder, which is created if there is none. None
-            writes nothing.
+        folder (Path, optional): Output folder. None writes nothing.
         validation (Dataset, optional): Images whose masks are reported at each
             checkpoint.
         objective (SaliencyObjective): Objective, whose evidence removal has the range
@@ -64,7 +63,6 @@ class TrainingMonitor:
         """Read the newest checkpoint, the same in all processes; None without one."""
         found: Any = None
         if rank() == 0 and self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 found = load_checkpoint(self.folder)
             except ValueError as error:

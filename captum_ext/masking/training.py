@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from captum_ext._processes import rank, world_size
+from captum_ext._processes import only_writer, rank, world_size
 from captum_ext._progress import print_resumed, progress
 from captum_ext._type_checks import check_callable, check_flags, check_instance
 from captum_ext._validation import check_integer, check_not_negative, check_positive
@@ -95,8 +95,8 @@ def train_masking_network(
     Raises:
         ValueError: If an argument is out of its range, if the data set has a class that
             the network does not have, if the folder holds a run with other arguments or
-            no readable checkpoint, or if a term becomes NaN or infinite; the last
-            checkpoint is kept.
+            no readable checkpoint, if another run writes to it, or if a term becomes
+            NaN or infinite; the last checkpoint is kept.
         OSError: If the folder cannot be written; the last checkpoint is kept.
         MissingExtraError: If TensorBoard is not installed.
 
@@ -110,7 +110,7 @@ def train_masking_network(
         >>> network = train_masking_network(
         ...     network, black_box, images, "run", n_epochs=1, batch_size=4
         ... )
-        >>> sorted(path.name for path in Path("run").iterdir())
+        >>> sorted(path.name for path in Path("run").glob("[!.]*"))
         ['checkpoint.pt', 'log.csv']
     """
     check_instance("network", network, MaskingNetwork)
@@ -140,7 +140,12 @@ def train_masking_network(
     }
     every = check_integer("checkpoint_every", checkpoint_every, 1)
     monitor = TrainingMonitor(folder, validation, objective, every, tensorboard)
-    with torch.inference_mode(False), torch.enable_grad(), eval_mode(black_box):
+    with (
+        only_writer(folder),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        eval_mode(black_box),
+    ):
         trainer = Trainer(network, black_box, objective, settings)
         _train(trainer, samples, monitor, n_workers, show_progress)
     return network.eval()

@@ -13,7 +13,7 @@ from captum_ext._captum import (
 from captum_ext._modes import buffers_kept
 from captum_ext._outputs import output_tensor
 from captum_ext._scores import PerturbationsPerEval
-from captum_ext._type_checks import check_callable
+from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import (
     check_perturbations_per_eval,
     check_probability,
@@ -93,7 +93,8 @@ def adversarial_sanity(
     beta: float = 50.0,
     normalization: Normalization | None = None,
     perturbations_per_eval: PerturbationsPerEval = "auto",
-) -> Tensor:
+    return_curve: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""How slowly restoring clean pixels undoes an attack. Lower is better.
 
     The input is attacked, and its pixels are replaced by the clean ones in the order of
@@ -144,9 +145,16 @@ def adversarial_sanity(
         perturbations_per_eval (int or "auto", optional): Images per example in one call
             of ``forward_func``; "auto" measures the fastest number in the first calls.
             It changes the metric by rounding only. Default: "auto"
+        return_curve (bool, optional): Whether to return the probabilities as well.
+            Default: False
 
     Returns:
-        *Tensor*: (B,), float64 on the CPU; NaN where the attack fails.
+        *Tensor* or *tuple* of **sanity** and **curve** if ``return_curve``; float64 on
+        the CPU:
+
+        - **sanity** (*Tensor*): (B,), NaN where the attack fails.
+        - **curve** (*Tensor*): (B, n_steps + 1) probabilities, from the attacked input
+          to the one with the given fraction of clean pixels.
 
     Raises:
         ValueError: If an argument is out of its range or does not match the inputs, or
@@ -162,6 +170,7 @@ def adversarial_sanity(
         torch.Size([4])
     """
     check_callable("forward_func", forward_func)
+    check_flags(return_curve=return_curve)
     fraction = check_probability("fraction", fraction)
     check_perturbations_per_eval(perturbations_per_eval)
     x = check_metric_input(inputs)
@@ -193,4 +202,5 @@ def adversarial_sanity(
         for image in (x, attacked)
     )
     failed = (before == after) | (curves[:, 0] >= ideal)
-    return missing_area(ideal, area).masked_fill(failed, torch.nan)
+    sanity = missing_area(ideal, area).masked_fill(failed, torch.nan)
+    return (sanity, curves) if return_curve else sanity

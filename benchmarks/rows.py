@@ -1,0 +1,54 @@
+"""Rows of results in a JSONL file, to which a command that was stopped returns."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["RowFile", "markdown", "read_rows"]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Complete rows of a file; the last may be cut off by a stop."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            print("skipped an incomplete row", file=sys.stderr)
+    return rows
+
+
+class RowFile:
+    """Rows that are identified by some of their values.
+
+    Args:
+        path (Path): JSONL file, which is created if there is none.
+        keys (iterable of str): Names of the values that identify a row.
+    """
+
+    def __init__(self, path: Path, keys: Iterable[str]) -> None:
+        self.path, self.keys = path, tuple(keys)
+        self._done = {tuple(row[key] for key in self.keys) for row in read_rows(path)}
+        if path.exists() and (text := path.read_text()) and not text.endswith("\n"):
+            path.write_text(text + "\n")
+
+    def has(self, *values: object) -> bool:
+        """Whether there is a row with these values of the keys."""
+        return values in self._done
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write a row at once."""
+        with self.path.open("a") as file:
+            print(json.dumps(row), file=file, flush=True)
+        self._done.add(tuple(row[key] for key in self.keys))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Table of strings with its index as the first columns."""
+    flat = table.reset_index()
+    lines = [list(flat.columns), ["---"] * flat.shape[1], *flat.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
