@@ -154,35 +154,6 @@ def code_blocks(text: str) -> list[str]:
     ]
 
 
-def drawn_by(page: str, name: str) -> Callable[[], Figure]:
-    """Drawing of a figure by the code that stands above it on a page."""
-
-    def draw() -> Figure:
-        text = (DOCS / f"{page}.md").read_text()
-        above = text.partition(f"figures/{name}.png)")[0]
-        names: dict[str, Any] = {"__name__": "__main__"}
-        here = os.getcwd()
-        # The code saves its figures in the current folder.
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
-            try:
-                for block in code_blocks(above):
-                    exec(compile(block, f"{page}.md", "exec"), names)
-            finally:
-                os.chdir(here)
-        return names["figure"]
-
-    return draw
-
-
-def code_blocks(text: str) -> list[str]:
-    """Python blocks of a page, each at its line in the page."""
-    return [
-        "\n" * text.count("\n", 0, block.start(1)) + block[1]
-        for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.M)
-    ]
-
-
 FIGURES: dict[str, Callable[[], Figure | Image.Image]] = {
     "photographs": draw_photographs,
     "methods": draw_methods,
