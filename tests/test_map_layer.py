@@ -457,6 +457,12 @@ def test_models_without_maps_are_an_error():
         last_map_layer(silent, noise(1, 3, 2, 2))
 
 
+def test_last_layer_of_a_scripted_model_is_an_error():
+    model = torch.jit.trace(nn.Conv2d(3, 2, 3), noise(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="got a scripted one: use PNRISE"):
+        last_map_layer(model, noise(1, 3, 8, 8))
+
+
 def test_branch_without_influence_is_left_out():
     class Auxiliary(nn.Module):
         def __init__(self) -> None:
