@@ -19,6 +19,7 @@ from captum_ext.attr.grad_cam import LayerGradCam
 from captum_ext.attr.map_layer import map_layer
 from captum_ext.attr.reshape import token_grid
 from captum_ext.cli import main
+from captum_ext.commands.model_options import load_classifier
 from captum_ext.methods import METHODS
 from captum_ext.subject import build_subject
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
@@ -408,6 +409,19 @@ def test_advice_on_video():
         last_map_layer(tokens, x)
     with pytest.raises(ValueError, match=r"\(B, C, t, h, w\) of video, got none"):
         LayerGradCamPlusPlus(tokens, tokens[2]).attribute(x, target=(0, 1))
+
+
+def test_commands_refuse_models_of_video(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from torch import nn\n"
+        "from captum_ext.zoo import Preprocessing, ZooModel\n"
+        "def load(weights):\n"
+        "    return ZooModel(nn.Conv3d(3, 2, 3), Preprocessing.square(8), ('a', 'b'),\n"
+        "                    (0.0,) * 3, (1.0,) * 3)\n"
+    )
+    with pytest.raises(ValueError, match="must be a classifier of images, got one of"):
+        load_classifier({"model": f"{file}:load"}, [])
 
 
 class Exchange(nn.Module):
