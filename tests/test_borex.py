@@ -837,3 +837,8 @@ def test_failed_fit_warns_and_gives_a_map(monkeypatch):
     with pytest.warns(UserWarning, match="could not be fitted"):
         maps = BOREx(net).attribute(x, target=1, variant="windows", n_iterations=12)
     assert torch.isfinite(maps).all()
+
+
+def test_windows_of_sequences_name_the_field():
+    with pytest.raises(ValueError, match="leave out variant for sequences"):
+        BOREx(lambda x: x.mean((1, 2))).attribute(torch.rand(1, 2, 9), variant="paper")

@@ -19,6 +19,7 @@ from captum_ext.attr.grad_cam import LayerGradCam
 from captum_ext.attr.map_layer import map_layer
 from captum_ext.attr.reshape import token_grid
 from captum_ext.cli import main
+from captum_ext.commands.model_options import load_classifier
 from captum_ext.methods import METHODS
 from captum_ext.subject import build_subject
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
@@ -410,6 +411,19 @@ def test_advice_on_video():
         LayerGradCamPlusPlus(tokens, tokens[2]).attribute(x, target=(0, 1))
 
 
+def test_commands_refuse_models_of_video(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from torch import nn\n"
+        "from captum_ext.zoo import Preprocessing, ZooModel\n"
+        "def load(weights):\n"
+        "    return ZooModel(nn.Conv3d(3, 2, 3), Preprocessing.square(8), ('a', 'b'),\n"
+        "                    (0.0,) * 3, (1.0,) * 3)\n"
+    )
+    with pytest.raises(ValueError, match="must be a classifier of images, got one of"):
+        load_classifier({"model": f"{file}:load"}, [])
+
+
 class Exchange(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.mT.contiguous()
@@ -455,6 +469,12 @@ def test_models_without_maps_are_an_error():
     silent[2].weight.data.zero_()
     with pytest.raises(ValueError, match="influence its largest .* gradient of zero"):
         last_map_layer(silent, noise(1, 3, 2, 2))
+
+
+def test_last_layer_of_a_scripted_model_is_an_error():
+    model = torch.jit.trace(nn.Conv2d(3, 2, 3), noise(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="got a scripted one: use PNRISE"):
+        last_map_layer(model, noise(1, 3, 8, 8))
 
 
 def test_branch_without_influence_is_left_out():

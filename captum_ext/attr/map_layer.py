@@ -14,6 +14,7 @@ from captum_ext._modes import buffers_kept
 from captum_ext._outputs import output_tensor
 from captum_ext._type_checks import check_module
 from captum_ext._validation import advice_on_batch, check_inputs
+from captum_ext.attr.layers import check_gradients
 from captum_ext.attr.reshape import (
     MAX_PREFIX,
     ReshapeTransform,
@@ -114,8 +115,8 @@ def last_map_layer(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Map
         ``reshape_transform`` that layer methods need for it.
 
     Raises:
-        ValueError: If no module returns maps, none of them influences the output, or
-            the model turns a video into tokens.
+        ValueError: If no module returns maps, none of them influences the output, the
+            model turns a video into tokens, or it is scripted, traced or quantized.
 
     Examples::
 
@@ -124,6 +125,7 @@ def last_map_layer(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Map
         '0'
     """
     check_module("model", model)
+    check_gradients(model)
     tensors = check_inputs(inputs)
     with _gradients_of(model), advice_on_batch(tensors):
         copies = _copied(tensors)

@@ -151,13 +151,7 @@ def cell_layouts(
 def warn_of_sequences(
     inputs: tuple[Tensor, ...], as_series: str = "layout='grid'"
 ) -> None:
-    """Say how inputs of three axes are masked, which may not be what was meant.
-
-    Args:
-        inputs (tuple[Tensor, ...]): Inputs (B, ...).
-        as_series (str, optional): Argument that says that they are series.
-            Default: "layout='grid'"
-    """
+    """Say how inputs of three axes are masked, and the argument for series."""
     for tensor in inputs:
         if tensor.dim() == 3 and tensor.is_floating_point():
             warn_caller(

@@ -112,12 +112,19 @@ def load_classifier(
 
     Raises:
         ValueError: If the classifier or the masking network cannot be loaded, their
-            numbers of classes differ, or there is no such device.
+            numbers of classes differ, it has 3-D convolutions, or there is no such
+            device.
     """
     device = chosen_device(options.get("device"))
     # Loaded first: its errors should not wait for a download of the classifier.
     network = load_masking_network(options) if "masking_network" in parts else None
     classifier = zoo.load(options["model"], options.get("weights"))
+    if any(each.dim() == 5 for each in classifier.model.parameters()):
+        raise ValueError(
+            "--model must be a classifier of images, got one of video or volumes with "
+            "3-D convolutions: explain it in Python, as by "
+            "PNRISE(model).attribute(video, target=target)."
+        )
     model = classifier.model.to(device).to(memory_format=torch.channels_last)
     classifier = classifier._replace(model=model)
     if network is None:

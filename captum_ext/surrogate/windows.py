@@ -244,11 +244,16 @@ def check_windowed_inputs(
     axes = (3, 4, 5) if sequences else (4, 5)
     shapes = [tuple(tensor.shape) for tensor in tensors]
     if len({shape[2:] for shape in shapes}) != 1 or len(shapes[0]) not in axes:
+        advice = (
+            "leave out variant for sequences (B, C, L)"
+            if {len(shape) for shape in shapes} == {3} and not sequences
+            else "pass other inputs of the model as additional_forward_args"
+        )
         raise ValueError(
             f"inputs must be {'sequences (B, C, L), ' * sequences}images (B, C, H, W) "
             f"or video (B, C, T, H, W), all of one size, got "
-            f"{', '.join(map(str, shapes))}; pass other inputs of the model as "
-            f"additional_forward_args, and one image (C, H, W) as {UNBATCHED}."
+            f"{', '.join(map(str, shapes))}; {advice}, and pass one image (C, H, W) as "
+            f"{UNBATCHED}."
         )
     return tensors
 
