@@ -676,6 +676,15 @@ def test_other_acquisitions_of_botorch(acquisition, variant):
     assert not torch.equal(both.masks, other.masks)
 
 
+def test_refinement_has_a_compact_representation():
+    kwargs = {"target": 1, "n_iterations": 2, "return_posterior": True}
+    found = BOREx(SmallNet()).attribute(images(), **kwargs)
+    shape = tuple(images().shape)
+    assert (
+        repr(found) == f"Refinement(attributions {shape}, {len(found.scores[0])} masks)"
+    )
+
+
 def test_progress_counts_the_masks(capsys, monkeypatch):
     """Those of all examples for the field, steps of the batch for windows."""
     monkeypatch.setattr("captum_ext._progress._SECONDS", 0)

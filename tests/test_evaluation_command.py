@@ -250,8 +250,6 @@ def test_device_is_that_of_the_run(capsys):
     words = ["--dataset", "signs", "--limit", "1", "--methods", "random"]
     assert main(["evaluate", *words, *QUICK, "--device", "cpu"]) == 0
     assert read_results("out").settings["device"] == "cpu"
-    assert (
-        repr(read_results("out")) == "Results(1 images: random by localization-error)"
-    )
+    assert repr(read_results("out")) == "Results(1 image: random by localization-error)"
     assert main(["evaluate", *words, *QUICK, "--device", "qpu"]) == 2
     assert "--device must be a device that PyTorch has here" in capsys.readouterr().err

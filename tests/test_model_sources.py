@@ -130,7 +130,9 @@ def test_timm_with_another_geometry_has_no_boxes(timm, tmp_path) -> None:
 
 
 def test_errors_of_timm(timm, tmp_path, monkeypatch) -> None:
-    with pytest.raises(ValueError, match="^name must be timm:NAME .* 'resnet81', perh"):
+    with pytest.raises(
+        ValueError, match="^name must be timm:NAME .* 'resnet81' .did you"
+    ):
         load("timm:resnet81")
     with pytest.raises(ValueError, match="weights must be an existing state-dict file"):
         load("timm:resnet10t", "none.pt")

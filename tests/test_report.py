@@ -671,7 +671,7 @@ def test_command_prints_the_tables_and_writes_the_page(folder, path, tmp_path, c
         ({"results": "nowhere"}, "nowhere"),
         ({"--baseline": "magic"}, "baseline must be one of rise, quick, pn-rise"),
         ({"-o": "nowhere/page.html"}, "nowhere/page.html"),
-        ({"-o": "."}, "path must be a file"),
+        ({"-o": "."}, "--output must be a file"),
         ({"--csv": "nowhere/a.csv"}, "--csv and --latex must be files in existing"),
     ],
     ids=str,

@@ -562,3 +562,13 @@ def test_real_networks_classify_real_images(name: str) -> None:
     top = logits.topk(5).indices
     labels = torch.tensor([truth[name] for name in names])
     assert (top == labels[:, None]).any(1).float().mean() >= 0.6
+
+
+def test_classifier_has_a_compact_representation():
+    signs = load("signs")
+    text = "ZooModel(SignsClassifier, 16 classes, 3 channels, softmax"
+    assert repr(signs) == f"{text})"
+    masked = signs.with_masking_network(load_signs_masks())
+    assert repr(masked) == f"{text}, with a masking network)"
+    one = signs._replace(class_names=("a",))
+    assert repr(one) == "ZooModel(SignsClassifier, 1 class, 3 channels, sigmoid)"

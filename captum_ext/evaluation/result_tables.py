@@ -60,8 +60,9 @@ class Results(NamedTuple):
     class_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        names = [f"{', '.join(self.settings[kind])}" for kind in ("methods", "metrics")]
-        return f"Results({self.table['image'].nunique()} images: {' by '.join(names)})"
+        names = [", ".join(self.settings[kind]) for kind in ("methods", "metrics")]
+        n = self.table["image"].nunique()
+        return f"Results({n} image{'s' * (n != 1)}: {' by '.join(names)})"
 
 
 def merge_tables(folder: Path, images: Iterable[str]) -> None:

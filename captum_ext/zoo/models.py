@@ -44,9 +44,10 @@ class ZooModel(NamedTuple):
     activation: Literal["softmax", "sigmoid", "identity"] = "softmax"
 
     def __repr__(self) -> str:
+        n = len(self.class_names)
         extra = "" if self.masking_network is None else ", with a masking network"
         return (
-            f"ZooModel({type(self.model).__name__}, {len(self.class_names)} classes, "
+            f"ZooModel({type(self.model).__name__}, {n} class{'es' * (n != 1)}, "
             f"{len(self.mean)} channels, {self.applied_activation}{extra})"
         )
 
