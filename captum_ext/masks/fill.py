@@ -8,7 +8,7 @@ from torch import Tensor
 from captum_ext._type_checks import check_finite, check_sequence, check_tensor
 from captum_ext._validation import broadcasts
 
-__all__ = ["apply_masks", "memory_format_of"]
+__all__ = ["apply_masks", "memory_format_of", "replaced"]
 
 _ROUNDING = 1e-2
 
