@@ -53,6 +53,8 @@ class Method(NamedTuple):
             for comparison. Default: False
         mask (bool, optional): Whether its maps are masks in [0, 1], which metrics
             threshold at one half. Default: False
+        by_stage (bool, optional): Whether it is built from the last layers of the last
+            two stages instead of one layer. Default: False
         prior (Mapping, optional): Method whose map is refined if no ``prior`` is given:
             its name as ``use``, and its arguments by name. Default: None (the method
             refines no map)
@@ -68,6 +70,7 @@ class Method(NamedTuple):
     signed: bool = True
     reference: bool = False
     mask: bool = False
+    by_stage: bool = False
     prior: Mapping[str, Any] | None = None
 
     def options(self) -> frozenset[str]:
@@ -127,7 +130,8 @@ class Method(NamedTuple):
                 **options,
                 "prior": METHODS[use].attribute(subject, **arguments),
             }
-        parts = ("logits" if part == "model" else part for part in self.built_from)
+        names = {"model": "logits"} | ({"layer": "layers"} if self.by_stage else {})
+        parts = (names.get(part, part) for part in self.built_from)
         explained = [getattr(subject, part) for part in parts]
         # Captum warns if inputs of gradient methods do not require a gradient.
         needs_gradient = issubclass(self.attribution, GradientAttribution)
@@ -194,6 +198,13 @@ def _reshape(subject: Subject) -> dict[str, Any]:
     return {"reshape_transform": None if layer is None else layer.reshape_transform}
 
 
+def _reshape_stages(subject: Subject) -> dict[str, Any]:
+    """How the outputs of each of the subject's layers are rearranged to maps."""
+    layer = subject.map_layer
+    stages = [] if layer is None else layer.stages
+    return {"reshape_transform": [each.reshape_transform for each in stages] or None}
+
+
 def occlusion_windows(subject: Subject) -> dict[str, Any]:
     """Windows of a seventh of the image's side, moved by half their size.
 
@@ -243,8 +254,9 @@ METHODS = {
         "CAMERAS",
         "regions of the class in the last layer, sharpened by several image sizes",
         LayerCAMERAS,
-        _reshape,
+        _reshape_stages,
         built_from=("model", "layer"),
+        by_stage=True,
         signed=False,
     ),
     "grad-cam++": Method(

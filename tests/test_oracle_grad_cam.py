@@ -12,7 +12,7 @@ from test_metrics import some_maps
 
 from captum_ext import metrics, zoo
 from captum_ext.attr import LayerGradCamPlusPlus
-from captum_ext.attr.cameras import unit_range
+from captum_ext.attr.map_fusion import unit_range
 from captum_ext.metrics.pixel_maps import unit_maps
 from captum_ext.metrics.road import impute, neighbor_differences
 
