@@ -4,11 +4,11 @@ Explains the images' labels and appends one row per network, image and method to
 output file; a command that was stopped resumes. ``--report`` prints the means and the
 paired tests of CAMERAS against each other method.
 
-Other methods use the last layer of the features, CAMERAS the last layer with maps, which
-is the same in mobilenet_v2; in squeezenet1_0 it is the classifier's convolution, whose
-maps are those of the classes (``class_map``). CAMERAS and RefineCAM also use the last
-layer of the stage before. ``cameras_paper`` is the paper's: one layer, evenly spaced
-sizes.
+Other methods use the last layer of the features, CAMERAS the last layer with maps,
+which is the same in mobilenet_v2; in squeezenet1_0 it is the classifier's convolution,
+whose maps are those of the classes (``class_map``). CAMERAS and RefineCAM also use the
+last layer of the stage before. ``cameras_paper`` is the paper's: one layer, evenly
+spaced sizes.
 LayerCAM, HiResCAM and RefineCAM are written from their formulas. Metrics: insertion and
 deletion from the mean color, the mean F of the k highest pixels over all k, the
 pointing game (15 pixels of tolerance), and the map densities. A map of zeros counts as

@@ -25,6 +25,7 @@ from captum_ext.attr import (
     MaskingModel,
 )
 from captum_ext.attr.grad_cam import LayerGradCam
+from captum_ext.attr.image_sizes import Size
 from captum_ext.subject import Part, Subject
 
 __all__ = ["METHODS", "Method", "occlusion_windows"]
@@ -121,8 +122,39 @@ class Method(NamedTuple):
             return maps, error
         return self.attribute(subject, **options), None
 
+    def attribute_with_sizes(
+        self, subject: Subject, **options: object
+    ) -> tuple[Tensor, dict[Size, bool]]:
+        """Compute the map of a subject, and the image sizes that CAMERAS tried.
+
+        Args:
+            subject (Subject): Image, target and settings.
+            **options: As in :meth:`attribute`.
+
+        Returns:
+            *tuple[Tensor, dict]*: Map as in :meth:`attribute`, and whether the
+            prediction held at each height and width.
+        """
+        maps, (tried,) = self._found(subject, {**options, "return_sizes": True})
+        return self._resized(subject, maps), tried
+
     def _maps(self, subject: Subject, options: dict[str, Any]) -> tuple[Tensor, ...]:
-        """Map of a subject, and all else that the attribution returns with it."""
+        """Map of a subject, and the maps that the attribution returns with it."""
+        found = self._found(subject, options)
+        maps = found[:2] if isinstance(found, tuple) else (found,)
+        # CAMERAS's sizes are no maps.
+        return tuple(self._resized(subject, m) for m in maps if isinstance(m, Tensor))
+
+    @staticmethod
+    def _resized(subject: Subject, maps: Tensor) -> Tensor:
+        """Maps at the size of the image."""
+        size = tuple(subject.inputs.shape[2:])
+        if maps.shape[2:] != size:
+            maps = LayerAttribution.interpolate(maps, size, "bilinear")
+        return maps.detach()
+
+    def _found(self, subject: Subject, options: dict[str, Any]) -> Any:
+        """What the attribution returns for a subject."""
         if self.prior is not None and "prior" not in options:
             use, arguments = self.prior["use"], {**self.prior}
             del arguments["use"]
@@ -139,17 +171,10 @@ class Method(NamedTuple):
         for chosen, replaced in _REPLACED.items():
             if chosen in options:
                 defaults = {k: v for k, v in defaults.items() if k not in replaced}
-        found = self.attribution(*explained).attribute(
+        return self.attribution(*explained).attribute(
             subject.inputs.detach().requires_grad_(needs_gradient),
             target=subject.target,
             **{**defaults, **options},
-        )
-        size = tuple(subject.inputs.shape[2:])
-        return tuple(
-            maps.detach()
-            if maps.shape[2:] == size
-            else LayerAttribution.interpolate(maps, size, "bilinear").detach()
-            for maps in (found[:2] if isinstance(found, tuple) else (found,))
         )
 
     def displayed(self, maps: Tensor) -> Tensor:

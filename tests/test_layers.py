@@ -18,11 +18,11 @@ from captum_ext.attr import (
     maps_of_channels_last,
     maps_of_tokens,
 )
-from captum_ext.attr.map_fusion import fused_map, unit_range
 from captum_ext.attr.grad_cam import LayerGradCam
 from captum_ext.attr.grad_cam_plus_plus import channel_weights
 from captum_ext.attr.image_sizes import resolutions
 from captum_ext.attr.layers import evaluate_layer
+from captum_ext.attr.map_fusion import fused_map, unit_range
 
 
 class LayerContract(AttributionContract):
@@ -212,7 +212,10 @@ def sizes_seen(x, **options):
 @pytest.mark.parametrize(
     "options, expected",
     [
-        ({"sizes": "paper", "max_size": 60, "n_steps": 3}, [(20, 30), (30, 45), (40, 60)]),
+        (
+            {"sizes": "paper", "max_size": 60, "n_steps": 3},
+            [(20, 30), (30, 45), (40, 60)],
+        ),
         ({"sizes": "paper", "max_size": (30, 40), "n_steps": 2}, [(20, 30), (30, 40)]),
         ({"sizes": "paper", "max_size": (30, 10), "n_steps": 2}, [(20, 30), (30, 30)]),
         ({"sizes": "paper", "max_size": 12}, [(20, 30)]),

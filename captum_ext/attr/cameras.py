@@ -43,15 +43,24 @@ __all__ = ["LayerCAMERAS"]
 class LayerCAMERAS(LayerAttribution):
     r"""CAMERAS: a sharp class activation map from several sizes of the image.
 
-    The image is enlarged step by step. At each size the activations of the layer and
-    the gradients of the score at them are computed; both are interpolated to the size
-    of the image and averaged over the sizes, and the map is their product,
+    The image is enlarged. At each size the activations of the layer and the gradients
+    of the score at them are computed; both are interpolated to the size of the image
+    and averaged over the sizes, and the map is their product,
 
     .. math::
         \Psi = f\Big(\mathrm{ReLU}\Big(\sum_k \bar W_k \odot \bar A_k\Big)\Big),
 
     stretched to [0, 1] by f. A size counts for an example only if it does not change
     its prediction, the largest output. With one output per example every size counts.
+
+    The paper enlarges to fixed sizes (``sizes="paper"``), at many of which the
+    prediction of a photograph changes. By default the largest size at which it holds is
+    searched for instead, among sizes that are multiples of the layer's stride.
+
+    Of several layers, the coarsest one decides where the class is, and finer ones
+    where within its positions: its map is multiplied by theirs, which are computed from
+    positive gradients as in LayerCAM and averaged over a position of the coarsest layer
+    (:func:`~captum_ext.attr.map_fusion.sharpened`). This is not in the paper.
 
     Source: M. Jalwana, N. Akhtar, M. Bennamoun, A. Mian, CAMERAS: Enhanced Resolution
     And Sanity preserving Class Activation Mapping for image Saliency, CVPR 2021;
@@ -61,8 +70,9 @@ class LayerCAMERAS(LayerAttribution):
         forward_func (Callable): The forward function of the model or any
             modification of it, for images of any size. It should return logits, whose
             gradients do not vanish where the model is confident.
-        layer (nn.Module): Layer whose maps are used, usually the last convolutional
-            one.
+        layer (nn.Module or list[nn.Module]): Layer whose maps are used, usually the
+            last convolutional one, or several layers, such as the last ones of the last
+            two stages (``stages`` of :func:`~captum_ext.attr.last_map_layer`).
         device_ids (list[int], optional): Order of the devices of a DataParallel model,
             needed only if ``forward_func`` wraps that model. Default: None
 
@@ -106,7 +116,7 @@ class LayerCAMERAS(LayerAttribution):
         reshape_transform: Reshapes = None,
         input_shaped: bool = False,
         return_sizes: bool = False,
-    ) -> Any:
+    ) -> Tensor | tuple[Any, ...]:
         r"""
         Args:
             inputs (Tensor): Images (B, C, H, W) to explain, or a tuple of one such
@@ -123,11 +133,14 @@ class LayerCAMERAS(LayerAttribution):
                 image in pixels; an int is the length of the longer side and keeps the
                 aspect ratio. An axis of at least that length keeps its own.
                 Default: (1000, 1000)
-            n_steps (int, optional): Number of sizes N, evenly spaced from the size of
-                the image to ``max_size``. Default: 7
-            sizes (sequence of int or tuple[int, int], optional): Sizes in pixels to
-                use in addition to the image's own, instead of ``max_size`` and
-                ``n_steps``. Default: None
+            n_steps (int, optional): Number of sizes N to evaluate, the most if they are
+                searched, with the image's own. Default: 7
+            sizes (str or sequence of int or tuple[int, int], optional): "search" to
+                search for the largest size up to ``max_size`` that keeps the
+                prediction of an example, and to spend what is left of ``n_steps`` on
+                sizes below it; "paper" for ``n_steps`` sizes evenly spaced from the
+                image's own to ``max_size``; or sizes in pixels to use in addition to
+                the image's own. Default: "search"
             attribute_to_layer_input (bool, optional): Whether the input of the layer is
                 used instead of its output. Default: False
             relu_attributions (bool, optional): Whether negative values are set to zero,
@@ -140,19 +153,26 @@ class LayerCAMERAS(LayerAttribution):
                 Default: "bilinear"
             grad_kwargs (dict[str, Any], optional): Further arguments of
                 ``torch.autograd.grad``. Default: None
-            reshape_transform (Callable, optional): Function that rearranges the
+            reshape_transform (Callable or list, optional): Function that rearranges the
                 activations of the layer to (B, C, h, w), for layers that return tokens
                 (:func:`~captum_ext.attr.maps_of_tokens`) or keep channels last
-                (:func:`~captum_ext.attr.maps_of_channels_last`). Default: None
+                (:func:`~captum_ext.attr.maps_of_channels_last`); a list has one or None
+                for each layer. Default: None
             input_shaped (bool, optional): Whether the map is repeated along the channel
                 axis of the input, as Captum's metrics need it. Default: False
+            return_sizes (bool, optional): Whether the sizes tried are returned as well.
+                Default: False
 
         Returns:
-            *Tensor* or *tuple[Tensor]* of **attributions**:
+            *Tensor* or *tuple[Tensor]* of **attributions**, or *tuple* of these and
+            **sizes** if ``return_sizes``:
             - **attributions** (*Tensor* or *tuple[Tensor]*):
               (B, 1, H, W) at the size of ``inputs``, in their dtype and on their
               device; (B, C, H, W) if ``input_shaped``. Zero where no pixel supports the
               target.
+            - **sizes** (*list[dict[tuple[int, int], bool]]*): for each of the B
+              examples the sizes tried, height and width in pixels in the order in which
+              they were tried, and whether the prediction held there.
 
         Raises:
             ValueError: If an argument is out of its range, if the model refuses a

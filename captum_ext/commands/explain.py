@@ -7,6 +7,7 @@ from torch import Tensor
 
 from captum_ext._files import save_figure
 from captum_ext._validation import check_integer
+from captum_ext.attr.image_sizes import describe_sizes
 from captum_ext.attr.masked_run import relative_errors
 from captum_ext.commands.image_options import (
     COLORS,
@@ -84,7 +85,11 @@ def _run(options: argparse.Namespace) -> None:
     subject = read_subject(options, method.built_from, colors)
     start = time.perf_counter()
     with counted_passes(subject.model) as passes:
-        maps, error = method.attribute_with_error(subject, **method_options)
+        tried, error = None, None
+        if "return_sizes" in method.options():
+            maps, tried = method.attribute_with_sizes(subject, **method_options)
+        else:
+            maps, error = method.attribute_with_error(subject, **method_options)
     seconds = time.perf_counter() - start
     if subject.inputs.dim() == 5:
         save_clip(subject, method.displayed(maps), output)
@@ -95,6 +100,8 @@ def _run(options: argparse.Namespace) -> None:
     spent = f"{passes.number} passes, {seconds:.1f} s"
     if error is not None:
         spent += f", {_described_error(maps, error)}"
+    if tried is not None:
+        spent += f", {describe_sizes(tried)}"
     print(f"{method.title}: {spent}, {output}")
 
 

@@ -571,8 +571,8 @@ CALLS: dict[str, Call] = {
                 values(0, -1, 2.5, "12", (1, 2, 3), (0, 5), True, {}, object(), None),
             ],
             "sizes": [
-                values(None, [12], [(10, 12), 8]),
-                values(5, "12", [0], [(1, 2, 3)], [2.5], object(), {}, [None]),
+                values("search", "paper", [12], [(10, 12), 8]),
+                values(None, 5, "12", [0], [(1, 2, 3)], [2.5], object(), {}, [None]),
             ],
             "normalize": FLAG,
             "interpolate_mode": choice("bilinear", "nearest"),
