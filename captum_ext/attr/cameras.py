@@ -59,8 +59,8 @@ class LayerCAMERAS(LayerAttribution):
 
     Of several layers, the coarsest one decides where the class is, and finer ones
     where within its positions: its map is multiplied by theirs, which are computed from
-    positive gradients as in LayerCAM and averaged over a position of the coarsest layer
-    (:func:`~captum_ext.attr.map_fusion.sharpened`). This is not in the paper.
+    positive gradients as in LayerCAM and averaged over windows of a seventh of the
+    image (:func:`~captum_ext.attr.map_fusion.sharpened`). This is not in the paper.
 
     Source: M. Jalwana, N. Akhtar, M. Bennamoun, A. Mian, CAMERAS: Enhanced Resolution
     And Sanity preserving Class Activation Mapping for image Saliency, CVPR 2021;
@@ -242,6 +242,8 @@ def _stretched(maps: Tensor) -> Tensor:
 
 
 _MODES = ("bilinear", "bicubic", "nearest")
+# Number of windows along the image's side over which maps of finer layers are averaged.
+_WINDOWS = 7
 
 
 def _strides(activations: Sequence[Tensor], size: Size) -> Size:
@@ -275,7 +277,7 @@ def _map_of_example(
         return fused_map(activations, gradients, size, mode)
 
     finer = [maps(layer, True) for layer in range(len(first)) if layer != coarsest]
-    return sharpened(maps(coarsest, False), finer, _strides(first, size))
+    return sharpened(maps(coarsest, False), finer, [n // _WINDOWS for n in size])
 
 
 def _check_layer_maps(

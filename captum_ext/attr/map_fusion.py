@@ -92,8 +92,8 @@ def sharpened(coarse: Tensor, fine: Sequence[Tensor], window: Sequence[int]) -> 
     Args:
         coarse (Tensor): Map of the coarsest layer, Psi, (H, W).
         fine (sequence of Tensor): Maps of finer layers, Psi_l, (H, W) each.
-        window (sequence of int): Height and width of the mean in pixels, one position
-            of the coarsest layer; an even number is raised by one.
+        window (sequence of int): Height and width of the mean in pixels; an even number
+            is raised by one.
 
     Returns:
         *Tensor*: (H, W), with the sign and the unit of ``coarse``.
