@@ -10,10 +10,11 @@ whose maps are those of the classes (``class_map``). CAMERAS and RefineCAM also 
 last layer of the stage before. ``cameras_paper`` is the paper's: one layer, evenly
 spaced sizes.
 LayerCAM, HiResCAM and RefineCAM are written from their formulas; where the features are
-followed by a mean or a linear map of each position, HiResCAM is Grad-CAM. Metrics: insertion and
-deletion from the mean color, the mean F of the k highest pixels over all k, the
-pointing game (15 pixels of tolerance), and the map densities. A map of zeros counts as
-a constant one, whose pixels have no order.
+followed by a mean or a linear map of each position, HiResCAM is Grad-CAM.
+
+Metrics: insertion and deletion from the mean color, the mean F of the k highest pixels
+over all k, the pointing game (15 pixels of tolerance), and the map densities. A map of
+zeros counts as a constant one, whose pixels have no order.
 """
 
 import argparse
