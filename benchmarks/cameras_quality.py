@@ -2,7 +2,8 @@
 
 Explains the images' labels and appends one row per network, image and method to the
 output file; a command that was stopped resumes. ``--report`` prints the means and the
-paired tests of CAMERAS against each other method.
+paired tests of CAMERAS against each other method; ``--interpolated`` repeats a check of
+the paper's supplement instead.
 
 Other methods use the last layer of the features, CAMERAS the last layer with maps,
 which is the same in mobilenet_v2; in squeezenet1_0 it is the classifier's convolution,
@@ -22,6 +23,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +48,7 @@ from captum_ext.metrics import (
     pointing_game,
     positive_map_density,
 )
+from captum_ext.metrics.pixel_maps import spatial_maps, unit_maps
 
 KEYS = ["model", "image", "method"]
 OURS = "cameras"
@@ -59,6 +62,7 @@ METRICS = {
     "deletion": -1,
 }
 LEVEL = 0.05
+GAMMAS = [0, 0.25, 0.5, 0.75, 1]
 # Last layers of features other than the last layer with maps.
 FEATURES = {"squeezenet1_0": "features.12"}
 
@@ -84,6 +88,10 @@ class Subject(NamedTuple):
     def resized(self, maps: Tensor) -> Tensor:
         """Maps (1, 1, h, w) at the size of the image."""
         return F.interpolate(maps, self.inputs.shape[2:], mode="bilinear")
+
+
+def _probabilities(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x).softmax(1)
 
 
 def summed(products: Tensor) -> Tensor:
@@ -141,7 +149,7 @@ def qualities(
     s: Subject, image: LabeledImage, maps: Tensor, n_steps: int
 ) -> dict[str, float]:
     """Values of a map (1, 1, H, W)."""
-    at = (lambda x: s.model(x).softmax(1), s.inputs)
+    at = (partial(_probabilities, s.model), s.inputs)
     steps: dict[str, Any] = {"n_steps": n_steps, "perturbations_per_eval": n_steps}
     shown = maps if maps.max() > 0 else torch.ones_like(maps)
     values = {
@@ -179,6 +187,37 @@ def run(arguments: argparse.Namespace, names: list[str]) -> None:
                 row = dict(zip(KEYS, key)) | {"seconds": seconds} | values
                 print(json.dumps(row), file=file, flush=True)
             print(image.name, file=sys.stderr, flush=True)
+
+
+def interpolated_densities(model_name: str, n_images: int) -> dict[float, float]:
+    """Positive map density between the maps of CAMERAS and Grad-CAM.
+
+    The supplement's Equation (2): the mean over images of the density of the map
+    CAMERAS + gamma (Grad-CAM - CAMERAS), with the paper's CAMERAS.
+    """
+    entry = load_network(model_name)
+    last = last_map_layer(entry.model, next(labeled_images(entry)).inputs)
+    densities = []
+    for image in islice(labeled_images(entry), n_images):
+        s = Subject(entry.model, last, last.layer, image.inputs, image.label)
+        cameras, other = (METHODS[name](s) for name in ("cameras_paper", "grad_cam"))
+        if not (cameras.any() and other.any()):
+            continue
+        one, other = (
+            unit_maps(spatial_maps(maps, s.inputs))[:, None]
+            for maps in (cameras, other)
+        )
+        forward = partial(_probabilities, s.model)
+        densities.append(
+            [
+                positive_map_density(
+                    forward, s.inputs, one + g * (other - one), s.label, rescale=False
+                )
+                for g in GAMMAS
+            ]
+        )
+    means = torch.tensor(densities).mean(0).tolist()
+    return {gamma: round(mean, 3) for gamma, mean in zip(GAMMAS, means)}
 
 
 def test_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -246,9 +285,20 @@ def main() -> None:
     parser.add_argument("--n-images", type=int, default=300)
     parser.add_argument("--n-steps", type=int, default=28)
     parser.add_argument("--methods", help="names with commas (default: all)")
-    parser.add_argument("--output", type=Path, required=True, help="JSONL file of rows")
+    parser.add_argument("--output", type=Path, help="JSONL file of rows")
     parser.add_argument("--report", action="store_true", help="only print the tables")
+    parser.add_argument(
+        "--interpolated",
+        action="store_true",
+        help="only print densities of maps between CAMERAS and Grad-CAM",
+    )
     arguments = parser.parse_args()
+    if arguments.interpolated:
+        found = interpolated_densities(arguments.model, arguments.n_images)
+        print(json.dumps({"benchmark": "cameras_quality", "density": found}))
+        return
+    if arguments.output is None:
+        parser.error("--output is needed without --interpolated")
     names = arguments.methods.split(",") if arguments.methods else list(METHODS)
     if not set(names) <= set(METHODS):
         parser.error(f"--methods must be among {', '.join(METHODS)}; got {names}")
