@@ -141,14 +141,15 @@ def test_class_activation_maps_of_the_benchmark(name, monkeypatch):
             torch.nn.Flatten(),
             torch.nn.Linear(6 * 4 * 4, 3),
         )
+    # Larger gradients, beside which the 1e-6 of their Grad-CAM++ does not count.
+    net = Scaled(net, 1000)
     x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     last = last_map_layer(net, x)
-    assert [each.name for each in last.stages] == ["0", "1"]
+    assert [each.name for each in last.stages] == ["model.0", "model.1"]
     subject = quality.Subject(net, last, last.layer, x, 1)
     layers = [each.layer for each in last.stages]
     arguments = [layers] if name == "refine_cam" else [layers[-1:]]
-    # Larger gradients, beside which the 1e-6 of their Grad-CAM++ does not count.
-    package = PACKAGED[name](Scaled(net, 1000), *arguments)
+    package = PACKAGED[name](net, *arguments)
     theirs = torch.as_tensor(package(x, [ClassifierOutputTarget(1)]))
     ours = unit_range(quality.METHODS[name](subject))[0]
     torch.testing.assert_close(ours.detach(), theirs, atol=1e-3, rtol=0)

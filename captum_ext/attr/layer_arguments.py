@@ -29,8 +29,8 @@ def check_options(
 ) -> None:
     """Refuse what is no function, are no arguments of ``autograd.grad``, is no flag."""
     check_flags(attribute_to_layer_input=attribute_to_layer_input)
-    several = isinstance(reshape_transform, list)
-    for each in reshape_transform if several else [reshape_transform]:
+    given = reshape_transform
+    for each in given if isinstance(given, list) else [given]:
         if each is not None:
             check_callable("reshape_transform", each)
     if grad_kwargs is not None:

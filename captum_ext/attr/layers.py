@@ -56,18 +56,18 @@ class LayerEvaluation(NamedTuple):
     output: Tensor
 
 
-def check_gradients(model: object, layer: object = None) -> None:
+def check_gradients(model: object, *layers: object) -> None:
     """Refuse a model whose layers have no gradients, or cannot be observed.
 
     Args:
         model (object): The model, or a function that calls it.
-        layer (object, optional): Layer to explain. Default: None
+        *layers (object): Layers to explain.
 
     Raises:
         ValueError: If the model or the layer is scripted, traced or quantized.
     """
-    given = [part for part in (model, layer) if isinstance(part, nn.Module)]
-    for module in (module for part in given for module in part.modules()):
+    given = [part for part in (model, *layers) if isinstance(part, nn.Module)]
+    for module in {module for part in given for module in part.modules()}:
         scripted = isinstance(module, torch.jit.ScriptModule)
         if scripted or ".quantized." in type(module).__module__:
             raise ValueError(
@@ -129,8 +129,7 @@ def evaluate_layer(
         TypeError: If the output holds no scores.
     """
     layers = [layer] if isinstance(layer, nn.Module) else list(layer)
-    for each in layers:
-        check_gradients(forward_func, each)
+    check_gradients(forward_func, *layers)
     check_options(reshape_transform, grad_kwargs, attribute_to_layer_input)
     reached: list[nn.Module] = []
     outputs: list[Tensor] = []

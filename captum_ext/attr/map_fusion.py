@@ -104,12 +104,13 @@ def sharpened(coarse: Tensor, fine: Sequence[Tensor], window: Sequence[int]) -> 
         tensor([[1.0000, 0.5000],
                 [0.0000, 0.0000]])
     """
-    kernel = [n // 2 * 2 + 1 for n in window]
-    padding = [n // 2 for n in kernel]
     for each in fine:
-        weights = F.avg_pool2d(
-            F.relu(each)[None], kernel, 1, padding, count_include_pad=False
-        )[0]
+        weights = F.relu(each)
+        # Rows, then columns: the mean over a rectangle is separable.
+        for n in window:
+            weights = F.avg_pool1d(
+                weights.mT[None], n // 2 * 2 + 1, 1, n // 2, count_include_pad=False
+            )[0]
         most = weights.max()
         coarse = coarse * (weights / most if most > 0 else weights)
     return coarse

@@ -341,7 +341,8 @@ def _last_of_stage_before(
         if n == min(larger, default=0) and modules.count(each.module) == 1
     ]
     blocks = [each for each in stage if each.is_block]
-    return (blocks or stage or [None])[-1]
+    found = blocks or stage
+    return found[-1] if found else None
 
 
 def _outside_of_last_blocks(
