@@ -305,6 +305,7 @@ def main() -> None:
     if not arguments.report:
         run(arguments, names)
     rows = pd.DataFrame(read_rows(arguments.output))
+    rows = rows[rows.method.isin(names)]
     order = rows.method.map(list(METHODS).index)
     rows = rows.assign(order=order).sort_values(["model", "order"])
     result = {"benchmark": "cameras_quality", "rows": len(rows)}
