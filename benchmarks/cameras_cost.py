@@ -1,6 +1,8 @@
-"""Time and memory of CAMERAS relative to pure forward passes of the same sizes.
+"""Time and memory of CAMERAS relative to pure forward passes of the sizes it tries.
 
-Both process one image at a time in channels_last and alternate; the ratio is the
+With two layers and searched sizes, as on the command line, and with one layer and the
+paper's sizes; the gradient of two layers goes through the last stage as well. Both
+process one image at a time in channels_last and alternate; the ratio is the
 median over the repeats. Each also runs in its own process to compare their peak memory.
 The third part is the supplement's Table 1: seconds per map of Grad-CAM, CAMERAS and
 PN-RISE with its defaults.
@@ -12,44 +14,50 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from statistics import median
 
 import torch
 import torchvision
 from captum.attr import LayerGradCam
-from images import load_network
-from torch import nn
+from images import labeled_images, load_network
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captum_ext.attr import PNRISE, LayerCAMERAS
-from captum_ext.attr.image_sizes import resolutions
+from captum_ext.attr import PNRISE, LayerCAMERAS, last_map_layer
+from captum_ext.attr.image_sizes import Size
 
 
-def network(name: str) -> tuple[nn.Module, nn.Module]:
-    """Model, with random weights, and its last layer with maps."""
+def network(name: str) -> tuple[nn.Module, Tensor]:
+    """Model and an image; a photograph for trained weights, noise for random ones."""
     if name == "mobilenet_v2":
-        model = load_network(name).model
-        return model, model.features[-1]
+        entry = load_network(name)
+        return entry.model, next(labeled_images(entry)).inputs
     model = torchvision.models.resnet50().eval().to(memory_format=torch.channels_last)
-    return model, model.layer4
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 3, 224, 224, generator=generator)
+    return model, x.to(memory_format=torch.channels_last)
 
 
 def calls(name: str) -> dict[str, Callable[[], object]]:
-    model, layer = network(name)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 3, 224, 224, generator=generator)
-    x = x.to(memory_format=torch.channels_last)
+    model, x = network(name)
+    last = last_map_layer(model, x)
+    two_layers = LayerCAMERAS(model, [each.layer for each in last.stages])
+    one_layer = LayerCAMERAS(model, last.layer)
+    _, (searched,) = two_layers.attribute(x, 3, return_sizes=True)
+    _, (spaced,) = one_layer.attribute(x, 3, sizes="paper", return_sizes=True)
 
     @torch.no_grad()
-    def passes() -> None:
-        for size in resolutions((224, 224), (1000, 1000), 7):
+    def passes(sizes: Iterable[Size]) -> None:
+        for size in sizes:
             model(F.interpolate(x, size, mode="bilinear"))
 
     return {
-        "passes": passes,
-        "CAMERAS": lambda: LayerCAMERAS(model, layer).attribute(x, 3),
-        "Grad-CAM": lambda: LayerGradCam(model, layer).attribute(x, 3),
+        "passes": lambda: passes(searched),
+        "CAMERAS": lambda: two_layers.attribute(x, 3),
+        "passes, paper": lambda: passes(spaced),
+        "CAMERAS, paper": lambda: one_layer.attribute(x, 3, sizes="paper"),
+        "Grad-CAM": lambda: LayerGradCam(model, last.layer).attribute(x, 3),
         "PN-RISE": lambda: PNRISE(model).attribute(x, target=3),
     }
 
@@ -69,19 +77,23 @@ def peak_mb(name: str, call: str) -> float:
 
 def measure(name: str, repeats: int) -> dict[str, object]:
     call = calls(name)
-    call["passes"](), call["CAMERAS"](), call["Grad-CAM"]()
-    times = [
-        (seconds(call["passes"]), seconds(call["CAMERAS"])) for _ in range(repeats)
-    ]
-    return {
-        "passes_s": round(median(t[0] for t in times), 3),
-        "ratio": round(median(t[1] / t[0] for t in times), 3),
+    pairs = {"": ("passes", "CAMERAS"), "_paper": ("passes, paper", "CAMERAS, paper")}
+    result: dict[str, object] = {}
+    call["Grad-CAM"]()
+    for suffix, (passes, cameras) in pairs.items():
+        times = [
+            (seconds(call[passes]), seconds(call[cameras])) for _ in range(repeats)
+        ]
+        ratio = median(theirs / own for own, theirs in times)
+        result[f"passes{suffix}_s"] = round(median(t[0] for t in times), 3)
+        result[f"cameras{suffix}_s"] = round(median(t[1] for t in times), 3)
+        result[f"ratio{suffix}"] = round(ratio, 3)
+    return result | {
         "extra_peak_mb": round(peak_mb(name, "CAMERAS") - peak_mb(name, "passes"), 1),
         "seconds": {
             "Grad-CAM": round(
                 median(seconds(call["Grad-CAM"]) for _ in range(repeats)), 3
             ),
-            "CAMERAS": round(median(t[1] for t in times), 3),
             "PN-RISE": round(median(seconds(call["PN-RISE"]) for _ in range(3)), 1),
         },
     }

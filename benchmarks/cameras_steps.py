@@ -4,7 +4,8 @@ The supplement's Table 2: for each pair of numbers of steps, the mean over image
 
     ||Psi_1 - Psi_2||_2 / ((||Psi_1||_2 + ||Psi_2||_2) / 2).
 
-Explains the predicted classes. Writes the table to standard error and the JSON line to
+Explains the predicted classes, with searched sizes and two layers, or with the paper's
+sizes and one layer. Writes the table to standard error and the JSON line to
 standard output.
 """
 
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="mobilenet_v2")
     parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--sizes", choices=["search", "paper"], default="search")
     arguments = parser.parse_args()
     entry = load_network(arguments.model)
     tables = []
@@ -38,8 +40,14 @@ def main() -> None:
         x = image.inputs
         with torch.no_grad():
             target = int(entry.model(x).argmax())
-        cameras = LayerCAMERAS(entry.model, last_map_layer(entry.model, x)[1])
-        maps = [cameras.attribute(x, target, n_steps=n) for n in STEPS]
+        last = last_map_layer(entry.model, x)
+        layers = [each.layer for each in last.stages]
+        paper = arguments.sizes == "paper"
+        cameras = LayerCAMERAS(entry.model, layers[-1:] if paper else layers)
+        maps = [
+            cameras.attribute(x, target, n_steps=n, sizes=arguments.sizes)
+            for n in STEPS
+        ]
         tables.append([[difference(a, b) for b in maps] for a in maps])
     table = torch.tensor(tables).mean(0)
     print("N    " + "".join(f"{n:6}" for n in STEPS), file=sys.stderr)
@@ -48,6 +56,7 @@ def main() -> None:
     result = {
         "benchmark": "cameras_steps",
         "model": arguments.model,
+        "sizes": arguments.sizes,
         "images": len(tables),
         "largest": round(float(table.max()), 3),
         "table": [[round(v, 3) for v in row] for row in table.tolist()],

@@ -70,6 +70,13 @@ class Subject(NamedTuple):
         return self.model if self.map_layer is None else self.map_layer.layer
 
     @property
+    def layers(self) -> list[nn.Module]:
+        """The layer and the finer one of the stage before, if it is known."""
+        if self.map_layer is None:
+            return [self.model]
+        return [each.layer for each in self.map_layer.stages]
+
+    @property
     def masking_network(self) -> "MaskingNetwork | None":
         """Masking network trained for the model, if there is one."""
         return self.classifier.masking_network

@@ -18,11 +18,11 @@ from captum_ext.attr import (
     maps_of_channels_last,
     maps_of_tokens,
 )
-from captum_ext.attr.cameras import fused_map, unit_range
 from captum_ext.attr.grad_cam import LayerGradCam
 from captum_ext.attr.grad_cam_plus_plus import channel_weights
 from captum_ext.attr.image_sizes import resolutions
 from captum_ext.attr.layers import evaluate_layer
+from captum_ext.attr.map_fusion import fused_map, unit_range
 
 
 class LayerContract(AttributionContract):
@@ -110,7 +110,12 @@ def test_cameras_is_algorithm_1(size, mode):
     kept = (predictions == predictions[:, :1]).tolist()
     assert len({tuple(each) for each in kept}) > 1
     maps = LayerCAMERAS(net, net.layer).attribute(
-        x, [0, 1, 2, 3, 0, 1], max_size=(60, 60), n_steps=4, interpolate_mode=mode
+        x,
+        [0, 1, 2, 3, 0, 1],
+        max_size=(60, 60),
+        n_steps=4,
+        sizes="paper",
+        interpolate_mode=mode,
     )
     for i, example in enumerate(x):
         expected = slow_cameras(
@@ -207,9 +212,13 @@ def sizes_seen(x, **options):
 @pytest.mark.parametrize(
     "options, expected",
     [
-        ({"max_size": 60, "n_steps": 3}, [(20, 30), (30, 45), (40, 60)]),
-        ({"max_size": (30, 40), "n_steps": 2}, [(20, 30), (30, 40)]),
-        ({"max_size": (30, 10), "n_steps": 2}, [(20, 30), (30, 30)]),
+        (
+            {"sizes": "paper", "max_size": 60, "n_steps": 3},
+            [(20, 30), (30, 45), (40, 60)],
+        ),
+        ({"sizes": "paper", "max_size": (30, 40), "n_steps": 2}, [(20, 30), (30, 40)]),
+        ({"sizes": "paper", "max_size": (30, 10), "n_steps": 2}, [(20, 30), (30, 30)]),
+        ({"sizes": "paper", "max_size": 12}, [(20, 30)]),
         ({"max_size": 12}, [(20, 30)]),
         ({"sizes": [(16, 24), 60, (20, 30)]}, [(20, 30), (16, 24), (40, 60)]),
         ({"sizes": []}, [(20, 30)]),
@@ -238,9 +247,9 @@ def test_size_counts_if_the_prediction_stays_the_same():
 
     moved = torch.tensor([1, 0])
     cameras = LayerCAMERAS(forward, net.layer)
-    both = cameras.attribute(x, 2, max_size=50, n_steps=2, normalize=False)
+    both = cameras.attribute(x, 2, sizes=[50], normalize=False)
     moved = torch.tensor([0, 0])
-    unmoved = cameras.attribute(x, 2, max_size=50, n_steps=2, normalize=False)
+    unmoved = cameras.attribute(x, 2, sizes=[50], normalize=False)
     one = cameras.attribute(x, 2, n_steps=1, normalize=False)
     torch.testing.assert_close(both[0], one[0])
     torch.testing.assert_close(both[1], unmoved[1])
@@ -257,10 +266,11 @@ def test_every_size_counts_for_one_number_per_example():
             for sizes in [resolutions((20, 26), (50, 50), 3)]
         ]
     )
-    maps = scores.attribute(x, max_size=(50, 50), n_steps=3)
+    options = {"sizes": "paper", "max_size": (50, 50), "n_steps": 3}
+    maps = scores.attribute(x, **options)
     torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
     scalar = LayerCAMERAS(lambda x: net(x)[:, 1].sum(), net.layer)
-    alone = scalar.attribute(x[:1], max_size=(50, 50), n_steps=3)
+    alone = scalar.attribute(x[:1], **options)
     torch.testing.assert_close(alone, expected[:1], atol=1e-5, rtol=1e-4)
 
 
@@ -312,8 +322,8 @@ def test_cameras_warns_of_one_size_and_of_constant_maps():
         output = net(x)
         return output + 100 * F.one_hot(output.argmin(1), 4) * moved
 
-    with pytest.warns(UserWarning, match="one size for 1 of 2 examples.* 2 other"):
-        LayerCAMERAS(changing, net.layer).attribute(x, 2, max_size=50, n_steps=3)
+    with pytest.warns(UserWarning, match="one size for 1 of 2 examples"):
+        LayerCAMERAS(changing, net.layer).attribute(x, 2, sizes=[35, 50])
     one = nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.Sigmoid(), nn.Flatten(), nn.Linear(3, 1)
     )
@@ -502,7 +512,7 @@ def test_swin():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         swin = torchvision.models.swin_t().eval()
-    name, layer, reshape = last_map_layer(swin, noise(1, (64, 64)))
+    name, layer, reshape, _ = last_map_layer(swin, noise(1, (64, 64)))
     assert name == "permute" and reshape is None
     for method, options in (
         (LayerCAMERAS, {"max_size": 96, "n_steps": 2, "normalize": False}),
@@ -523,7 +533,7 @@ def test_vit():
         vit = torchvision.models.vit_b_16().eval()
         vit.heads.head.weight.data.normal_()
     x = noise(1, (224, 224))
-    name, layer, reshape = last_map_layer(vit, x)
+    name, layer, reshape, _ = last_map_layer(vit, x)
     assert name == "encoder.layers.encoder_layer_10"
     assert reshape.keywords == {"n_prefix": 1}
     plus = LayerGradCamPlusPlus(vit, layer).attribute(
@@ -532,7 +542,7 @@ def test_vit():
     assert plus.shape == (1, 1, 14, 14) and plus.std() > 0
     with pytest.raises(ValueError, match="1000 x 1000 pixels .*LayerGradCamPlusPlus"):
         LayerCAMERAS(vit, layer).attribute(
-            x, 5, n_steps=2, reshape_transform=maps_of_tokens
+            x, 5, n_steps=2, sizes="paper", reshape_transform=maps_of_tokens
         )
 
 

@@ -1,5 +1,6 @@
 """Grad-CAM++ and metrics against the package grad-cam."""
 
+import importlib
 import os
 from pathlib import Path
 
@@ -11,13 +12,18 @@ from PIL import Image
 from test_metrics import some_maps
 
 from captum_ext import metrics, zoo
-from captum_ext.attr import LayerGradCamPlusPlus
-from captum_ext.attr.cameras import unit_range
+from captum_ext.attr import LayerGradCamPlusPlus, last_map_layer
+from captum_ext.attr.map_fusion import unit_range
 from captum_ext.metrics.pixel_maps import unit_maps
 from captum_ext.metrics.road import impute, neighbor_differences
 
 pytest.importorskip("pytorch_grad_cam")
-from pytorch_grad_cam import GradCAMPlusPlus  # noqa: E402
+from pytorch_grad_cam import (  # noqa: E402
+    GradCAMPlusPlus,
+    HiResCAM,
+    LayerCAM,
+    RefineCAM,
+)
 from pytorch_grad_cam.metrics.cam_mult_image import (  # noqa: E402
     DropInConfidence,
     IncreaseInConfidence,
@@ -117,3 +123,33 @@ def test_confidence_change_of_grad_cam():
         metrics.average_drop(*args) * before, drop, atol=1e-6, rtol=0
     )
     assert torch.equal(metrics.increase_in_confidence(*args), rise)
+
+
+PACKAGED = {"layer_cam": LayerCAM, "hires_cam": HiResCAM, "refine_cam": RefineCAM}
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_class_activation_maps_of_the_benchmark(name, monkeypatch):
+    """LayerCAM, HiResCAM and RefineCAM of ``benchmarks/cameras_quality.py``."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    quality = importlib.import_module("cameras_quality")
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        net = torch.nn.Sequential(
+            torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3, 2, 1), torch.nn.Sigmoid()),
+            torch.nn.Sequential(torch.nn.Conv2d(5, 6, 3, 2, 1), torch.nn.Sigmoid()),
+            torch.nn.Flatten(),
+            torch.nn.Linear(6 * 4 * 4, 3),
+        )
+    # Larger gradients, beside which the 1e-6 of their Grad-CAM++ does not count.
+    net = Scaled(net, 1000)
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    last = last_map_layer(net, x)
+    assert [each.name for each in last.stages] == ["model.0", "model.1"]
+    subject = quality.Subject(net, last, last.layer, x, 1)
+    layers = [each.layer for each in last.stages]
+    arguments = [layers] if name == "refine_cam" else [layers[-1:]]
+    package = PACKAGED[name](net, *arguments)
+    theirs = torch.as_tensor(package(x, [ClassifierOutputTarget(1)]))
+    ours = unit_range(quality.METHODS[name](subject))[0]
+    torch.testing.assert_close(ours.detach(), theirs, atol=1e-3, rtol=0)

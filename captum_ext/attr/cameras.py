@@ -1,5 +1,6 @@
 """CAMERAS: activations and gradients fused over several image sizes."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captum_ext._captum import TargetType, format_output
-from captum_ext._scores import is_out_of_memory
 from captum_ext._type_checks import check_flags
 from captum_ext._validation import (
     check_choice,
@@ -18,122 +18,49 @@ from captum_ext._validation import (
     check_target,
 )
 from captum_ext._warnings import warn_caller
-from captum_ext.attr.image_sizes import check_any_size, used_sizes
+from captum_ext.attr.image_sizes import (
+    Size,
+    aligned_sizes,
+    check_any_size,
+    checked_sizes,
+    listed,
+    searched,
+)
+from captum_ext.attr.kept_sizes import keep_sizes, of_examples
 from captum_ext.attr.layer_arguments import check_layer_arguments
 from captum_ext.attr.layers import (
     LayerEvaluation,
+    Reshapes,
     evaluate_layer,
     in_input_shape,
     warn_of_zero_maps,
 )
-from captum_ext.attr.reshape import ReshapeTransform
+from captum_ext.attr.map_fusion import fused_map, sharpened, unit_range
 
-__all__ = ["LayerCAMERAS", "fused_map", "unit_range"]
-
-# Number of floats in one step of the fusion: few enough for a processor's cache.
-_PIECE = 2**21
-
-
-def fused_map(
-    activations: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    size: Sequence[int],
-    mode: str = "bilinear",
-) -> Tensor:
-    r"""Product of mean activations and mean gradients, summed over channels.
-
-    .. math::
-        \sum_k \bar W_k \odot \bar A_k, \quad
-        \bar A_k = \frac{1}{T} \sum_t \mathrm{up}(A_{t,k}), \quad
-        \bar W_k = \frac{1}{T} \sum_t \mathrm{up}(W_{t,k}).
-
-    Interpolation is linear in the maps and separable. Rows are interpolated first, a
-    few at a time, and channels are summed before the columns are interpolated if that
-    is less work: the full-size product of all channels is never stored.
-
-    Args:
-        activations (sequence of Tensor): Activations A_t of one example,
-            (C, h_t, w_t) each.
-        gradients (sequence of Tensor): Gradients W_t, in the same shapes.
-        size (sequence of int): Height H and width W of the map.
-        mode (str, optional): Interpolation mode of ``torch.nn.functional.interpolate``.
-            Default: "bilinear"
-
-    Returns:
-        *Tensor*: (H, W), float32, or float64 for float64 maps.
-
-    Examples::
-
-        >>> fused_map([torch.ones(8, 2, 2)], [torch.ones(8, 2, 2)], (4, 4)).mean()
-        tensor(8.)
-    """
-    (height, width), n_channels = size, len(activations[0])
-    to_height = [_interpolation(a.shape[1], height, mode, a) for a in activations]
-    to_width = [_interpolation(a.shape[2], width, mode, a) for a in activations]
-    columns = torch.cat(to_width, 1)
-    n_columns = columns.shape[1]
-    sum_first = n_columns * (n_channels + width) < 2 * width * n_channels
-    step = max(1, _PIECE // (n_columns * max(n_channels, width)))
-
-    def rows_of(maps: Sequence[Tensor], rows: slice) -> Tensor:
-        """Mean with rows interpolated, (rows, columns of all sizes, C)."""
-        parts = [
-            torch.tensordot(to_row[rows], each.movedim(0, -1).to(columns.dtype), 1)
-            for to_row, each in zip(to_height, maps)
-        ]
-        return torch.cat(parts, 1) / len(parts)
-
-    fused = columns.new_empty(height, width)
-    for start in range(0, height, step):
-        rows = slice(start, start + step)
-        A, W = rows_of(activations, rows), rows_of(gradients, rows)
-        if sum_first:
-            fused[rows] = (columns @ (A @ W.mT) * columns).sum(-1)
-        else:
-            fused[rows] = ((columns @ A) * (columns @ W)).sum(-1)
-    return fused
-
-
-def _interpolation(n: int, to: int, mode: str, like: Tensor) -> Tensor:
-    """Matrix (to, n) that interpolates n values."""
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    one_each = torch.eye(n, dtype=dtype, device=like.device)
-    return F.interpolate(one_each[None, None], (to, n), mode=mode)[0, 0]
-
-
-def unit_range(maps: Tensor) -> Tensor:
-    """Stretch each map to the range [0, 1].
-
-    Args:
-        maps (Tensor): Maps (B, ...).
-
-    Returns:
-        *Tensor*: Maps in the same shape, zero for a constant map.
-
-    Examples::
-
-        >>> unit_range(torch.tensor([[1.0, 2.0, 5.0], [3.0, 3.0, 3.0]]))
-        tensor([[0.0000, 0.2500, 1.0000],
-                [0.0000, 0.0000, 0.0000]])
-    """
-    axes = tuple(range(1, maps.dim()))
-    maps = maps - maps.amin(axes, keepdim=True)
-    most = maps.amax(axes, keepdim=True)
-    return torch.where(most > 0, maps / most, 0)
+__all__ = ["LayerCAMERAS"]
 
 
 class LayerCAMERAS(LayerAttribution):
     r"""CAMERAS: a sharp class activation map from several sizes of the image.
 
-    The image is enlarged step by step. At each size the activations of the layer and
-    the gradients of the score at them are computed; both are interpolated to the size
-    of the image and averaged over the sizes, and the map is their product,
+    The image is enlarged. At each size the activations of the layer and the gradients
+    of the score at them are computed; both are interpolated to the size of the image
+    and averaged over the sizes, and the map is their product,
 
     .. math::
         \Psi = f\Big(\mathrm{ReLU}\Big(\sum_k \bar W_k \odot \bar A_k\Big)\Big),
 
     stretched to [0, 1] by f. A size counts for an example only if it does not change
     its prediction, the largest output. With one output per example every size counts.
+
+    The paper enlarges to fixed sizes (``sizes="paper"``), at many of which the
+    prediction of a photograph changes. By default the largest size at which it holds is
+    searched for instead, among sizes that are multiples of the layer's stride.
+
+    Of several layers, the coarsest one decides where the class is, and finer ones
+    where within its positions: its map is multiplied by theirs, which are computed from
+    positive gradients as in LayerCAM and averaged over windows of a seventh of the
+    image (:func:`~captum_ext.attr.map_fusion.sharpened`). This is not in the paper.
 
     Source: M. Jalwana, N. Akhtar, M. Bennamoun, A. Mian, CAMERAS: Enhanced Resolution
     And Sanity preserving Class Activation Mapping for image Saliency, CVPR 2021;
@@ -143,8 +70,9 @@ class LayerCAMERAS(LayerAttribution):
         forward_func (Callable): The forward function of the model or any
             modification of it, for images of any size. It should return logits, whose
             gradients do not vanish where the model is confident.
-        layer (nn.Module): Layer whose maps are used, usually the last convolutional
-            one.
+        layer (nn.Module or list[nn.Module]): Layer whose maps are used, usually the
+            last convolutional one, or several layers, such as the last ones of the last
+            two stages (``stages`` of :func:`~captum_ext.attr.last_map_layer`).
         device_ids (list[int], optional): Order of the devices of a DataParallel model,
             needed only if ``forward_func`` wraps that model. Default: None
 
@@ -161,10 +89,10 @@ class LayerCAMERAS(LayerAttribution):
     def __init__(
         self,
         forward_func: Callable[..., Tensor],
-        layer: nn.Module,
+        layer: nn.Module | list[nn.Module],
         device_ids: list[int] | None = None,
     ) -> None:
-        check_layer_arguments(forward_func, layer, device_ids)
+        check_layer_arguments(forward_func, layer, device_ids, several=True)
         super().__init__(forward_func, layer, device_ids)
 
     def get_name(self) -> str:
@@ -179,15 +107,16 @@ class LayerCAMERAS(LayerAttribution):
         additional_forward_args: object = None,
         max_size: int | Sequence[int] = (1000, 1000),
         n_steps: int = 7,
-        sizes: Sequence[int | Sequence[int]] | None = None,
+        sizes: str | Sequence[int | Sequence[int]] = "search",
         attribute_to_layer_input: bool = False,
         relu_attributions: bool = True,
         normalize: bool = True,
         interpolate_mode: str = "bilinear",
         grad_kwargs: dict[str, Any] | None = None,
-        reshape_transform: ReshapeTransform | None = None,
+        reshape_transform: Reshapes = None,
         input_shaped: bool = False,
-    ) -> Tensor | tuple[Tensor, ...]:
+        return_sizes: bool = False,
+    ) -> Tensor | tuple[Any, ...]:
         r"""
         Args:
             inputs (Tensor): Images (B, C, H, W) to explain, or a tuple of one such
@@ -204,11 +133,14 @@ class LayerCAMERAS(LayerAttribution):
                 image in pixels; an int is the length of the longer side and keeps the
                 aspect ratio. An axis of at least that length keeps its own.
                 Default: (1000, 1000)
-            n_steps (int, optional): Number of sizes N, evenly spaced from the size of
-                the image to ``max_size``. Default: 7
-            sizes (sequence of int or tuple[int, int], optional): Sizes in pixels to
-                use in addition to the image's own, instead of ``max_size`` and
-                ``n_steps``. Default: None
+            n_steps (int, optional): Number of sizes N to evaluate, the most if they are
+                searched, with the image's own. Default: 7
+            sizes (str or sequence of int or tuple[int, int], optional): "search" to
+                search for the largest size up to ``max_size`` that keeps the
+                prediction of an example, and to spend what is left of ``n_steps`` on
+                sizes below it; "paper" for ``n_steps`` sizes evenly spaced from the
+                image's own to ``max_size``; or sizes in pixels to use in addition to
+                the image's own. Default: "search"
             attribute_to_layer_input (bool, optional): Whether the input of the layer is
                 used instead of its output. Default: False
             relu_attributions (bool, optional): Whether negative values are set to zero,
@@ -221,19 +153,26 @@ class LayerCAMERAS(LayerAttribution):
                 Default: "bilinear"
             grad_kwargs (dict[str, Any], optional): Further arguments of
                 ``torch.autograd.grad``. Default: None
-            reshape_transform (Callable, optional): Function that rearranges the
+            reshape_transform (Callable or list, optional): Function that rearranges the
                 activations of the layer to (B, C, h, w), for layers that return tokens
                 (:func:`~captum_ext.attr.maps_of_tokens`) or keep channels last
-                (:func:`~captum_ext.attr.maps_of_channels_last`). Default: None
+                (:func:`~captum_ext.attr.maps_of_channels_last`); a list has one or None
+                for each layer. Default: None
             input_shaped (bool, optional): Whether the map is repeated along the channel
                 axis of the input, as Captum's metrics need it. Default: False
+            return_sizes (bool, optional): Whether the sizes tried are returned as well.
+                Default: False
 
         Returns:
-            *Tensor* or *tuple[Tensor]* of **attributions**:
+            *Tensor* or *tuple[Tensor]* of **attributions**, or *tuple* of these and
+            **sizes** if ``return_sizes``:
             - **attributions** (*Tensor* or *tuple[Tensor]*):
               (B, 1, H, W) at the size of ``inputs``, in their dtype and on their
               device; (B, C, H, W) if ``input_shaped``. Zero where no pixel supports the
               target.
+            - **sizes** (*list[dict[tuple[int, int], bool]]*): for each of the B
+              examples the sizes tried, height and width in pixels in the order in which
+              they were tried, and whether the prediction held there.
 
         Raises:
             ValueError: If an argument is out of its range, if the model refuses a
@@ -246,38 +185,48 @@ class LayerCAMERAS(LayerAttribution):
         target = check_target(target, len(image))
         check_choice("interpolate_mode", interpolate_mode, _MODES)
         check_flags(normalize=normalize, input_shaped=input_shaped)
-        check_flags(relu_attributions=relu_attributions)
+        check_flags(relu_attributions=relu_attributions, return_sizes=return_sizes)
         size = (image.shape[2], image.shape[3])
-        further_sizes = used_sizes(size, max_size, n_steps, sizes)[1:]
-        if further_sizes:
+        n_layers = len(self.layer) if isinstance(self.layer, list) else 1
+        most, n_steps, given = checked_sizes(size, max_size, n_steps, sizes)
+        if n_steps > 1 if given is None else len(given) > 1:
             check_any_size(target)
 
-        def evaluate(size: tuple[int, int]) -> LayerEvaluation:
-            resized = F.interpolate(image, size, mode=interpolate_mode)
+        def evaluate(size: Size, examples: Sequence[int]) -> LayerEvaluation:
+            chosen = image if len(examples) == len(image) else image[list(examples)]
+            resized = F.interpolate(chosen, size, mode=interpolate_mode)
             evaluation = evaluate_layer(
                 self.forward_func,
                 self.layer,
                 (resized,),
-                target,
-                additional_forward_args,
+                *of_examples(examples, len(image), target, additional_forward_args),
                 attribute_to_layer_input,
                 reshape_transform,
                 self.device_ids,
                 grad_kwargs,
             )
-            _check_layer_maps(evaluation.activations, len(image))
+            _check_layer_maps(evaluation.activations, n_layers, len(examples))
             return evaluation
 
-        found = [evaluate(size)]
-        found += [_unless_refused(evaluate, each) for each in further_sizes]
-        kept = _kept(found)
-        maps = _maps(found, kept, size, interpolate_mode)
+        first = evaluate(size, range(len(image)))
+        if given is None:
+            strides = _strides(first.activations, size)
+            rule = searched(aligned_sizes(size, most, strides), n_steps)
+        else:
+            rule = listed(given)
+        kept = keep_sizes(evaluate, first, size, rule)
+        maps = torch.stack(
+            [_map_of_example(e.evaluations, size, interpolate_mode) for e in kept]
+        )
         maps = F.relu(maps) if relu_attributions else maps
-        warn_of_zero_maps("CAMERAS", [maps], found)
+        warn_of_zero_maps("CAMERAS", [maps], [first])
         maps = (_stretched(maps) if normalize else maps)[:, None].to(image)
-        if input_shaped:
-            return in_input_shape((maps,), inputs)
-        return format_output(isinstance(inputs, tuple), (maps,))
+        attributions = (
+            in_input_shape((maps,), inputs)
+            if input_shaped
+            else format_output(isinstance(inputs, tuple), (maps,))
+        )
+        return (attributions, [e.tried for e in kept]) if return_sizes else attributions
 
 
 def _stretched(maps: Tensor) -> Tensor:
@@ -293,70 +242,53 @@ def _stretched(maps: Tensor) -> Tensor:
 
 
 _MODES = ("bilinear", "bicubic", "nearest")
+# Number of windows along the image's side over which maps of finer layers are averaged.
+_WINDOWS = 7
 
 
-def _kept(found: Sequence[LayerEvaluation]) -> Tensor:
-    """Whether a size keeps the prediction of an example, (sizes, B)."""
-    _check_same_outputs([each.output for each in found])
-    n_examples = len(found[0].activations[0])
-    outputs = torch.stack([each.output.reshape(n_examples, -1) for each in found])
-    predictions = outputs.argmax(2)
-    kept = predictions == predictions[0]
-    n_alone = int((~kept[1:].any(0)).sum())
-    if len(found) > 1 and n_alone:
-        warn_caller(
-            f"CAMERAS uses one size for {n_alone} of {n_examples} examples, whose "
-            f"prediction none of the {len(found) - 1} other sizes keeps."
-        )
-    return kept
+def _strides(activations: Sequence[Tensor], size: Size) -> Size:
+    """Pixels from one position of the coarsest layer to the next, along both axes.
+
+    Without padding a layer has fewer positions than size / stride, so that the ratio is
+    rounded to a power of two, as strides are.
+    """
+    height, width = (
+        2 ** max(round(math.log2(size[a] / each.shape[a + 2])) for each in activations)
+        for a in (0, 1)
+    )
+    return max(1, height), max(1, width)
 
 
-def _maps(
-    found: Sequence[LayerEvaluation], kept: Tensor, size: tuple[int, int], mode: str
+def _map_of_example(
+    evaluations: Sequence[LayerEvaluation], size: Size, mode: str
 ) -> Tensor:
-    """Map of each example, (B, H, W), from the sizes that count for it."""
-    maps = []
-    for i in range(kept.shape[1]):
-        counted = [each for each, keep in zip(found, kept[:, i].tolist()) if keep]
-        activations = [each.activations[0][i] for each in counted]
-        gradients = [each.gradients[0][i] for each in counted]
-        maps.append(fused_map(activations, gradients, size, mode))
-    return torch.stack(maps)
+    """Map (H, W) of one example from the sizes that it keeps."""
+    first = evaluations[0].activations
+    # Of layers of one size the last is the coarsest.
+    coarsest = min(
+        reversed(range(len(first))), key=lambda layer: first[layer][0, 0].numel()
+    )
+
+    def maps(layer: int, positive: bool) -> Tensor:
+        activations = [each.activations[layer][0] for each in evaluations]
+        gradients = [each.gradients[layer][0] for each in evaluations]
+        if positive:
+            gradients = [F.relu(each) for each in gradients]
+        return fused_map(activations, gradients, size, mode)
+
+    finer = [maps(layer, True) for layer in range(len(first)) if layer != coarsest]
+    return sharpened(maps(coarsest, False), finer, [n // _WINDOWS for n in size])
 
 
-def _unless_refused(
-    evaluate: Callable[[tuple[int, int]], LayerEvaluation], size: tuple[int, int]
-) -> LayerEvaluation:
-    """Evaluate at another size; say in the error that the model refused it."""
-    try:
-        return evaluate(size)
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        if is_out_of_memory(error):
-            raise
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(
-            f"forward_func must accept images of any size, got an error at {size[0]} x "
-            f"{size[1]} pixels ({reason}); pass sizes or max_size that it accepts, or "
-            f"use LayerGradCamPlusPlus for a model of one size."
-        ) from error
-
-
-def _check_layer_maps(tensors: tuple[Tensor, ...], n_examples: int) -> None:
-    """Refuse activations other than one tensor of maps (B, C, h, w)."""
+def _check_layer_maps(
+    tensors: tuple[Tensor, ...], n_layers: int, n_examples: int
+) -> None:
+    """Refuse activations other than one tensor of maps (B, C, h, w) per layer."""
     shapes = [tuple(tensor.shape) for tensor in tensors]
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][0] != n_examples:
+    fit = all(len(each) == 4 and each[0] == n_examples for each in shapes)
+    if len(shapes) != n_layers or not fit:
         raise ValueError(
             f"layer must return one tensor of maps ({n_examples}, C, h, w), got "
             f"{', '.join(map(str, shapes))}; use reshape_transform to rearrange other "
             f"shapes."
-        )
-
-
-def _check_same_outputs(outputs: Sequence[Tensor]) -> None:
-    """Refuse outputs whose shape depends on the size of the image."""
-    shapes = list(dict.fromkeys(tuple(output.shape) for output in outputs))
-    if len(shapes) != 1:
-        raise ValueError(
-            f"forward_func must return outputs of one shape at all sizes, got "
-            f"{', '.join(map(str, shapes))}."
         )

@@ -1,18 +1,34 @@
 """Sizes to which CAMERAS resizes an image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import torch
 
-from captum_ext._validation import check_integer
+from captum_ext._validation import check_choice, check_integer
 from captum_ext.targets import DetectionTarget
 
-__all__ = ["check_any_size", "resolutions", "used_sizes"]
+__all__ = [
+    "Size",
+    "SizeRule",
+    "aligned_sizes",
+    "check_any_size",
+    "checked_sizes",
+    "describe_sizes",
+    "listed",
+    "next_step",
+    "resolutions",
+    "searched",
+]
+
+Size = tuple[int, int]
+SizeRule = Callable[[Mapping[Size, bool]], Size | None]
+"""Function of the sizes tried, with whether the prediction held, to the next size."""
 
 
 def resolutions(
     size: Sequence[int], max_size: Sequence[int], n_steps: int
-) -> list[tuple[int, int]]:
+) -> list[Size]:
     r"""Evenly spaced sizes :math:`\zeta_0 \ldots \zeta_m` without duplicates.
 
     Args:
@@ -36,25 +52,149 @@ def resolutions(
     return list(dict.fromkeys(zip(*axes)))
 
 
-def used_sizes(
-    size: tuple[int, int],
+def aligned_sizes(
+    size: Sequence[int], max_size: Sequence[int], stride: Sequence[int]
+) -> list[Size]:
+    """The size of an image, and all larger ones that are multiples of a stride.
+
+    The shorter side grows by one stride at a time, the other in proportion; both are
+    rounded to multiples.
+
+    Args:
+        size (sequence of int): Height and width of the image.
+        max_size (sequence of int): Largest height and width. An axis of at least that
+            length keeps its own.
+        stride (sequence of int): Pixels from one position of the layer to the next,
+            along the height and the width.
+
+    Returns:
+        *list[tuple[int, int]]*: Heights and widths, those of the image first.
+
+    Examples::
+
+        >>> aligned_sizes((224, 224), (320, 320), (32, 32))
+        [(224, 224), (256, 256), (288, 288), (320, 320)]
+    """
+    axis = 0 if size[0] <= size[1] else 1
+    first = size[axis] // stride[axis] + 1
+    last = max_size[axis] // stride[axis]
+    found = [(size[0], size[1])]
+    for n_strides in range(first, last + 1):
+        ratio = n_strides * stride[axis] / size[axis]
+        height, width = (
+            max(n, min(most, round(n * ratio / s) * s))
+            for n, most, s in zip(size, max_size, stride)
+        )
+        found.append((height, width))
+    return list(dict.fromkeys(found))
+
+
+def next_step(tried: Mapping[int, bool], n_rungs: int) -> int | None:
+    """Next of the sizes 0 ... n_rungs - 1 in the search for the largest that holds.
+
+    Steps double as long as the prediction holds (1, 3, 7, ...); after a failure the gap
+    is halved. When the largest size is found, the sizes below it follow, those in the
+    middle of the widest gap first.
+
+    Args:
+        tried (mapping from int to bool): Whether the prediction held at the sizes
+            tried, of which 0 is the image's own.
+        n_rungs (int): Number of sizes.
+
+    Returns:
+        *int or None*: Size to try next; None if there is none left.
+
+    Examples::
+
+        >>> next_step({0: True}, 20), next_step({0: True, 1: True, 3: False}, 20)
+        (1, 2)
+        >>> next_step({0: True, 1: True, 3: True, 7: False, 5: False, 4: False}, 20)
+        2
+    """
+    largest = max(k for k, holds in tried.items() if holds)
+    end = min((k for k in tried if k > largest), default=n_rungs)
+    if end == n_rungs and largest < n_rungs - 1:
+        return min(2 * largest + 1, n_rungs - 1)
+    if end - largest > 1:
+        return (largest + end) // 2
+    below = sorted(k for k in tried if k <= largest)
+    gap, low = max(((b - a, a) for a, b in pairwise(below)), default=(0, 0))
+    return low + gap // 2 if gap > 1 else None
+
+
+def searched(rungs: Sequence[Size], n_steps: int) -> SizeRule:
+    """Rule that searches for the largest size at which the prediction holds.
+
+    Args:
+        rungs (sequence of tuple[int, int]): Sizes in increasing order, the image's own
+            first.
+        n_steps (int): Number of sizes to try, with the image's own.
+    """
+    place = {size: k for k, size in enumerate(rungs)}
+
+    def rule(tried: Mapping[Size, bool]) -> Size | None:
+        if len(tried) >= n_steps:
+            return None
+        steps = {place[size]: holds for size, holds in tried.items()}
+        step = next_step(steps, len(rungs))
+        return None if step is None else rungs[step]
+
+    return rule
+
+
+def listed(sizes: Sequence[Size]) -> SizeRule:
+    """Rule that tries all given sizes, whether the prediction holds or not."""
+    return lambda tried: next((size for size in sizes if size not in tried), None)
+
+
+def checked_sizes(
+    size: Size,
     max_size: int | Sequence[int],
     n_steps: int,
-    sizes: Sequence[int | Sequence[int]] | None,
-) -> list[tuple[int, int]]:
-    """Sizes at which CAMERAS evaluates the layer, the image's own first.
+    sizes: str | Sequence[int | Sequence[int]],
+) -> tuple[Size, int, list[Size] | None]:
+    """Arguments of CAMERAS that say at which sizes it evaluates the layer.
 
     Args:
         size (tuple[int, int]): Height and width of the image in pixels.
         max_size (int or sequence of int): As in CAMERAS.
         n_steps (int): As in CAMERAS.
-        sizes (sequence of int or of tuple[int, int], optional): As in CAMERAS.
+        sizes (str or sequence of int or of tuple[int, int]): As in CAMERAS.
+
+    Returns:
+        *tuple[tuple[int, int], int, list or None]*: Largest height and width, the
+        number of sizes, and the sizes themselves, the image's own first; None if they
+        are searched.
     """
     n_steps = check_integer("n_steps", n_steps, 1)
     (most,) = _check_sizes("max_size", [max_size], size)
-    if sizes is not None:
-        return list(dict.fromkeys([size, *_check_sizes("sizes", sizes, size)]))
-    return resolutions(size, most, n_steps)
+    if isinstance(sizes, str):
+        check_choice("sizes", sizes, ("search", "paper"))
+        evenly = resolutions(size, most, n_steps) if sizes == "paper" else None
+        return most, n_steps, evenly
+    checked = [size, *_check_sizes("sizes", sizes, size)]
+    return most, n_steps, list(dict.fromkeys(checked))
+
+
+def describe_sizes(tried: Mapping[Size, bool]) -> str:
+    """Sizes at which the prediction held, and all sizes tried, in words.
+
+    Args:
+        tried (mapping from tuple[int, int] to bool): Heights and widths, and whether
+            the prediction held.
+
+    Examples::
+
+        >>> describe_sizes({(224, 224): True, (256, 256): True, (320, 320): False})
+        'sizes kept 224, 256 of 224, 256, 320'
+    """
+    square = all(height == width for height, width in tried)
+    names = {
+        (height, width): str(height) if square else f"{height} x {width}"
+        for height, width in sorted(tried)
+    }
+    kept = ", ".join(name for size, name in names.items() if tried[size])
+    return f"sizes kept {kept} of {', '.join(names.values())}"
 
 
 def _check_sizes(

@@ -13,11 +13,12 @@ __all__ = ["check_layer_arguments", "check_options"]
 
 
 def check_layer_arguments(
-    forward_func: object, layer: object, device_ids: object
+    forward_func: object, layer: object, device_ids: object, several: bool = False
 ) -> None:
-    """Refuse arguments that describe no layer of a model."""
+    """Refuse arguments that describe no layer of a model, or no layers if several."""
     check_callable("forward_func", forward_func)
-    check_module("layer", layer)
+    for each in layer if several and isinstance(layer, list) and layer else [layer]:
+        check_module("layer", each)
     if device_ids is not None:
         for device in check_sequence("device_ids", device_ids, "integers"):
             check_integer("device_ids", device, 0)
@@ -28,7 +29,9 @@ def check_options(
 ) -> None:
     """Refuse what is no function, are no arguments of ``autograd.grad``, is no flag."""
     check_flags(attribute_to_layer_input=attribute_to_layer_input)
-    if reshape_transform is not None:
-        check_callable("reshape_transform", reshape_transform)
+    given = reshape_transform
+    for each in given if isinstance(given, list) else [given]:
+        if each is not None:
+            check_callable("reshape_transform", each)
     if grad_kwargs is not None:
         check_instance("grad_kwargs", grad_kwargs, dict)

@@ -1,6 +1,7 @@
 """Activations of a layer and gradients at it, for layer attributions."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from captum_ext.attr.reshape import ReshapeTransform, keeps_channels_last, sized
 
 __all__ = [
     "LayerEvaluation",
+    "Reshapes",
     "check_gradients",
     "evaluate_layer",
     "in_input_shape",
@@ -34,6 +36,10 @@ __all__ = [
 ]
 
 _VIDEO_MAPS = "(B, C, t, h, w) of video"
+
+
+# One transform for all layers, or a list of one per layer.
+Reshapes = ReshapeTransform | list[ReshapeTransform | None] | None
 
 
 class LayerEvaluation(NamedTuple):
@@ -52,18 +58,18 @@ class LayerEvaluation(NamedTuple):
     output: Tensor
 
 
-def check_gradients(model: object, layer: object = None) -> None:
+def check_gradients(model: object, *layers: object) -> None:
     """Refuse a model whose layers have no gradients, or cannot be observed.
 
     Args:
         model (object): The model, or a function that calls it.
-        layer (object, optional): Layer to explain. Default: None
+        *layers (object): Layers to explain.
 
     Raises:
         ValueError: If the model or the layer is scripted, traced or quantized.
     """
-    given = [part for part in (model, layer) if isinstance(part, nn.Module)]
-    for module in (module for part in given for module in part.modules()):
+    given = [part for part in (model, *layers) if isinstance(part, nn.Module)]
+    for module in {module for part in given for module in part.modules()}:
         scripted = isinstance(module, torch.jit.ScriptModule)
         if scripted or ".quantized." in type(module).__module__:
             raise ValueError(
@@ -76,24 +82,25 @@ def check_gradients(model: object, layer: object = None) -> None:
 @torch.inference_mode(False)
 def evaluate_layer(
     forward_func: Callable[..., Tensor],
-    layer: nn.Module,
+    layer: nn.Module | Sequence[nn.Module],
     inputs: tuple[Tensor, ...],
     target: TargetType = None,
     additional_forward_args: object = None,
     attribute_to_layer_input: bool = False,
-    reshape_transform: ReshapeTransform | None = None,
+    reshape_transform: Reshapes = None,
     device_ids: list[int] | None = None,
     grad_kwargs: dict[str, Any] | None = None,
 ) -> LayerEvaluation:
-    """Activations of a layer and the gradients of the target's score at them.
+    """Activations of layers and the gradients of the target's score at them.
 
-    The part of the network before the layer runs without building a graph, and only
-    the gradient at the layer is computed. The layer may be followed by an in-place
+    The part of the network before the first layer runs without building a graph, and
+    only the gradient at the layers is computed. A layer may be followed by an in-place
     operation. No hooks are left on the model.
 
     Args:
         forward_func (Callable): The model or any modification of it.
-        layer (nn.Module): Layer of the model.
+        layer (nn.Module or sequence of nn.Module): Layer of the model, or several,
+            whose tensors follow each other.
         inputs (tuple[Tensor, ...]): Inputs (B, ...).
         target (int, tuple, Tensor, list, or Callable, optional): Output to explain, in
             any of Captum's forms: an int for all examples, a list or 1-D tensor of B
@@ -104,9 +111,10 @@ def evaluate_layer(
             ``forward_func``. Default: None
         attribute_to_layer_input (bool, optional): Whether the input of the layer is
             used instead of its output. Default: False
-        reshape_transform (Callable, optional): Function that rearranges activations,
-            and gradients, to (B, C, h, w). :func:`~captum_ext.attr.maps_of_tokens` gets
-            the size of the image. Default: None
+        reshape_transform (Callable or list, optional): Function that rearranges
+            activations, and gradients, to (B, C, h, w), or a list of one or None per
+            layer. :func:`~captum_ext.attr.maps_of_tokens` gets the size of the image.
+            Default: None
         device_ids (list[int], optional): Order of the devices of a DataParallel model
             that ``forward_func`` wraps. Default: None
         grad_kwargs (dict[str, Any], optional): Arguments for ``torch.autograd.grad``.
@@ -122,7 +130,8 @@ def evaluate_layer(
             the model is scripted, traced or quantized.
         TypeError: If the output holds no scores.
     """
-    check_gradients(forward_func, layer)
+    layers = [layer] if isinstance(layer, nn.Module) else list(layer)
+    check_gradients(forward_func, *layers)
     check_options(reshape_transform, grad_kwargs, attribute_to_layer_input)
     reached: list[nn.Module] = []
     outputs: list[Tensor] = []
@@ -133,22 +142,23 @@ def evaluate_layer(
         torch.set_grad_enabled(True)
 
     def score(*arguments: object) -> Tensor:
-        # The hook turns gradients on again when the layer is reached.
+        # The hooks turn gradients on again when the first layer is reached.
         with torch.no_grad(), advice_on_batch(inputs):
             output = forward_func(*arguments)
-        _check_layer_was_reached(layer, bool(reached))
+        for each in layers:
+            _check_layer_was_reached(each, each in reached)
         selected = _one_each(output, target, len(inputs[0]))
         compared = selected if is_function(target) else output_tensor(output)
         outputs.append(compared.detach())
         return _check_example_scores(selected)
 
     warn_of_training_mode(forward_func)
-    handle = _hook(layer, attribute_to_layer_input, enable_grad)
+    handles = [_hook(each, attribute_to_layer_input, enable_grad) for each in layers]
     try:
         with buffers_kept(forward_func):
-            gradients, activations = compute_layer_gradients_and_eval(
+            found = compute_layer_gradients_and_eval(
                 score,
-                layer,
+                layers,
                 # Copies, because a model may change its inputs in place.
                 tuple(tensor.detach().clone() for tensor in inputs),
                 None,
@@ -158,13 +168,32 @@ def evaluate_layer(
                 grad_kwargs=grad_kwargs,
             )
     finally:
-        handle.remove()
-    reshape = _transform(reshape_transform, activations, inputs[0])
+        for handle in handles:
+            handle.remove()
+    gradients, activations = found
+    reshapes = [
+        _transform(each, tensors, inputs[0])
+        for each, tensors in zip(_one_per_layer(reshape_transform, layers), activations)
+    ]
     return LayerEvaluation(
-        _reshaped(reshape, activations),
-        _reshaped(reshape, gradients),
+        tuple(chain.from_iterable(map(_reshaped, reshapes, activations))),
+        tuple(chain.from_iterable(map(_reshaped, reshapes, gradients))),
         outputs[0],
     )
+
+
+def _one_per_layer(
+    reshapes: Reshapes, layers: Sequence[nn.Module]
+) -> list[ReshapeTransform | None]:
+    """The transform of each layer."""
+    if not isinstance(reshapes, list):
+        return [reshapes] * len(layers)
+    if len(reshapes) != len(layers):
+        raise ValueError(
+            f"reshape_transform must be one function for each of the {len(layers)} "
+            f"layers, got {len(reshapes)}."
+        )
+    return reshapes
 
 
 def _one_each(output: object, target: TargetType, n_examples: int) -> Tensor:

@@ -49,11 +49,19 @@ class MapLayer(NamedTuple):
         reshape_transform (Callable, optional): Function that rearranges the layer's
             outputs to maps (B, C, h, w), or (B, C, t, h, w) of video, for the argument
             of this name of layer methods. None if they are such maps.
+        finer (MapLayer, optional): Last layer of the stage before, whose maps have more
+            positions. None if there is none, or if it was not looked for.
     """
 
     name: str
     layer: nn.Module
     reshape_transform: ReshapeTransform | None = None
+    finer: "MapLayer | None" = None
+
+    @property
+    def stages(self) -> list["MapLayer"]:
+        """The layer and the finer ones, the finest first."""
+        return [self] if self.finer is None else [*self.finer.stages, self]
 
     def describe(self) -> str:
         """The name, and how outputs are rearranged if they are."""
@@ -104,7 +112,8 @@ def last_map_layer(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Map
     block whose patch tokens the score depends on: with a class token that is not the
     last block, of whose output the score sees the class token only. Pooling to a fixed
     size (VGG's ``avgpool``) and what follows it is left out. Of nested modules that end
-    with the same layer it is the outermost. Costs one forward and one backward pass.
+    with the same layer it is the outermost. The last layer of the stage before, such as
+    ``layer3`` of a ResNet, is its ``finer``. Costs one forward and one backward pass.
 
     Args:
         model (nn.Module): Classifier.
@@ -144,7 +153,13 @@ def last_map_layer(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Map
             "gradient of zero at all of them."
         )
     last = usable[-1]
-    return MapLayer(last.name, last.module, last.reshape)
+    finer = _last_of_stage_before(usable, _image_size(copies))
+    return MapLayer(
+        last.name,
+        last.module,
+        last.reshape,
+        finer and MapLayer(finer.name, finer.module, finer.reshape),
+    )
 
 
 def map_layer(
@@ -324,6 +339,31 @@ def _influential(
         for each, gradient in zip(with_graph, gradients)
         if gradient is not None and sized(each.reshape, size)(gradient).any()
     ]
+
+
+def _last_of_stage_before(
+    outputs: Sequence[_Output], size: tuple[int, int] | None
+) -> _Output | None:
+    """Last output with the next larger number of positions, a block if there is one.
+
+    A block ends a stage; a layer after it may be inside the first block of the next
+    stage, beside its skip connection. A module that is called twice has no one output.
+    """
+
+    def n_positions(output: _Output) -> int:
+        return sized(output.reshape, size)(output.tensor.detach())[0, 0].numel()
+
+    counts = [n_positions(each) for each in outputs]
+    larger = [n for n in counts if n > counts[-1]]
+    modules = [each.module for each in outputs]
+    stage = [
+        each
+        for each, n in zip(outputs, counts)
+        if n == min(larger, default=0) and modules.count(each.module) == 1
+    ]
+    blocks = [each for each in stage if each.is_block]
+    found = blocks or stage
+    return found[-1] if found else None
 
 
 def _outside_of_last_blocks(

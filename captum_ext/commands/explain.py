@@ -13,6 +13,7 @@ from torch import Tensor
 from captum_ext import zoo
 from captum_ext._files import save_figure, save_image
 from captum_ext._validation import check_integer, check_positive
+from captum_ext.attr.image_sizes import describe_sizes
 from captum_ext.attr.masked_run import relative_errors
 from captum_ext.commands.image_options import (
     COLORS,
@@ -237,20 +238,22 @@ def _explain(
 def _map(
     name: str, title: str, spec: Spec, subject: Subject, tolerance: float | None
 ) -> Tensor:
-    """Map of a method; passes, time and error are printed."""
+    """Map of a method; passes, time, and error or sizes are printed."""
     start = time.perf_counter()
     try:
         with counted_passes(subject.model) as passes:
-            maps, error = spec.attribute(subject)
+            maps, details = spec.attribute(subject)
     except ValueError as failure:
         raise ValueError(f"--method {name}: {failure}") from failure
     plural = "es" * (passes.number != 1)
     spent = f"{passes.number} pass{plural}, {time.perf_counter() - start:.1f} s"
-    if error is not None:
+    if isinstance(details, Tensor):
         # Typical standard error in units of the range of the map.
-        (relative,) = relative_errors(maps, error).tolist()
+        (relative,) = relative_errors(maps, details).tolist()
         spent += f", standard error {relative:.0%} of the map's range"
         if tolerance is not None and relative > tolerance:
             spent += " (for --tolerance, increase --n-masks)"
+    elif details is not None:
+        spent += f", {describe_sizes(details)}"
     print(f"{title}: {spent}", flush=True)
     return maps

@@ -26,6 +26,7 @@ from captum_ext.attr import (
     MaskingModel,
 )
 from captum_ext.attr.grad_cam import LayerGradCam
+from captum_ext.attr.image_sizes import Size
 from captum_ext.subject import Part, Subject
 
 __all__ = ["METHODS", "Method", "occlusion_windows"]
@@ -54,6 +55,8 @@ class Method(NamedTuple):
             for comparison. Default: False
         mask (bool, optional): Whether its maps are masks in [0, 1], which metrics
             threshold at one half. Default: False
+        by_stage (bool, optional): Whether it is built from the last layers of the last
+            two stages instead of one layer. Default: False
         prior (Mapping, optional): Method whose map is refined if no ``prior`` is given:
             its name as ``use``, and its arguments by name. Default: None (the method
             refines no map)
@@ -69,6 +72,7 @@ class Method(NamedTuple):
     signed: bool = True
     reference: bool = False
     mask: bool = False
+    by_stage: bool = False
     prior: Mapping[str, Any] | None = None
 
     def options(self) -> frozenset[str]:
@@ -99,28 +103,41 @@ class Method(NamedTuple):
             *Tensor*: Map at the size of the image: (1, K, H, W) for K colors if the
             method is color-wise, otherwise (1, C, H, W) or (1, 1, H, W).
         """
-        return self._maps(subject, options)[0]
+        found = self._found(subject, options)
+        return self._resized(subject, found[0] if isinstance(found, tuple) else found)
 
-    def attribute_with_error(
+    def attribute_with_details(
         self, subject: Subject, **options: object
-    ) -> tuple[Tensor, Tensor | None]:
-        """Compute the map of a subject, and its standard error if the method has one.
+    ) -> tuple[Tensor, Tensor | dict[Size, bool] | None]:
+        """Compute the map of a subject, and what the attribution says about it.
 
         Args:
             subject (Subject): Image, target and settings.
             **options: As in :meth:`attribute`.
 
         Returns:
-            *tuple[Tensor, Tensor or None]*: Map as in :meth:`attribute`, and its
-            standard error in the same shape.
+            *tuple[Tensor, Tensor, dict or None]*: Map as in :meth:`attribute`, and its
+            standard error in the same shape; or of CAMERAS, whether the prediction held
+            at each height and width that it tried.
         """
+        if "return_sizes" in self.options():
+            maps, (tried,) = self._found(subject, {**options, "return_sizes": True})
+            return self._resized(subject, maps), tried
         for extra in {"return_std_error", "return_posterior"} & self.options():
-            maps, error = self._maps(subject, {**options, extra: True})[:2]
-            return maps, error
+            maps, error = self._found(subject, {**options, extra: True})[:2]
+            return self._resized(subject, maps), self._resized(subject, error)
         return self.attribute(subject, **options), None
 
-    def _maps(self, subject: Subject, options: dict[str, Any]) -> tuple[Tensor, ...]:
-        """Map of a subject, and all else that the attribution returns with it."""
+    @staticmethod
+    def _resized(subject: Subject, maps: Tensor) -> Tensor:
+        """Maps at the size of the image."""
+        size = tuple(subject.inputs.shape[2:])
+        if maps.shape[2:] != size:
+            maps = LayerAttribution.interpolate(maps, size, "bilinear")
+        return maps.detach()
+
+    def _found(self, subject: Subject, options: dict[str, Any]) -> Any:
+        """What the attribution returns for a subject."""
         if self.prior is not None and "prior" not in options:
             use, arguments = self.prior["use"], {**self.prior}
             del arguments["use"]
@@ -128,24 +145,22 @@ class Method(NamedTuple):
                 **options,
                 "prior": METHODS[use].attribute(subject, **arguments),
             }
-        explained = [subject.explained(part) for part in self.built_from]
+        explained = [
+            subject.layers
+            if self.by_stage and part == "layer"
+            else subject.explained(part)
+            for part in self.built_from
+        ]
         # Captum warns if inputs of gradient methods do not require a gradient.
         needs_gradient = issubclass(self.attribution, GradientAttribution)
         defaults = self.arguments(subject)
         for chosen, replaced in _REPLACED.items():
             if chosen in options:
                 defaults = {k: v for k, v in defaults.items() if k not in replaced}
-        found = self.attribution(*explained).attribute(
+        return self.attribution(*explained).attribute(
             subject.inputs.detach().requires_grad_(needs_gradient),
             target=subject.column,
             **{**defaults, **options},
-        )
-        size = tuple(subject.inputs.shape[2:])
-        return tuple(
-            maps.detach()
-            if maps.shape[2:] == size
-            else LayerAttribution.interpolate(maps, size, "bilinear").detach()
-            for maps in (found[:2] if isinstance(found, tuple) else (found,))
         )
 
     def displayed(self, maps: Tensor) -> Tensor:
@@ -192,6 +207,13 @@ def _reshape(subject: Subject) -> dict[str, Any]:
     """How the outputs of the subject's layer are rearranged to maps."""
     layer = subject.map_layer
     return {"reshape_transform": None if layer is None else layer.reshape_transform}
+
+
+def _reshape_stages(subject: Subject) -> dict[str, Any]:
+    """How the outputs of each of the subject's layers are rearranged to maps."""
+    layer = subject.map_layer
+    stages = [] if layer is None else layer.stages
+    return {"reshape_transform": [each.reshape_transform for each in stages] or None}
 
 
 def occlusion_windows(subject: Subject) -> dict[str, Any]:
@@ -243,8 +265,9 @@ METHODS = {
         "CAMERAS",
         "regions of the class in the last layer, sharpened by several image sizes",
         LayerCAMERAS,
-        _reshape,
+        _reshape_stages,
         built_from=("model", "layer"),
+        by_stage=True,
         signed=False,
     ),
     "grad-cam++": Method(

@@ -15,6 +15,7 @@ from captum_ext._suggestions import did_you_mean
 from captum_ext._validation import check_choice
 from captum_ext.attr import WindowVariant
 from captum_ext.attr.window_search import VARIANTS
+from captum_ext.attr.image_sizes import Size
 from captum_ext.methods.attribution_classes import captum_methods, own_method
 from captum_ext.methods.named_methods import METHODS, Method
 from captum_ext.methods.reference_maps import CenterBox, MaxBox, RandomMap
@@ -79,6 +80,7 @@ _EXCLUDED = {
     "return_convergence_delta",
     "return_input_shape",
     "return_posterior",
+    "return_sizes",
     "return_std_error",
     "seed",
     "show_progress",
@@ -96,21 +98,23 @@ class Spec(NamedTuple):
     use: str
     options: dict[str, Any]
 
-    def attribute(self, subject: Subject) -> tuple[Tensor, Tensor | None]:
-        """Compute the map of a subject, and its standard error if the method has one.
+    def attribute(
+        self, subject: Subject
+    ) -> tuple[Tensor, Tensor | dict[Size, bool] | None]:
+        """Compute the map of a subject, and its standard error or the sizes tried.
 
         Args:
             subject (Subject): Image, target and settings.
 
         Returns:
-            *tuple[Tensor, Tensor or None]*: As
-            :meth:`~captum_ext.methods.Method.attribute_with_error` returns them.
+            *tuple[Tensor, Tensor, dict or None]*: As
+            :meth:`~captum_ext.methods.Method.attribute_with_details` returns them.
         """
         options = dict(self.options)
         if isinstance(options.get("prior"), Spec):
             options["prior"], _ = options["prior"].attribute(subject)
         with seeded_globally(subject.seed, subject.inputs.device):
-            return find_method(self.use).attribute_with_error(subject, **options)
+            return find_method(self.use).attribute_with_details(subject, **options)
 
     def describe(self) -> dict[str, Any]:
         """Arguments by name, preceded by ``use``; nested specs become dicts as well."""

@@ -118,6 +118,7 @@ SHARED: dict[str, Kind] = {
     "perturbations_per_eval": PER_EVAL,
     "seed": SEED,
     "return_std_error": FLAG,
+    "return_sizes": FLAG,
     "show_progress": [values(False), FLAG[1]],
     "tolerance": [[*values(None), *POSITIVE[0]], POSITIVE[1]],
     "rtol": [[*values(None), *POSITIVE[0]], POSITIVE[1]],
@@ -168,6 +169,10 @@ def is_map(case: Case, arguments: Mapping[str, Any], result: Any) -> bool:
         return all(
             is_map(case, {**arguments, "return_std_error": False}, r) for r in result
         )
+    if arguments.get("return_sizes") in (True, np.bool_(True)):
+        result, sizes = result
+        if len(sizes) != case.n:
+            return False
     if isinstance(arguments["inputs"], tuple) != isinstance(result, tuple):
         return False
     pairs = list(zip(each_of(result), each_of(arguments["inputs"])))
@@ -571,8 +576,8 @@ CALLS: dict[str, Call] = {
                 values(0, -1, 2.5, "12", (1, 2, 3), (0, 5), True, {}, object(), None),
             ],
             "sizes": [
-                values(None, [12], [(10, 12), 8]),
-                values(5, "12", [0], [(1, 2, 3)], [2.5], object(), {}, [None]),
+                values("search", "paper", [12], [(10, 12), 8]),
+                values(None, 5, "12", [0], [(1, 2, 3)], [2.5], object(), {}, [None]),
             ],
             "normalize": FLAG,
             "interpolate_mode": choice("bilinear", "nearest"),
