@@ -342,7 +342,7 @@ def _influential(
 
 
 def _last_of_stage_before(
-    outputs: Sequence[_Output], size: tuple[int, int] | None
+    outputs: Sequence[_Output], size: tuple[int, ...] | None
 ) -> _Output | None:
     """Last output with the next larger number of positions, a block if there is one.
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from captum_ext._files import replacing
-from captum_ext.methods.specs import Spec, find_method, seeded_globally
+from captum_ext.methods.attribution_classes import seeded_globally
+from captum_ext.methods.specs import Spec, find_method
 from captum_ext.subject import Subject
 
 __all__ = ["ImageMaps", "read_map"]

@@ -1,6 +1,7 @@
 """Training of a masking network: checks arguments and runs all steps, resumable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -140,15 +141,17 @@ def train_masking_network(
     }
     every = check_integer("checkpoint_every", checkpoint_every, 1)
     monitor = TrainingMonitor(folder, validation, objective, every, tensorboard)
-    with (
-        only_writer(folder),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        eval_mode(black_box),
-    ):
+    with only_writer(folder), eval_mode(black_box), _gradients():
         trainer = Trainer(network, black_box, objective, settings)
         _train(trainer, samples, monitor, n_workers, show_progress)
     return network.eval()
+
+
+@contextmanager
+def _gradients() -> Iterator[None]:
+    """Gradients, whatever the mode of the caller."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def _checked_folder(output: str | Path | None, needed: bool) -> Path | None:

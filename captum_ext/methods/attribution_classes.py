@@ -1,10 +1,13 @@
 """Methods from attribution classes: Captum's, and the user's by FILE.py:CLASS."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import captum.attr
+import numpy as np
 import torch
 from captum.attr import Attribution, PerturbationAttribution, Saliency
 
@@ -13,7 +16,7 @@ from captum_ext.methods.named_methods import Method, occlusion_windows
 from captum_ext.subject import Part, Subject
 from captum_ext.zoo.python_function import find_function
 
-__all__ = ["captum_methods", "class_method", "own_method"]
+__all__ = ["captum_methods", "class_method", "own_method", "seeded_globally"]
 
 # Of one image, nothing can be permuted; exact Shapley values take as many passes as
 # there are orders of the features.
@@ -132,3 +135,23 @@ def own_method(use: str) -> Method:
         )
     method = class_method(found, use.rpartition(":")[2], f"from {use}")
     return method._replace(reference=False)
+
+
+@contextmanager
+def seeded_globally(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators, which methods of others draw from, and restore them.
+
+    A map then depends on its image only, and not on what was computed before it.
+
+    Args:
+        seed (int): Seed.
+        device (torch.device): Device of the inputs.
+    """
+    before = np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)

@@ -2,21 +2,22 @@
 
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from captum_ext._suggestions import did_you_mean
 from captum_ext._validation import check_choice
 from captum_ext.attr import WindowVariant
-from captum_ext.attr.window_search import VARIANTS
 from captum_ext.attr.image_sizes import Size
-from captum_ext.methods.attribution_classes import captum_methods, own_method
+from captum_ext.attr.window_search import VARIANTS
+from captum_ext.methods.attribution_classes import (
+    captum_methods,
+    own_method,
+    seeded_globally,
+)
 from captum_ext.methods.named_methods import METHODS, Method
 from captum_ext.methods.reference_maps import CenterBox, MaxBox, RandomMap
 from captum_ext.subject import Part, Subject
@@ -36,7 +37,6 @@ __all__ = [
     "needed_parts",
     "read_methods",
     "read_specs",
-    "seeded_globally",
 ]
 
 COMPARED = METHODS | {
@@ -128,26 +128,6 @@ class Spec(NamedTuple):
     ) -> dict[str, Any]:
         """Arguments by name, with the defaults that are accepted and not given."""
         return {n: defaults[n] for n in defaults if n in accepted} | self.options
-
-
-@contextmanager
-def seeded_globally(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global generators, which methods of others draw from, and restore them.
-
-    A map then depends on its image only, and not on what was computed before it.
-
-    Args:
-        seed (int): Seed.
-        device (torch.device): Device of the inputs.
-    """
-    before = np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)
 
 
 def _described(value: Any) -> Any:
