@@ -192,10 +192,11 @@ class Smooth(nn.Module):
             self.one = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.Sigmoid())
             self.two = nn.Sequential(nn.Conv2d(4, 5, 3, 2, 1), nn.Sigmoid())
             self.four = nn.Sequential(nn.Conv2d(5, 6, 3, 2, 1), nn.Tanh())
+            self.same = nn.Sequential(nn.Conv2d(6, 6, 1), nn.Sigmoid())
             self.out = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.four(self.two(self.one(x)))
+        h = self.same(self.four(self.two(self.one(x))))
         return self.out(torch.tanh(h).mean((2, 3)))
 
 
@@ -215,6 +216,15 @@ def test_several_layers(names):
     torch.testing.assert_close(
         one, LayerCAMERAS(forward, net.four).attribute(x, **options)
     )
+
+
+def test_of_layers_of_one_size_the_last_is_the_coarsest():
+    net, x = Smooth(), noise(1, (16, 24), seed=8)
+    options = {"sizes": [], "normalize": False, "relu_attributions": False}
+    for layers in ([net.four, net.same], [net.same, net.four]):
+        maps = LayerCAMERAS(lambda x: net(x)[:, 1], layers).attribute(x, **options)
+        expected = slow_sharpened(net, layers, x, 1, [(16, 24)], (3, 3))
+        torch.testing.assert_close(maps, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_a_layer_without_evidence_makes_a_map_of_zeros():
