@@ -48,6 +48,7 @@ def test_order_of_the_search():
     assert [*steps_to(4, 25)] == [0, 1, 3, 7, 5, 4, 2]
     assert [*steps_to(0, 25)] == [0, 1]
     assert [*steps_to(24, 25, 7)] == [0, 1, 3, 7, 15, 24, 19]
+    assert [*steps_to(20, 25, 8)][-2:] == [19, 21]
     # A failure below a size that holds is no end.
     assert next_step({0: True, 1: True, 2: False, 3: True}, 25) == 7
 
