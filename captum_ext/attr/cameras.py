@@ -60,8 +60,8 @@ class LayerCAMERAS(LayerAttribution):
 
     Of several layers, the coarsest one decides where the class is, and finer ones
     where within its positions: its map is multiplied by theirs, which are computed from
-    positive gradients as in LayerCAM and averaged over windows of a seventh of the
-    image (:func:`~captum_ext.attr.map_fusion.sharpened`). This is not in the paper.
+    positive gradients as in LayerCAM, averaged over windows of a seventh of the image,
+    and divided by their maximum. This is not in the paper.
 
     Source: M. Jalwana, N. Akhtar, M. Bennamoun, A. Mian, CAMERAS: Enhanced Resolution
     And Sanity preserving Class Activation Mapping for image Saliency, CVPR 2021;

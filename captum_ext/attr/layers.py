@@ -167,7 +167,8 @@ def evaluate_layer(
     gradients, activations = found
     reshapes = _transforms(reshape_transform, layers, activations, inputs[0])
     return LayerEvaluation(
-        *(_all_reshaped(reshapes, each) for each in (activations, gradients)),
+        _all_reshaped(reshapes, activations),
+        _all_reshaped(reshapes, gradients),
         outputs[0],
     )
 
