@@ -48,6 +48,7 @@ def test_order_of_the_search():
     assert [*steps_to(4, 25)] == [0, 1, 3, 7, 5, 4, 2]
     assert [*steps_to(0, 25)] == [0, 1]
     assert [*steps_to(24, 25, 7)] == [0, 1, 3, 7, 15, 24, 19]
+    assert [*steps_to(20, 25, 8)][-2:] == [19, 21]
     # A failure below a size that holds is no end.
     assert next_step({0: True, 1: True, 2: False, 3: True}, 25) == 7
 
@@ -192,10 +193,11 @@ class Smooth(nn.Module):
             self.one = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.Sigmoid())
             self.two = nn.Sequential(nn.Conv2d(4, 5, 3, 2, 1), nn.Sigmoid())
             self.four = nn.Sequential(nn.Conv2d(5, 6, 3, 2, 1), nn.Tanh())
+            self.same = nn.Sequential(nn.Conv2d(6, 6, 1), nn.Sigmoid())
             self.out = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.four(self.two(self.one(x)))
+        h = self.same(self.four(self.two(self.one(x))))
         return self.out(torch.tanh(h).mean((2, 3)))
 
 
@@ -215,6 +217,15 @@ def test_several_layers(names):
     torch.testing.assert_close(
         one, LayerCAMERAS(forward, net.four).attribute(x, **options)
     )
+
+
+def test_of_layers_of_one_size_the_last_is_the_coarsest():
+    net, x = Smooth(), noise(1, (16, 24), seed=8)
+    options = {"sizes": [], "normalize": False, "relu_attributions": False}
+    for layers in ([net.four, net.same], [net.same, net.four]):
+        maps = LayerCAMERAS(lambda x: net(x)[:, 1], layers).attribute(x, **options)
+        expected = slow_sharpened(net, layers, x, 1, [(16, 24)], (3, 3))
+        torch.testing.assert_close(maps, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_a_layer_without_evidence_makes_a_map_of_zeros():

@@ -20,13 +20,14 @@ from captum_ext._validation import (
 from captum_ext._warnings import warn_caller
 from captum_ext.attr.image_sizes import (
     Size,
+    SizeRule,
     aligned_sizes,
     check_any_size,
     checked_sizes,
     listed,
     searched,
 )
-from captum_ext.attr.kept_sizes import keep_sizes, of_examples
+from captum_ext.attr.kept_sizes import KeptSizes, keep_sizes, of_examples
 from captum_ext.attr.layer_arguments import check_layer_arguments
 from captum_ext.attr.layers import (
     LayerEvaluation,
@@ -59,8 +60,8 @@ class LayerCAMERAS(LayerAttribution):
 
     Of several layers, the coarsest one decides where the class is, and finer ones
     where within its positions: its map is multiplied by theirs, which are computed from
-    positive gradients as in LayerCAM and averaged over windows of a seventh of the
-    image (:func:`~captum_ext.attr.map_fusion.sharpened`). This is not in the paper.
+    positive gradients as in LayerCAM, averaged over windows of a seventh of the image,
+    and divided by their maximum. This is not in the paper.
 
     Source: M. Jalwana, N. Akhtar, M. Bennamoun, A. Mian, CAMERAS: Enhanced Resolution
     And Sanity preserving Class Activation Mapping for image Saliency, CVPR 2021;
@@ -187,7 +188,6 @@ class LayerCAMERAS(LayerAttribution):
         check_flags(normalize=normalize, input_shaped=input_shaped)
         check_flags(relu_attributions=relu_attributions, return_sizes=return_sizes)
         size = (image.shape[2], image.shape[3])
-        n_layers = len(self.layer) if isinstance(self.layer, list) else 1
         most, n_steps, given = checked_sizes(size, max_size, n_steps, sizes)
         if n_steps > 1 if given is None else len(given) > 1:
             check_any_size(target)
@@ -205,28 +205,40 @@ class LayerCAMERAS(LayerAttribution):
                 self.device_ids,
                 grad_kwargs,
             )
-            _check_layer_maps(evaluation.activations, n_layers, len(examples))
+            _check_layer_maps(evaluation.activations, self.layer, len(examples))
             return evaluation
 
         first = evaluate(size, range(len(image)))
-        if given is None:
-            strides = _strides(first.activations, size)
-            rule = searched(aligned_sizes(size, most, strides), n_steps)
-        else:
-            rule = listed(given)
+        rule = _rule(given, first.activations, size, most, n_steps)
         kept = keep_sizes(evaluate, first, size, rule)
-        maps = torch.stack(
-            [_map_of_example(e.evaluations, size, interpolate_mode) for e in kept]
-        )
+        maps = _maps(kept, size, interpolate_mode)
         maps = F.relu(maps) if relu_attributions else maps
         warn_of_zero_maps("CAMERAS", [maps], [first])
         maps = (_stretched(maps) if normalize else maps)[:, None].to(image)
-        attributions = (
-            in_input_shape((maps,), inputs)
-            if input_shaped
-            else format_output(isinstance(inputs, tuple), (maps,))
-        )
+        attributions = _formatted(maps, inputs, input_shaped)
         return (attributions, [e.tried for e in kept]) if return_sizes else attributions
+
+
+def _rule(
+    given: Sequence[Size] | None,
+    activations: Sequence[Tensor],
+    size: Size,
+    most: Size,
+    n_steps: int,
+) -> SizeRule:
+    """Rule that tries the given sizes, or searches among multiples of the stride."""
+    if given is not None:
+        return listed(given)
+    return searched(aligned_sizes(size, most, _strides(activations, size)), n_steps)
+
+
+def _formatted(
+    maps: Tensor, inputs: Tensor | tuple[Tensor, ...], input_shaped: bool
+) -> Tensor | tuple[Tensor, ...]:
+    """Maps (B, 1, H, W) in the structure of the inputs, or in their shape."""
+    if input_shaped:
+        return in_input_shape((maps,), inputs)
+    return format_output(isinstance(inputs, tuple), (maps,))
 
 
 def _stretched(maps: Tensor) -> Tensor:
@@ -259,6 +271,11 @@ def _strides(activations: Sequence[Tensor], size: Size) -> Size:
     return max(1, height), max(1, width)
 
 
+def _maps(kept: Sequence[KeptSizes], size: Size, mode: str) -> Tensor:
+    """Maps (B, H, W) of all examples."""
+    return torch.stack([_map_of_example(each.evaluations, size, mode) for each in kept])
+
+
 def _map_of_example(
     evaluations: Sequence[LayerEvaluation], size: Size, mode: str
 ) -> Tensor:
@@ -281,9 +298,10 @@ def _map_of_example(
 
 
 def _check_layer_maps(
-    tensors: tuple[Tensor, ...], n_layers: int, n_examples: int
+    tensors: tuple[Tensor, ...], layer: nn.Module | list[nn.Module], n_examples: int
 ) -> None:
     """Refuse activations other than one tensor of maps (B, C, h, w) per layer."""
+    n_layers = len(layer) if isinstance(layer, list) else 1
     shapes = [tuple(tensor.shape) for tensor in tensors]
     fit = all(len(each) == 4 and each[0] == n_examples for each in shapes)
     if len(shapes) != n_layers or not fit:

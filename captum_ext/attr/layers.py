@@ -1,12 +1,12 @@
 """Activations of a layer and gradients at it, for layer attributions."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from captum_ext._captum import (
     TargetType,
@@ -153,47 +153,51 @@ def evaluate_layer(
         return _check_example_scores(selected)
 
     warn_of_training_mode(forward_func)
-    handles = [_hook(each, attribute_to_layer_input, enable_grad) for each in layers]
-    try:
-        with buffers_kept(forward_func):
-            found = compute_layer_gradients_and_eval(
-                score,
-                layers,
-                # Copies, because a model may change its inputs in place.
-                tuple(tensor.detach().clone() for tensor in inputs),
-                None,
-                outside_inference_mode(additional_forward_args),
-                device_ids=device_ids or getattr(forward_func, "device_ids", None),
-                attribute_to_layer_input=attribute_to_layer_input,
-                grad_kwargs=grad_kwargs,
-            )
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooked = _hooked(layers, attribute_to_layer_input, enable_grad)
+    with hooked, buffers_kept(forward_func):
+        found = compute_layer_gradients_and_eval(
+            score,
+            layers,
+            # Copies, because a model may change its inputs in place.
+            tuple(tensor.detach().clone() for tensor in inputs),
+            None,
+            outside_inference_mode(additional_forward_args),
+            device_ids=device_ids or getattr(forward_func, "device_ids", None),
+            attribute_to_layer_input=attribute_to_layer_input,
+            grad_kwargs=grad_kwargs,
+        )
     gradients, activations = found
-    reshapes = [
-        _transform(each, tensors, inputs[0])
-        for each, tensors in zip(_one_per_layer(reshape_transform, layers), activations)
-    ]
+    reshapes = _transforms(reshape_transform, layers, activations, inputs[0])
     return LayerEvaluation(
-        tuple(chain.from_iterable(map(_reshaped, reshapes, activations))),
-        tuple(chain.from_iterable(map(_reshaped, reshapes, gradients))),
+        _all_reshaped(reshapes, activations),
+        _all_reshaped(reshapes, gradients),
         outputs[0],
     )
 
 
-def _one_per_layer(
-    reshapes: Reshapes, layers: Sequence[nn.Module]
+def _all_reshaped(
+    reshapes: Sequence[ReshapeTransform | None], tensors: Sequence[tuple[Tensor, ...]]
+) -> tuple[Tensor, ...]:
+    """Maps of all layers, one after the other."""
+    return tuple(chain.from_iterable(map(_reshaped, reshapes, tensors)))
+
+
+def _transforms(
+    reshapes: Reshapes,
+    layers: Sequence[nn.Module],
+    activations: Sequence[tuple[Tensor, ...]],
+    inputs: Tensor,
 ) -> list[ReshapeTransform | None]:
-    """The transform of each layer."""
+    """The transform of each layer with the size of the image."""
     if not isinstance(reshapes, list):
-        return [reshapes] * len(layers)
+        reshapes = [reshapes] * len(layers)
     if len(reshapes) != len(layers):
         raise ValueError(
             f"reshape_transform must be one function for each of the {len(layers)} "
             f"layers, got {len(reshapes)}."
         )
-    return reshapes
+    pairs = zip(reshapes, activations)
+    return [_transform(each, tensors, inputs) for each, tensors in pairs]
 
 
 def _one_each(output: object, target: TargetType, n_examples: int) -> Tensor:
@@ -232,12 +236,22 @@ def _reshaped(
     return maps
 
 
-def _hook(
-    layer: nn.Module, at_input: bool, call: Callable[..., None]
-) -> RemovableHandle:
-    if at_input:
-        return layer.register_forward_pre_hook(call)
-    return layer.register_forward_hook(call)
+@contextlib.contextmanager
+def _hooked(
+    layers: Sequence[nn.Module], at_input: bool, call: Callable[..., None]
+) -> Iterator[None]:
+    """Call a function when a layer gets its input, or returns its output."""
+    handles = [
+        layer.register_forward_pre_hook(call)
+        if at_input
+        else layer.register_forward_hook(call)
+        for layer in layers
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def in_input_shape(
