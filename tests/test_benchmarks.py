@@ -90,7 +90,7 @@ def test_examples_of_an_image_are_its_classes(module):
     ]
     image = Example("a.jpg", lambda: None, (3, 4, 7), tuple(boxes))
     found = voc.by_class(Dataset("here", (image,))).examples
-    assert [e.name for e in found] == ["a.jpg/3-4", "a.jpg/7"]
+    assert [e.name for e in found] == ["a.jpg/3", "a.jpg/7"]
     assert [e.labels for e in found] == [(3, 4), (7,)]
     assert [len(e.boxes) for e in found] == [2, 1]
 
@@ -112,6 +112,8 @@ def test_subsets_and_accuracies_of_the_pointing_game(module, tmp_path):
     given = {name: voc.subsets(found, name, entry, image) for name in ("cat", "dog")}
     assert given["cat"] == {"All": True, "Difficult": True, "Marked": False}
     assert given["dog"] == {"All": True, "Difficult": False, "Marked": True}
+    # Without an object of another class.
+    assert not voc.subsets(found[::2], "cat", entry, image)["Difficult"]
     hits = pd.DataFrame({"rise": [1.0, 0.0]}, index=["cat", "dog"])
     table = voc.accuracies(hits, pd.DataFrame.from_dict(given, orient="index"))
     assert table.loc["rise"].tolist() == [0.5, 1.0, 0.0]

@@ -136,14 +136,10 @@ def train_masking_network(
     }
     every = check_integer("checkpoint_every", checkpoint_every, 1)
     monitor = TrainingMonitor(folder, validation, objective, every)
-    with (
-        only_writer(folder),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        eval_mode(black_box),
-    ):
+    with torch.inference_mode(False), torch.enable_grad(), eval_mode(black_box):
         trainer = Trainer(network, black_box, objective, settings)
-        _train(trainer, samples, monitor, n_workers, show_progress)
+        with only_writer(folder):
+            _train(trainer, samples, monitor, n_workers, show_progress)
     return network.eval()
 
 
