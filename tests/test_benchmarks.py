@@ -239,20 +239,19 @@ def test_area_of_absent_classes_has_a_weight_of_its_own(module):
 
 
 def test_nearest_embeddings_of_the_same_kind(module):
-    """All classes of a kind share a direction, but one speed limit."""
-    masks = module("gtsrb_masks")
-    names = masks.kinds()
-    assert len(names) == 43 and names[14] == "red face" and names[18] == "triangle"
-    order = list(dict.fromkeys(names))
-    C = torch.eye(len(order))[[order.index(name) for name in names]]
-    assert masks.same_kind(C)[0] == 1
-    C[0] = C[33]
-    right, chance = masks.same_kind(C)
-    counted = [i for i in names if names.count(i) > 1 and i != "other"]
-    # Class 0 itself, and class 33 if 0 is its nearest of several equal ones.
-    assert right in {round(1 - n / len(counted), 3) for n in (1, 2)} | {right}
-    expected = sum(names.count(i) - 1 for i in counted) / len(counted) / 42
-    assert chance == pytest.approx(expected, abs=1e-3)
+    """Two kinds of two classes, a class alone and one of no kind."""
+    embeddings = module("class_embeddings")
+    C = torch.tensor([[1, 0], [9, 1], [0, 1], [1, -0.1], [-1, 0], [-1, 1]])
+    kinds = ["a", "a", "b", "b", "c", ""]
+    # Only the second class: the first is nearer to the fourth, the third to the sixth.
+    assert embeddings.same_kind(C, kinds)[0] == 0.25
+    # One of five other classes is of the kind.
+    assert embeddings.same_kind(C, kinds)[1] == pytest.approx(0.2)
+    assert embeddings.same_kind(C[:2], ["a", "a"]) == (1, 1)
+    found = embeddings.sign_kinds(load("signs").class_names)
+    assert [len(set(each)) for each in found.values()][0] > 1
+    looks = embeddings.gtsrb_kinds()["look"]
+    assert len(looks) == 43 and looks[14] == "red face" and looks[18] == "triangle"
 
 
 # CAMERAS
