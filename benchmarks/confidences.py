@@ -147,8 +147,8 @@ def main() -> None:
         run(arguments)
     rows = pd.DataFrame(read_rows(arguments.output)).fillna({"of": ""})
     found = table(rows.drop_duplicates(["image", "method", "of"]))
-    print(markdown(found.round(3).fillna("")), "\n")
-    lines = found.reset_index().fillna("").round(4).to_dict("records")
+    print(markdown(found.round(3).astype(object).fillna("")), "\n")
+    lines = found.reset_index().round(4).astype(object).fillna("").to_dict("records")
     print(json.dumps({"benchmark": "confidences", "rows": lines}))
 
 

@@ -155,7 +155,8 @@ def trained(
         return model.eval()
     signs = read_signs("train")
     order = torch.randperm(len(signs.labels), generator=Generator().manual_seed(seed))
-    train(model, Signs(*(part[order[:n_signs]] for part in signs)), seed, n_epochs)
+    chosen = order[:n_signs].sort().values
+    train(model, Signs(*(part[chosen] for part in signs)), seed, n_epochs)
     save_tensors(model.state_dict(), file)
     return model.eval()
 

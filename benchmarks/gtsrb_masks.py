@@ -15,9 +15,7 @@ absent classes small any more.
 Prints one JSON line: for each metric and method the mean and the median over the second
 half, the threshold, and the p-value of a one-sided Wilcoxon signed-rank test that the
 masking model is better; and the mean masks of the images' own and of absent classes,
-to which ``--signs 0`` is limited. ``--embedding FILE`` draws the embeddings of the
-classes by t-SNE, and adds the share of classes whose nearest embedding is of a class of
-the same kind, and the share by chance.
+to which ``--signs 0`` is limited.
 The folder keeps the results for ``captum-ext report``.
 """
 
@@ -109,7 +107,6 @@ def main() -> None:
     parser.add_argument(
         "--training-signs", type=int, help="number of training signs (default: all)"
     )
-    parser.add_argument("--embedding", type=Path, help="file for a figure")
     parser.add_argument(
         "--stages",
         nargs="+",
@@ -135,10 +132,6 @@ def main() -> None:
         "stages": arguments.stages,
         "mean_masks": mean_masks(network, test, len(test))._asdict(),
     }
-    if arguments.embedding:
-        C = network.feature_filter.embedding.weight.detach()
-        result["nearest_of_same_kind"], result["by_chance"] = same_kind(C)
-        draw_embeddings(C, arguments.embedding)
     if arguments.signs:
         values = table(entry, network, arguments)
         result |= {name: compared(name, values) for name in METRICS}
@@ -234,55 +227,6 @@ def p_of_better(ours: pd.Series, theirs: pd.Series) -> float:
     if ours.equals(theirs):
         return 1.0
     return float(wilcoxon(ours, theirs, alternative="less").pvalue)
-
-
-def kinds() -> list[str]:
-    """Kind of each class, by its color and shape; "other" for the rest."""
-    names = {c: name for name, kind in gtsrb.KINDS.items() for c in kind.classes}
-    triangles = dict.fromkeys([11, *range(18, 32)], "triangle")
-    ends = dict.fromkeys([6, 32, 41, 42], "end of a limit")
-    named = names | triangles | ends
-    return [named.get(c, "other") for c in range(gtsrb.N_CLASSES)]
-
-
-def same_kind(C: Tensor) -> tuple[float, float]:
-    """Share of the classes whose nearest embedding is of their kind, and by chance.
-
-    Nearest by the cosine, as the feature filter (Eq. 7) sees embeddings. Classes of a
-    kind of their own and of no kind are left out.
-    """
-    names = kinds()
-    unit = torch.nn.functional.normalize(C, dim=1)
-    nearest = (unit @ unit.T).fill_diagonal_(-2).argmax(1).tolist()
-    named = [i for i in range(len(C)) if name_counts(names)[names[i]] > 1]
-    named = [i for i in named if names[i] != "other"]
-    right = [names[nearest[i]] == names[i] for i in named]
-    chance = [(name_counts(names)[names[i]] - 1) / (len(C) - 1) for i in named]
-    return round(sum(right) / len(named), 3), round(sum(chance) / len(named), 3)
-
-
-def name_counts(names: Sequence[str]) -> dict[str, int]:
-    return {name: list(names).count(name) for name in names}
-
-
-def draw_embeddings(C: Tensor, path: Path) -> None:
-    """The embeddings of the classes by t-SNE, colored by the kind of sign."""
-    from matplotlib.figure import Figure
-    from sklearn.manifold import TSNE
-
-    unit = torch.nn.functional.normalize(C, dim=1).numpy()
-    points = TSNE(perplexity=6, init="pca", random_state=0).fit_transform(unit)
-    figure = Figure(figsize=(5, 4), layout="constrained")
-    axes = figure.subplots()
-    names = kinds()
-    for name in dict.fromkeys(names):
-        own = [i for i, each in enumerate(names) if each == name]
-        axes.scatter(*points[own].T, s=80, label=name)
-    for i, (x, y) in enumerate(points):
-        axes.annotate(str(i), (x, y), ha="center", va="center", fontsize=6)
-    axes.set(xticks=[], yticks=[])
-    axes.legend(fontsize=7)
-    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

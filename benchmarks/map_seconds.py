@@ -181,7 +181,9 @@ def main() -> None:
         run(arguments)
     rows = pd.DataFrame(read_rows(arguments.output))
     found = table(rows[rows.model == arguments.model])
-    print(markdown(found.round(3).fillna("").rename_axis("method")), "\n")
+    print(
+        markdown(found.round(3).astype(object).fillna("").rename_axis("method")), "\n"
+    )
     result: dict[str, Any] = {"benchmark": "map_seconds", "model": arguments.model}
     result["threads"] = torch.get_num_threads()
     print(json.dumps(result | found.fillna(-1).round(4).to_dict("index")))

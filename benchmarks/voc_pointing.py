@@ -54,7 +54,7 @@ def by_class(images: Dataset) -> Dataset:
     """One example per image and class, with all boxes of the class."""
     return images._replace(
         examples=tuple(
-            Example(f"{example.name}/{'-'.join(map(str, c))}", example.read, c, boxes)
+            Example(f"{example.name}/{c[0]}", example.read, c, boxes)
             for example in images.examples
             for c, boxes in boxes_by_class(example.boxes).items()
         )

@@ -90,7 +90,7 @@ def test_examples_of_an_image_are_its_classes(module):
     ]
     image = Example("a.jpg", lambda: None, (3, 4, 7), tuple(boxes))
     found = voc.by_class(Dataset("here", (image,))).examples
-    assert [e.name for e in found] == ["a.jpg/3-4", "a.jpg/7"]
+    assert [e.name for e in found] == ["a.jpg/3", "a.jpg/7"]
     assert [e.labels for e in found] == [(3, 4), (7,)]
     assert [len(e.boxes) for e in found] == [2, 1]
 
@@ -112,6 +112,8 @@ def test_subsets_and_accuracies_of_the_pointing_game(module, tmp_path):
     given = {name: voc.subsets(found, name, entry, image) for name in ("cat", "dog")}
     assert given["cat"] == {"All": True, "Difficult": True, "Marked": False}
     assert given["dog"] == {"All": True, "Difficult": False, "Marked": True}
+    # Without an object of another class.
+    assert not voc.subsets(found[::2], "cat", entry, image)["Difficult"]
     hits = pd.DataFrame({"rise": [1.0, 0.0]}, index=["cat", "dog"])
     table = voc.accuracies(hits, pd.DataFrame.from_dict(given, orient="index"))
     assert table.loc["rise"].tolist() == [0.5, 1.0, 0.0]
@@ -159,7 +161,7 @@ def test_excitation_is_positive_and_conserved(module):
     class Small(nn.Module):
         def __init__(self):
             super().__init__()
-            convolutions = [nn.Conv2d(*n, bias=False) for n in ((3, 4, 3), (4, 5, 1))]
+            convolutions = [nn.Conv2d(*n, bias=False) for n in ((3, 4, 3), (4, 5, 3))]
             one, two = ([each, nn.ReLU()] for each in convolutions)
             self.features = nn.Sequential(
                 *one, nn.MaxPool2d(1), *two, nn.AdaptiveAvgPool2d(1)
@@ -169,6 +171,12 @@ def test_excitation_is_positive_and_conserved(module):
             return self.features(x).flatten(1)
 
     model, x = Small(), torch.rand(1, 3, 8, 8)
+    one, two = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    one.weight.data.abs_()
+    # What is left of a pixel contradicts every class there; nothing else is left of the
+    # first column.
+    two.weight.data.abs_()
+    two.weight.data[..., 0] *= -0.2
     localization.EXCITATION_LAYER, before = 2, localization.EXCITATION_LAYER
     try:
         with torch.no_grad():
@@ -237,20 +245,19 @@ def test_area_of_absent_classes_has_a_weight_of_its_own(module):
 
 
 def test_nearest_embeddings_of_the_same_kind(module):
-    """All classes of a kind share a direction, but one speed limit."""
-    masks = module("gtsrb_masks")
-    names = masks.kinds()
-    assert len(names) == 43 and names[14] == "red face" and names[18] == "triangle"
-    order = list(dict.fromkeys(names))
-    C = torch.eye(len(order))[[order.index(name) for name in names]]
-    assert masks.same_kind(C)[0] == 1
-    C[0] = C[33]
-    right, chance = masks.same_kind(C)
-    counted = [i for i in names if names.count(i) > 1 and i != "other"]
-    # Class 0 itself, and class 33 if 0 is its nearest of several equal ones.
-    assert right in {round(1 - n / len(counted), 3) for n in (1, 2)} | {right}
-    expected = sum(names.count(i) - 1 for i in counted) / len(counted) / 42
-    assert chance == pytest.approx(expected, abs=1e-3)
+    """Two kinds of two classes, a class alone and one of no kind."""
+    embeddings = module("class_embeddings")
+    C = torch.tensor([[1, 0], [9, 1], [0, 1], [1, -0.1], [-1, 0], [-1, 1]])
+    kinds = ["a", "a", "b", "b", "c", ""]
+    # Only the second class: the first is nearer to the fourth, the third to the sixth.
+    assert embeddings.same_kind(C, kinds)[0] == 0.25
+    # One of five other classes is of the kind.
+    assert embeddings.same_kind(C, kinds)[1] == pytest.approx(0.2)
+    assert embeddings.same_kind(C[:2], ["a", "a"]) == (1, 1)
+    found = embeddings.sign_kinds(load("signs").class_names)
+    assert [len(set(each)) for each in found.values()][0] > 1
+    looks = embeddings.gtsrb_kinds()["look"]
+    assert len(looks) == 43 and looks[14] == "red face" and looks[18] == "triangle"
 
 
 # CAMERAS

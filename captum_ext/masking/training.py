@@ -140,10 +140,16 @@ def train_masking_network(
         },
     }
     every = check_integer("checkpoint_every", checkpoint_every, 1)
+<<<<<<< HEAD
     monitor = TrainingMonitor(folder, validation, objective, every, tensorboard)
     with only_writer(folder), eval_mode(black_box), _gradients():
+=======
+    monitor = TrainingMonitor(folder, validation, objective, every)
+    with torch.inference_mode(False), torch.enable_grad(), eval_mode(black_box):
+>>>>>>> tables
         trainer = Trainer(network, black_box, objective, settings)
-        _train(trainer, samples, monitor, n_workers, show_progress)
+        with only_writer(folder):
+            _train(trainer, samples, monitor, n_workers, show_progress)
     return network.eval()
 
 
