@@ -1,7 +1,6 @@
 """Training of a masking network: checks arguments and runs all steps, resumable."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -140,24 +139,12 @@ def train_masking_network(
         },
     }
     every = check_integer("checkpoint_every", checkpoint_every, 1)
-<<<<<<< HEAD
     monitor = TrainingMonitor(folder, validation, objective, every, tensorboard)
-    with only_writer(folder), eval_mode(black_box), _gradients():
-=======
-    monitor = TrainingMonitor(folder, validation, objective, every)
     with torch.inference_mode(False), torch.enable_grad(), eval_mode(black_box):
->>>>>>> tables
         trainer = Trainer(network, black_box, objective, settings)
         with only_writer(folder):
             _train(trainer, samples, monitor, n_workers, show_progress)
     return network.eval()
-
-
-@contextmanager
-def _gradients() -> Iterator[None]:
-    """Gradients, whatever the mode of the caller."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 def _checked_folder(output: str | Path | None, needed: bool) -> Path | None:
