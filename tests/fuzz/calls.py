@@ -555,7 +555,12 @@ CALLS: dict[str, Call] = {
     ),
     "attr.IterativeMask": Call(
         attr.IterativeMask,
-        {**SHARED, "mask_stride": integers(1, 4)},
+        {
+            **SHARED,
+            "mask_stride": integers(1, 4),
+            "goal": choice("both", "preserve", "delete"),
+            "area": [[*values(None), *PROBABILITY[0]], PROBABILITY[1]],
+        },
         is_image_map,
         ("forward_func", "inputs", "target", "n_steps"),
         "attribute",
@@ -1272,6 +1277,10 @@ CALLS: dict[str, Call] = {
     "masking.EvidenceRemoval": Call(
         masking.EvidenceRemoval,
         {
+            "blur_probability": [
+                [*PROBABILITY[0], *values(0, 1)],
+                [*NO_NUMBER, *values(-0.5, 1.5, NAN, INF, 10**400)],
+            ],
             "sigma": POSITIVE,
             "noise": NOT_NEGATIVE,
             "limits": [
@@ -1363,6 +1372,7 @@ CALLS: dict[str, Call] = {
 EXCEPTIONS: dict[str, str] = {
     "attr.MapLayer": "what last_map_layer returns",
     "attr.Refinement": "what BOREx returns",
+    "attr.Replicas": "tests/test_devices.py: a model on devices",
     "attr.WindowVariant": "a variant of BOREx, tests/test_borex.py",
     "masks.MaskLayout": "abstract",
     "masking.SaliencyTerms": "what the objective returns",
