@@ -117,14 +117,13 @@ def train_masking_network(
     check_callable("black_box", black_box)
     objective = SaliencyObjective() if objective is None else objective
     check_instance("objective", objective, SaliencyObjective)
-    if validation is not None:
-        check_indexable("validation", validation)
+    check_indexable("validation", () if validation is None else validation)
     check_flags(show_progress=show_progress, tensorboard=tensorboard)
     n_workers = check_integer("n_workers", n_workers, 0)
     folder = _checked_folder(output, tensorboard)
     seed = check_integer("seed", seed, 0, 2**64 - 1)
-    probability = objective.fake_probability
-    samples = SampleDataset(dataset, network.n_classes, probability, seed)
+    fake = objective.fake_probability
+    samples = SampleDataset(dataset, network.n_classes, fake, seed)
     settings = {
         "network": network.settings,
         "objective": objective.settings,
