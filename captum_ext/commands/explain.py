@@ -141,7 +141,11 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     specs = _read_specs(options)
     parts = needed_parts(specs.values())
-    stacked = any(_method(s).colorwise for s in specs.values()) and len(specs) > 1
+    colorwise = any(_method(spec).colorwise for spec in specs.values())
+    if colorwise:
+        # Named, so that a model of other channels than RGB is refused.
+        options.colors = options.colors or COLORS
+    stacked = colorwise and len(specs) > 1
     jobs = list_jobs(
         options.image,
         [*specs],
