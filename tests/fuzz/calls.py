@@ -1351,6 +1351,8 @@ CALLS: dict[str, Call] = {
                 [*values(None), lambda c: Path("run")],
                 values("", 5, __file__, b"run", ["run"], object()),
             ],
+            # Only with an output folder.
+            "tensorboard": [values(False), FLAG[1]],
             "validation": [
                 values(None),
                 [*values(5, "folder", object(), {1, 2}), lambda c: iter([])],
