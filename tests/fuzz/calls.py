@@ -145,7 +145,7 @@ SHARED: dict[str, Kind] = {
     "grad_kwargs": [values(None, {}), values(5, "create_graph", [], object())],
     "reshape_transform": [
         [*values(None), lambda c: lambda tensor: tensor + 0],
-        values(5, "tokens", [len], 0, {}),
+        values(5, "tokens", [5], 0, {}),
     ],
 }
 
@@ -213,6 +213,8 @@ def _is_empty(regions: Any) -> bool:
 
 def is_number_or_nan(case: Case, arguments: Mapping[str, Any], result: Any) -> bool:
     """One float64 number per example; NaN where the metric is not defined."""
+    if isinstance(result, tuple):
+        result = result[0]
     fits = result.dtype == torch.float64 and result.shape == (case.n,)
     return bool(fits and not result.isinf().any())
 
@@ -576,6 +578,14 @@ CALLS: dict[str, Call] = {
         attr.LayerCAMERAS,
         {
             **SHARED,
+            "layer": [
+                [*LAYER[0], lambda c: [c.model.layer]],
+                values(None, 0, "layer", len, object(), [], [5], Tensor),
+            ],
+            "reshape_transform": [
+                [*values(None, [None]), lambda c: [lambda tensor: tensor + 0]],
+                values(5, "tokens", [5], [None, None], 0, {}),
+            ],
             "max_size": [
                 values(12, (10, 12)),
                 values(0, -1, 2.5, "12", (1, 2, 3), (0, 5), True, {}, object(), None),
