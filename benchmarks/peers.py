@@ -28,8 +28,17 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.transforms.functional import gaussian_blur
 
-__all__ = ["PEERS", "Method", "hsic", "packaged", "superpixels", "total_sobol"]
+__all__ = [
+    "PEERS",
+    "SMOOTHED",
+    "Method",
+    "hsic",
+    "packaged",
+    "superpixels",
+    "total_sobol",
+]
 
 Scores = Callable[[Tensor], Tensor]
 # Of scores, image, class, number of passes and seed.
@@ -348,3 +357,15 @@ PEERS: dict[str, Method] = {
     "lime": packaged(lime_image, "lime.lime_image"),
     "shap_partition": packaged(partition_shap, "shap"),
 }
+
+
+def smooth_partition_shap(
+    f: Scores, x: Tensor, target: int, n_passes: int, seed: int
+) -> Tensor:
+    """Map of SHAP's partition explainer without its edges: blurred by 12 pixels."""
+    maps = partition_shap(f, x, target, n_passes, seed)
+    return gaussian_blur(maps[None, None], [73, 73], [12.0, 12.0])[0, 0]
+
+
+# To tell what a map says from the edges of its parts.
+SMOOTHED = {"shap_partition_smooth": packaged(smooth_partition_shap, "shap")}

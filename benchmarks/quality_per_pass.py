@@ -28,7 +28,7 @@ import torch
 from captum.attr import LayerGradCam
 from images import LabeledImage, labeled_images, load_network
 from numpy.typing import NDArray
-from peers import BATCH, PEERS, Method, packaged
+from peers import BATCH, PEERS, SMOOTHED, Method, packaged
 from rows import RowFile, markdown, read_rows
 from torch import Tensor, nn
 
@@ -140,7 +140,7 @@ OURS: dict[str, Method] = {
     "borex_windows": packaged(by_borex(variant="windows")),
     "borex_paper": packaged(by_borex(variant="paper")),
 }
-METHODS = OURS | PEERS
+METHODS = OURS | PEERS | SMOOTHED
 
 
 def qualities(
