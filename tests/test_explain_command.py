@@ -212,12 +212,22 @@ def test_against_is_antisymmetric_and_equals_the_library():
     torch.testing.assert_close(one, expected)
 
 
+@pytest.mark.parametrize("activation", ["softmax", "identity"])
+def test_against_keeps_the_prediction(activation):
+    """CAMERAS compares it between sizes."""
+    subject = linear_subject(activation, target=2, against=0)
+    subject.model.weight.data.abs_()
+    scores = subject.explained("model")(subject.inputs)
+    assert scores.argmax() == subject.model(subject.inputs).argmax()
+    assert scores[0, subject.against] == 0
+
+
 def test_against_compares_log_probabilities_of_a_model_that_returns_them():
     subject = linear_subject("identity", target=0, against=1)
     subject.model.weight.data.abs_()
-    score = subject.explained("probabilities")(subject.inputs)
+    score = subject.explained("probabilities")(subject.inputs)[:, subject.column]
     p = subject.model(subject.inputs)
-    torch.testing.assert_close(score, (p[:, 0] / p[:, 1]).log()[:, None])
+    torch.testing.assert_close(score, (p[:, 0] / p[:, 1]).log())
     subject.model.weight.data[1] = 0
     assert torch.isfinite(subject.explained("model")(subject.inputs)).all()
 
