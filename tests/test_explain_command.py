@@ -253,7 +253,7 @@ def test_classes_by_rank():
     order = subject.class_probabilities.argsort(descending=True).tolist()
     found = [find_target("--target", f"top{n}", subject) for n in (1, 2, 3)]
     assert found == order
-    with pytest.raises(ValueError, match="--against must be a name or an index from 0"):
+    with pytest.raises(ValueError, match="--against must be at most top3, got .top4"):
         find_target("--against", "top4", subject)
 
 
@@ -280,6 +280,10 @@ def test_classes_by_rank():
         (
             "scenes/0.png --method pn-rise:n_masks=1",
             "--method pn-rise: n_masks must be",
+        ),
+        (
+            "scenes/0.png --method pn-rise:n_masks=few",
+            "--method pn-rise: n_masks must be an int, got str",
         ),
         ("scenes/0.png --method rise,rise", "--method must have different names"),
         ("scenes/0.png --method pn-rize", "--method must be among"),
