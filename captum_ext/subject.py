@@ -107,42 +107,41 @@ class Subject(NamedTuple):
             part (str): Part that the attribution needs.
 
         Returns:
-            *Any*: Function or module that returns scores (B, classes), or differences
-            of logits (B, 1) if the target is compared; the layer; or the network.
+            *Any*: Function or module that returns scores (B, classes), logits minus
+            that of the other class if the target is compared; the layer; or the
+            network.
         """
         if part in ("model", "probabilities") and self.against is not None:
-            return _Logits(self.classifier, (self.target, self.against))
+            return _Logits(self.classifier, self.against)
         return self.logits if part == "model" else getattr(self, part)
 
     @property
     def column(self) -> int:
         """Column of the scores of :meth:`explained` that is explained."""
-        return self.target if self.against is None else 0
+        return self.target
 
 
 class _Logits(nn.Module):
     """The model of a classifier, with logits (B, classes) as its output.
 
-    With two classes, the logit of the first minus that of the second, (B, 1).
+    With a class to compare with, its logit is subtracted from all. The most probable
+    class stays the same, which CAMERAS compares between sizes.
     """
 
-    def __init__(
-        self, classifier: ZooModel, classes: tuple[int, int] | None = None
-    ) -> None:
+    def __init__(self, classifier: ZooModel, against: int | None = None) -> None:
         super().__init__()
         self.model = classifier.model
-        self._classifier, self._classes = classifier, classes
+        self._classifier, self._against = classifier, against
         # A new module is in training mode.
         self.training = classifier.model.training
 
     def forward(self, inputs: Tensor) -> Tensor:
         logits = self._classifier.logits(self.model(inputs))
-        if self._classes is None:
+        if self._against is None:
             return logits
         if self._classifier.applied_activation == "identity":
             logits = logits.clamp_min(_LEAST_PROBABILITY).log()
-        target, against = self._classes
-        return (logits[:, target] - logits[:, against])[:, None]
+        return logits - logits[:, self._against, None]
 
 
 def build_subject(

@@ -321,7 +321,7 @@ def test_help_of_each_command(command, words, capsys):
     assert ("FILE.py:FUNCTION" in printed) == takes_model
 
 
-# Iterative masks take hundreds of backward passes and are tested with signs only.
+# Iterative masks take 80 backward passes and are tested with signs only.
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "iterative-mask"])
 def test_real_image_and_network(method, tmp_path):
     if "CAPTUM_EXT_DATA" not in os.environ:

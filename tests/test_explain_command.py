@@ -212,12 +212,22 @@ def test_against_is_antisymmetric_and_equals_the_library():
     torch.testing.assert_close(one, expected)
 
 
+@pytest.mark.parametrize("activation", ["softmax", "identity"])
+def test_against_keeps_the_prediction(activation):
+    """CAMERAS compares it between sizes."""
+    subject = linear_subject(activation, target=2, against=0)
+    subject.model.weight.data.abs_()
+    scores = subject.explained("model")(subject.inputs)
+    assert scores.argmax() == subject.model(subject.inputs).argmax()
+    assert scores[0, subject.against] == 0
+
+
 def test_against_compares_log_probabilities_of_a_model_that_returns_them():
     subject = linear_subject("identity", target=0, against=1)
     subject.model.weight.data.abs_()
-    score = subject.explained("probabilities")(subject.inputs)
+    score = subject.explained("probabilities")(subject.inputs)[:, subject.column]
     p = subject.model(subject.inputs)
-    torch.testing.assert_close(score, (p[:, 0] / p[:, 1]).log()[:, None])
+    torch.testing.assert_close(score, (p[:, 0] / p[:, 1]).log())
     subject.model.weight.data[1] = 0
     assert torch.isfinite(subject.explained("model")(subject.inputs)).all()
 
@@ -243,7 +253,7 @@ def test_classes_by_rank():
     order = subject.class_probabilities.argsort(descending=True).tolist()
     found = [find_target("--target", f"top{n}", subject) for n in (1, 2, 3)]
     assert found == order
-    with pytest.raises(ValueError, match="--against must be a name or an index from 0"):
+    with pytest.raises(ValueError, match="--against must be at most top3, got .top4"):
         find_target("--against", "top4", subject)
 
 
@@ -270,6 +280,10 @@ def test_classes_by_rank():
         (
             "scenes/0.png --method pn-rise:n_masks=1",
             "--method pn-rise: n_masks must be",
+        ),
+        (
+            "scenes/0.png --method pn-rise:n_masks=few",
+            "--method pn-rise: n_masks must be an int, got str",
         ),
         ("scenes/0.png --method rise,rise", "--method must have different names"),
         ("scenes/0.png --method pn-rize", "--method must be among"),

@@ -6,6 +6,7 @@ import torch
 from captum_ext.evaluation.metric_specs import find_metric, read_metrics
 from captum_ext.evaluation.own_code import own_metric
 from captum_ext.metrics import relevance_mass
+from captum_ext.report.glossary import describe_metrics
 from captum_ext.subject import build_subject
 from captum_ext.zoo import load, sign_scene
 
@@ -70,6 +71,13 @@ def test_direction_is_that_of_quantus():
         "quantus:Sparseness",
         "quantus:RelevanceRankAccuracy",
     ]
+
+
+def test_reports_know_title_and_direction():
+    names = ("Sparseness", "Complexity")
+    settings = {"metrics": {name: {"use": f"quantus:{name}"} for name in names}}
+    found = [(each.title, each.arrow) for each in describe_metrics(settings)]
+    assert found == [("Sparseness", "↑"), ("Complexity", "↓")]
 
 
 def test_own_metrics_still_need_a_direction():

@@ -247,7 +247,8 @@ def _map(
     try:
         with counted_passes(subject.model) as passes:
             maps, details = spec.attribute(subject)
-    except ValueError as failure:
+    # An argument of the wrong type is as wrong as one of a wrong value.
+    except (TypeError, ValueError) as failure:
         raise ValueError(f"--method {name}: {failure}") from failure
     plural = "es" * (passes.number != 1)
     spent = f"{passes.number} pass{plural}, {time.perf_counter() - start:.1f} s"

@@ -245,7 +245,11 @@ def find_target(option: str, query: str, subject: Subject) -> int:
     """
     names = subject.classifier.class_names
     ranked = re.fullmatch(r"top([1-9]\d*)", query)
-    if ranked and int(ranked[1]) <= len(names):
+    if ranked:
+        if int(ranked[1]) > len(names):
+            raise ValueError(
+                f"{option} must be at most top{len(names)}, got {query!r}."
+            )
         order = subject.class_probabilities.argsort(descending=True, stable=True)
         return int(order[int(ranked[1]) - 1])
     try:

@@ -97,6 +97,8 @@ def _metrics(word: str) -> list[str]:
             boxes = ", needs boxes" if metric.needs_boxes else ""
             summary = f"{metric.summary} ({better} is better{boxes})"
             lines += _entry(name, summary, metric.options())
+    if word.lower() in "quantus:":
+        lines.append("quantus:CLASS: a metric of Quantus (extra quantus)")
     if not word:
         lines.append("your own: FILE.py:NAME:better=higher or MODULE:NAME:better=lower")
     return lines

@@ -3,7 +3,8 @@
 import inspect
 from typing import Any, Literal, NamedTuple
 
-from captum_ext.evaluation.named_metrics import METRICS
+from captum_ext.evaluation.metric_specs import find_metric
+from captum_ext.evaluation.named_metrics import METRICS, Metric
 from captum_ext.evaluation.statistics import Better
 from captum_ext.methods.attribution_classes import captum_methods
 from captum_ext.methods.specs import COMPARED
@@ -89,15 +90,11 @@ def describe_metrics(settings: dict[str, Any]) -> list[MetricEntry]:
             better: Better = options["better"]
             described.append(MetricEntry(name, name, better, f"from {use}", text, ""))
             continue
-        if use not in METRICS:
-            raise ValueError(
-                f"results must be of metrics among {', '.join(METRICS)}, got {use!r}."
-            )
-        metric = METRICS[use]
+        metric = _find_metric(use)
         described.append(
             MetricEntry(
                 name,
-                _title(name, use, metric.title),
+                _title(name, use.removeprefix("quantus:"), metric.title),
                 "higher" if metric.higher_is_better else "lower",
                 metric.summary,
                 _options_text(options),
@@ -105,6 +102,17 @@ def describe_metrics(settings: dict[str, Any]) -> list[MetricEntry]:
             )
         )
     return described
+
+
+def _find_metric(use: str) -> Metric:
+    """A metric of this package or of Quantus, whose direction no setting says."""
+    if use.startswith("quantus:"):
+        return find_metric(use)
+    if use not in METRICS:
+        raise ValueError(
+            f"results must be of metrics among {', '.join(METRICS)}, got {use!r}."
+        )
+    return METRICS[use]
 
 
 def describe_methods(settings: dict[str, Any]) -> list[MethodEntry]:

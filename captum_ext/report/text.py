@@ -171,4 +171,6 @@ Difference: median of method minus {baseline} on the same images.
 Effect: rank-biserial correlation; positive if the method is better than {baseline},
 negative if it is worse; 1 or -1 if so on every image where they differ.
 p: two-sided Wilcoxon signed-rank test that the method differs from {baseline},
-corrected by Holm's method for the methods in the table. * p < {LEVEL}."""
+corrected by Holm's method for the methods in the table. * p < {LEVEL}.
+The sentences at the top and the page test every pair: corrected for more tests, a
+difference with a star may not be significant there."""
