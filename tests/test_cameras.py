@@ -325,3 +325,22 @@ def test_other_methods_take_one_layer():
     net = Changing()
     with pytest.raises(TypeError, match="layer must be an nn.Module, got list"):
         LayerGradCamPlusPlus(net, [net.early])
+
+
+def test_one_transform_per_layer_is_checked_before_a_pass():
+    passes = []
+
+    class Counted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            passes.append(len(x))
+            return self.layer(x).mean((2, 3))
+
+    model = Counted()
+    cameras = LayerCAMERAS(model, model.layer)
+    with pytest.raises(ValueError, match="each of the 1 layers, got 2"):
+        cameras.attribute(torch.rand(1, 3, 8, 8), 1, reshape_transform=[None, None])
+    assert not passes

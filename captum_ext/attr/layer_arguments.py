@@ -25,7 +25,10 @@ def check_layer_arguments(
 
 
 def check_options(
-    reshape_transform: object, grad_kwargs: object, attribute_to_layer_input: object
+    reshape_transform: object,
+    grad_kwargs: object,
+    attribute_to_layer_input: object,
+    n_layers: int,
 ) -> None:
     """Refuse what is no function, are no arguments of ``autograd.grad``, is no flag."""
     check_flags(attribute_to_layer_input=attribute_to_layer_input)
@@ -33,5 +36,10 @@ def check_options(
     for each in given if isinstance(given, list) else [given]:
         if each is not None:
             check_callable("reshape_transform", each)
+    if isinstance(given, list) and len(given) != n_layers:
+        raise ValueError(
+            f"reshape_transform must be one function for each of the {n_layers} "
+            f"layers, got {len(given)}."
+        )
     if grad_kwargs is not None:
         check_instance("grad_kwargs", grad_kwargs, dict)

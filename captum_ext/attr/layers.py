@@ -132,7 +132,7 @@ def evaluate_layer(
     """
     layers = [layer] if isinstance(layer, nn.Module) else list(layer)
     check_gradients(forward_func, *layers)
-    check_options(reshape_transform, grad_kwargs, attribute_to_layer_input)
+    check_options(reshape_transform, grad_kwargs, attribute_to_layer_input, len(layers))
     reached: list[nn.Module] = []
     outputs: list[Tensor] = []
 
@@ -191,11 +191,6 @@ def _transforms(
     """The transform of each layer with the size of the image."""
     if not isinstance(reshapes, list):
         reshapes = [reshapes] * len(layers)
-    if len(reshapes) != len(layers):
-        raise ValueError(
-            f"reshape_transform must be one function for each of the {len(layers)} "
-            f"layers, got {len(reshapes)}."
-        )
     pairs = zip(reshapes, activations)
     return [_transform(each, tensors, inputs) for each, tensors in pairs]
 
