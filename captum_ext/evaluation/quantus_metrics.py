@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from importlib import import_module
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -57,7 +58,7 @@ def quantus_metric(name: str) -> Metric:
             weights itself; of a call, if Quantus fails or returns a curve.
     """
     with extra("quantus"):
-        import quantus
+        quantus: Any = import_module("quantus")
     classes: dict[str, Any] = dict(inspect.getmembers(quantus, inspect.isclass))
     found = classes.get(name)
     if found is None or not issubclass(found, quantus.Metric):
