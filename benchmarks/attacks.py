@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from images import LabeledImage, labeled_images, load_network
 from quality_per_pass import Network, by_pnrise, cameras, grad_cam, right_images
-from rows import RowFile, markdown, read_rows
+from rows import RowFile, markdown, read_rows, row_parser
 from torch import Tensor
 
 from captum_ext.attr import LayerGradCamPlusPlus
@@ -192,12 +192,9 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = row_parser(__doc__.split("\n")[0], 100)
     parser.add_argument("--model", default="mobilenet_v2")
     parser.add_argument("--skip", type=int, default=20)
-    parser.add_argument("--n-images", type=int, default=100)
-    parser.add_argument("--output", type=Path, required=True, help="JSONL file of rows")
-    parser.add_argument("--report", action="store_true", help="only print the tables")
     parser.add_argument("--figure", type=Path, help="file for the mean curves")
     arguments = parser.parse_args()
     if not arguments.report:

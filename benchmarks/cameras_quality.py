@@ -32,7 +32,8 @@ import pandas as pd
 import torch
 from captum.attr import LayerGradCam
 from images import LabeledImage, labeled_images, load_network
-from quality_per_pass import markdown, read_rows, sign_flip_p
+from quality_per_pass import sign_flip_p
+from rows import RowFile, markdown, read_rows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -165,28 +166,25 @@ def qualities(
 
 def run(arguments: argparse.Namespace, names: list[str]) -> None:
     """Append the rows that the output file lacks."""
-    path: Path = arguments.output
-    done = {tuple(row[key] for key in KEYS) for row in read_rows(path)}
+    file = RowFile(arguments.output, KEYS)
     entry = load_network(arguments.model)
     last = last_map_layer(entry.model, next(labeled_images(entry)).inputs)
     layer = entry.model.get_submodule(FEATURES.get(arguments.model, last.name))
     images = islice(labeled_images(entry), arguments.skip, None)
-    with path.open("a") as file:
-        for image in islice(images, arguments.n_images):
-            if not len(image.boxes):
+    for image in islice(images, arguments.n_images):
+        if not len(image.boxes):
+            continue
+        subject = Subject(entry.model, last, layer, image.inputs, image.label)
+        for name in names:
+            key = (arguments.model, image.name, name)
+            if file.has(*key):
                 continue
-            subject = Subject(entry.model, last, layer, image.inputs, image.label)
-            for name in names:
-                key = (arguments.model, image.name, name)
-                if key in done:
-                    continue
-                start = time.perf_counter()
-                maps = METHODS[name](subject).detach()
-                seconds = round(time.perf_counter() - start, 3)
-                values = qualities(subject, image, maps, arguments.n_steps)
-                row = dict(zip(KEYS, key)) | {"seconds": seconds} | values
-                print(json.dumps(row), file=file, flush=True)
-            print(image.name, file=sys.stderr, flush=True)
+            start = time.perf_counter()
+            maps = METHODS[name](subject).detach()
+            seconds = round(time.perf_counter() - start, 3)
+            values = qualities(subject, image, maps, arguments.n_steps)
+            file.append(dict(zip(KEYS, key)) | {"seconds": seconds} | values)
+        print(image.name, file=sys.stderr, flush=True)
 
 
 def interpolated_densities(model_name: str, n_images: int) -> dict[float, float]:

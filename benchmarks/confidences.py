@@ -19,7 +19,6 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -27,7 +26,7 @@ import torch
 from attacks import Classifier
 from captum.attr import LayerGradCam
 from images import LabeledImage, labeled_images, load_network
-from rows import RowFile, markdown, read_rows
+from rows import RowFile, markdown, read_rows, row_parser
 from torch import Tensor, nn
 
 from captum_ext.attr import LayerCAMERAS, last_map_layer
@@ -138,10 +137,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--n-images", type=int, default=100)
-    parser.add_argument("--output", type=Path, required=True, help="JSONL file of rows")
-    parser.add_argument("--report", action="store_true", help="only print the table")
+    parser = row_parser(__doc__.split("\n")[0], 100)
     arguments = parser.parse_args()
     if not arguments.report:
         run(arguments)

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 from images import LabeledImage, labeled_images, load_network
+from rows import RowFile, read_rows
 from torch import Tensor
 from torch.fx.experimental.optimization import fuse
 
@@ -56,15 +57,12 @@ def measured(f: Probabilities, image: LabeledImage, name: str) -> dict[str, floa
 
 
 def missing(
-    arguments: argparse.Namespace, images: Iterator[LabeledImage]
+    file: RowFile, arguments: argparse.Namespace, images: Iterator[LabeledImage]
 ) -> Iterator[tuple[LabeledImage, str]]:
     """Images and settings that the output file lacks."""
-    path: Path = arguments.output
-    lines = path.read_text().splitlines() if path.exists() else []
-    done = {(row["image"], row["setting"]) for row in map(json.loads, lines)}
     for image in islice(images, arguments.skip, arguments.skip + arguments.images):
         for name in SETTINGS:
-            if len(image.boxes) and (image.name, name) not in done:
+            if len(image.boxes) and not file.has(image.name, name):
                 yield image, name
 
 
@@ -99,13 +97,12 @@ def main() -> None:
     def probabilities(inputs: Tensor) -> Tensor:
         return model(inputs).softmax(1)
 
-    with arguments.output.open("a") as file:
-        for image, name in missing(arguments, labeled_images(entry)):
-            values = measured(probabilities, image, name)
-            row = {"image": image.name, "setting": name, **values}
-            print(json.dumps(row), file=file, flush=True)
+    file = RowFile(arguments.output, ("image", "setting"))
+    for image, name in missing(file, arguments, labeled_images(entry)):
+        values = measured(probabilities, image, name)
+        file.append({"image": image.name, "setting": name, **values})
     result = {"benchmark": "iterative_mask_quality", "model": arguments.model}
-    rows = pd.read_json(arguments.output, lines=True)
+    rows = pd.DataFrame(read_rows(arguments.output))
     print(json.dumps(result | report(rows)))
 
 

@@ -19,7 +19,6 @@ import argparse
 import json
 from collections.abc import Callable, Iterable
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -28,7 +27,7 @@ from attacks import Classifier
 from captum.attr import LRP, GuidedBackprop, LayerGradCam, LayerLRP, Saliency
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule
 from images import LabeledImage, labeled_images, load_network
-from rows import RowFile, markdown, read_rows
+from rows import RowFile, markdown, read_rows, row_parser
 from torch import Tensor, nn
 
 from captum_ext.metrics import (
@@ -198,10 +197,7 @@ def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--n-images", type=int, default=300)
-    parser.add_argument("--output", type=Path, required=True, help="JSONL file of rows")
-    parser.add_argument("--report", action="store_true", help="only print the table")
+    parser = row_parser(__doc__.split("\n")[0], 300)
     arguments = parser.parse_args()
     if not arguments.report:
         run(arguments)

@@ -16,14 +16,13 @@ import json
 import time
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from captum.attr import LayerGradCam
 from images import labeled_images, load_network
-from rows import RowFile, markdown, read_rows
+from rows import RowFile, markdown, read_rows, row_parser
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -170,12 +169,9 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = row_parser(__doc__.split("\n")[0], 5)
     parser.add_argument("--model", default="mobilenet_v2")
-    parser.add_argument("--n-images", type=int, default=5)
     parser.add_argument("--share", type=float, default=1.0)
-    parser.add_argument("--output", type=Path, required=True, help="JSONL file of rows")
-    parser.add_argument("--report", action="store_true", help="only print the table")
     arguments = parser.parse_args()
     if not arguments.report:
         run(arguments)

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import islice, product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from captum.attr import LayerGradCam
 from images import LabeledImage, labeled_images, load_network
 from numpy.typing import NDArray
 from peers import BATCH, PEERS, SMOOTHED, Method, packaged
-from rows import RowFile, markdown, read_rows
+from rows import RowFile, markdown, read_rows, row_parser
 from torch import Tensor, nn
 
 from captum_ext.attr import PNRISE, BOREx, LayerCAMERAS, last_map_layer
@@ -300,15 +299,12 @@ def report(rows: pd.DataFrame, ours: str) -> dict[str, Any]:
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = row_parser(__doc__, 40)
     parser.add_argument("--model", default="mobilenet_v2")
     parser.add_argument("--skip", type=int, default=20)
-    parser.add_argument("--n-images", type=int, default=40)
     parser.add_argument("--passes", type=int, nargs="+", default=[50, 100, 200, 500])
     parser.add_argument("--methods", help="names with commas (default: all)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, required=True, help="JSONL file of rows")
-    parser.add_argument("--report", action="store_true", help="only print the tables")
     parser.add_argument("--ours", choices=list(OURS), default="field")
     arguments = parser.parse_args()
     names = arguments.methods.split(",") if arguments.methods else list(METHODS)

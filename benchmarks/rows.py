@@ -1,5 +1,6 @@
 """Rows of results in a JSONL file, to which a command that was stopped returns."""
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -8,7 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["RowFile", "markdown", "read_rows"]
+__all__ = ["RowFile", "markdown", "read_rows", "row_parser"]
+
+
+def row_parser(description: str | None, n_images: int) -> argparse.ArgumentParser:
+    """Parser of a command that writes rows of images, or prints their tables."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--n-images", type=int, default=n_images)
+    parser.add_argument("--output", type=Path, required=True, help="JSONL file of rows")
+    parser.add_argument("--report", action="store_true", help="only print the tables")
+    return parser
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

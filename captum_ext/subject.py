@@ -101,7 +101,7 @@ class Subject(NamedTuple):
         return self.classifier.probabilities(self.model(inputs))
 
     def explained(self, part: Part) -> Any:
-        """What an attribution is built from; its target is :attr:`column`.
+        """What an attribution is built from; its target is :attr:`target`.
 
         Args:
             part (str): Part that the attribution needs.
@@ -114,11 +114,6 @@ class Subject(NamedTuple):
         if part in ("model", "probabilities") and self.against is not None:
             return _Logits(self.classifier, self.against)
         return self.logits if part == "model" else getattr(self, part)
-
-    @property
-    def column(self) -> int:
-        """Column of the scores of :meth:`explained` that is explained."""
-        return self.target
 
 
 class _Logits(nn.Module):

@@ -225,7 +225,7 @@ def test_against_keeps_the_prediction(activation):
 def test_against_compares_log_probabilities_of_a_model_that_returns_them():
     subject = linear_subject("identity", target=0, against=1)
     subject.model.weight.data.abs_()
-    score = subject.explained("probabilities")(subject.inputs)[:, subject.column]
+    score = subject.explained("probabilities")(subject.inputs)[:, subject.target]
     p = subject.model(subject.inputs)
     torch.testing.assert_close(score, (p[:, 0] / p[:, 1]).log())
     subject.model.weight.data[1] = 0

@@ -159,7 +159,7 @@ class Method(NamedTuple):
                 defaults = {k: v for k, v in defaults.items() if k not in replaced}
         return self.attribution(*explained).attribute(
             subject.inputs.detach().requires_grad_(needs_gradient),
-            target=subject.column,
+            target=subject.target,
             **{**defaults, **options},
         )
 
