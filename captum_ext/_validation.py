@@ -43,6 +43,7 @@ __all__ = [
     "check_probabilities",
     "check_probability",
     "check_scores",
+    "check_share",
     "check_target",
     "check_unused",
     "one_per_input",
@@ -198,6 +199,14 @@ def check_probability(name: str, value: float) -> float:
     number = check_number(name, value)
     if not 0 < number < 1:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {number}.")
+    return number
+
+
+def check_share(name: str, value: float) -> float:
+    """The value as a float; refuse what is not from 0 to 1."""
+    number = check_number(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must be a number from 0 to 1, got {number}.")
     return number
 
 

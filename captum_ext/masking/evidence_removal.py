@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from captum_ext._type_checks import check_numbers, check_sequence
-from captum_ext._validation import check_not_negative, check_positive
+from captum_ext._validation import check_not_negative, check_positive, check_share
 
 __all__ = ["EvidenceRemoval", "blurred", "edited"]
 
@@ -102,11 +102,7 @@ class EvidenceRemoval:
         self.sigma = check_positive("sigma", sigma)
         self.noise = check_not_negative("noise", noise)
         self.limits = None if limits is None else _check_limits(limits)
-        self.blur_probability = check_not_negative("blur_probability", blur_probability)
-        if self.blur_probability > 1:
-            raise ValueError(
-                f"blur_probability must be from 0 to 1, got {blur_probability}."
-            )
+        self.blur_probability = check_share("blur_probability", blur_probability)
 
     @classmethod
     def of_normalized(

@@ -130,7 +130,7 @@ def _examples(
         examples = [
             checked_example(dataset[i], n_classes, i, "validation") for i in indices
         ]
-    images, labels = zip(*examples)
+    images, labels, _ = zip(*examples)
     return stacked_images(images, "validation"), torch.tensor(labels)
 
 

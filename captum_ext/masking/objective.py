@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from captum_ext._activations import ACTIVATIONS, Activation, log_probabilities
 from captum_ext._outputs import output_tensor
 from captum_ext._type_checks import check_instance, check_numbers
-from captum_ext._validation import check_choice, check_not_negative, check_positive
+from captum_ext._validation import check_choice, check_not_negative, check_positive, check_share
 from captum_ext.masking.evidence_removal import EvidenceRemoval
 
 __all__ = ["GOALS", "Goal", "SaliencyObjective", "SaliencyTerms", "total_variation"]
@@ -29,6 +29,7 @@ class SaliencyTerms(NamedTuple):
         preservation (Tensor): -log f_c(Phi(X, M)).
         destruction (Tensor): lambda_3 f_c(Phi(X, 1 - M)) ** lambda_4.
         selection (Tensor): Auxiliary loss on the class embedding (Section 4.1).
+        distillation (Tensor): Cross-entropy between the mask and a given map.
     """
 
     smoothness: Tensor
@@ -36,10 +37,11 @@ class SaliencyTerms(NamedTuple):
     preservation: Tensor
     destruction: Tensor
     selection: Tensor
+    distillation: Tensor
 
     @property
     def total(self) -> Tensor:
-        """Sum of L(M) and the auxiliary loss, (B,)."""
+        """Sum of all terms, (B,)."""
         return torch.stack(self).sum(0)
 
 
@@ -87,6 +89,15 @@ class SaliencyObjective:
     depend on the size: :math:`10^{-3} TV(M) + 10 AV(M)`. ``pixels=1`` gives the formula
     as printed.
 
+    **Distillation**, which is not in the paper: a network can learn to draw in one pass
+    the maps T of a slower method, for which training needs no pass of the classifier.
+    With a share w of ``distillation``
+
+    .. math::
+        (1 - w) L(M) - w \, \operatorname{mean}[T \log M + (1 - T) \log(1 - M)]
+
+    is minimized, where T is zero for a class that the image does not show.
+
     Args:
         lambdas (tuple of float, optional): lambda_1 to lambda_4.
             Default: (10, 1e-3, 5, 0.3), as in the paper
@@ -102,6 +113,9 @@ class SaliencyObjective:
         activation (str, optional): What turns the classifier's logits into
             probabilities f_c: "softmax", "sigmoid" for independent classes, or
             "identity". Default: "softmax"
+        distillation (float, optional): Share w of the distillation, from 0 to 1, where
+            the classifier is not called. It needs a data set with maps.
+            Default: 0 (Eq. 4 alone)
 
     Examples::
 
@@ -122,6 +136,7 @@ class SaliencyObjective:
         selection_weight: float = 3,
         evidence_removal: EvidenceRemoval | None = None,
         activation: Activation = "softmax",
+        distillation: float = 0,
     ) -> None:
         check_choice("activation", activation, ACTIVATIONS)
         weights = check_numbers("lambdas", lambdas, 4).tolist()
@@ -139,6 +154,7 @@ class SaliencyObjective:
         check_instance("evidence_removal", evidence_removal, EvidenceRemoval)
         self.evidence_removal = evidence_removal
         self.activation = activation
+        self.distillation = check_share("distillation", distillation)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -154,6 +170,7 @@ class SaliencyObjective:
             "limits": phi.limits and [list(values) for values in phi.limits],
             "blur_probability": phi.blur_probability,
             "activation": self.activation,
+            "distillation": self.distillation,
         }
 
     def __call__(
@@ -165,6 +182,7 @@ class SaliencyObjective:
         generators: Sequence[Generator],
         labels: Tensor | None = None,
         class_logits: Tensor | None = None,
+        maps: Tensor | None = None,
     ) -> SaliencyTerms:
         """Compute the terms for a classifier during training.
 
@@ -182,11 +200,39 @@ class SaliencyObjective:
                 (Eq. 7), (B, classes). The auxiliary loss raises their sigmoid for the
                 image's class and lowers it for all others. Default: None (no auxiliary
                 loss)
+            maps (Tensor, optional): Maps T of the images' classes, (B, 1, H, W) in
+                [0, 1], for distillation. Default: None
 
         Returns:
             *SaliencyTerms*: Terms (B,), 0 where a term does not apply.
+
+        Raises:
+            ValueError: If there is a distillation without maps.
         """
         labels = target if labels is None else labels
+        share, none = self.distillation, masks.new_zeros(len(masks))
+        eq_4, distillation = [none] * 4, none
+        if share > 0:
+            distillation = share * _cross_entropy(masks, maps, target == labels)
+        if share < 1:
+            found = self._eq_4(
+                black_box, inputs, masks, target, generators, labels, class_logits
+            )
+            eq_4 = [(1 - share) * each for each in found]
+        selection = self._selection(class_logits, labels, none)
+        return SaliencyTerms(*eq_4, selection, distillation)
+
+    def _eq_4(
+        self,
+        black_box: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        masks: Tensor,
+        target: Tensor,
+        generators: Sequence[Generator],
+        labels: Tensor,
+        class_logits: Tensor | None,
+    ) -> list[Tensor]:
+        """The terms of Eq. 4 in the order of the formula; of a fake class the area."""
         real = (target == labels).nonzero()[:, 0]
         chosen = target[real].repeat(2)
 
@@ -209,8 +255,7 @@ class SaliencyObjective:
                 torch.zeros_like(area).index_put((real,), each)
                 for each in (terms.smoothness, terms.preservation, terms.destruction)
             ]
-        selection = self._selection(class_logits, labels, area)
-        return SaliencyTerms(parts[0], area, parts[1], parts[2], selection)
+        return [parts[0], area, *parts[1:]]
 
     def terms(
         self,
@@ -233,8 +278,8 @@ class SaliencyObjective:
                 for that of Phi(X, 1 - M) alone, or "both". Default: "both"
 
         Returns:
-            *SaliencyTerms*: Terms (B,); the auxiliary loss is 0, and so is the term of
-            a score that is left out.
+            *SaliencyTerms*: Terms (B,); the auxiliary loss and the distillation are 0,
+            and so is the term of a score that is left out.
         """
         kept = {
             "both": (masks, 1 - masks),
@@ -251,6 +296,7 @@ class SaliencyObjective:
             area,
             none if goal == "delete" else -scores[0],
             none if goal == "preserve" else lambda_3 * (lambda_4 * scores[-1]).exp(),
+            none,
             none,
         )
 
@@ -269,6 +315,20 @@ class SaliencyObjective:
         others = F.logsigmoid(-logits).scatter(1, own, 0).sum(1)
         present = F.logsigmoid(logits.gather(1, own))[:, 0]
         return -self.selection_weight * (present + others / (logits.shape[1] - 1))
+
+
+def _cross_entropy(masks: Tensor, maps: Tensor | None, real: Tensor) -> Tensor:
+    """Mean cross-entropy (B,) between masks and maps; those of fake classes are zero."""
+    if maps is None:
+        raise ValueError(
+            "dataset must hold a map beside each image and class for distillation, got "
+            "none."
+        )
+    expected = maps.to(masks) * real[:, None, None, None]
+    # Not torch's own, which autocast refuses and which counts log(0) as -100.
+    tiny = torch.finfo(masks.dtype).eps
+    kept, left = masks.clamp_min(tiny).log(), (1 - masks).clamp_min(tiny).log()
+    return -(expected * kept + (1 - expected) * left).mean((1, 2, 3))
 
 
 def _check_logits(logits: object, n: int, class_logits: Tensor | None) -> Tensor:

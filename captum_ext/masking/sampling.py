@@ -39,19 +39,21 @@ class SampleKey(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """An image, its class, and the class whose mask is requested.
+    """An image, its class and map, and the class whose mask is requested.
 
     Attributes:
         image (Tensor): Image (C, H, W).
         target (int): Class whose mask is requested.
         label (int): Class of the image; differs from ``target`` if that is a fake.
         seed (int): Seed of the alternative images.
+        map (Tensor or None): Map (1, H, W) of the class of the image, for distillation.
     """
 
     image: Tensor
     target: int
     label: int
     seed: int
+    map: Tensor | None = None
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> list[int]:
@@ -136,8 +138,8 @@ def check_indexable(name: str, dataset: object) -> None:
 
 def checked_example(
     example: Any, n_classes: int, index: int, name: str = "dataset"
-) -> tuple[Tensor, int]:
-    """An image and its class.
+) -> tuple[Tensor, int, Tensor | None]:
+    """An image, its class, and its map if there is one.
 
     Args:
         example (object): Item of a data set.
@@ -146,19 +148,19 @@ def checked_example(
         name (str, optional): Name of the argument. Default: "dataset"
 
     Returns:
-        *tuple[Tensor, int]*: Image (C, H, W) and class.
+        *tuple[Tensor, int, Tensor or None]*: Image (C, H, W), class, and map (1, H, W).
 
     Raises:
-        ValueError: If the image has another shape or is not finite, or if the network
-            does not have the class.
+        ValueError: If the image or the map has another shape or is not finite, or if
+            the network does not have the class.
         TypeError: If the item is something else.
     """
-    if not isinstance(example, (tuple, list)) or len(example) != 2:
+    if not isinstance(example, (tuple, list)) or len(example) not in (2, 3):
         raise TypeError(
             f"{name} must hold images with their classes, got {shown(example)} at "
             f"{index}."
         )
-    image, label = example
+    image, label, *maps = example
     check_tensor(name, image, "images (C, H, W) and classes")
     if image.dim() != 3 or not image.is_floating_point():
         raise ValueError(
@@ -177,7 +179,26 @@ def checked_example(
             f"{name} must have classes from 0 to {n_classes - 1}, as the network has, "
             f"got {label} for image {index}."
         )
-    return image, label
+    return image, label, _checked_map(maps[0], image, index, name) if maps else None
+
+
+def _checked_map(map_: Any, image: Tensor, index: int, name: str) -> Tensor:
+    """A map (1, H, W) in [0, 1] of an image, as a target of distillation."""
+    check_tensor(name, map_, "a map (1, H, W) beside each image and class")
+    shape = (1, *image.shape[1:])
+    if map_.shape != shape or not map_.is_floating_point():
+        raise ValueError(
+            f"{name} must hold floating-point maps {shape}, got {map_.dtype} of shape "
+            f"{tuple(map_.shape)} at {index}."
+        )
+    low, high = map_.aminmax()
+    # Not NaN either.
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"{name} must hold maps in [0, 1], got {float(low):.3g} to "
+            f"{float(high):.3g} at {index}."
+        )
+    return map_
 
 
 def stacked_images(images: Sequence[Tensor], name: str = "dataset") -> Tensor:
@@ -225,9 +246,9 @@ class SampleDataset(Dataset[Sample]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(image_seed)
             example = self.dataset[key.image]
-        image, label = checked_example(example, self.n_classes, key.image)
+        image, label, map_ = checked_example(example, self.n_classes, key.image)
         generator = Generator().manual_seed(target_seed)
         fake = float(torch.rand(1, generator=generator)) < self.fake_probability
         other = int(torch.randint(self.n_classes - 1, (1,), generator=generator))
         target = other + (other >= label) if fake else label
-        return Sample(image, target, label, alternative_seed)
+        return Sample(image, target, label, alternative_seed, map_)

@@ -148,10 +148,12 @@ class Trainer:
         target = torch.tensor([s.target for s in samples], device=self.device)
         labels = torch.tensor([s.label for s in samples], device=self.device)
         generators = [Generator().manual_seed(s.seed) for s in samples]
+        found = [sample.map for sample in samples if sample.map is not None]
+        maps = torch.stack(found).to(self.device) if found else None
         with _autocast(self.device):
             masks, logits = self.model(images, target)
             return self.objective(
-                self.black_box, images, masks, target, generators, labels, logits
+                self.black_box, images, masks, target, generators, labels, logits, maps
             )
 
     def _means(self, terms: SaliencyTerms) -> dict[str, float]:

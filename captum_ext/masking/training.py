@@ -26,7 +26,7 @@ _SHOWN_TERMS = ("loss", *SaliencyTerms._fields)
 def train_masking_network(
     network: MaskingNetwork,
     black_box: Callable[[Tensor], Tensor],
-    dataset: Dataset[tuple[Tensor, int]],
+    dataset: Dataset[tuple[Tensor, int]] | Dataset[tuple[Tensor, int, Tensor]],
     output: str | Path | None = None,
     *,
     objective: SaliencyObjective | None = None,
@@ -64,7 +64,9 @@ def train_masking_network(
         network (MaskingNetwork): Network, trained in place on its current device.
         black_box (Callable): Function that returns logits (B, classes) of images.
         dataset (Dataset): Images (3, H, W) of one size, normalized as for the
-            classifier, and their classes.
+            classifier, and their classes; for the distillation of an objective with
+            the maps (1, H, W) of these classes in [0, 1], such as
+            :func:`~captum_ext.masking.unit_maps` returns.
         output (str or Path, optional): Output folder: new, empty, or of a run with the
             same arguments. Default: None (nothing is written)
         objective (SaliencyObjective, optional): Objective to minimize. Default: None
