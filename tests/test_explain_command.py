@@ -283,10 +283,10 @@ def test_classes_by_rank():
         ),
         (
             "scenes/0.png --method pn-rise:n_masks=few",
-            "--method pn-rise: n_masks must be an int, got str",
+            "--method must give pn-rise an integer as n_masks, got 'few'",
         ),
         ("scenes/0.png --method rise,rise", "--method must have different names"),
-        ("scenes/0.png --method pn-rize", "--method must be among"),
+        ("scenes/0.png --method pn-rize", "--method must be a known name"),
         (
             "scenes/0.png --method gradient --tolerance .1",
             "--tolerance must be used with",

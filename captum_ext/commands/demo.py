@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> None:
         seed=options.seed,
         show_progress=True,
     )
-    print_subject(subject)
+    print_subject(subject, methods)
     # Color-wise methods explain another class: the sign has the target's color already.
     other = subject._replace(target=zoo.find_class(signs.class_names, _OTHER_CLASS))
     question = f"what would make it {_OTHER_CLASS}"

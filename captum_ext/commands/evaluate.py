@@ -9,7 +9,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from captum_ext._processes import process_group, rank
-from captum_ext._suggestions import did_you_mean
+from captum_ext._suggestions import known_name
 from captum_ext._validation import check_integer
 from captum_ext.commands.model_options import (
     DEFAULT_MODEL,
@@ -234,9 +234,9 @@ def _read_file(path: Path) -> dict[str, Any]:
     options = {name.replace("-", "_"): value for name, value in content.items()}
     for name, value in options.items():
         if name not in _TYPES:
+            problem = known_name(name, _TYPES)
             raise ValueError(
-                f"--settings must hold options among {', '.join(_TYPES)}, got "
-                f"{name!r}{did_you_mean(name, _TYPES)} in {str(path)!r}."
+                f"--settings must hold options, each {problem} in {str(path)!r}."
             )
         types, _ = _TYPES[name]
         if type(value) not in types:
@@ -282,6 +282,9 @@ def _print_results(results: Results, output: str) -> int:
     left_out = results.settings["dataset"]["images"] - n_images
     if results.settings["layer"] is not None:
         print(f"layer for layer methods: {results.settings['layer']}")
+    if stages := results.settings.get("stages"):
+        titles = [method.title for method in COMPARED.values() if method.by_stage]
+        print(f"layers for {', '.join(titles)}: {' and '.join(stages)}")
     print(f"means over {n_images} images" + f", {left_out} left out" * (left_out > 0))
     if n_images:
         means = values.mean().unstack().loc[[*results.settings["methods"]]]

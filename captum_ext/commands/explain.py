@@ -44,6 +44,7 @@ from captum_ext.methods.specs import (
     method_options,
     needed_parts,
     read_methods,
+    used_methods,
 )
 from captum_ext.subject import Subject, check_parts
 
@@ -218,7 +219,9 @@ def _explain(
     parts = needed_parts(specs.values())
     images = read_images(options, job.image)
     subject = find_subject(options, classifier, images, parts, clip)
-    print_subject(subject, job.image.name if several else "")
+    print_subject(
+        subject, used_methods(specs.values()), job.image.name if several else ""
+    )
     found = {}
     for name, spec in specs.items():
         method = _method(spec)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_ext._files import save_figure
-from captum_ext._suggestions import did_you_mean
+from captum_ext._suggestions import known_name
 from captum_ext._validation import check_integer
 from captum_ext.attr import BOREx, Refinement
 from captum_ext.attr.window_search import VARIANTS
@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> None:
     images = read_images(options, job.image)
     classifier = load_classifier(vars(options), parts)
     subject = find_subject(options, classifier, images, parts, clip)
-    print_subject(subject)
+    print_subject(subject, [] if method is None else [method])
     start = time.perf_counter()
     if method is not None:
         prior = method.attribute(subject)
@@ -146,10 +146,8 @@ def _read_map(path: Path, axes: str) -> Tensor:
     """Read a map (1, C, h, w) or (1, C, T, h, w) from a file, with or without C."""
     n_axes = 1 + len(axes.split(", "))
     if not path.is_file() or path.suffix.lower() not in (".npy", ".pt"):
-        raise ValueError(
-            f"--prior must be one of {', '.join(_priors())}, none, or an existing file "
-            f".npy or .pt, got {str(path)!r}{did_you_mean(path, _priors())}."
-        )
+        others = ", none, or an existing file .npy or .pt"
+        raise ValueError(f"--prior must be {known_name(path, _priors(), others)}.")
     try:
         if path.suffix.lower() == ".npy":
             value = torch.from_numpy(np.load(path, allow_pickle=False))

@@ -42,6 +42,7 @@ from captum_ext.methods.specs import (
     describe_specs,
     needed_parts,
     read_methods,
+    used_methods,
 )
 from captum_ext.subject import Part, check_parts
 from captum_ext.zoo import BoxPreprocessing, ZooModel
@@ -211,6 +212,7 @@ def _settings(
         "target": config.target,
         "only_correct": config.only_correct,
         "layer": None if config.layer is None else config.layer.describe(),
+        "stages": _stages(config),
         "seed": config.seed,
         "perturbations_per_eval": config.perturbations_per_eval,
         "device": device.type,
@@ -223,6 +225,14 @@ def _settings(
     if network is not None and "masking_network" in parts:
         settings["masking_network"] = {"sha256": weights_digest(network)}
     return settings
+
+
+def _stages(config: EvaluationConfig) -> list[str] | None:
+    """Layers of a method that takes those of several stages."""
+    by_stage = any(each.by_stage for each in used_methods(config.methods.values()))
+    if config.layer is None or config.layer.finer is None or not by_stage:
+        return None
+    return [each.describe() for each in config.layer.stages]
 
 
 def _run(dataset: Dataset, config: EvaluationConfig, show_progress: bool) -> None:
