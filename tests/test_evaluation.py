@@ -445,7 +445,7 @@ def test_every_metric_has_a_value(metric, signs, tmp_path):
     assert curves == [metric] * METRICS[metric].has_curve
 
 
-@pytest.mark.filterwarnings("ignore:CAMERAS uses one size")
+@pytest.mark.filterwarnings("ignore:scene-0. CAMERAS uses one size")
 @pytest.mark.parametrize("method", COMPARED)
 def test_every_method_has_a_map(method, signs, tmp_path):
     options = COMPARED[method].options()
@@ -775,9 +775,13 @@ def test_methods_that_need_a_layer_or_network_are_added_to_others(signs, tmp_pat
     signs = signs.with_masking_network(new_network())
     run(read_signs(1), signs, tmp_path, methods="random")
     run(read_signs(1), signs, tmp_path, methods="grad-cam")
-    table = run(read_signs(1), signs, tmp_path, methods="masking-model").table
-    assert table["method"].tolist() == ["random", "grad-cam", "masking-model"]
-    assert read_settings(tmp_path)["settings"]["layer"] == "features"
+    table = run(read_signs(1), signs, tmp_path, methods="masking-model,cameras").table
+    methods = ["random", "grad-cam", "masking-model", "cameras"]
+    assert table["method"].tolist() == methods
+    settings = read_settings(tmp_path)["settings"]
+    assert settings["layer"] == "features"
+    # CAMERAS takes the stage before as well.
+    assert settings["stages"] == ["features.2", "features"]
     with pytest.raises(ValueError, match="layer is features there and features.0 here"):
         run(read_signs(1), signs, tmp_path, methods="grad-cam", layer="features.0")
     with pytest.raises(ValueError, match="masking_network.sha256"):

@@ -13,6 +13,7 @@ from torch import Tensor
 from captum_ext import zoo
 from captum_ext._files import save_figure, save_image
 from captum_ext._validation import check_integer, check_positive
+from captum_ext._warnings import about_image
 from captum_ext.attr.image_sizes import describe_sizes
 from captum_ext.attr.masked_run import relative_errors
 from captum_ext.commands.image_options import (
@@ -163,10 +164,11 @@ def _run(options: argparse.Namespace) -> int:
         read_images(options, jobs[0].image)
     classifier = load_classifier(vars(options), parts)
     check_parts(classifier, parts, options.layer)
-    status = 0
+    status, shown = 0, set[str]()
     for job in jobs:
         try:
-            _explain(job, options, classifier, specs, len(jobs) > 1)
+            with about_image(str(job.image), shown):
+                _explain(job, options, classifier, specs, len(jobs) > 1)
         except ValueError as error:
             if len(jobs) == 1:
                 raise

@@ -62,7 +62,10 @@ def print_subject(subject: Subject, methods: Iterable[Method], image: str = "") 
     if len(staged) < len(users):
         print(f"layer for layer methods: {stages[-1]}", flush=True)
     if staged:
-        print(f"layers for {', '.join(staged)}: {' and '.join(stages)}", flush=True)
+        print(
+            f"layers for {', '.join(dict.fromkeys(staged))}: {' and '.join(stages)}",
+            flush=True,
+        )
 
 
 def target_caption(subject: Subject) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ext._files import save_figure
 from captum_ext._suggestions import known_name
 from captum_ext._validation import check_integer
+from captum_ext._warnings import about_image
 from captum_ext.attr import BOREx, Refinement
 from captum_ext.attr.window_search import VARIANTS
 from captum_ext.commands.image_options import (
@@ -29,9 +30,9 @@ from captum_ext.commands.image_outputs import (
     target_caption,
 )
 from captum_ext.commands.model_options import load_classifier
-from captum_ext.commands.output_files import list_jobs, save_map
+from captum_ext.commands.output_files import Job, list_jobs, save_map
 from captum_ext.datasets.clip_files import is_clip
-from captum_ext.methods import METHODS
+from captum_ext.methods import METHODS, Method
 from captum_ext.subject import Subject
 from captum_ext.visualization import refinement_figure
 
@@ -81,7 +82,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(options: argparse.Namespace) -> None:
-    [job] = list_jobs(options.image, ["refined"], options.output, options.save_map)
+    [path] = options.image
+    if path.is_dir():
+        raise ValueError(f"image must be one file, got the folder {str(path)!r}.")
+    [job] = list_jobs([path], ["refined"], options.output, options.save_map)
     check_integer("--n-iterations", options.n_iterations, 1)
     clip = is_clip(job.image)
     chosen = options.prior or ("none" if clip else "grad-cam++")
@@ -92,6 +96,16 @@ def _run(options: argparse.Namespace) -> None:
         prior = _read_map(Path(chosen), "T, h, w" if clip else "h, w")
     parts = () if method is None else method.built_from
     check_part_options(parts, options, chosen)
+    with about_image(str(path), set()):
+        _refine(job, options, method, prior)
+
+
+def _refine(
+    job: Job, options: argparse.Namespace, method: Method | None, prior: Tensor | None
+) -> None:
+    """Refine the map of a method, or that of a file, and write the figure."""
+    clip = is_clip(job.image)
+    parts = () if method is None else method.built_from
     images = read_images(options, job.image)
     classifier = load_classifier(vars(options), parts)
     subject = find_subject(options, classifier, images, parts, clip)

@@ -18,6 +18,7 @@ from captum_ext._processes import (
 )
 from captum_ext._progress import print_resumed, progress
 from captum_ext._validation import check_choice, check_integer
+from captum_ext._warnings import about_image
 from captum_ext.attr import MapLayer
 from captum_ext.attr.map_layer import map_layer
 from captum_ext.datasets.dataset import Dataset
@@ -245,11 +246,14 @@ def _run(dataset: Dataset, config: EvaluationConfig, show_progress: bool) -> Non
         print_resumed(n_images - len(missing), n_images, "images")
     share = missing[rank() :: world_size()]
     if share:
+        shown: set[str] = set()
         with RowWriter(config.folder, rank()) as writer:
             bar = progress(share, desc="images", show=show_progress)
             for index, pairs in bar:
-                for row in rows_of_image(config, dataset.examples[index], pairs):
-                    writer.append(row)
+                example = dataset.examples[index]
+                with about_image(example.name, shown):
+                    for row in rows_of_image(config, example, pairs):
+                        writer.append(row)
     barrier()
     if rank() == 0:
         merge_tables(config.folder, [example.name for example in dataset.examples])
