@@ -48,11 +48,16 @@ examples:
   captum-ext explain photo.jpg --model timm:convnext_tiny.fb_in1k
       a classifier of timm; also of Hugging Face (hf:NAME) or an ONNX file (onnx:FILE)
   captum-ext refine photo.jpg --model resnet50 --prior grad-cam++
-      another method's map, refined with windows chosen by a Gaussian process
+      another method's map, refined with a Gaussian process
   captum-ext train --model resnet50 --encoder resnet50 --dataset folders:train -o masks
   captum-ext explain photo.jpg --model resnet50 --method masking-model \\
       --masking-network masks/network.pt
       a masking network: trained once, it explains an image in one forward pass
+  captum-ext evaluate --dataset images:photos --model resnet50 -o results
+  captum-ext report results
+      which method is best for this model, on all images of a folder
+
+captum-ext COMMAND --help describes the options of a command.
 """
 
 

@@ -144,7 +144,7 @@ def _models(word: str) -> list[str]:
     if not word:
         lines += [
             "hf:NAME, hf:FOLDER: an image classifier of Hugging Face (extra hf)",
-            "onnx:FILE: an ONNX file, as a black box (extra onnx)",
+            "onnx:FILE: a black box with ImageNet's preprocessing (extra onnx)",
             "FILE.py:FUNCTION, MODULE:FUNCTION: your own",
         ]
     return lines

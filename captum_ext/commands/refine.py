@@ -3,6 +3,7 @@
 import argparse
 import time
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -47,10 +48,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "refine",
-        description="Refine the map of another method, or a map from a file, with a "
-        "Gaussian process (BOREx). Draws the prior, the centers of the scored masks, "
-        "the map, what changed and the standard deviation; of a video, its frames and "
-        "the map.",
+        description=fill(
+            "Refine the map of another method, or a map from a file, with a Gaussian "
+            "process (BOREx). Draws the prior, the centers of the scored masks, the "
+            "map, what changed and the standard deviation; of a video, its frames and "
+            "the map.",
+            88,
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="priors:\n"
         + "\n".join(f"  {name:22}{METHODS[name].summary}" for name in _priors())
