@@ -29,7 +29,7 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"{error.name} is not installed; install it with: pip install "
-            f"'captum-ext[{name}]'",
+            f"{error.name} is not installed; in the checkout of captum_ext, run: pip "
+            f"install '.[{name}]'",
             name=error.name,
         ) from error

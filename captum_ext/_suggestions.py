@@ -1,9 +1,9 @@
-"""Suggestions of names that are similar to an unknown one, for error messages."""
+"""Answers to an unknown name, for error messages: similar names, or all of them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import SequenceMatcher
 
-__all__ = ["did_you_mean"]
+__all__ = ["did_you_mean", "known_name"]
 
 # Similarities from 0 to 1: the least, and how much less than the best is as good.
 _LEAST, _MARGIN = 0.6, 0.1
@@ -38,3 +38,35 @@ def did_you_mean(name: object, names: Iterable[str]) -> str:
     ranked = sorted(similarities, key=lambda known: -similarities[known])
     close = [known for known in ranked[:3] if similarities[known] > best - _MARGIN]
     return f" (did you mean {' or '.join(map(repr, close))}?)"
+
+
+def known_name(
+    name: object,
+    names: Collection[str],
+    others: str = "",
+    unlisted: Collection[str] = (),
+) -> str:
+    """What an argument must be, and what it is, to be put after ``must be``.
+
+    A long list would hide the name that was meant, so that it is named alone.
+
+    Args:
+        name (object): Unknown name.
+        names (collection of str): Known names.
+        others (str, optional): What else the argument may be. Default: ""
+        unlisted (collection of str, optional): Further names, which may be meant but
+            are too many to be listed. Default: ()
+
+    Returns:
+        *str*: The most similar names; all names if none is similar.
+
+    Examples::
+
+        >>> known_name("pn-ris", ["pn-rise", "borex"], " or FILE.py:CLASS")
+        "a known name (did you mean 'pn-rise'?), got 'pn-ris'"
+        >>> known_name("magic", ["pn-rise", "borex"], " or FILE.py:CLASS")
+        "among pn-rise, borex or FILE.py:CLASS, got 'magic'"
+    """
+    hint = did_you_mean(name, [*names, *unlisted])
+    known = f"a known name{hint}" if hint else f"among {', '.join(names)}{others}"
+    return f"{known}, got {str(name)!r}"

@@ -1,6 +1,7 @@
 """The command ``captum-ext``: overview of its commands, and errors in one line."""
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Collection, Sequence
@@ -8,7 +9,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from captum_ext import __version__
-from captum_ext._suggestions import did_you_mean
+from captum_ext._suggestions import did_you_mean, known_name
 
 __all__ = ["main"]
 
@@ -47,11 +48,16 @@ examples:
   captum-ext explain photo.jpg --model timm:convnext_tiny.fb_in1k
       a classifier of timm; also of Hugging Face (hf:NAME) or an ONNX file (onnx:FILE)
   captum-ext refine photo.jpg --model resnet50 --prior grad-cam++
-      another method's map, refined with windows chosen by a Gaussian process
+      another method's map, refined with a Gaussian process
   captum-ext train --model resnet50 --encoder resnet50 --dataset folders:train -o masks
   captum-ext explain photo.jpg --model resnet50 --method masking-model \\
       --masking-network masks/network.pt
       a masking network: trained once, it explains an image in one forward pass
+  captum-ext evaluate --dataset images:photos --model resnet50 -o results
+  captum-ext report results
+      which method is best for this model, on all images of a folder
+
+captum-ext COMMAND --help describes the options of a command.
 """
 
 
@@ -73,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     known: Collection[str] = ()
+    if arguments is None:
+        sys.stdout, sys.stderr = _output(sys.stdout), _output(sys.stderr)
     try:
         parser, known = _parser(words)
         options = parser.parse_args(words)
@@ -86,7 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             keep_freed_memory()
             warnings.showwarning = _print_warning
         check_integer("--seed", vars(options).get("seed", 0), 0, 2**64 - 1)
-        return options.run(options) or 0
+        status = options.run(options) or 0
+        print(end="", flush=True)
+        return status
     # A command whose packages come with an extra says which one is missing.
     except (ValueError, OSError, ModuleNotFoundError) as error:
         message = _naming_option(" ".join(str(error).split()), known)
@@ -95,6 +105,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("captum-ext: interrupted; files that were written stay", file=sys.stderr)
         return 130
+
+
+class _Output(io.FileIO):
+    """File that accepts lines which nobody reads, and fails once if it cannot write."""
+
+    failed = False
+
+    def write(self, content: Any) -> int:
+        if not self.failed:
+            try:
+                return super().write(content)
+            except OSError as error:
+                self.failed = True
+                if not isinstance(error, BrokenPipeError):
+                    raise
+        return memoryview(content).nbytes
+
+
+def _output(stream: Any) -> Any:
+    """A standard stream that goes nowhere once its reader, such as ``head``, ends.
+
+    What a command writes to files does not depend on who reads its lines.
+    """
+    if not isinstance(stream, io.TextIOWrapper) or stream.isatty():
+        return stream
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False)),
+        stream.encoding,
+        stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def _naming_option(message: str, options: Collection[str]) -> str:
@@ -151,8 +194,7 @@ def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, Collection[s
     chosen = next((word for word in words if not word.startswith("-")), None)
     if chosen is not None and chosen not in _COMMANDS:
         raise ValueError(
-            f"command must be one of {', '.join(_COMMANDS)}, got {chosen!r}"
-            f"{did_you_mean(chosen, _COMMANDS)}."
+            f"command must be {known_name(chosen, _COMMANDS)}; see captum-ext --help."
         )
     for name, summary in _COMMANDS.items():
         if name != chosen:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_ext._suggestions import did_you_mean
+import captum_ext
+from captum_ext._suggestions import did_you_mean, known_name
 from captum_ext._validation import check_choice
 from captum_ext.attr import MaskingModel
 from captum_ext.cli import main
@@ -68,7 +69,11 @@ def test_layer_methods(method, scene_file, tmp_path, capsys):
     arguments += ["-o", str(tmp_path / "out.png"), "--save-map"]
     assert main([*arguments, str(saved[0])]) == 0
     printed = capsys.readouterr().out
-    assert "layer for layer methods: features\n" in printed
+    layers = "layers for CAMERAS: features.2 and features\n"
+    layer = "layer for layer methods: features\n"
+    assert (layer in printed, layers in printed) == (
+        (False, True) if method == "cameras" else (True, False)
+    )
     assert ("sizes kept 96" in printed) == (method == "cameras")
     assert main([*arguments, str(saved[1]), "--layer", "features.6"]) == 0
     assert main([*arguments, str(saved[2]), "--layer", "features.2"]) == 0
@@ -273,7 +278,8 @@ def test_refine_by_the_paper(scene_file, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"--prior": "mc-rise"}, "grad-cam++"),
+        ({"--prior": "mc-rise"}, "did you mean 'rise'"),
+        ({"--prior": "magic"}, "among pn-rise, rise, "),
         ({"--prior": "missing.npy"}, "missing.npy"),
         ({"--prior": "text.npy"}, "must be a file with a map"),
         ({"--prior": "flat.npy"}, "(C, h, w)"),
@@ -344,18 +350,29 @@ def test_real_image_and_network(method, tmp_path):
 @pytest.mark.parametrize(
     "words, error",
     [
-        ("explian photo.jpg", "command must be one of demo, explain, .*'explain'"),
+        ("explian photo.jpg", "command must be a known name .*'explain'"),
         ("explain photo.jpg --modle signs", "unknown option --modle .*'--model'"),
         ("explain photo.jpg --n-mask=3 --metod x", "unknown option --metod .*'--meth"),
         ("refine photo.jpg --variant feild", "--variant must be one of .*'field'"),
-        ("evaluate --dataset sign -o out", "--dataset must be one of .*'signs'"),
+        (
+            "evaluate --dataset sign -o out",
+            "--dataset must be of a known kind .*'signs'",
+        ),
         (
             "evaluate --dataset signs --metrics insert -o o",
             "--metrics must .*'insertion'",
         ),
         ("evaluate --dataset signs --methods borx -o o", "--methods must be .*'borex'"),
         ("evaluate --dataset signs --target top -o o", "--target must be .*'top1'"),
-        ("refine photo.jpg --prior gradcam", "--prior must be one of .*'grad-cam"),
+        ("methods pnrise", "WORD must be .*'pn-rise'"),
+        ("metrics instertion", "WORD must be .*'insertion'"),
+        ("models mobilnet_v2", "WORD must be .*'mobilenet_v2'"),
+        ("explain photo.jpg --method pnrise", "--method must be .*'pn-rise'"),
+        ("explain photo.jpg --method rise:n_mask=9", "--method must .*'n_masks'"),
+        (
+            "refine photo.jpg --prior gradcam",
+            "--prior must be a known name .*'grad-cam",
+        ),
     ],
 )
 def test_misspelled_words_get_a_suggestion(words, error, tmp_path, monkeypatch, capsys):
@@ -366,6 +383,8 @@ def test_misspelled_words_get_a_suggestion(words, error, tmp_path, monkeypatch, 
     assert re.match(
         "captum-ext: error: " + error.replace(".*", r".*\(did you mean .*"), line
     )
+    # Not among all other names.
+    assert len(line) < 120
 
 
 @pytest.mark.parametrize(
@@ -383,6 +402,8 @@ def test_suggestions(choices, expected):
     with pytest.raises(ValueError) as error:
         check_choice("method", "pn-ris", choices)
     assert str(error.value).endswith(f"got 'pn-ris'{expected}.")
+    listed = f"a known name{expected}" if expected else f"among {', '.join(choices)}"
+    assert known_name("pn-ris", choices) == f"{listed}, got 'pn-ris'"
 
 
 def test_list_of_methods_is_complete(capsys):
@@ -428,6 +449,45 @@ def test_list_of_models_has_every_source(capsys):
         "wide_resnet101_2"
     }
     assert main(["models", "nothing"]) == 2
+
+
+@pytest.mark.parametrize(
+    "words, status",
+    [
+        ("models", 0),
+        ("methods", 0),
+        ("metrics --help", 0),
+        ("explain scene.png --model signs --method gradient -o out.png", 0),
+        ("explain missing.png --model signs", 2),
+    ],
+)
+def test_lines_that_nobody_reads_change_nothing(words, status, scene_file, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "captum_ext", *words.split()]
+    # PYTHONPATH: the current folder is that of the image.
+    run = subprocess.run(
+        command,
+        stdout=writer,
+        stderr=subprocess.PIPE if status == 0 else writer,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(captum_ext.__file__).parents[1])},
+    )
+    os.close(writer)
+    assert run.returncode == status and not run.stderr
+    assert (tmp_path / "out.png").is_file() == ("-o" in words.split())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+def test_full_disk_behind_a_redirection_is_one_error():
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "captum_ext", "methods", "random"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert run.returncode == 2 and run.stderr.count("\n") == 1
 
 
 def test_interruption_has_one_line_and_status_130(monkeypatch, capsys):

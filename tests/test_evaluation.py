@@ -410,12 +410,16 @@ def test_captum_attribution_equals_a_direct_call(signs, tmp_path):
     "methods, metrics, words",
     [
         ("DeepLft", "insertion", "did you mean 'DeepLift'?"),
-        ("NeuronGradient", "insertion", "a class of captum.attr or your own"),
+        ("magic", "insertion", "a class of captum.attr or your own FILE"),
         ("none.py:Method", "insertion", "of an existing file"),
         ("math:sqrt", "insertion", "classes derived from captum.attr.Attribution"),
         ("random", "math:sqrt", "must have better=higher or better=lower, got None"),
         ("random", "none.py:metric:better=lower", "of an existing file"),
-        ("DeepLift:magic=1", "insertion", "got 'magic' for 'DeepLift'"),
+        (
+            "DeepLift:magic=1",
+            "insertion",
+            "arguments of DeepLift, each among baselines, got",
+        ),
     ],
 )
 def test_wrong_names_are_an_error_before_the_run(methods, metrics, words):
@@ -441,7 +445,7 @@ def test_every_metric_has_a_value(metric, signs, tmp_path):
     assert curves == [metric] * METRICS[metric].has_curve
 
 
-@pytest.mark.filterwarnings("ignore:CAMERAS uses one size")
+@pytest.mark.filterwarnings("ignore:scene-0. CAMERAS uses one size")
 @pytest.mark.parametrize("method", COMPARED)
 def test_every_method_has_a_map(method, signs, tmp_path):
     options = COMPARED[method].options()
@@ -771,9 +775,13 @@ def test_methods_that_need_a_layer_or_network_are_added_to_others(signs, tmp_pat
     signs = signs.with_masking_network(new_network())
     run(read_signs(1), signs, tmp_path, methods="random")
     run(read_signs(1), signs, tmp_path, methods="grad-cam")
-    table = run(read_signs(1), signs, tmp_path, methods="masking-model").table
-    assert table["method"].tolist() == ["random", "grad-cam", "masking-model"]
-    assert read_settings(tmp_path)["settings"]["layer"] == "features"
+    table = run(read_signs(1), signs, tmp_path, methods="masking-model,cameras").table
+    methods = ["random", "grad-cam", "masking-model", "cameras"]
+    assert table["method"].tolist() == methods
+    settings = read_settings(tmp_path)["settings"]
+    assert settings["layer"] == "features"
+    # CAMERAS takes the stage before as well.
+    assert settings["stages"] == ["features.2", "features"]
     with pytest.raises(ValueError, match="layer is features there and features.0 here"):
         run(read_signs(1), signs, tmp_path, methods="grad-cam", layer="features.0")
     with pytest.raises(ValueError, match="masking_network.sha256"):
@@ -939,8 +947,21 @@ class Untouchable(nn.Module):
         ({"methods": []}, "at least one"),
         ({"methods": "mc-rise"}, "input_shaped=true"),
         ({"methods": "iterative-mask:objective=x"}, "'objective'"),
-        ({"methods": "borex:variant.flip=false"}, "variant must have choices among"),
-        ({"methods": "borex:variant.score=half"}, "score must be one of 'mean'"),
+        ({"methods": "borex:variant.flip=false"}, "choices, each among score"),
+        (
+            {"methods": "borex:variant.score=half"},
+            "give variant 'mean' or 'difference'",
+        ),
+        ({"methods": "quick=rise:n_masks=many"}, "must give quick an integer as n_m"),
+        ({"methods": "rise:n_masks=true"}, "must give rise an integer as n_masks"),
+        ({"methods": "pn-rise:rtol=hello"}, "must give pn-rise a number as rtol, got"),
+        ({"methods": "pn-rise:layout=hex"}, "pn-rise 'grid' or 'superpixels' or 'mix"),
+        ({"methods": "occlusion:strides=x"}, "occlusion an integer or a list as stri"),
+        ({"methods": {"occlusion": {"strides": [3, "x"]}}}, "or a list as strides"),
+        ({"methods": "borex:prior=rise:prior.n_masks=x"}, "prior an integer as n_mas"),
+        ({"methods": "DeepLift:baselines=x"}, "DeepLift a number or a list as basel"),
+        ({"metrics": "insertion:n_steps=x"}, "must give insertion an integer as n_st"),
+        ({"metrics": "road-most-relevant:fractions=1"}, "a list as fractions, got 1"),
         ({"methods": "borex:variant=field:variant.stride=3"}, "variant must be one of"),
         ({"methods": "borex:variant=pixels"}, "variant must be one of 'field'"),
         ({"methods": "masking-model"}, "masking_network must be given"),

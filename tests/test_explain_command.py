@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from torch import nn
 from captum_ext.attr import PNRISE, RISE
 from captum_ext.cli import main
 from captum_ext.commands.image_options import find_target
+from captum_ext.datasets import read_images
+from captum_ext.evaluation import evaluate
 from captum_ext.methods.specs import read_methods
 from captum_ext.subject import build_subject
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
@@ -283,10 +286,10 @@ def test_classes_by_rank():
         ),
         (
             "scenes/0.png --method pn-rise:n_masks=few",
-            "--method pn-rise: n_masks must be an int, got str",
+            "--method must give pn-rise an integer as n_masks, got 'few'",
         ),
         ("scenes/0.png --method rise,rise", "--method must have different names"),
-        ("scenes/0.png --method pn-rize", "--method must be among"),
+        ("scenes/0.png --method pn-rize", "--method must be a known name"),
         (
             "scenes/0.png --method gradient --tolerance .1",
             "--tolerance must be used with",
@@ -334,3 +337,50 @@ def test_photograph_with_several_methods(figures):
     maps = np.load("maps/ILSVRC2012_val_00000003-grad-cam.npy")
     assert maps.shape == (1, 224, 224) and maps.max() > 0
     assert len(figures[0][0].axes) == 4
+
+
+WARNS = """
+import warnings
+from captum.attr import PerturbationAttribution
+from captum_ext._warnings import warn_of_examples
+
+class Warns(PerturbationAttribution):
+    def attribute(self, inputs, target=None):
+        for _ in range(2):
+            warn_of_examples("odd", 1, 1, "no reason")
+            warnings.warn("hooks are set")
+        return inputs
+"""
+
+
+def texts_of(caught: list) -> list[str]:
+    return [str(each.message) for each in caught]
+
+
+def test_warnings_name_their_image_and_those_of_others_come_once(tmp_path):
+    Path("own.py").write_text(WARNS)
+    images = ["scenes/0.png", "scenes/1.png"]
+    with pytest.warns(UserWarning) as caught:
+        assert main([*EXPLAIN, *images, "--method", "own.py:Warns"]) == 0
+    expected = [f"{image}: odd: no reason." for image in images]
+    assert texts_of(caught) == [expected[0], f"{images[0]}: hooks are set", expected[1]]
+    with pytest.warns(UserWarning) as caught:
+        results = evaluate(
+            read_images("scenes"), load("signs"), "own.py:Warns", "sparseness", "out"
+        )
+    assert results.table["value"].notna().all()
+    assert texts_of(caught) == [
+        "0.png: odd: no reason.",
+        "0.png: hooks are set",
+        "1.png: odd: no reason.",
+        "2.png: odd: no reason.",
+    ]
+
+
+def test_warnings_of_refine_name_the_image(monkeypatch):
+    def warn(*_: object) -> None:
+        warnings.warn("careful", stacklevel=1)
+
+    monkeypatch.setattr("captum_ext.commands.refine.print_subject", warn)
+    with pytest.warns(UserWarning, match="^scenes/0.png: careful$"):
+        assert main(["refine", "--model", "signs", "scenes/0.png"]) == 0

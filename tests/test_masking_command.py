@@ -214,7 +214,7 @@ def test_missing_tensorboard_names_the_extra(monkeypatch, capsys):
     arguments = [*TRAIN, "out", "--dataset", "arrays:images.npz", "--tensorboard"]
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert "pip install 'captum-ext[tensorboard]'" in error and error.count("\n") == 1
+    assert "run: pip install '.[tensorboard]'" in error and error.count("\n") == 1
 
 
 def test_sheet_has_a_title_above_each_column():

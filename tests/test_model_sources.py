@@ -476,18 +476,18 @@ def test_onnx_of_a_real_network(ort, tmp_path) -> None:
 )
 def test_a_missing_extra_is_named(name, package, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=rf"captum-ext\[{name[:-2]}\]'"):
+    with pytest.raises(MissingExtraError, match=rf"\.\[{name[:-2]}\]'"):
         load(name)
 
 
 def test_the_extra_of_onnx_and_safetensors_is_named(monkeypatch, tmp_path) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(MissingExtraError, match=r"captum-ext\[onnx\]'"):
+    with pytest.raises(MissingExtraError, match=r"\.\[onnx\]'"):
         load("onnx:x")
     file = tmp_path / "w.safetensors"
     file.write_bytes(b"")
-    with pytest.raises(MissingExtraError, match=r"captum-ext\[timm\]'"):
+    with pytest.raises(MissingExtraError, match=r"\.\[timm\]'"):
         load("resnet18", file)
 
 

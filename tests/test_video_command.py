@@ -248,7 +248,7 @@ def test_a_missing_reader_names_its_extra(tmp_path, monkeypatch, capsys):
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"")
     assert main(["explain", str(path), "--model", "signs"]) == 2
-    assert "pip install 'captum-ext[video]'" in capsys.readouterr().err
+    assert "run: pip install '.[video]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["archery_k400.avi", "archery_k400_16x224.npz"])

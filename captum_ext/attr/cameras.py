@@ -17,7 +17,7 @@ from captum_ext._validation import (
     check_image,
     check_target,
 )
-from captum_ext._warnings import warn_caller
+from captum_ext._warnings import warn_of_examples
 from captum_ext.attr.image_sizes import (
     Size,
     SizeRule,
@@ -245,11 +245,12 @@ def _stretched(maps: Tensor) -> Tensor:
     """Maps in the range [0, 1]; warn of those that have no range."""
     stretched = unit_range(maps)
     n_constant = int((maps.flatten(1).any(1) & ~stretched.flatten(1).any(1)).sum())
-    if n_constant:
-        warn_caller(
-            f"CAMERAS's map is zero for {n_constant} of {len(maps)} examples: it is "
-            f"the same at all pixels, as of a layer with one position."
-        )
+    warn_of_examples(
+        "CAMERAS's map is zero",
+        n_constant,
+        len(maps),
+        "it is the same at all pixels, as of a layer with one position",
+    )
     return stretched
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_ext._captum import TargetType, format_additional_forward_args
 from captum_ext._scores import is_out_of_memory
-from captum_ext._warnings import warn_caller
+from captum_ext._warnings import warn_of_examples
 from captum_ext.attr.image_sizes import Size, SizeRule
 from captum_ext.attr.layers import LayerEvaluation
 
@@ -64,11 +64,8 @@ def keep_sizes(
             for i, one in zip(examples, _split(evaluation)):
                 kept[i].add(each, one)
     n_alone = sum(len(each.tried) > 1 == sum(each.tried.values()) for each in kept)
-    if n_alone:
-        warn_caller(
-            f"CAMERAS uses one size for {n_alone} of {len(kept)} examples, whose "
-            f"prediction no other size keeps."
-        )
+    reason = "no other size keeps the prediction"
+    warn_of_examples("CAMERAS uses one size", n_alone, len(kept), reason)
     return kept
 
 

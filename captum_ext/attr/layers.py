@@ -22,7 +22,7 @@ from captum_ext._modes import (
 from captum_ext._outputs import is_function, misfit, output_tensor, select_scores
 from captum_ext._type_checks import check_finite, check_tensor
 from captum_ext._validation import advice_on_batch
-from captum_ext._warnings import warn_caller
+from captum_ext._warnings import warn_of_examples
 from captum_ext.attr.layer_arguments import check_options
 from captum_ext.attr.reshape import ReshapeTransform, keeps_channels_last, sized
 
@@ -298,11 +298,8 @@ def warn_of_zero_maps(
             zero & influence & activity,
         ),
     ):
-        if concerned.any():
-            warn_caller(
-                f"{method}'s map is zero for {int(concerned.sum())} of {len(zero)} "
-                f"examples: {reason}."
-            )
+        n_zero = int(concerned.sum())
+        warn_of_examples(f"{method}'s map is zero", n_zero, len(zero), reason)
 
 
 def _any(tensors: Sequence[Tensor]) -> Tensor:

@@ -43,7 +43,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="figure to write (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of random numbers (default: 0)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of random numbers (default: 0)",
     )
     parser.set_defaults(run=_run)
 
@@ -62,7 +66,7 @@ def _run(options: argparse.Namespace) -> None:
         seed=options.seed,
         show_progress=True,
     )
-    print_subject(subject)
+    print_subject(subject, methods)
     # Color-wise methods explain another class: the sign has the target's color already.
     other = subject._replace(target=zoo.find_class(signs.class_names, _OTHER_CLASS))
     question = f"what would make it {_OTHER_CLASS}"

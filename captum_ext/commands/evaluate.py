@@ -5,11 +5,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
+from textwrap import fill
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from captum_ext._processes import process_group, rank
-from captum_ext._suggestions import did_you_mean
+from captum_ext._suggestions import known_name
 from captum_ext._validation import check_integer
 from captum_ext.commands.model_options import (
     DEFAULT_MODEL,
@@ -34,7 +35,6 @@ from captum_ext.evaluation import (
     read_metrics,
 )
 from captum_ext.evaluation.options import EvaluationOptions, option
-from captum_ext.methods.attribution_classes import captum_methods
 from captum_ext.methods.specs import needed_parts
 
 if sys.version_info >= (3, 11):
@@ -53,11 +53,15 @@ class EvaluateOptions(EvaluationOptions):
     masking_network.
     """
 
-    dataset: str = option("data set, see below", "", "KIND[:PATH]")
-    images: str | None = option("images of boxes and coco", metavar="FOLDER")
+    dataset: str = option("data set, see below (required)", "", "KIND[:PATH]")
+    images: str | None = option(
+        "for boxes and coco: folder of the images (default: images/ beside the file)",
+        metavar="FOLDER",
+    )
     classes: str | None = option(
-        "classes of the model that match the classes of the data set, for folders, voc "
-        "and coco: lines such as '404 aeroplane' (default: those of the same name)",
+        "for folders, voc and coco: text file of the model's classes that match those "
+        "of the data set, in lines such as '404 aeroplane' (default: those of the same "
+        "name)",
         metavar="FILE",
     )
     limit: int | None = option(
@@ -68,14 +72,14 @@ class EvaluateOptions(EvaluationOptions):
     masking_network: str | None = None
     device: str | None = None
     methods: str | list[Any] | dict[str, Any] = option(
-        "see below", "pn-rise,cameras,grad-cam,random", "LIST"
+        "methods to compare, see below", "pn-rise,cameras,grad-cam,random", "LIST"
     )
     metrics: str | list[Any] | dict[str, Any] = option(
-        "see below", "insertion,deletion", "LIST"
+        "metrics to compare them by, see below", "insertion,deletion", "LIST"
     )
     output: str = option(
         "folder for the results: new, empty, or with results of the same settings, "
-        "which are completed",
+        "which are completed (required)",
         "",
         "FOLDER",
     )
@@ -89,18 +93,24 @@ methods:
 {chr(10).join(f"  {name:22}{m.summary}" for name, m in COMPARED.items())}
 
 metrics:
-{chr(10).join(f"  {name:22}{m.summary}" for name, m in METRICS.items())}
+{chr(10).join(f"  {name:24}{m.summary}" for name, m in METRICS.items())}
 
-Methods are also Captum's attributions by class name: {", ".join(captum_methods())}.
-
-Your own are FILE.py:NAME or MODULE:NAME: a method is a class derived from
-captum.attr.Attribution; a metric is a function like those of captum_ext.metrics, with
-better=higher or better=lower: own.py:my_metric:better=lower.
+Methods are also Captum's attributions by class name, such as DeepLift. Your own are
+FILE.py:NAME or MODULE:NAME: a method is a class derived from captum.attr.Attribution; a
+metric is a function like those of captum_ext.metrics, with better=higher or
+better=lower: own.py:my_metric:better=lower.
 
 Methods and metrics are separated by commas, their arguments by colons, and "=" gives
-one another name: pn-rise,quick=pn-rise:n_masks=100:grid_size=10. The arguments are
-those of the Python classes and functions. The baselines of a metric are a number in
-the space of the model's inputs, or black, mean (the default), blur or white.
+one another name: pn-rise,quick=pn-rise:n_masks=100:layout=grid. captum-ext methods and
+captum-ext metrics list the arguments, and which metrics need boxes of the objects. The
+baselines of a metric are a number in the space of the model's inputs, or black, mean
+(the default), blur or white.
+
+examples:
+  captum-ext evaluate --dataset images:photos --model resnet50 -o results
+  captum-ext evaluate --dataset signs --limit 10 --model signs \\
+      --methods pn-rise:n_masks=200,cameras,random --metrics insertion -o results
+  captum-ext report results
 
 settings file (TOML; options of the command line override it):
   dataset = "boxes:imagenet/boxes.csv"
@@ -131,8 +141,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "evaluate",
-        description="Compare methods on a data set by metrics. Writes a folder with "
-        "the table (results.csv), curves, timings, images and maps.",
+        description=fill(
+            "Compare methods on a data set by metrics. Writes a folder with the table "
+            "(results.csv), curves, timings, images and maps, and prints the means; "
+            "captum-ext report tests the differences.",
+            88,
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EPILOG,
         # An option that is not given must not override the settings file.
@@ -142,7 +156,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--settings",
         type=Path,
         metavar="FILE.toml",
-        help="TOML file of options, named as below",
+        help="TOML file of options by the names below, see the end",
     )
     # Inherited fields come first; in the help the data set does.
     inherited = fields(EvaluationOptions)
@@ -234,9 +248,9 @@ def _read_file(path: Path) -> dict[str, Any]:
     options = {name.replace("-", "_"): value for name, value in content.items()}
     for name, value in options.items():
         if name not in _TYPES:
+            problem = known_name(name, _TYPES)
             raise ValueError(
-                f"--settings must hold options among {', '.join(_TYPES)}, got "
-                f"{name!r}{did_you_mean(name, _TYPES)} in {str(path)!r}."
+                f"--settings must hold options, each {problem} in {str(path)!r}."
             )
         types, _ = _TYPES[name]
         if type(value) not in types:
@@ -282,6 +296,9 @@ def _print_results(results: Results, output: str) -> int:
     left_out = results.settings["dataset"]["images"] - n_images
     if results.settings["layer"] is not None:
         print(f"layer for layer methods: {results.settings['layer']}")
+    if stages := results.settings.get("stages"):
+        titles = [method.title for method in COMPARED.values() if method.by_stage]
+        print(f"layers for {', '.join(titles)}: {' and '.join(stages)}")
     print(f"means over {n_images} images" + f", {left_out} left out" * (left_out > 0))
     if n_images:
         means = values.mean().unstack().loc[[*results.settings["methods"]]]

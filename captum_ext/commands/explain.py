@@ -13,6 +13,7 @@ from torch import Tensor
 from captum_ext import zoo
 from captum_ext._files import save_figure, save_image
 from captum_ext._validation import check_integer, check_positive
+from captum_ext._warnings import about_image
 from captum_ext.attr.image_sizes import describe_sizes
 from captum_ext.attr.masked_run import relative_errors
 from captum_ext.commands.image_options import (
@@ -44,6 +45,7 @@ from captum_ext.methods.specs import (
     method_options,
     needed_parts,
     read_methods,
+    used_methods,
 )
 from captum_ext.subject import Subject, check_parts
 
@@ -162,10 +164,11 @@ def _run(options: argparse.Namespace) -> int:
         read_images(options, jobs[0].image)
     classifier = load_classifier(vars(options), parts)
     check_parts(classifier, parts, options.layer)
-    status = 0
+    status, shown = 0, set[str]()
     for job in jobs:
         try:
-            _explain(job, options, classifier, specs, len(jobs) > 1)
+            with about_image(str(job.image), shown):
+                _explain(job, options, classifier, specs, len(jobs) > 1)
         except ValueError as error:
             if len(jobs) == 1:
                 raise
@@ -218,7 +221,9 @@ def _explain(
     parts = needed_parts(specs.values())
     images = read_images(options, job.image)
     subject = find_subject(options, classifier, images, parts, clip)
-    print_subject(subject, job.image.name if several else "")
+    print_subject(
+        subject, used_methods(specs.values()), job.image.name if several else ""
+    )
     found = {}
     for name, spec in specs.items():
         method = _method(spec)

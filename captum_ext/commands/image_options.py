@@ -71,16 +71,17 @@ def add_image_options(
         "--target",
         default="top1",
         metavar="INDEX|NAME|topN",
-        help="class to explain: its index, its name or a part of it, or topN for the "
-        "Nth most probable class (default: %(default)s)",
+        help="class to explain: its index, its name or a part of its name, or topN for "
+        "the Nth most probable class (default: %(default)s)",
     )
     add(
         "-o",
         "--output",
         type=Path,
         metavar="OUT.png|FOLDER",
-        help="figure to write, or folder for IMAGE-METHOD.png (default: the current "
-        "folder); of a video, frames with the map, and beside it a .gif",
+        help="figure to write (.png, .jpg, .pdf or .svg), or folder for "
+        "IMAGE-METHOD.png (default: the current folder); of a video, frames with the "
+        "map, and beside it a .gif",
     )
     add(
         "--save-map",
@@ -94,7 +95,13 @@ def add_image_options(
         help="layer for layer methods, by its name within the model, such as layer4 "
         "or features.18 (default: the last one that has maps; it is printed)",
     )
-    add("--seed", type=int, default=0, help="seed of random numbers (default: 0)")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of random numbers (default: 0)",
+    )
 
 
 def check_part_options(

@@ -1,6 +1,6 @@
 """Output of commands that explain an image or a video: figures and lines."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,13 +32,14 @@ __all__ = [
 ]
 
 
-def print_subject(subject: Subject, image: str = "") -> None:
-    """Print the target with its probability, and the layer if there is one.
+def print_subject(subject: Subject, methods: Iterable[Method], image: str = "") -> None:
+    """Print the target with its probability, and the layers that methods use.
 
     The activation is named if it is not a softmax.
 
     Args:
         subject (Subject): Subject of the explanation.
+        methods (iterable of Method): Methods that explain it.
         image (str, optional): Name of the image. Default: "" (not printed)
     """
     activation = subject.classifier.applied_activation
@@ -53,8 +54,18 @@ def print_subject(subject: Subject, image: str = "") -> None:
     ]
     name = f"{image}: " if image else ""
     print(f"{name}{', against '.join(found)}{by}", flush=True)
-    if subject.map_layer is not None:
-        print(f"layer for layer methods: {subject.map_layer.describe()}")
+    if subject.map_layer is None:
+        return
+    stages = [each.describe() for each in subject.map_layer.stages]
+    users = [method for method in methods if "layer" in method.built_from]
+    staged = [m.title for m in users if m.by_stage and len(stages) > 1]
+    if len(staged) < len(users):
+        print(f"layer for layer methods: {stages[-1]}", flush=True)
+    if staged:
+        print(
+            f"layers for {', '.join(dict.fromkeys(staged))}: {' and '.join(stages)}",
+            flush=True,
+        )
 
 
 def target_caption(subject: Subject) -> str:

@@ -1,10 +1,12 @@
 """Commands captum-ext models, methods and metrics: what can be named."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from textwrap import fill, indent
 
 from captum_ext._extras import MissingExtraError, extra
+from captum_ext._suggestions import did_you_mean
 
 __all__ = ["add_parser"]
 
@@ -35,15 +37,22 @@ def add_parser(
         metavar="WORD",
         help="list only what has this text in its name",
     )
-    lists = {"models": _models, "methods": _methods, "metrics": _metrics}
-    parser.set_defaults(run=lambda options: _print(lists[name](options.word), options))
+    listed, names = {
+        "models": (_models, _model_names),
+        "methods": (_methods, _method_names),
+        "metrics": (_metrics, _metric_names),
+    }[name]
+    parser.set_defaults(run=lambda options: _print(listed, names, options.word))
 
 
-def _print(lines: Iterable[str], options: argparse.Namespace) -> None:
-    found = list(lines)
-    if not found:
-        raise ValueError(f"WORD must be part of a name, got {options.word!r}.")
-    print("\n".join(found))
+def _print(
+    listed: Callable[[str], list[str]], names: Callable[[], list[str]], word: str
+) -> None:
+    lines = listed(word)
+    if not lines:
+        hint = did_you_mean(word, names())
+        raise ValueError(f"WORD must be part of a name{hint}, got {word!r}.")
+    print("\n".join(lines))
 
 
 def _entry(name: str, summary: str, arguments: Iterable[str]) -> list[str]:
@@ -68,6 +77,13 @@ def _names(title: str, names: Iterable[str]) -> list[str]:
     return [title, indent(wrapped, "  ")]
 
 
+def _method_names() -> list[str]:
+    from captum_ext.methods.attribution_classes import captum_methods
+    from captum_ext.methods.specs import COMPARED
+
+    return [*COMPARED, *captum_methods()]
+
+
 def _methods(word: str) -> list[str]:
     from captum_ext.methods.attribution_classes import captum_methods
     from captum_ext.methods.specs import COMPARED, method_options
@@ -87,6 +103,12 @@ def _methods(word: str) -> list[str]:
     return lines
 
 
+def _metric_names() -> list[str]:
+    from captum_ext.evaluation import METRICS
+
+    return [*METRICS]
+
+
 def _metrics(word: str) -> list[str]:
     from captum_ext.evaluation import METRICS
 
@@ -104,37 +126,52 @@ def _metrics(word: str) -> list[str]:
     return lines
 
 
-def _models(word: str) -> list[str]:
-    import torchvision
+def _model_names() -> list[str]:
+    from captum_ext.zoo.loading import BUILT_IN
 
+    with suppress(MissingExtraError):
+        return [*BUILT_IN, *_torchvision_names(), *_timm_names()]
+    return [*BUILT_IN, *_torchvision_names()]
+
+
+def _models(word: str) -> list[str]:
     from captum_ext.zoo.loading import BUILT_IN
 
     word = word.lower()
     lines = _names("built-in:", (n for n in BUILT_IN if word in n))
-    known = torchvision.models.list_models(module=torchvision.models)
-    lines += _names("torchvision:", (n for n in known if word in n))
+    lines += _names("torchvision:", (n for n in _torchvision_names() if word in n))
     lines += _timm(word)
     if not word:
         lines += [
             "hf:NAME, hf:FOLDER: an image classifier of Hugging Face (extra hf)",
-            "onnx:FILE: an ONNX file, as a black box (extra onnx)",
+            "onnx:FILE: a black box with ImageNet's preprocessing (extra onnx)",
             "FILE.py:FUNCTION, MODULE:FUNCTION: your own",
         ]
     return lines
 
 
-def _timm(word: str) -> list[str]:
-    """Classifiers of timm, or how many there are: more than a thousand."""
-    try:
-        with extra("timm"):
-            from timm import get_pretrained_cfg, list_models
-    except MissingExtraError as error:
-        return [] if word else [f"timm:NAME: {error}"]
-    names = [
+def _torchvision_names() -> list[str]:
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def _timm_names() -> list[str]:
+    with extra("timm"):
+        from timm import get_pretrained_cfg, list_models
+    return [
         f"timm:{name}"
         for name in list_models(pretrained=True)
         if (config := get_pretrained_cfg(name)) and config.num_classes
     ]
+
+
+def _timm(word: str) -> list[str]:
+    """Classifiers of timm, or how many there are: more than a thousand."""
+    try:
+        names = _timm_names()
+    except MissingExtraError as error:
+        return [] if word else [f"timm:NAME: {error}"]
     if word:
         return _names("timm:", (name for name in names if word in name.lower()))
     return [f"timm:NAME: {len(names)} classifiers; captum-ext models WORD lists some"]

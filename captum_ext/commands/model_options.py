@@ -35,12 +35,11 @@ def add_classifier_options(command: argparse.ArgumentParser, **choice: Any) -> N
     command.add_argument(
         "--model",
         metavar="NAME|FILE.py:FUNCTION",
-        help="any torchvision classification model; signs, the built-in classifier; "
-        "resnet20, for 32 x 32 pixels; timm:NAME; hf:NAME or hf:FOLDER, an image "
-        "classifier of Hugging Face; onnx:FILE, a black box with torchvision's "
-        "preprocessing of ImageNet; or your own function in a file or module "
-        "(MODULE:FUNCTION) that takes --weights and returns a captum_ext.zoo.ZooModel "
-        f"or a function of NumPy images{default}",
+        help="classifier that captum-ext models lists: one of torchvision, timm:NAME, "
+        "hf:NAME or hf:FOLDER of Hugging Face, onnx:FILE, or the built-in signs; or "
+        "your own function in a file or module (MODULE:FUNCTION) that takes --weights "
+        "and returns a captum_ext.zoo.ZooModel or a function of NumPy "
+        f"images{default}",
         **choice,
     )
     command.add_argument(

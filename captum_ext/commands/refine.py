@@ -3,6 +3,7 @@
 import argparse
 import time
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -10,8 +11,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_ext._files import save_figure
-from captum_ext._suggestions import did_you_mean
+from captum_ext._suggestions import known_name
 from captum_ext._validation import check_integer
+from captum_ext._warnings import about_image
 from captum_ext.attr import BOREx, Refinement
 from captum_ext.attr.window_search import VARIANTS
 from captum_ext.commands.image_options import (
@@ -29,9 +31,9 @@ from captum_ext.commands.image_outputs import (
     target_caption,
 )
 from captum_ext.commands.model_options import load_classifier
-from captum_ext.commands.output_files import list_jobs, save_map
+from captum_ext.commands.output_files import Job, list_jobs, save_map
 from captum_ext.datasets.clip_files import is_clip
-from captum_ext.methods import METHODS
+from captum_ext.methods import METHODS, Method
 from captum_ext.subject import Subject
 from captum_ext.visualization import refinement_figure
 
@@ -46,10 +48,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "refine",
-        description="Refine the map of another method, or a map from a file, with a "
-        "Gaussian process (BOREx). Draws the prior, the centers of the scored masks, "
-        "the map, what changed and the standard deviation; of a video, its frames and "
-        "the map.",
+        description=fill(
+            "Refine the map of another method, or a map from a file, with a Gaussian "
+            "process (BOREx). Draws the prior, the centers of the scored masks, the "
+            "map, what changed and the standard deviation; of a video, its frames and "
+            "the map.",
+            88,
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="priors:\n"
         + "\n".join(f"  {name:22}{METHODS[name].summary}" for name in _priors())
@@ -81,7 +86,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(options: argparse.Namespace) -> None:
-    [job] = list_jobs(options.image, ["refined"], options.output, options.save_map)
+    [path] = options.image
+    if path.is_dir():
+        raise ValueError(f"image must be one file, got the folder {str(path)!r}.")
+    [job] = list_jobs([path], ["refined"], options.output, options.save_map)
     check_integer("--n-iterations", options.n_iterations, 1)
     clip = is_clip(job.image)
     chosen = options.prior or ("none" if clip else "grad-cam++")
@@ -92,10 +100,20 @@ def _run(options: argparse.Namespace) -> None:
         prior = _read_map(Path(chosen), "T, h, w" if clip else "h, w")
     parts = () if method is None else method.built_from
     check_part_options(parts, options, chosen)
+    with about_image(str(path), set()):
+        _refine(job, options, method, prior)
+
+
+def _refine(
+    job: Job, options: argparse.Namespace, method: Method | None, prior: Tensor | None
+) -> None:
+    """Refine the map of a method, or that of a file, and write the figure."""
+    clip = is_clip(job.image)
+    parts = () if method is None else method.built_from
     images = read_images(options, job.image)
     classifier = load_classifier(vars(options), parts)
     subject = find_subject(options, classifier, images, parts, clip)
-    print_subject(subject)
+    print_subject(subject, [] if method is None else [method])
     start = time.perf_counter()
     if method is not None:
         prior = method.attribute(subject)
@@ -146,10 +164,8 @@ def _read_map(path: Path, axes: str) -> Tensor:
     """Read a map (1, C, h, w) or (1, C, T, h, w) from a file, with or without C."""
     n_axes = 1 + len(axes.split(", "))
     if not path.is_file() or path.suffix.lower() not in (".npy", ".pt"):
-        raise ValueError(
-            f"--prior must be one of {', '.join(_priors())}, none, or an existing file "
-            f".npy or .pt, got {str(path)!r}{did_you_mean(path, _priors())}."
-        )
+        others = ", none, or an existing file .npy or .pt"
+        raise ValueError(f"--prior must be {known_name(path, _priors(), others)}.")
     try:
         if path.suffix.lower() == ".npy":
             value = torch.from_numpy(np.load(path, allow_pickle=False))

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from textwrap import fill
 
 from torch import Tensor
 
@@ -46,8 +47,7 @@ _ENCODER, _WIDTH = "small", 32
 _EPILOG = f"""\
 data sets:
 {describe_formats()}
-Images need labels; of several classes of an image, the first is used. Without --limit,
-signs provides {_TRAINING_SCENES} scenes.
+Images need labels; of several classes of an image, the first is used.
 
 The output folder contains network.pt, for `captum-ext explain --method masking-model
 --masking-network`, checkpoints, log.csv with one row per step, and masks/ and
@@ -71,8 +71,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """
     parser = commands.add_parser(
         "train",
-        description="Train a masking network for a classifier. The trained network "
-        "computes a map in one forward pass, without calling the classifier.",
+        description=fill(
+            "Train a masking network for a classifier. The trained network computes a "
+            "map in one forward pass, without calling the classifier.",
+            88,
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EPILOG,
     )
@@ -103,7 +106,13 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="use N validation images sampled with --seed (default: %(default)s)",
     )
-    add("--limit", type=int, metavar="N", help="train on N images sampled with --seed")
+    add(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="train on N images sampled with --seed (default: all, "
+        f"{_TRAINING_SCENES} of signs)",
+    )
 
 
 def _add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -152,7 +161,13 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         ("--workers", int, 0, "processes that load images"),
         ("--seed", int, 0, "seed of random numbers"),
     ):
-        add(option, type=kind, default=default, help=f"{meaning} (default: {default})")
+        add(
+            option,
+            type=kind,
+            default=default,
+            metavar="N" if kind is int else "X",
+            help=f"{meaning} (default: {default})",
+        )
     add(
         "--half",
         action="store_true",

@@ -134,10 +134,11 @@ def find_format(text: str, argument: str = "dataset") -> tuple[DatasetFormat, st
     """
     name, _, path = text.partition(":")
     found = DATASET_FORMATS.get(name)
-    if found is None or bool(path) != (":" in found.usage):
+    if found is None:
         usages = ", ".join(known.usage for known in DATASET_FORMATS.values())
-        similar = "" if found else did_you_mean(name, DATASET_FORMATS)
-        raise ValueError(
-            f"--{argument} must be one of {usages}, got {text!r}{similar}."
-        )
+        hint = did_you_mean(name, DATASET_FORMATS)
+        known = f"of a known kind{hint}" if hint else f"one of {usages}"
+        raise ValueError(f"--{argument} must be {known}, got {text!r}.")
+    if bool(path) != (":" in found.usage):
+        raise ValueError(f"--{argument} must be {found.usage}, got {text!r}.")
     return found, path

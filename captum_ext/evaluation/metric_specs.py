@@ -1,9 +1,10 @@
 """Metrics with their arguments, from text."""
 
-from captum_ext._suggestions import did_you_mean
+from captum_ext._suggestions import known_name
 from captum_ext._validation import check_choice
 from captum_ext.evaluation.named_metrics import METRICS, Metric
 from captum_ext.evaluation.own_code import own_metric
+from captum_ext.methods.argument_types import check_types
 from captum_ext.methods.specs import Spec, Specs, read_specs
 from captum_ext.metrics.baselines import BASELINES
 
@@ -27,7 +28,7 @@ def read_metrics(given: Specs) -> dict[str, Spec]:
 
     Raises:
         ValueError: If a name is unknown or given twice, a metric does not take an
-            argument, or one of your own lacks ``better``.
+            argument, or not of its type, or one of your own lacks ``better``.
 
     Examples::
 
@@ -37,8 +38,12 @@ def read_metrics(given: Specs) -> dict[str, Spec]:
     specs = read_specs("metrics", given, find_metric, METRICS, Metric.options)
     for name, spec in specs.items():
         baselines = spec.options.get("baselines")
-        if spec.use in METRICS and isinstance(baselines, str):
-            check_choice("baselines", baselines, BASELINES)
+        typed = {**spec.options}
+        if isinstance(baselines, str):
+            del typed["baselines"]  # A name, see Metric.evaluate.
+            if spec.use in METRICS:
+                check_choice("baselines", baselines, BASELINES)
+        check_types("metrics", name, find_metric(spec.use).function, typed)
         better = spec.options.get("better")
         asked = "better" in find_metric(spec.use).options()
         if asked and better not in ("higher", "lower"):
@@ -65,7 +70,6 @@ def find_metric(use: str) -> Metric:
         return own_metric(use)
     if use not in METRICS:
         raise ValueError(
-            f"metrics must be among {', '.join(METRICS)} or your own FILE.py:NAME, got "
-            f"{use!r}{did_you_mean(use, METRICS)}."
+            f"metrics must be {known_name(use, METRICS, ' or your own FILE.py:NAME')}."
         )
     return METRICS[use]

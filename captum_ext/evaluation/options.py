@@ -36,7 +36,7 @@ class EvaluationOptions:
         "last one that has maps; it is printed)",
         metavar="NAME",
     )
-    seed: int = option("seed of all random numbers", 0)
+    seed: int = option("seed of all random numbers", 0, "N")
     perturbations_per_eval: int | None = option(
         "images per call of the model (default: 4 on the CPU, 64 on GPUs)", metavar="N"
     )

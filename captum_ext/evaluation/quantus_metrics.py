@@ -81,7 +81,8 @@ def quantus_metric(name: str) -> Metric:
 
     function.__signature__ = Signature(  # type: ignore[attr-defined]
         [
-            p.replace(kind=Parameter.KEYWORD_ONLY)
+            # More types are accepted than declared, as numbers for perturb_baseline.
+            p.replace(kind=Parameter.KEYWORD_ONLY, annotation=p.empty)
             for p in taken.values()
             if p.kind is not p.VAR_KEYWORD and p.name not in _SETTINGS
         ]

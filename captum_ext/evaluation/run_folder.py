@@ -46,7 +46,7 @@ Key = tuple[str, str | None, str | None]
 # Settings to which a run may add.
 _EXTENDABLE = ("methods", "metrics")
 # Settings that a run has only if one of its methods needs them.
-_OF_SOME_METHODS = ("layer", "masking_network")
+_OF_SOME_METHODS = ("layer", "stages", "masking_network")
 
 CURVE_DIGITS = 6
 """Digits of curves, which are only plotted: a third of the length of all digits."""

@@ -18,6 +18,7 @@ from captum_ext._processes import (
 )
 from captum_ext._progress import print_resumed, progress
 from captum_ext._validation import check_choice, check_integer
+from captum_ext._warnings import about_image
 from captum_ext.attr import MapLayer
 from captum_ext.attr.map_layer import map_layer
 from captum_ext.datasets.dataset import Dataset
@@ -42,6 +43,7 @@ from captum_ext.methods.specs import (
     describe_specs,
     needed_parts,
     read_methods,
+    used_methods,
 )
 from captum_ext.subject import Part, check_parts
 from captum_ext.zoo import BoxPreprocessing, ZooModel
@@ -211,6 +213,7 @@ def _settings(
         "target": config.target,
         "only_correct": config.only_correct,
         "layer": None if config.layer is None else config.layer.describe(),
+        "stages": _stages(config),
         "seed": config.seed,
         "perturbations_per_eval": config.perturbations_per_eval,
         "device": device.type,
@@ -225,6 +228,14 @@ def _settings(
     return settings
 
 
+def _stages(config: EvaluationConfig) -> list[str] | None:
+    """Layers of a method that takes those of several stages."""
+    by_stage = any(each.by_stage for each in used_methods(config.methods.values()))
+    if config.layer is None or config.layer.finer is None or not by_stage:
+        return None
+    return [each.describe() for each in config.layer.stages]
+
+
 def _run(dataset: Dataset, config: EvaluationConfig, show_progress: bool) -> None:
     """Compute the missing rows, a share per process, and merge them."""
     # Found by one process: shares must not depend on when a process reads the rows.
@@ -235,11 +246,14 @@ def _run(dataset: Dataset, config: EvaluationConfig, show_progress: bool) -> Non
         print_resumed(n_images - len(missing), n_images, "images")
     share = missing[rank() :: world_size()]
     if share:
+        shown: set[str] = set()
         with RowWriter(config.folder, rank()) as writer:
             bar = progress(share, desc="images", show=show_progress)
             for index, pairs in bar:
-                for row in rows_of_image(config, dataset.examples[index], pairs):
-                    writer.append(row)
+                example = dataset.examples[index]
+                with about_image(example.name, shown):
+                    for row in rows_of_image(config, example, pairs):
+                        writer.append(row)
     barrier()
     if rank() == 0:
         merge_tables(config.folder, [example.name for example in dataset.examples])

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from captum_ext._suggestions import did_you_mean
+from captum_ext._suggestions import known_name
 from captum_ext._validation import check_choice
 from captum_ext.attr import WindowVariant
 from captum_ext.attr.image_sizes import Size
 from captum_ext.attr.window_search import VARIANTS
+from captum_ext.methods.argument_types import check_types
 from captum_ext.methods.attribution_classes import (
     captum_methods,
     own_method,
@@ -37,6 +38,7 @@ __all__ = [
     "needed_parts",
     "read_methods",
     "read_specs",
+    "used_methods",
 ]
 
 COMPARED = METHODS | {
@@ -85,6 +87,9 @@ _EXCLUDED = {
     "seed",
     "show_progress",
 }
+
+# Arguments with arguments of their own.
+_NESTED = {"prior", "variant"}
 
 
 class Spec(NamedTuple):
@@ -163,8 +168,7 @@ def read_methods(given: Specs, colorwise: bool = False) -> dict[str, Spec]:
 
     Raises:
         ValueError: If a name is unknown or given twice, or a method does not take an
-            argument or returns one map per color.
-        TypeError: If a choice of a variant is of the wrong type.
+            argument, or not of its type, or returns one map per color.
 
     Examples::
 
@@ -181,6 +185,8 @@ def read_methods(given: Specs, colorwise: bool = False) -> dict[str, Spec]:
                 f"methods must return one map per image, got {name!r}, which returns "
                 f"one per color; {name}:input_shaped=true returns one."
             )
+        plain = {n: v for n, v in spec.options.items() if n not in _NESTED}
+        check_types("methods", name, find_method(spec.use).attribution.attribute, plain)
         default = find_method(spec.use).prior
         if default is not None or "prior" in spec.options:
             prior = spec.options.get("prior", default)
@@ -201,10 +207,10 @@ def _read_variant(given: Any) -> str | WindowVariant:
     for choice in choices:
         if choice not in known:
             raise ValueError(
-                f"variant must have choices among {', '.join(known)}, got {choice!r}"
-                f"{did_you_mean(choice, known)}."
+                f"variant must have choices, each {known_name(choice, known)}."
             )
     check_choice("variant", use, tuple(VARIANTS))
+    check_types("methods", "variant", WindowVariant, choices)
     return VARIANTS[use](**choices)
 
 
@@ -235,10 +241,8 @@ def find_method(use: str) -> Method:
     if ":" in str(use):
         return own_method(use)
     if use not in known:
-        raise ValueError(
-            f"methods must be among {', '.join(COMPARED)}, a class of captum.attr or "
-            f"your own FILE.py:CLASS, got {use!r}{did_you_mean(use, known)}."
-        )
+        others = ", a class of captum.attr or your own FILE.py:CLASS"
+        raise ValueError(f"methods must be {known_name(use, COMPARED, others, known)}.")
     return known[use]
 
 
@@ -269,13 +273,25 @@ def needed_parts(methods: Iterable[Spec]) -> frozenset[Part]:
         >>> sorted(needed_parts(read_methods("borex:prior=grad-cam").values()))
         ['layer', 'model', 'probabilities']
     """
-    parts: set[Part] = set()
+    return frozenset(p for m in used_methods(methods) for p in m.built_from)
+
+
+def used_methods(methods: Iterable[Spec]) -> list[Method]:
+    """Methods of specs, and of the priors that they refine.
+
+    Args:
+        methods (iterable of Spec): Specs of :func:`read_methods`.
+
+    Returns:
+        *list[Method]*: Methods.
+    """
+    found = []
     for spec in methods:
-        parts.update(find_method(spec.use).built_from)
+        found.append(find_method(spec.use))
         prior = spec.options.get("prior")
         if isinstance(prior, Spec):
-            parts |= needed_parts([prior])
-    return frozenset(parts)
+            found += used_methods([prior])
+    return found
 
 
 def method_options(method: Method) -> frozenset[str]:
@@ -329,10 +345,9 @@ def read_specs(
         known = options_of(found)
         for option in options:
             if option not in known:
+                problem = known_name(option, sorted(known) or ["none"])
                 raise ValueError(
-                    f"{kind} must have arguments that they take, got {option!r} for "
-                    f"{use!r}{did_you_mean(option, known)}, which takes "
-                    f"{', '.join(sorted(known)) or 'none'}."
+                    f"{kind} must have arguments of {use}, each {problem}."
                 )
         specs[name] = Spec(use, options)
     if not specs:

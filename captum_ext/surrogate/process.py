@@ -5,7 +5,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from captum_ext._warnings import warn_caller
+from captum_ext._warnings import ExampleWarning, warn_caller
 from captum_ext.surrogate.acquisition import Acquisition, acquisition_values
 from captum_ext.surrogate.model import CandidateModel
 from captum_ext.surrogate.posterior import CandidatePosterior
@@ -96,7 +96,8 @@ class CandidateProcess(CandidatePosterior):
             warn_caller(
                 f"The Gaussian process could not be fitted for examples "
                 f"{failed.nonzero()[:, 0].tolist()}; they keep their last "
-                f"hyperparameters."
+                f"hyperparameters.",
+                ExampleWarning,
             )
         self.condition()
 
