@@ -27,7 +27,6 @@ from captum_ext.evaluation import (
     read_metrics,
     read_results,
 )
-from captum_ext.evaluation.image_maps import read_map
 from captum_ext.evaluation.image_rows import seed_of
 from captum_ext.evaluation.provenance import called_functions, weights_digest
 from captum_ext.evaluation.result_tables import merge_tables
@@ -42,6 +41,7 @@ from captum_ext.evaluation.run_folder import (
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import superpixels
 from captum_ext.methods.attribution_classes import captum_methods
+from captum_ext.methods.image_maps import read_map
 from captum_ext.methods.reference_maps import CenterBox, MaxBox, RandomMap
 from captum_ext.methods.specs import Spec, describe_specs
 from captum_ext.metrics import (

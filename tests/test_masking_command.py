@@ -115,6 +115,42 @@ def test_training_starts_from_a_masking_network(capsys):
         assert "--masking-network must" in error and words in error
 
 
+def test_distillation_computes_each_map_once(monkeypatch, capsys):
+    """Without labels the predicted classes are explained; the black box may be any."""
+    Path("unlabeled").mkdir()
+    for path in Path("images").glob("*/*.png"):
+        path.rename(Path("unlabeled", path.name))
+    run = [*TRAIN, "out", "--dataset", "images:unlabeled", "--distill"]
+    method = "pn-rise:n_masks=6:estimator=monte_carlo:grid_size=4"
+    assert main([*run, method]) == 0
+    maps = sorted(Path("out/maps").glob("*.png"))
+    labels = [int(path.stem.rpartition("-")[2]) for path in maps]
+    assert labels == [0] * 6 + [1] * 6
+    for path in maps:
+        assert np.asarray(Image.open(path)).max() == 255
+    log = pd.read_csv("out/log.csv")
+    assert (log["distillation"] > 0).all() and (log["preservation"] == 0).all()
+    before, written = weights("out"), [path.stat().st_mtime_ns for path in maps]
+    # As if the training had been killed while the maps were computed.
+    maps[5].unlink()
+    for name in ("checkpoint.pt", "checkpoint.previous.pt", "network.pt"):
+        Path("out", name).unlink(missing_ok=True)
+    assert main([*run, method]) == 0
+    assert all(torch.equal(weights("out")[key], before[key]) for key in before)
+    again = [path.stat().st_mtime_ns for path in maps]
+    assert [a != b for a, b in zip(again, written)] == [i == 5 for i in range(12)]
+    capsys.readouterr()
+    for wrong, words in (
+        ("rise:n_masks=6", "maps of the same --distill"),
+        ("rise,pn-rise", "must be one method"),
+        ("risee", "did you mean"),
+        ("masking-model", "must be a method without a masking network"),
+    ):
+        assert main([*run, wrong]) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1, error
+
+
 def test_signs_are_validated_on_held_out_scenes(capsys):
     """Validation uses scenes that training does not use."""
     arguments = ["train", "--model", "signs", "--dataset", "signs", "--limit", "4"]

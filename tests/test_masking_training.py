@@ -25,12 +25,17 @@ from several_processes import exit_codes
 from torch import nn
 
 from captum_ext._files import save_tensors
-from captum_ext.masking import MaskingNetwork, SaliencyObjective, train_masking_network
+from captum_ext.masking import (
+    MaskingNetwork,
+    SaliencyObjective,
+    SaliencyTerms,
+    train_masking_network,
+)
 from captum_ext.masking.checkpoints import load_checkpoint, load_file
 from captum_ext.masking.mask_reports import StepLog, mask_grid, mean_masks
 from captum_ext.masking.sampling import SampleDataset, SampleKey, StepSampler
 
-TERMS = ["smoothness", "area", "preservation", "destruction", "selection"]
+TERMS = [*SaliencyTerms._fields]
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +220,44 @@ def test_masks_depend_on_the_class():
     assert masks[:, :, 2:8].mean() > 3 * masks[:, :, 10:].mean()
 
 
+class MappedImages(SmallImages):
+    """Images with maps: the square of the pattern."""
+
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        square = torch.zeros(1, 16, 16)
+        # The pattern, mirrored or not, is the part with large values.
+        square[0, 2:8] = (image[0].abs().mean(0) > 0.6).float()
+        return image, label, square
+
+
+@torch.no_grad()
+def test_distilled_masks_are_the_maps():
+    """Close to the map for the image's own class, close to zero for the others."""
+
+    def no_gradient(x):
+        return torch.zeros(len(x), 3)
+
+    dataset = MappedImages(12)
+    with torch.enable_grad():
+        network = small_training(
+            None,
+            black_box=no_gradient,
+            dataset=dataset,
+            objective=SaliencyObjective(distillation=1),
+            n_epochs=150,
+            learning_rate=5e-3,
+        )
+    images, labels, maps = zip(*(dataset[i] for i in range(12)))
+    inputs, target, maps = torch.stack(images), torch.tensor(labels), torch.stack(maps)
+    assert 0.3 < maps[:, :, 2:8].mean() < 0.45
+    own, other = (network(inputs, (target + i) % 3) for i in (0, 1))
+    inside, outside = own[maps == 1], own[maps == 0]
+    # Masks have half the resolution of the images, and the edges are blurred.
+    assert inside.mean() > 0.5 and outside.mean() < 0.1
+    assert other.mean() < own.mean() / 2
+
+
 def test_output_folder_holds_logs_figures_and_checkpoints(uninterrupted):
     log = pd.read_csv(uninterrupted / "log.csv")
     assert log["step"].tolist() == list(range(N_STEPS))
@@ -384,6 +427,7 @@ def examples(**changes) -> list:
     """Six images of two classes, the fourth of them changed."""
     images = [[torch.rand(3, 16, 16), i % 2] for i in range(6)]
     images[3] = [changes.get("image", images[3][0]), changes.get("label", 1)]
+    images[3] += [changes["map"]] if "map" in changes else []
     return images
 
 
@@ -416,6 +460,13 @@ class Logits(nn.Module):
         (examples(image=torch.ones(3, 16, 16).long()), "floating-point .* torch.int64"),
         (examples(image=torch.full((3, 16, 16), float("nan"))), "finite, got 768 NaN"),
         (examples(image=[[0.5]]), "images .* got list"),
+        (
+            examples(map=torch.rand(16, 16)),
+            r"maps \(1, 16, 16\), got .* \(16, 16\) at 3",
+        ),
+        (examples(map=torch.full((1, 16, 16), 2.0)), r"in \[0, 1\], got 2 to 2 at 3"),
+        (examples(map=torch.full((1, 16, 16), float("nan"))), "got nan to nan at 3"),
+        (examples(map=0.5), "a map .* got float"),
         ([torch.rand(3, 16, 16)] * 6, "images with their classes, got Tensor"),
         (5, "a length and items by number, got int"),
         (set(range(6)), "a length and items by number, got set"),

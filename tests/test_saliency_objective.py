@@ -108,6 +108,55 @@ def test_only_the_area_counts_for_a_fake_class():
     torch.testing.assert_close(all_fake.total, all_fake.area)
 
 
+@pytest.mark.parametrize("share", [0.25, 1])
+def test_distillation_by_hand(share):
+    """Masks of 1/4: for the map 1, log 4; for the map 1/2, the mean with log(4/3)."""
+    X, target = torch.rand(3, 1, 2, 2), torch.tensor([0, 0, 1])
+    M = torch.full((3, 1, 2, 2), 0.25)
+    maps = torch.tensor([1.0, 0.5, 1.0]).view(3, 1, 1, 1).expand_as(M)
+    labels = torch.tensor([0, 0, 0])
+
+    def terms(share, black_box):
+        objective = SaliencyObjective(
+            evidence_removal=ZeroAlternatives(), distillation=share
+        )
+        return objective(
+            black_box, X, M, target, generators(3), labels, maps=maps if share else None
+        )
+
+    def unused(x):
+        raise AssertionError("the classifier is not needed for maps alone")
+
+    found = terms(share, unused if share == 1 else SumNet())
+    kept, left = math.log(4), math.log(4 / 3)
+    # The map of a class that the image does not show is zero.
+    expected = share * torch.tensor([kept, (kept + left) / 2, left])
+    torch.testing.assert_close(found.distillation, expected)
+    eq_4 = terms(0, SumNet())
+    assert (eq_4.distillation == 0).all()
+    torch.testing.assert_close(found.total - expected, (1 - share) * eq_4.total)
+
+
+def test_distillation_is_finite_at_masks_of_zero_and_one():
+    M = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2).requires_grad_()
+    objective = SaliencyObjective(distillation=1)
+    terms = objective(
+        SumNet(), M, M, torch.tensor([0]), generators(1), maps=1 - M.detach()
+    )
+    (gradient,) = torch.autograd.grad(terms.total.sum(), M)
+    assert terms.distillation.isfinite().all() and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("maps", [None, torch.rand(1, 1, 4, 4)])
+def test_distillation_needs_a_map_for_each_image(maps):
+    objective = SaliencyObjective(distillation=0.5)
+    masks = torch.rand(2, 1, 4, 4)
+    with pytest.raises(ValueError, match="^dataset must hold a map beside each image"):
+        objective(
+            SumNet(), masks, masks, torch.tensor([0, 0]), generators(2), maps=maps
+        )
+
+
 def test_selection_by_hand():
     """-log sigmoid of the image's class, plus the mean -log(1 - sigmoid) of others."""
     log3 = math.log(3)
@@ -202,6 +251,8 @@ def test_global_generator_is_unchanged():
 
 
 def test_invalid_arguments():
+    with pytest.raises(ValueError, match="distillation must be a number from 0 to 1"):
+        SaliencyObjective(distillation=1.5)
     with pytest.raises(ValueError, match="lambdas must hold 4 numbers"):
         SaliencyObjective((1, 2, 3))
     with pytest.raises(ValueError, match="lambdas must be a number of at least 0"):

@@ -9,12 +9,18 @@ from torch import Tensor
 from captum_ext import zoo
 from captum_ext._processes import process_group, rank
 from captum_ext._validation import check_integer
+from captum_ext.commands.distillation import (
+    MappedImages,
+    images_with_maps,
+    read_method,
+)
 from captum_ext.commands.model_options import (
     add_classifier_options,
     chosen_device,
     load_classifier,
     load_masking_network,
 )
+from captum_ext.datasets.dataset import Dataset
 from captum_ext.datasets.formats import (
     DatasetFormat,
     DatasetSource,
@@ -33,6 +39,8 @@ from captum_ext.masking import (
     train_masking_network,
 )
 from captum_ext.masking.mask_reports import mean_masks
+from captum_ext.methods.specs import needed_parts
+from captum_ext.subject import check_parts
 from captum_ext.zoo.black_box import check_inside
 from captum_ext.zoo.signs_classifier.recipe import FIRST_TRAINING_SEED
 
@@ -152,6 +160,13 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         help="weights of the objective: smoothness, area, destruction and its power "
         "(default: %(default)s, as in the paper)",
     )
+    add(
+        "--distill",
+        metavar="METHOD",
+        help="learn the maps of a method, such as cameras or pn-rise:n_masks=50, "
+        "instead of minimizing the objective: without labels, the maps of the "
+        "predicted classes; they are computed once, in OUTPUT/maps",
+    )
     for option, kind, default, meaning in (
         ("--selection-weight", float, 3.0, "weight of the loss on the class embedding"),
         ("--epochs", int, 10, "passes over the images"),
@@ -194,6 +209,7 @@ def _run(options: argparse.Namespace) -> None:
         check_integer("--limit", options.limit, 1)
     check_integer("--validation-limit", options.validation_limit, 1)
     lambdas = _lambdas(options.lambdas)
+    method = None if options.distill is None else read_method(options.distill)
     _check_network_options(options)
     if options.validation is None and options.dataset == "signs":
         options.validation = "signs"
@@ -202,27 +218,39 @@ def _run(options: argparse.Namespace) -> None:
     if options.validation is not None:
         formats["validation"] = find_format(options.validation, "validation")
     classifier = load_classifier(vars(options), ())
-    check_inside(classifier.model)
+    if method is None:
+        check_inside(classifier.model)
+    else:
+        check_parts(classifier, needed_parts([method]))
     device = chosen_device(options.device)
     network = _initial_network(options, classifier).to(device)
     if classifier.applied_activation != "softmax":
         print(f"activation: {classifier.applied_activation}")
     with process_group(device):
         main_process = rank() == 0
-        dataset = _images(
-            "dataset", *formats["dataset"], options, classifier, main_process
+        found = _dataset(
+            "dataset", *formats["dataset"], options, classifier, method is None
         )
+        dataset: LabeledImages | InMemoryImages | MappedImages
+        if method is None:
+            dataset = training_images(found, classifier, main_process)
+        else:
+            folder = options.output / "maps"
+            dataset = images_with_maps(
+                found, classifier, method, folder, options.seed, main_process
+            )
         validation = None
         if "validation" in formats:
-            validation = _images(
-                "validation", *formats["validation"], options, classifier, False
+            held_out = _dataset(
+                "validation", *formats["validation"], options, classifier, True
             )
+            validation = training_images(held_out, classifier)
         train_masking_network(
             network,
             classifier.model,
             dataset,
             options.output,
-            objective=_objective(lambdas, options.selection_weight, classifier),
+            objective=_objective(lambdas, options, classifier),
             validation=validation,
             n_epochs=options.epochs,
             batch_size=options.batch_size,
@@ -250,16 +278,17 @@ def _lambdas(text: str) -> tuple[float, float, float, float]:
 
 def _objective(
     lambdas: tuple[float, float, float, float],
-    selection_weight: float,
+    options: argparse.Namespace,
     classifier: zoo.ZooModel,
 ) -> SaliencyObjective:
     """Eq. 4, with alternative images in the range of normalized images."""
     removal = EvidenceRemoval.of_normalized(classifier.mean, classifier.std)
     return SaliencyObjective(
         lambdas,
-        selection_weight=selection_weight,
+        selection_weight=options.selection_weight,
         evidence_removal=removal,
         activation=classifier.applied_activation,
+        distillation=0 if options.distill is None else 1,
     )
 
 
@@ -313,15 +342,15 @@ def _encoder_weights(
     return zoo.load(options.encoder, options.encoder_weights).model.state_dict()
 
 
-def _images(
+def _dataset(
     argument: str,
     dataset_format: DatasetFormat,
     path: str,
     options: argparse.Namespace,
     classifier: zoo.ZooModel,
-    show_progress: bool,
-) -> InMemoryImages | LabeledImages:
-    """Read the images of --dataset or --validation, preprocessed for the classifier."""
+    needs_labels: bool,
+) -> Dataset:
+    """Find the images of --dataset or --validation."""
     if argument == "dataset":
         limit = options.limit
         first, n = FIRST_TRAINING_SEED, limit or _TRAINING_SCENES
@@ -331,8 +360,9 @@ def _images(
     source = DatasetSource(path, classifier.class_names, scenes=range(first, first + n))
     found = dataset_format.read(source)
     found.check(len(classifier.class_names))
-    found.require("labels", "training", f"--{argument}")
-    return training_images(found.sample(limit, options.seed), classifier, show_progress)
+    if needs_labels:
+        found.require("labels", "training", f"--{argument}")
+    return found.sample(limit, options.seed)
 
 
 def _print_results(

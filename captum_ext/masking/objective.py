@@ -10,10 +10,21 @@ from torch.nn import functional as F
 from captum_ext._activations import ACTIVATIONS, Activation, log_probabilities
 from captum_ext._outputs import output_tensor
 from captum_ext._type_checks import check_instance, check_numbers
-from captum_ext._validation import check_choice, check_not_negative, check_positive, check_share
+from captum_ext._validation import (
+    check_choice,
+    check_not_negative,
+    check_positive,
+    check_share,
+)
 from captum_ext.masking.evidence_removal import EvidenceRemoval
 
-__all__ = ["GOALS", "Goal", "SaliencyObjective", "SaliencyTerms", "total_variation"]
+__all__ = [
+    "GOALS",
+    "Goal",
+    "SaliencyObjective",
+    "SaliencyTerms",
+    "total_variation",
+]
 
 LogProbability = Callable[[Tensor], Tensor]
 Goal = Literal["both", "preserve", "delete"]
@@ -211,7 +222,7 @@ class SaliencyObjective:
         """
         labels = target if labels is None else labels
         share, none = self.distillation, masks.new_zeros(len(masks))
-        eq_4, distillation = [none] * 4, none
+        distillation, eq_4 = none, [none] * 4
         if share > 0:
             distillation = share * _cross_entropy(masks, maps, target == labels)
         if share < 1:
@@ -219,8 +230,11 @@ class SaliencyObjective:
                 black_box, inputs, masks, target, generators, labels, class_logits
             )
             eq_4 = [(1 - share) * each for each in found]
+        smoothness, area, preservation, destruction = eq_4
         selection = self._selection(class_logits, labels, none)
-        return SaliencyTerms(*eq_4, selection, distillation)
+        return SaliencyTerms(
+            smoothness, area, preservation, destruction, selection, distillation
+        )
 
     def _eq_4(
         self,
@@ -318,11 +332,11 @@ class SaliencyObjective:
 
 
 def _cross_entropy(masks: Tensor, maps: Tensor | None, real: Tensor) -> Tensor:
-    """Mean cross-entropy (B,) between masks and maps; those of fake classes are zero."""
-    if maps is None:
+    """Mean cross-entropy (B,) between masks and maps, zero maps for fake classes."""
+    if maps is None or maps.shape != masks.shape:
         raise ValueError(
             "dataset must hold a map beside each image and class for distillation, got "
-            "none."
+            "images without one."
         )
     expected = maps.to(masks) * real[:, None, None, None]
     # Not torch's own, which autocast refuses and which counts log(0) as -100.

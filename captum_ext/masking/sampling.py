@@ -19,11 +19,16 @@ __all__ = [
     "SampleDataset",
     "SampleKey",
     "StepSampler",
+    "TrainingData",
     "check_indexable",
     "checked_example",
     "epoch_order",
     "stacked_images",
 ]
+
+
+TrainingData = Dataset[tuple[Tensor, int]] | Dataset[tuple[Tensor, int, Tensor]]
+"""Images (C, H, W) and their classes, with maps (1, H, W) for distillation."""
 
 
 class SampleKey(NamedTuple):
@@ -216,7 +221,8 @@ class SampleDataset(Dataset[Sample]):
     """Training samples by :class:`SampleKey`.
 
     Args:
-        dataset (Dataset): Images (C, H, W) and their classes. Random numbers that it
+        dataset (Dataset): Images (C, H, W), their classes, and their maps (1, H, W) if
+            they are distilled. Random numbers that it
             draws from torch's global generator, for augmentation, are seeded as well.
         n_classes (int): Number of classes.
         fake_probability (float): Probability that the requested class is a fake one,
@@ -226,7 +232,7 @@ class SampleDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        dataset: Dataset[tuple[Tensor, int]],
+        dataset: TrainingData,
         n_classes: int,
         fake_probability: float,
         seed: int,

@@ -15,7 +15,12 @@ from captum_ext.masking.eval_mode import eval_mode
 from captum_ext.masking.monitor import TrainingMonitor
 from captum_ext.masking.network import MaskingNetwork
 from captum_ext.masking.objective import SaliencyObjective, SaliencyTerms
-from captum_ext.masking.sampling import SampleDataset, StepSampler, check_indexable
+from captum_ext.masking.sampling import (
+    SampleDataset,
+    StepSampler,
+    TrainingData,
+    check_indexable,
+)
 from captum_ext.masking.trainer import Trainer
 
 __all__ = ["train_masking_network"]
@@ -26,7 +31,7 @@ _SHOWN_TERMS = ("loss", *SaliencyTerms._fields)
 def train_masking_network(
     network: MaskingNetwork,
     black_box: Callable[[Tensor], Tensor],
-    dataset: Dataset[tuple[Tensor, int]] | Dataset[tuple[Tensor, int, Tensor]],
+    dataset: TrainingData,
     output: str | Path | None = None,
     *,
     objective: SaliencyObjective | None = None,
@@ -65,8 +70,7 @@ def train_masking_network(
         black_box (Callable): Function that returns logits (B, classes) of images.
         dataset (Dataset): Images (3, H, W) of one size, normalized as for the
             classifier, and their classes; for the distillation of an objective with
-            the maps (1, H, W) of these classes in [0, 1], such as
-            :func:`~captum_ext.masking.unit_maps` returns.
+            the maps (1, H, W) of these classes in [0, 1].
         output (str or Path, optional): Output folder: new, empty, or of a run with the
             same arguments. Default: None (nothing is written)
         objective (SaliencyObjective, optional): Objective to minimize. Default: None
