@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from captum_ext.cli import main
-from captum_ext.commands.train import _verdict
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masking.checkpoints import load_file
 from captum_ext.masking.mask_reports import MeanMasks, StepLog, mask_sheet
@@ -164,7 +163,11 @@ def test_signs_are_validated_on_held_out_scenes(capsys):
     "right, absent, words",
     [
         (0.28, 0.02, "class-specific (ratio 0.07)"),
-        (0.28, 0.28, "not class-specific (ratio 1.00), train longer or increase --sel"),
+        (
+            0.28,
+            0.28,
+            "not class-specific (ratio 1.00), train longer or increase the sel",
+        ),
         (0.28, 0.42, "not class-specific (ratio 1.50), train longer"),
         (0.28, 0.196, "partly class-specific (ratio 0.70), train longer"),
         (0.0, 0.0, "masks are empty, decrease the weight of the area"),
@@ -172,7 +175,7 @@ def test_signs_are_validated_on_held_out_scenes(capsys):
     ],
 )
 def test_verdict_on_mean_masks(right, absent, words):
-    assert _verdict(right, absent).startswith(words)
+    assert MeanMasks(right, absent).verdict.startswith(words)
 
 
 def test_closing_line_has_the_verdict(monkeypatch, capsys):

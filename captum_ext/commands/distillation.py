@@ -11,6 +11,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from captum_ext._files import save_image, write_file
 from captum_ext._processes import barrier, rank, world_size
 from captum_ext._progress import progress
+from captum_ext.attr.map_fusion import unit_range
 from captum_ext.datasets.dataset import Dataset, Example
 from captum_ext.datasets.training_images import (
     InMemoryImages,
@@ -19,7 +20,6 @@ from captum_ext.datasets.training_images import (
 )
 from captum_ext.methods.image_maps import ImageMaps
 from captum_ext.methods.specs import Spec, needed_parts, read_methods
-from captum_ext.metrics.pixel_maps import unit_maps
 from captum_ext.subject import build_subject
 from captum_ext.zoo import ZooModel
 
@@ -76,9 +76,9 @@ def images_with_maps(
 ) -> MappedImages:
     """Compute the maps that a folder does not have yet, and read all images.
 
-    Negative values are clipped, and the highest becomes 1, in 8 bits. Each process of a
-    group computes its share. An image without a label gets the class
-    that the classifier predicts; of several labels the most probable one is explained.
+    Negative values are clipped and maps stretched to [0, 1], in 8 bits. Each process of
+    a group computes its share. An image without a label gets the class that the
+    classifier predicts; of several labels the most probable one is explained.
 
     Args:
         dataset (Dataset): Images.
@@ -148,4 +148,4 @@ def _save_map(
     )
     maps, _ = ImageMaps(subject, {}, {})(method)
     name = f"{index:06d}-class-{subject.target}.png"
-    save_image(to_pil_image(unit_maps(maps.mean(1))), folder / name)
+    save_image(to_pil_image(unit_range(maps.mean(1).clamp_min(0))), folder / name)

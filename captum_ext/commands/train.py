@@ -39,7 +39,7 @@ from captum_ext.masking import (
     train_masking_network,
 )
 from captum_ext.masking.mask_reports import mean_masks
-from captum_ext.methods.specs import needed_parts
+from captum_ext.methods.specs import Spec, needed_parts
 from captum_ext.subject import check_parts
 from captum_ext.zoo.black_box import check_inside
 from captum_ext.zoo.signs_classifier.recipe import FIRST_TRAINING_SEED
@@ -47,9 +47,6 @@ from captum_ext.zoo.signs_classifier.recipe import FIRST_TRAINING_SEED
 __all__ = ["add_parser"]
 
 _TRAINING_SCENES, _VALIDATION_IMAGES = 6000, 1000
-# Masks of absent classes relative to those of the images' own.
-_SPECIFIC, _UNSPECIFIC = 0.5, 0.9
-_EMPTY = 0.005
 _ENCODER, _WIDTH = "small", 32
 
 _EPILOG = f"""\
@@ -228,17 +225,7 @@ def _run(options: argparse.Namespace) -> None:
         print(f"activation: {classifier.applied_activation}")
     with process_group(device):
         main_process = rank() == 0
-        found = _dataset(
-            "dataset", *formats["dataset"], options, classifier, method is None
-        )
-        dataset: LabeledImages | InMemoryImages | MappedImages
-        if method is None:
-            dataset = training_images(found, classifier, main_process)
-        else:
-            folder = options.output / "maps"
-            dataset = images_with_maps(
-                found, classifier, method, folder, options.seed, main_process
-            )
+        dataset = _training_data(*formats["dataset"], options, classifier, method)
         validation = None
         if "validation" in formats:
             held_out = _dataset(
@@ -264,6 +251,25 @@ def _run(options: argparse.Namespace) -> None:
         if main_process:
             network.save(options.output / "network.pt", options.half)
             _print_results(network, validation, options.output)
+
+
+def _training_data(
+    dataset_format: DatasetFormat,
+    path: str,
+    options: argparse.Namespace,
+    classifier: zoo.ZooModel,
+    method: Spec | None,
+) -> LabeledImages | InMemoryImages | MappedImages:
+    """Images of --dataset with their classes, and with the maps of --distill."""
+    found = _dataset(
+        "dataset", dataset_format, path, options, classifier, method is None
+    )
+    if method is None:
+        return training_images(found, classifier, rank() == 0)
+    folder = options.output / "maps"
+    return images_with_maps(
+        found, classifier, method, folder, options.seed, rank() == 0
+    )
 
 
 def _lambdas(text: str) -> tuple[float, float, float, float]:
@@ -371,25 +377,9 @@ def _print_results(
     output: Path,
 ) -> None:
     if validation is not None:
-        right, absent = mean_masks(network, validation, len(validation))
+        means = mean_masks(network, validation, len(validation))
         print(
-            f"mean mask over {len(validation)} images: {right:.4f} for their own "
-            f"class, {absent:.4f} for absent classes: {_verdict(right, absent)}"
+            f"mean mask over {len(validation)} images: {means.right:.4f} for their own "
+            f"class, {means.absent:.4f} for absent classes: {means.verdict}"
         )
     print(f"written to {output}")
-
-
-def _verdict(right: float, absent: float) -> str:
-    """Whether masks depend on the requested class, and what to do if they do not."""
-    area = "the weight of the area, the second of --lambdas"
-    if right < _EMPTY:
-        return f"masks are empty, decrease {area}"
-    if right > 1 - _EMPTY:
-        return f"masks cover the image, increase {area}"
-    ratio = absent / right
-    if ratio < _SPECIFIC:
-        return f"class-specific (ratio {ratio:.2f})"
-    advice = "train longer or increase --selection-weight"
-    if ratio < _UNSPECIFIC:
-        return f"partly class-specific (ratio {ratio:.2f}), {advice}"
-    return f"not class-specific (ratio {ratio:.2f}), {advice}"

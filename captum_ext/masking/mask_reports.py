@@ -19,6 +19,9 @@ __all__ = ["MeanMasks", "StepLog", "mask_grid", "mask_sheet", "mean_masks"]
 # Of an image in a grid; they fit the width of a small one.
 _COLUMNS = ("image", "mask, own class", "what it keeps", "absent class")
 _GAP, _TITLE_PIXELS = 4, 18
+# Masks of absent classes relative to those of the images' own.
+_SPECIFIC, _UNSPECIFIC = 0.5, 0.9
+_EMPTY = 0.005
 
 Limits = tuple[Sequence[float], Sequence[float]]
 
@@ -85,6 +88,27 @@ class MeanMasks(NamedTuple):
 
     right: float
     absent: float
+
+    @property
+    def verdict(self) -> str:
+        """Whether masks depend on the requested class, and what to do if they do not.
+
+        Examples::
+
+            >>> MeanMasks(0.28, 0.02).verdict
+            'class-specific (ratio 0.07)'
+        """
+        if self.right < _EMPTY:
+            return "masks are empty, decrease the weight of the area, lambda_2"
+        if self.right > 1 - _EMPTY:
+            return "masks cover the image, increase the weight of the area, lambda_2"
+        ratio = self.absent / self.right
+        if ratio < _SPECIFIC:
+            return f"class-specific (ratio {ratio:.2f})"
+        advice = "train longer or increase the selection weight"
+        if ratio < _UNSPECIFIC:
+            return f"partly class-specific (ratio {ratio:.2f}), {advice}"
+        return f"not class-specific (ratio {ratio:.2f}), {advice}"
 
 
 @torch.no_grad()
