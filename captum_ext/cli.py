@@ -31,6 +31,8 @@ _LISTS = ("models", "methods", "metrics")
 # Names in errors of the library that differ from those of options.
 _OPTION_OF = {"name": "model", "methods": "method", "path": "output", "names": "colors"}
 
+_NUMBERS: dict[Any, str] = {int: "an integer", float: "a number"}
+
 _EPILOG = """\
 examples:
   captum-ext demo
@@ -168,6 +170,17 @@ class _Parser(argparse.ArgumentParser):
                 f"{'/'.join(action.option_strings)} must be one of "
                 f"{', '.join(choices)}, got {value!r}{did_you_mean(value, choices)}."
             )
+
+    def _get_values(self, action: argparse.Action, words: list[str]) -> Any:
+        try:
+            return super()._get_values(action, words)
+        except argparse.ArgumentError:
+            if action.type not in _NUMBERS:
+                raise
+            raise ValueError(
+                f"{action.option_strings[-1]} must be {_NUMBERS[action.type]}, got "
+                f"{words[0]!r}."
+            ) from None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         found, unknown = super().parse_known_args(args, namespace)

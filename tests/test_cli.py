@@ -195,6 +195,8 @@ def test_map_equals_that_of_the_library(scene_file, tmp_path):
         ({"--weights": "missing.pt"}, "missing.pt"),
         ({"--weights": "misfit.pt"}, "misfit.pt"),
         ({"--n-masks": "1"}, "--n-masks"),
+        ({"--n-masks": "ten"}, "--n-masks must be an integer, got 'ten'."),
+        ({"--tolerance": "x"}, "--tolerance must be a number, got 'x'."),
         ({"--method": "cameras", "--n-masks": "50"}, "random masks"),
         ({"--method": "cameras", "--layer": "featurs.6"}, "features.6"),
         ({"--layer": "features.6"}, "cameras"),

@@ -95,7 +95,7 @@ def test_help_lists_options_formats_methods_and_metrics(capsys):
     for words in (
         "--perturbations-per-eval N images per call of the model (default: 4",
         "--target {label,top1} explain",
-        "--seed SEED seed of all random numbers (default: 0)",
+        "--seed N seed of all random numbers (default: 0)",
         "--only-correct leave out misclassified images --",
         "--model NAME|FILE.py:FUNCTION",
         "voc:FOLDER Pascal VOC's XML",

@@ -493,3 +493,11 @@ def test_real_voc(data):
     assert first.read().size == (500, 281)
     everything = read_voc(data / "voc", (), dict.fromkeys([*class_map, "person"], (0,)))
     assert sum(len(example.boxes) for example in everything.examples) == 273
+
+
+@pytest.mark.parametrize("empty_class", [False, True])
+def test_folders_without_images_are_one_sentence(empty_class, tmp_path):
+    if empty_class:
+        (tmp_path / "cat").mkdir()
+    with pytest.raises(FileNotFoundError, match="^dataset must be a .* per class, got"):
+        read_class_folders(tmp_path, ["cat"])

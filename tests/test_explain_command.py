@@ -285,6 +285,10 @@ def test_classes_by_rank():
             "--method pn-rise: n_masks must be",
         ),
         (
+            "scenes/0.png --method occlusion:strides=500",
+            "--method occlusion: Stride dimension 500 cannot be larger",
+        ),
+        (
             "scenes/0.png --method pn-rise:n_masks=few",
             "--method must give pn-rise an integer as n_masks, got 'few'",
         ),
@@ -318,6 +322,18 @@ def test_errors_name_options_in_one_line(arguments, words, capsys):
     error = capsys.readouterr().err
     assert error.startswith("captum-ext: error: ") and error.count("\n") == 1
     assert words in error
+
+
+@pytest.mark.parametrize("output", ["closed", "closed/out.png", "closed/new"])
+def test_folder_that_cannot_be_written_is_refused_at_once(output, monkeypatch, capsys):
+    Path("closed").mkdir()
+    # Nothing is closed to a superuser.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    for option in ("--output", "--save-map"):
+        given = output.replace("png", "npy") if option == "--save-map" else output
+        assert main([*EXPLAIN, "missing.png", option, given]) == 2
+        error = capsys.readouterr().err
+        assert f"{option} must be in a folder that can be written, got " in error
 
 
 def test_device():

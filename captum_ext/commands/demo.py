@@ -43,11 +43,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="figure to write (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="seed of random numbers (default: 0)",
+        "--seed", type=int, default=0, metavar="N", help="random seed (default: 0)"
     )
     parser.set_defaults(run=_run)
 

@@ -249,11 +249,15 @@ def _map(
 ) -> Tensor:
     """Map of a method; passes, time, and error or sizes are printed."""
     start = time.perf_counter()
+    # Captum refuses arguments by any error. Of ours, an argument of the wrong type is
+    # as wrong as one of a wrong value.
+    refused = Exception if _method(spec).reference else (TypeError, ValueError)
     try:
         with counted_passes(subject.model) as passes:
             maps, details = spec.attribute(subject)
-    # An argument of the wrong type is as wrong as one of a wrong value.
-    except (TypeError, ValueError) as failure:
+    except OSError:
+        raise
+    except refused as failure:
         raise ValueError(f"--method {name}: {failure}") from failure
     plural = "es" * (passes.number != 1)
     spent = f"{passes.number} pass{plural}, {time.perf_counter() - start:.1f} s"

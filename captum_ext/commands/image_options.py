@@ -79,9 +79,8 @@ def add_image_options(
         "--output",
         type=Path,
         metavar="OUT.png|FOLDER",
-        help="figure to write (.png, .jpg, .pdf or .svg), or folder for "
-        "IMAGE-METHOD.png (default: the current folder); of a video, frames with the "
-        "map, and beside it a .gif",
+        help="figure (.png, .jpg, .pdf, .svg), or folder for IMAGE-METHOD.png; of a "
+        "video, frames with the map, and a .gif (default: in the current folder)",
     )
     add(
         "--save-map",
@@ -95,13 +94,7 @@ def add_image_options(
         help="layer for layer methods, by its name within the model, such as layer4 "
         "or features.18 (default: the last one that has maps; it is printed)",
     )
-    add(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="seed of random numbers (default: 0)",
-    )
+    add("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
 
 
 def check_part_options(

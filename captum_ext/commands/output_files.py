@@ -1,5 +1,6 @@
 """Files of commands that explain images: what they read and what they write."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,6 +109,7 @@ def _files(
             f"{argument} must be a folder in an existing one, or a file that ends in "
             f"{' or '.join(suffixes)}, got {str(folder)!r}."
         )
+    _check_access(folder if folder.is_dir() else folder.resolve().parent, argument)
     return [
         [folder / f"{image.stem}-{method}{default_suffix}" for method in methods]
         for image in images
@@ -146,7 +148,8 @@ def check_writable(path: Path, suffixes: Sequence[str], argument: str) -> None:
         argument (str): Name of the argument, for the error.
 
     Raises:
-        ValueError: If the suffix is not among them or the folder does not exist.
+        ValueError: If the suffix is not among them, or the folder does not exist or
+            cannot be written.
     """
     if path.suffix.lower() not in suffixes:
         raise ValueError(
@@ -155,6 +158,14 @@ def check_writable(path: Path, suffixes: Sequence[str], argument: str) -> None:
     if not path.resolve().parent.is_dir():
         raise ValueError(
             f"{argument} must be a file in an existing folder, got {str(path)!r}."
+        )
+    _check_access(path.resolve().parent, argument)
+
+
+def _check_access(folder: Path, argument: str) -> None:
+    if not os.access(folder, os.W_OK):
+        raise ValueError(
+            f"{argument} must be in a folder that can be written, got {str(folder)!r}."
         )
 
 

@@ -84,7 +84,14 @@ def images_in_folders(folder: Path) -> list[ClassFolderImage]:
     Raises:
         OSError: If a folder contains no image.
     """
-    found = ImageFolder(str(folder))
+    try:
+        found = ImageFolder(str(folder))
+    except FileNotFoundError as error:
+        reason = str(error).split(". ")[0].rstrip(".")
+        raise FileNotFoundError(
+            f"dataset must be a folder with one folder of images per class, got "
+            f"{str(folder)!r} ({reason})."
+        ) from error
     paths = [(found.classes[i], Path(path)) for path, i in found.samples]
     return [
         ClassFolderImage(
