@@ -118,6 +118,13 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         help="train on N images sampled with --seed (default: all, "
         f"{_TRAINING_SCENES} of signs)",
     )
+    add(
+        "--distill",
+        metavar="METHOD",
+        help="learn the maps of a method, such as cameras or pn-rise:n_masks=50, "
+        "instead of minimizing the objective: without labels, the maps of the "
+        "predicted classes; they are computed once, in OUTPUT/maps",
+    )
 
 
 def _add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -156,13 +163,6 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="L1,L2,L3,L4",
         help="weights of the objective: smoothness, area, destruction and its power "
         "(default: %(default)s, as in the paper)",
-    )
-    add(
-        "--distill",
-        metavar="METHOD",
-        help="learn the maps of a method, such as cameras or pn-rise:n_masks=50, "
-        "instead of minimizing the objective: without labels, the maps of the "
-        "predicted classes; they are computed once, in OUTPUT/maps",
     )
     for option, kind, default, meaning in (
         ("--selection-weight", float, 3.0, "weight of the loss on the class embedding"),
