@@ -4,6 +4,7 @@ Each takes the place of one layer of torch, with the same arguments and the same
 dict. The decoder can be read as if torch's layers were there.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +19,9 @@ class DoublingConvolution(nn.ConvTranspose2d):
     The 2 x 2 squares that the input positions write do not overlap, so one matrix
     product computes them all. It is faster on CPUs, above all in the backward pass.
 
+    The four positions of a square start with the same weights: otherwise short trainings
+    leave regular dots in the masks.
+
     Args:
         n_in (int): Channels of the input.
         n_out (int): Channels of the result.
@@ -30,6 +34,8 @@ class DoublingConvolution(nn.ConvTranspose2d):
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out, 2, stride=2)
+        with torch.no_grad():
+            self.weight.copy_(self.weight[:, :, :1, :1].expand_as(self.weight).clone())
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Maps (B, n_out, 2 h, 2 w) of maps (B, n_in, h, w)."""
