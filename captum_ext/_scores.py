@@ -4,9 +4,10 @@ Attributions and metrics pass a function that returns the perturbed inputs of an
 of perturbations; they are created, scored and discarded chunk by chunk.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,17 +21,46 @@ from captum_ext._captum import (
 )
 from captum_ext._modes import buffers_kept, warn_of_training_mode
 from captum_ext._outputs import is_function, misfit, select_scores
-from captum_ext._progress import progress
-from captum_ext._validation import advice_on_batch
+from captum_ext._validation import UNBATCHED
 
 __all__ = [
     "ChunkedScores",
     "PerturbationsPerEval",
+    "advice_on_batch",
     "is_out_of_memory",
-    "progress_bar",
 ]
 
 PerturbationsPerEval = int | Literal["auto"]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+@contextlib.contextmanager
+def advice_on_batch(inputs: Sequence[Tensor], n_batches: int = 1) -> Iterator[None]:
+    """Name ``inputs`` in errors of a forward function that may come from one image.
+
+    An image (C, H, W) without the axis of examples looks like C sequences.
+
+    Args:
+        inputs (sequence of Tensor): Inputs of the function.
+        n_batches (int, optional): Number of batches that they hold. Default: 1
+    """
+    first = inputs[0]
+    n = len(first) // n_batches
+    try:
+        yield
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if first.dim() != 3 or n not in (1, 3) or is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
+        raise ValueError(
+            f"inputs must fit forward_func, got shape {(n, *first.shape[1:])}, for "
+            f"which it failed ({reason}); give one image (C, H, W) as {UNBATCHED}."
+        ) from error
 
 
 class ChunkedScores:
@@ -142,28 +172,8 @@ class ChunkedScores:
         raise misfit(output, self._target, n * self._n_examples)
 
 
-def progress_bar(desc: str, total: int, show: bool) -> Any:
-    """Progress bar whose ``update`` takes the number of further perturbations.
-
-    Args:
-        desc (str): What is counted.
-        total (int): Number at which the bar is full.
-        show (bool): Whether it is shown.
-
-    Returns:
-        *Captum's progress bar*, a context manager.
-    """
-    return progress(desc=desc, total=total, show=show)
-
-
 class _OneNumberPerBatch(ValueError):
     """Raised if several perturbations of a call are scored by one number."""
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, on any device."""
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text
 
 
 class _ChunkTuner:

@@ -3,10 +3,9 @@
 Every message names the argument, the value and what was expected.
 """
 
-import contextlib
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, SupportsIndex
 
 import numpy as np
@@ -26,7 +25,6 @@ from captum_ext._type_checks import (
 
 __all__ = [
     "UNBATCHED",
-    "advice_on_batch",
     "broadcasts",
     "check_attributions",
     "check_baselines",
@@ -42,7 +40,6 @@ __all__ = [
     "check_positive",
     "check_probabilities",
     "check_probability",
-    "check_scores",
     "check_target",
     "check_unused",
     "one_per_input",
@@ -72,30 +69,6 @@ def check_inputs(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             f"inputs must be tensors of one batch size, got {sorted(sizes)} examples."
         )
     return tensors
-
-
-@contextlib.contextmanager
-def advice_on_batch(inputs: Sequence[Tensor], n_batches: int = 1) -> Iterator[None]:
-    """Name ``inputs`` in errors of a forward function that may come from one image.
-
-    An image (C, H, W) without the axis of examples looks like C sequences.
-
-    Args:
-        inputs (sequence of Tensor): Inputs of the function.
-        n_batches (int, optional): Number of batches that they hold. Default: 1
-    """
-    first = inputs[0]
-    n = len(first) // n_batches
-    try:
-        yield
-    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        if first.dim() != 3 or n not in (1, 3) or "out of memory" in str(error):
-            raise
-        reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
-        raise ValueError(
-            f"inputs must fit forward_func, got shape {(n, *first.shape[1:])}, for "
-            f"which it failed ({reason}); give one image (C, H, W) as {UNBATCHED}."
-        ) from error
 
 
 def check_baselines(
@@ -292,16 +265,6 @@ def check_perturbations_per_eval(
     return check_integer("perturbations_per_eval", value, 1)
 
 
-def check_scores(scores: Tensor) -> None:
-    """Refuse scores (M, B) with NaN or infinite values, saying for how many masks."""
-    n_bad = int((~torch.isfinite(scores)).any(dim=1).sum())
-    if n_bad:
-        raise ValueError(
-            f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
-            f"of {len(scores)} masks."
-        )
-
-
 def check_image(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
     """The one tensor of images (B, C, H, W) that inputs hold."""
     tensors = check_inputs(inputs)
@@ -365,7 +328,7 @@ def check_finite_scores(scores: Tensor) -> None:
     if n_bad:
         raise ValueError(
             f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
-            f"of {scores.numel()} examples."
+            f"of {scores.numel()} scores."
         )
 
 

@@ -17,7 +17,8 @@ from captum_ext._captum import (
     is_tuple,
 )
 from captum_ext._outputs import select_scores
-from captum_ext._scores import PerturbationsPerEval, progress_bar
+from captum_ext._progress import progress
+from captum_ext._scores import PerturbationsPerEval
 from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import (
     check_baselines,
@@ -285,7 +286,7 @@ class BOREx(PerturbationAttribution):
 
         n_searches = len(masked.inputs[0]) if is_field else 1
         n_scored = n_searches * n_iterations
-        with progress_bar("BOREx masks", n_scored, show_progress) as bar:
+        with progress(desc="BOREx masks", total=n_scored, show=show_progress) as bar:
             found = refine(masked, search, scores, bar)
         mean, std = (_attributions(maps, inputs) for maps in found[:2])
         return Refinement(mean, std, *found[2:]) if return_posterior else mean

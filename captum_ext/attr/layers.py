@@ -20,8 +20,9 @@ from captum_ext._modes import (
     warn_of_training_mode,
 )
 from captum_ext._outputs import is_function, misfit, output_tensor, select_scores
+from captum_ext._scores import advice_on_batch
 from captum_ext._type_checks import check_finite, check_tensor
-from captum_ext._validation import advice_on_batch
+from captum_ext._validation import check_finite_scores
 from captum_ext._warnings import warn_caller
 from captum_ext.attr.layer_arguments import check_options
 from captum_ext.attr.reshape import ReshapeTransform, keeps_channels_last, sized
@@ -145,8 +146,7 @@ def evaluate_layer(
         # The hooks turn gradients on again when the first layer is reached.
         with torch.no_grad(), advice_on_batch(inputs):
             output = forward_func(*arguments)
-        for each in layers:
-            _check_layer_was_reached(each, each in reached)
+        _check_called(layers, reached)
         selected = _one_each(output, target, len(inputs[0]))
         compared = selected if is_function(target) else output_tensor(output)
         outputs.append(compared.detach())
@@ -317,12 +317,7 @@ def _check_example_scores(scores: Tensor) -> Tensor:
             "layer must have a differentiable influence on the score, got a score "
             "without a gradient: for a model without gradients use PNRISE."
         )
-    n_bad = int((~torch.isfinite(scores.detach())).sum())
-    if n_bad:
-        raise ValueError(
-            f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
-            f"of {scores.numel()} examples."
-        )
+    check_finite_scores(scores.detach())
     return scores.flatten()
 
 
@@ -338,13 +333,14 @@ def _check_layer_tensors(values: object) -> None:
             )
 
 
-def _check_layer_was_reached(layer: object, reached: bool) -> None:
-    """Refuse a layer that was not called in the forward pass."""
-    if not reached:
-        raise ValueError(
-            f"layer must be a module that forward_func calls, got "
-            f"{type(layer).__name__}, which was not called."
-        )
+def _check_called(layers: Sequence[nn.Module], called: Sequence[nn.Module]) -> None:
+    """Refuse layers that were not called in the forward pass."""
+    for layer in layers:
+        if layer not in called:
+            raise ValueError(
+                f"layer must be a module that forward_func calls, got "
+                f"{type(layer).__name__}, which was not called."
+            )
 
 
 def _check_axes(activations: tuple[Tensor, ...], size: Sequence[int]) -> None:

@@ -1,9 +1,8 @@
 """Find the layer of a model whose maps a class activation map needs."""
 
-import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 
 from captum_ext._modes import buffers_kept
 from captum_ext._outputs import output_tensor
+from captum_ext._scores import advice_on_batch
 from captum_ext._type_checks import check_module
-from captum_ext._validation import advice_on_batch, check_inputs
+from captum_ext._validation import check_inputs
 from captum_ext.attr.layers import check_gradients
 from captum_ext.attr.reshape import (
     MAX_PREFIX,
@@ -136,7 +136,12 @@ def last_map_layer(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Map
     check_module("model", model)
     check_gradients(model)
     tensors = check_inputs(inputs)
-    with _gradients_of(model), advice_on_batch(tensors):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        buffers_kept(model),
+        advice_on_batch(tensors),
+    ):
         copies = _copied(tensors)
         found, token_blocks, output = _recorded(model, copies)
         largest = output.reshape(len(output), -1).amax(1) if output.dim() else output
@@ -184,13 +189,6 @@ def map_layer(
     layer = model.get_submodule(name)
     reshapes = [each.reshape for each in found if each.module is layer]
     return MapLayer(name, layer, reshapes[-1] if reshapes else None)
-
-
-@contextlib.contextmanager
-def _gradients_of(model: nn.Module) -> Iterator[None]:
-    """Gradients in any mode; a model in training mode keeps its buffers."""
-    with torch.inference_mode(False), torch.enable_grad(), buffers_kept(model):
-        yield
 
 
 def _copied(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -252,7 +250,7 @@ def _recorded(
             found.append(_Output(name, module, output, reshape))
 
     handles = [
-        module.register_forward_hook(partial(_noted, note, name), with_kwargs=True)
+        module.register_forward_hook(partial(note, name), with_kwargs=True)
         for name, module in model.named_modules()
         if name
     ]
@@ -262,10 +260,6 @@ def _recorded(
         for handle in handles:
             handle.remove()
     return found, token_blocks, output
-
-
-def _noted(note: Callable[..., None], name: str, *call: object) -> None:
-    note(name, *call)
 
 
 def _image_size(inputs: Sequence[Tensor]) -> tuple[int, ...] | None:

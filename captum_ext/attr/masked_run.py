@@ -14,9 +14,9 @@ from captum_ext._scores import ChunkedScores
 from captum_ext._type_checks import check_flags
 from captum_ext._validation import (
     check_choice,
+    check_finite_scores,
     check_integer,
     check_positive,
-    check_scores,
 )
 from captum_ext.attr.estimators import (
     conditional_means,
@@ -248,7 +248,7 @@ class Run(ABC):
             scores.append(self._score(self._perturb, n_scored, n, update))
             n_scored = n
             known = torch.cat(scores)
-            check_scores(known)
+            check_finite_scores(known)
             with full_precision(self._device):
                 maps = self.summarize(known)
             if earlier is not None:

@@ -15,7 +15,8 @@ from captum_ext._captum import (
     format_tensor_into_tuples,
     is_tuple,
 )
-from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
+from captum_ext._progress import progress
+from captum_ext._scores import ChunkedScores, PerturbationsPerEval
 from captum_ext._type_checks import check_flags
 from captum_ext._validation import check_perturbations_per_eval
 from captum_ext.attr.field_run import FieldRun
@@ -163,8 +164,8 @@ class RandomMaskAttribution(PerturbationAttribution):
             )
         else:
             run = MaskedRun(layout, sampling, inputs, fills, score, self._contrast)
-        bar = progress_bar(f"{self.get_name()} masks", sampling.n_masks, show_progress)
-        with bar:
+        name, total = f"{self.get_name()} masks", sampling.n_masks
+        with progress(desc=name, total=total, show=show_progress) as bar:
             return run.maps(bar.update)
 
 
