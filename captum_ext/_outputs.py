@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_ext._captum import TargetType, select_targets
 
-__all__ = ["is_function", "misfit", "output_tensor", "select_scores"]
+__all__ = ["is_function", "mismatch_error", "output_tensor", "select_scores"]
 
 
 def output_tensor(output: object, name: str = "forward_func") -> Tensor:
@@ -125,7 +125,7 @@ def select_scores(
     if is_function(target):
         examples = output if _is_listed(output) else output_tensor(output)
         if len(examples) != len(target):
-            raise misfit(output, target, len(examples))
+            raise mismatch_error(output, target, len(examples))
         return torch.stack([_of_example(f, o) for f, o in zip(target, examples)])
     scores = output_tensor(output)
     error = ValueError(
@@ -138,7 +138,7 @@ def select_scores(
         raise error from cause
 
 
-def misfit(output: object, target: TargetType, n_examples: int) -> ValueError:
+def mismatch_error(output: object, target: TargetType, n_examples: int) -> ValueError:
     """The error of an output and a target that do not give one number per example.
 
     Args:

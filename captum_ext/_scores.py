@@ -20,7 +20,7 @@ from captum_ext._captum import (
     run_forward,
 )
 from captum_ext._modes import buffers_kept, warn_of_training_mode
-from captum_ext._outputs import is_function, misfit, select_scores
+from captum_ext._outputs import is_function, mismatch_error, select_scores
 from captum_ext._validation import UNBATCHED
 
 __all__ = [
@@ -169,7 +169,7 @@ class ChunkedScores:
                 f"perturbations_per_eval must be 1 or 'auto' for a forward_func that "
                 f"returns one number per batch, got {n}."
             )
-        raise misfit(output, self._target, n * self._n_examples)
+        raise mismatch_error(output, self._target, n * self._n_examples)
 
 
 class _OneNumberPerBatch(ValueError):

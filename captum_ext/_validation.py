@@ -226,15 +226,18 @@ def check_integer(
 
 
 def check_integers(
-    name: str, value: Sequence[SupportsIndex], least: int, n: int | None = None
+    name: str,
+    value: Sequence[SupportsIndex],
+    least: int,
+    most: int = 2**63 - 1,
+    n: int | None = None,
 ) -> tuple[int, ...]:
-    """The values as ints; refuse what is no sequence of them, or not of n."""
+    """The values as ints; refuse all but a sequence of them, of length n if given."""
     values = check_sequence(name, value, "integers")
     if not values or (n is not None and len(values) != n):
-        raise ValueError(
-            f"{name} must hold {n or 'at least one'} integers, got {len(values)}."
-        )
-    return tuple(check_integer(name, each, least) for each in values)
+        expected = "at least one integer" if n is None else f"{n} integers"
+        raise ValueError(f"{name} must hold {expected}, got {len(values)}.")
+    return tuple(check_integer(name, each, least, most) for each in values)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ext._type_checks import shown
+from captum_ext._type_checks import check_sequence, shown
 from captum_ext._validation import check_choice, check_positive
 from captum_ext.attr.mask_layouts import (
     Layout,
@@ -201,12 +201,7 @@ def check_kinds(
         return ("halves",)
     if isinstance(candidates, str):
         candidates = (candidates,)
-    if not isinstance(candidates, Sequence):
-        raise TypeError(
-            f"candidates must be a name or a sequence of names, got "
-            f"{shown(candidates)}."
-        )
-    for kind in candidates:
+    for kind in check_sequence("candidates", candidates, "names"):
         check_choice("candidates", kind, KINDS)
     if not set(candidates) - (set() if has_prior else {"parts"}):
         raise ValueError(

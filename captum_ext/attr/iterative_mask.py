@@ -22,7 +22,7 @@ from captum_ext._modes import (
     outside_inference_mode,
     warn_of_training_mode,
 )
-from captum_ext._outputs import misfit, select_scores
+from captum_ext._outputs import mismatch_error, select_scores
 from captum_ext._progress import progress
 from captum_ext._type_checks import check_callable, check_flags, check_instance
 from captum_ext._validation import (
@@ -210,7 +210,7 @@ def _log_probability(
         output = run_forward(forward_func, inputs, None, all_args)
         scores = select_scores(output, all_targets, repr(target))
         if scores.numel() != len(images):
-            raise misfit(output, target, len(images))
+            raise mismatch_error(output, target, len(images))
         _check_probabilities(scores)
         # The logarithm of a probability that is rounded to zero has no gradient.
         return scores.flatten().float().clamp_min(1e-30).log()

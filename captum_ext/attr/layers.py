@@ -19,7 +19,12 @@ from captum_ext._modes import (
     outside_inference_mode,
     warn_of_training_mode,
 )
-from captum_ext._outputs import is_function, misfit, output_tensor, select_scores
+from captum_ext._outputs import (
+    is_function,
+    mismatch_error,
+    output_tensor,
+    select_scores,
+)
 from captum_ext._scores import advice_on_batch
 from captum_ext._type_checks import check_finite, check_tensor
 from captum_ext._validation import check_finite_scores
@@ -167,7 +172,7 @@ def evaluate_layer(
             grad_kwargs=grad_kwargs,
         )
     gradients, activations = found
-    reshapes = _transforms(reshape_transform, layers, activations, inputs[0])
+    reshapes = _transforms(reshape_transform, activations, inputs[0])
     return LayerEvaluation(
         _all_reshaped(reshapes, activations),
         _all_reshaped(reshapes, gradients),
@@ -183,14 +188,11 @@ def _all_reshaped(
 
 
 def _transforms(
-    reshapes: Reshapes,
-    layers: Sequence[nn.Module],
-    activations: Sequence[tuple[Tensor, ...]],
-    inputs: Tensor,
+    reshapes: Reshapes, activations: Sequence[tuple[Tensor, ...]], inputs: Tensor
 ) -> list[ReshapeTransform | None]:
     """The transform of each layer with the size of the image."""
     if not isinstance(reshapes, list):
-        reshapes = [reshapes] * len(layers)
+        reshapes = [reshapes] * len(activations)
     pairs = zip(reshapes, activations)
     return [_transform(each, tensors, inputs) for each, tensors in pairs]
 
@@ -199,7 +201,7 @@ def _one_each(output: object, target: TargetType, n_examples: int) -> Tensor:
     """The target's number of each example."""
     selected = select_scores(output, target)
     if selected.numel() != n_examples:
-        raise misfit(output, target, n_examples)
+        raise mismatch_error(output, target, n_examples)
     return selected
 
 
@@ -236,17 +238,14 @@ def _hooked(
     layers: Sequence[nn.Module], at_input: bool, call: Callable[..., None]
 ) -> Iterator[None]:
     """Call a function when a layer gets its input, or returns its output."""
-    handles = [
-        layer.register_forward_pre_hook(call)
-        if at_input
-        else layer.register_forward_hook(call)
-        for layer in layers
-    ]
-    try:
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            if at_input:
+                handle = layer.register_forward_pre_hook(call)
+            else:
+                handle = layer.register_forward_hook(call)
+            stack.enter_context(handle)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def in_input_shape(

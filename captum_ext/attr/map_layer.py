@@ -1,5 +1,6 @@
 """Find the layer of a model whose maps a class activation map needs."""
 
+import contextlib
 import inspect
 import math
 from collections.abc import Iterator, Sequence
@@ -249,16 +250,13 @@ def _recorded(
             current = math.prod(grid)
             found.append(_Output(name, module, output, reshape))
 
-    handles = [
-        module.register_forward_hook(partial(note, name), with_kwargs=True)
-        for name, module in model.named_modules()
-        if name
-    ]
-    try:
+    with contextlib.ExitStack() as stack:
+        for name, module in model.named_modules():
+            if name:
+                hook = partial(note, name)
+                handle = module.register_forward_hook(hook, with_kwargs=True)
+                stack.enter_context(handle)
         output = output_tensor(model(*inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
     return found, token_blocks, output
 
 

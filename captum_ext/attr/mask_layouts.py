@@ -29,7 +29,6 @@ __all__ = [
     "cell_layouts",
     "check_shared_by_channels",
     "mask_layouts",
-    "mask_shapes",
     "warn_of_sequences",
 ]
 
@@ -232,17 +231,6 @@ def _superpixel_layouts(inputs: tuple[Tensor, ...], mixed: bool) -> list[MaskLay
     ]
 
 
-def mask_shapes(layout: MaskLayout) -> list[tuple[int, ...]]:
-    """Shape (1, ...) of one mask of each input."""
-    return [tuple(mask.shape[2:]) for mask in _expanded_ones(layout, 1, 1)]
-
-
-def _expanded_ones(layout: MaskLayout, n_masks: int, n_fills: int) -> Sequence[Tensor]:
-    """Masks whose cells are all 1, without shifts."""
-    cells = torch.ones(n_masks, n_fills, layout.n_cells)
-    return layout.expand(cells, torch.zeros(n_masks, len(layout.n_shifts)).int())
-
-
 def _check_layout(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> MaskLayout:
     """The layout; refuse one whose masks do not fit the inputs."""
     if not isinstance(layout, MaskLayout):
@@ -251,7 +239,8 @@ def _check_layout(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> MaskLayout:
             f"{type(layout).__name__}."
         )
     # Two of each, so that a layout that ignores an axis is noticed.
-    masks = _expanded_ones(layout, 2, 2)
+    cells, shifts = torch.ones(2, 2, layout.n_cells), (2, len(layout.n_shifts))
+    masks = layout.expand(cells, torch.zeros(shifts, dtype=torch.int32))
     if not isinstance(masks, tuple):
         raise TypeError(
             f"layout.expand must return a tuple with one tensor per input, got "

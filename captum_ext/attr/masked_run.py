@@ -96,24 +96,6 @@ class Sampling:
         """Number of consecutive masks that depend on each other."""
         return 2 if self.paired else 1
 
-    def draw(self, layout: MaskLayout) -> MaskCodes:
-        """Draw all masks."""
-        generator = torch.Generator().manual_seed(self.seed)
-        return draw_masks(
-            layout, self.probabilities, self.n_masks, generator, self.paired
-        )
-
-    def checkpoints(self) -> Iterator[int]:
-        """Numbers of masks after which the errors are compared with the tolerance."""
-        if self.stops_early:
-            # An error means little before the rarest category was drawn a few times.
-            n = max(64, math.ceil(16 / min(self.probabilities)) // 2 * 2)
-            while n < self.n_masks:
-                yield n
-                # A comparison costs about as much as a mask; growth limits its share.
-                n = 3 * n // 4 * 2
-        yield self.n_masks
-
     def finished(self, maps: "Maps") -> Tensor:
         """Which examples have errors within the tolerances, (B,) bool.
 
@@ -292,12 +274,23 @@ class MaskedRun(Run):
         score: ChunkedScores,
         contrast: Callable[[Tensor], Tensor],
     ) -> None:
-        codes = sampling.draw(layout)
+        generator = torch.Generator().manual_seed(sampling.seed)
+        codes = draw_masks(
+            layout, sampling.probabilities, sampling.n_masks, generator, sampling.paired
+        )
         super().__init__(layout, sampling, inputs, fills, score, contrast, codes)
 
     def checkpoints(self) -> Iterator[int]:
         """Numbers of masks after which the errors are compared with the tolerance."""
-        return self._sampling.checkpoints()
+        sampling = self._sampling
+        if sampling.stops_early:
+            # An error means little before the rarest category was drawn a few times.
+            n = max(64, math.ceil(16 / min(sampling.probabilities)) // 2 * 2)
+            while n < sampling.n_masks:
+                yield n
+                # A comparison costs about as much as a mask; growth limits its share.
+                n = 3 * n // 4 * 2
+        yield sampling.n_masks
 
     def summarize(self, scores: Tensor) -> Maps:
         """Maps from the scores (M, B) of the first M masks."""

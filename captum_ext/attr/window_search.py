@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import torch
 
-from captum_ext._validation import check_choice, check_integer
+from captum_ext._validation import check_choice, check_integer, check_integers
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Score, Search
 from captum_ext.attr.random_masks import MaskedInputs
 
@@ -96,7 +96,8 @@ class WindowVariant:
         if self.stride is not None:
             check_integer("stride", self.stride, 1)
         if self.durations is not None:
-            object.__setattr__(self, "durations", _checked_durations(self.durations))
+            durations = check_integers("durations", self.durations, 1)
+            object.__setattr__(self, "durations", durations)
 
     @classmethod
     def paper(cls, **changes: Any) -> "WindowVariant":
@@ -125,13 +126,6 @@ VARIANTS: dict[str, Callable[..., WindowVariant]] = {
     "windows": WindowVariant,
     "paper": WindowVariant.paper,
 }
-
-
-def _checked_durations(durations: object) -> tuple[int, ...]:
-    """Durations as a tuple; refuse all but positive integers."""
-    if isinstance(durations, str) or not isinstance(durations, Sequence):
-        raise TypeError(f"durations must be a sequence of ints, got {durations!r}.")
-    return tuple(check_integer("durations", frames, 1) for frames in durations)
 
 
 def square_sides(size: Sequence[int], mask_sizes: Sequence[int] | None) -> list[float]:

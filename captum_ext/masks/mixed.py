@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise, product
 import torch
 from torch import Tensor
 
-from captum_ext.masks.layout import MaskLayout, check_layouts
+from captum_ext.masks.layout import MaskLayout, check_layouts, mask_shapes
 
 __all__ = ["MixedLayout"]
 
@@ -140,18 +140,9 @@ def _sum_of_variances(layout: MaskLayout, overlap: Tensor) -> float:
 
 def _check_shapes(layouts: Sequence[MaskLayout]) -> None:
     """Refuse layouts whose masks differ in shape."""
-    shapes = {
-        tuple(tuple(mask.shape[2:]) for mask in layout.expand(*_one_mask(layout)))
-        for layout in layouts
-    }
+    shapes = {mask_shapes(layout) for layout in layouts}
     if len(shapes) > 1:
         raise ValueError(
             f"layouts must give masks of the same shapes, got "
             f"{' and '.join(map(str, sorted(shapes)))}."
         )
-
-
-def _one_mask(layout: MaskLayout) -> tuple[Tensor, Tensor]:
-    """Cells (1, 1, n_cells) and shifts (1, n_axes) of one mask."""
-    shifts = torch.zeros(1, len(layout.n_shifts), dtype=torch.int32)
-    return torch.ones(1, 1, layout.n_cells), shifts

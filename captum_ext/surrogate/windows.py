@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ext._interpolation import resize
-from captum_ext._validation import UNBATCHED, check_integer
+from captum_ext._validation import UNBATCHED, check_integers
 
 __all__ = ["WindowGrid", "box_means", "check_windowed_inputs", "check_windows"]
 
@@ -286,10 +286,4 @@ def _lengths(
     """Lengths of at most ``most`` pixels or frames, without duplicates."""
     if values is None:
         values = [max(1, round(share * most)) for share in default]
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise TypeError(
-            f"{name} must be a sequence of ints, got {type(values).__name__}."
-        )
-    if not values:
-        raise ValueError(f"{name} must hold at least one number, got none.")
-    return list(dict.fromkeys(check_integer(name, v, 1, most) for v in values))
+    return list(dict.fromkeys(check_integers(name, values, 1, most)))
