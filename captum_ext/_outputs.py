@@ -1,4 +1,4 @@
-"""What a forward function returns, and the number of each example that is explained."""
+"""Scores in the output of a forward function, and the one that a target selects."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeGuard
@@ -203,7 +203,7 @@ def _number_tensor(score: object) -> Tensor:
 def _counted_from_0(
     target: TargetType, output: Tensor, error: ValueError
 ) -> TargetType:
-    """Classes of several examples without negative indices; others unchanged."""
+    """Class indices of several examples counted from 0; other targets unchanged."""
     if isinstance(target, list) and all(isinstance(t, int) for t in target):
         target = torch.tensor(target)
     if not isinstance(target, Tensor) or target.dim() != 1 or output.dim() != 2:
@@ -213,5 +213,5 @@ def _counted_from_0(
     if bool(((target < -n) | (target >= n)).any()):
         raise error
     target = target % n
-    # Captum reads a single index, for which a GPU would have to be waited for.
+    # Captum reads a single index as a number: the CPU would wait for a GPU.
     return target if len(target) == 1 else target.to(output.device)

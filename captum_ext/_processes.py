@@ -96,11 +96,11 @@ def barrier() -> None:
 
 @contextlib.contextmanager
 def only_writer(folder: Path | None) -> Iterator[None]:
-    """Refuse the processes of any other run in a folder within the context.
+    """Keep the processes of any other run out of a folder within the context.
 
     A lock of the operating system, which ends with its process, however it ends: rank r
     holds byte r of the file ``.lock``, and rank 0 starts only if nobody holds any.
-    Where a file system has no locks, and on Windows, nothing is refused.
+    Where a file system has no locks, and on Windows, all are let in.
 
     Args:
         folder (Path, optional): Folder, which is created if there is none; None locks

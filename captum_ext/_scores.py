@@ -1,4 +1,4 @@
-"""Scores of perturbed inputs: calls forward_func in chunks.
+"""Scores of perturbed inputs, computed in chunks.
 
 Attributions and metrics pass a function that returns the perturbed inputs of any range
 of perturbations; they are created, scored and discarded chunk by chunk.
@@ -41,9 +41,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def advice_on_batch(inputs: Sequence[Tensor], n_batches: int = 1) -> Iterator[None]:
-    """Name ``inputs`` in errors of a forward function that may come from one image.
+    """Add advice to errors that an image without a batch axis may have caused.
 
-    An image (C, H, W) without the axis of examples looks like C sequences.
+    An image (C, H, W) looks like a batch of C sequences.
 
     Args:
         inputs (sequence of Tensor): Inputs of the function.
@@ -89,7 +89,7 @@ class ChunkedScores:
     ) -> None:
         self._forward_func = forward_func
         self._n_examples = n_examples
-        # Indices are checked for every chunk, which a GPU would have to wait for.
+        # Indices are checked for every chunk: on a GPU the CPU would wait for it.
         self._target = target.cpu() if isinstance(target, Tensor) else target
         self._args = format_additional_forward_args(additional_forward_args)
         self._tuner = _ChunkTuner() if perturbations_per_eval == "auto" else None

@@ -9,7 +9,7 @@ _NOT_THE_CALLER = ("captum_ext", "captum", "torch", "contextlib")
 
 
 def warn_caller(message: str) -> None:
-    """Warn at the line outside of this package and of what it is built on.
+    """Warn at the line of the user's code that called this package.
 
     Args:
         message (str): Text of the warning.

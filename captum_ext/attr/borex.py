@@ -340,7 +340,7 @@ def _refinement(
     has_prior: bool,
     field: dict[str, Any],
 ) -> Refine:
-    """Refinement of a variant; refuse arguments of the field for windows."""
+    """Refinement of a variant, and the check that its arguments belong to it."""
     if variant == "field":
         return by_field(masked.inputs, has_prior, mask_sizes, **field)
     check_unused("variant", variant, field)

@@ -300,7 +300,7 @@ def _map_of_example(
 def _check_layer_maps(
     tensors: tuple[Tensor, ...], layer: nn.Module | list[nn.Module], n_examples: int
 ) -> None:
-    """Refuse activations other than one tensor of maps (B, C, h, w) per layer."""
+    """Check that activations are one tensor of maps (B, C, h, w) per layer."""
     n_layers = len(layer) if isinstance(layer, list) else 1
     shapes = [tuple(tensor.shape) for tensor in tensors]
     fit = all(len(each) == 4 and each[0] == n_examples for each in shapes)

@@ -216,7 +216,7 @@ def _check_sizes(
 
 
 def check_any_size(target: object) -> None:
-    """Refuse boxes in pixels of the image, other places if the image is resized.
+    """Check that a target holds no boxes, which do not move with a resized image.
 
     Args:
         target (object): Target of a method that resizes images.

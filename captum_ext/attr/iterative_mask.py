@@ -219,7 +219,7 @@ def _log_probability(
 
 
 def _check_probabilities(scores: Tensor) -> None:
-    """Refuse scores other than differentiable probabilities."""
+    """Check that scores are differentiable probabilities."""
     if not scores.requires_grad:
         raise ValueError(
             "forward_func must return differentiable scores, got scores without a "

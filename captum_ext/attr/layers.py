@@ -65,7 +65,7 @@ class LayerEvaluation(NamedTuple):
 
 
 def check_gradients(model: object, *layers: object) -> None:
-    """Refuse a model whose layers have no gradients, or cannot be observed.
+    """Raise an error for models whose layers have no gradients or take no hooks.
 
     Args:
         model (object): The model, or a function that calls it.
@@ -106,7 +106,7 @@ def evaluate_layer(
     Args:
         forward_func (Callable): The model or any modification of it.
         layer (nn.Module or sequence of nn.Module): Layer of the model, or several,
-            whose tensors follow each other.
+            whose tensors are returned one after the other.
         inputs (tuple[Tensor, ...]): Inputs (B, ...).
         target (int, tuple, Tensor, list, or Callable, optional): Output to explain, in
             any of Captum's forms: an int for all examples, a list or 1-D tensor of B
@@ -310,7 +310,7 @@ def _any(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _check_example_scores(scores: Tensor) -> Tensor:
-    """Scores as (B,); refuse any that are not finite or have no gradient."""
+    """Scores as (B,), checked to be finite and to have a gradient."""
     if not scores.requires_grad:
         raise ValueError(
             "layer must have a differentiable influence on the score, got a score "
@@ -321,7 +321,7 @@ def _check_example_scores(scores: Tensor) -> Tensor:
 
 
 def _check_layer_tensors(values: object) -> None:
-    """Refuse what a layer returns or takes if it is no tensor, nor a tuple of some."""
+    """Check that a layer returns, or takes, a tensor or a tuple of tensors."""
     within = "a tuple with " if isinstance(values, tuple) else ""
     for value in values if isinstance(values, tuple) else (values,):
         if not isinstance(value, Tensor):
@@ -333,7 +333,7 @@ def _check_layer_tensors(values: object) -> None:
 
 
 def _check_called(layers: Sequence[nn.Module], called: Sequence[nn.Module]) -> None:
-    """Refuse layers that were not called in the forward pass."""
+    """Check that all layers were called in the forward pass."""
     for layer in layers:
         if layer not in called:
             raise ValueError(
@@ -343,7 +343,7 @@ def _check_called(layers: Sequence[nn.Module], called: Sequence[nn.Module]) -> N
 
 
 def _check_axes(activations: tuple[Tensor, ...], size: Sequence[int]) -> None:
-    """Refuse tokens of an image or video, and maps with channels last."""
+    """Check that activations are no tokens, nor maps with channels last."""
     maps = "(B, C, h, w), such as maps_of_tokens" if len(size) == 2 else _VIDEO_MAPS
     for each in activations:
         if each.dim() == 3:

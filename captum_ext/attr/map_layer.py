@@ -33,7 +33,7 @@ __all__ = [
     "map_layer",
 ]
 
-# Layers whose output is their input, so that another layer says more by its name.
+# Layers that return their input: the layer before has the more telling name.
 _PASSING_ON = (nn.Identity, nn.Dropout)
 _ADAPTIVE_POOLS = (
     *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
@@ -296,7 +296,7 @@ def _readable(
 
 
 def _check_no_tokens(n: int, n_positions: float) -> None:
-    """Refuse n tokens of a video, whose grid is not known."""
+    """Raise an error if n can be the tokens of a video, whose grid is not known."""
     if n_positions <= n <= n_positions + MAX_PREFIX:
         raise ValueError(
             f"model must have maps (B, C, t, h, w) of video in its last layers, got "

@@ -1,4 +1,4 @@
-"""Search of BOREx: scores of masks, and the order in which they are chosen."""
+"""BOREx's search loop: which masks are scored, and when it stops."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

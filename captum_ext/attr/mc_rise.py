@@ -204,7 +204,7 @@ class MCRISE(RandomMaskAttribution):
         fills = _check_colors(_unpacked(colors), tensors)
         regions = check_shared_by_channels(feature_mask, tensors)
         if regions is None and layout is None:
-            # Colors tell the channel axis, so that there is nothing to warn of.
+            # Colors show which axis holds the channels: no warning is needed.
             layout = "grid"
         layouts = (cell_layouts if estimator == "field" else mask_layouts)(
             tensors, regions, grid_size, layout
@@ -300,7 +300,7 @@ def _check_colors(
 
 
 def _check_masks_pixels(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> None:
-    """Refuse a layout with a mask per channel: a color is painted on whole pixels."""
+    """Check that channels share their masks: a color is painted on whole pixels."""
     shapes = mask_shapes(layout)
     if any(x.dim() > 2 and shape[1] > 1 for shape, x in zip(shapes, inputs)):
         raise ValueError(

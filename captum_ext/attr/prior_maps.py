@@ -1,4 +1,4 @@
-"""Prior maps: maps of other methods that a Gaussian process starts from."""
+"""Prior maps: maps of other methods as the mean of a Gaussian process."""
 
 from collections.abc import Callable, Sequence
 

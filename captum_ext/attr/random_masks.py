@@ -190,7 +190,7 @@ def stored_as(maps: Tensor, tensor: Tensor) -> Tensor:
 
 
 def _check_range(maps: Tensor, dtype: torch.dtype) -> Tensor:
-    """Maps in another dtype; refuse values that it cannot hold."""
+    """Maps in another dtype, checked to hold their values."""
     cast = maps.to(dtype)
     if not torch.isfinite(cast).all():
         raise ValueError(

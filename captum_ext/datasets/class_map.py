@@ -1,4 +1,4 @@
-"""Class maps: the classes of a model that match each class name of a data set."""
+"""Class maps: classes of a model by the class names of a data set."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -302,7 +302,7 @@ def mask_shapes(layout: MaskLayout) -> tuple[tuple[int, ...], ...]:
 
 
 def check_layouts(layouts: Sequence[MaskLayout]) -> tuple[MaskLayout, ...]:
-    """One or several layouts; others are refused."""
+    """The layouts as a tuple, checked to hold at least one."""
     given = check_sequence("layouts", layouts, "instances of MaskLayout")
     others = [type(each).__name__ for each in given if not isinstance(each, MaskLayout)]
     if others or not given:
@@ -314,7 +314,7 @@ def check_layouts(layouts: Sequence[MaskLayout]) -> tuple[MaskLayout, ...]:
 
 
 def check_generator(generator: torch.Generator) -> None:
-    """Refuse what is no generator on the CPU."""
+    """Check that an argument is a generator on the CPU."""
     check_instance("generator", generator, torch.Generator)
     if generator.device.type != "cpu":
         raise ValueError(

@@ -68,7 +68,7 @@ class MixedLayout(MaskLayout):
         self, values: Tensor, shifts: Tensor
     ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """For each layout with masks: its position, their rows, cells and shifts."""
-        # Read once: the numbers of rows would make the CPU wait for every layout.
+        # Read once: the CPU would wait for a GPU at every layout.
         chosen = shifts[:, 0].tolist()
         for i, layout in enumerate(self.layouts):
             own = [row for row, each in enumerate(chosen) if each == i]
@@ -139,7 +139,7 @@ def _sum_of_variances(layout: MaskLayout, overlap: Tensor) -> float:
 
 
 def _check_shapes(layouts: Sequence[MaskLayout]) -> None:
-    """Refuse layouts whose masks differ in shape."""
+    """Check that the masks of all layouts have the same shapes."""
     shapes = {mask_shapes(layout) for layout in layouts}
     if len(shapes) > 1:
         raise ValueError(

@@ -11,7 +11,7 @@ from captum_ext.masks.layout import DeviceCopies, MaskLayout
 
 __all__ = ["RegionLayout", "disjoint_regions", "sequence_mask"]
 
-# Distance at which positions have nothing to do with each other.
+# Distance at which cells are independent of each other.
 _FAR = 1e3
 
 
@@ -235,7 +235,7 @@ def disjoint_regions(masks: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 def _check_regions(regions: Sequence[Tensor]) -> list[Tensor]:
-    """Integer tensors (1, ...) that are not empty; others are refused."""
+    """Regions, checked to be integer tensors (1, ...) that are not empty."""
     checked = []
     for region in check_sequence("regions", regions, "tensors"):
         check_tensor("regions", region, "tensors")

@@ -38,7 +38,7 @@ Thresholding = Literal["value", "mean", "mask"]
 def check_boxes(
     boxes: Sequence[Tensor], n_examples: int, name: str = "boxes"
 ) -> list[Tensor]:
-    """Boxes in float64 on the CPU; invalid ones are refused.
+    """Boxes in float64 on the CPU, checked to be valid.
 
     Args:
         boxes (sequence of Tensor): For each example the boxes x0 y0 x1 y1 in pixels,
@@ -82,7 +82,7 @@ def check_boxes(
 
 
 def _table(name: str, boxes: object) -> Tensor:
-    """Boxes in float64 on the CPU; refuse what holds no real numbers."""
+    """Boxes in float64 on the CPU, checked to hold real numbers."""
     try:
         table = torch.as_tensor(boxes)
     except (TypeError, ValueError, RuntimeError, OverflowError):

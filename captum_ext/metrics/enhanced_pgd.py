@@ -289,7 +289,7 @@ def enhanced_pgd(
 
 
 def _check_rows(outputs: Tensor, n_examples: int) -> Tensor:
-    """Outputs of n examples; others are refused."""
+    """Outputs, checked to be those of n examples."""
     if outputs.shape[:1] != (n_examples,):
         raise ValueError(
             f"forward_func must return an output for each of the {n_examples} "

@@ -179,7 +179,7 @@ def parameter_randomization(
 
 
 def cascade_of(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
-    """Names of the modules to randomize; modules without parameters are refused.
+    """Names of the modules to randomize, checked to have parameters.
 
     Args:
         model (nn.Module): Trained model.

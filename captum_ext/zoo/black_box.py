@@ -181,7 +181,7 @@ class BlackBox(nn.Module):
 
 
 def check_inside(model: nn.Module) -> None:
-    """Refuse a black box where layers or gradients are needed.
+    """Raise an error for a black box, where layers or gradients are needed.
 
     Args:
         model (nn.Module): Classifier.

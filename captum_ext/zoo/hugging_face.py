@@ -115,7 +115,7 @@ def _from_file(name: str, weights: str | Path) -> Any:
 
 
 def _check_classifier(name: str) -> Any:
-    """Configuration of a model; refuse one that classifies no images."""
+    """Configuration of a model, checked to be an image classifier."""
     from transformers import AutoConfig, AutoModelForImageClassification
 
     config = _read(AutoConfig, name)

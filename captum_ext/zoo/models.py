@@ -1,4 +1,4 @@
-"""A classifier with all that explaining it needs: preprocessing, names, activation."""
+"""A classifier with its preprocessing, class names and activation."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
