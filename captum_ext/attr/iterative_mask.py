@@ -39,7 +39,7 @@ from captum_ext.masking.objective import GOALS, Goal
 
 __all__ = ["IterativeMask"]
 
-LogProbability = Callable[[Tensor], Tensor]
+_LogProbability = Callable[[Tensor], Tensor]
 # First and last weight of an area that is asked for.
 _AREA_WEIGHTS = (0.01, 300)
 # Cells of a mask along the shorter side. Finer masks of photographs are speckled.
@@ -200,7 +200,7 @@ def _log_probability(
     args: object,
     dtype: torch.dtype,
     n_edited: int,
-) -> LogProbability:
+) -> _LogProbability:
     """Function that returns log f_c of the n edited versions of B images, (n B,)."""
     all_targets = expand_target(target, n_edited)
     all_args = expand_additional_forward_args(outside_inference_mode(args), n_edited)
@@ -247,7 +247,7 @@ class _Search(NamedTuple):
 
     def loss(
         self,
-        log_probability: LogProbability,
+        log_probability: _LogProbability,
         images: Tensor,
         masks: Tensor,
         generators: list[Generator],
@@ -284,7 +284,7 @@ def _area_error(masks: Tensor, area: float) -> Tensor:
 @torch.enable_grad()
 def _optimized_masks(
     search: _Search,
-    log_probability: LogProbability,
+    log_probability: _LogProbability,
     images: Tensor,
     generators: list[Generator],
     steps: Any,

@@ -24,6 +24,7 @@ from captum_ext.attr.masked_run import Maps, MaskedRun, Run, Sampling
 from captum_ext.masks import MaskLayout, RegionLayout
 
 __all__ = [
+    "Attribution",
     "Attributions",
     "MaskedInputs",
     "RandomMaskAttribution",
