@@ -53,11 +53,12 @@ def process_group(device: torch.device | None = None) -> Iterator[None]:
 
 
 def _backend(device: torch.device) -> str:
-    gpu_each = int(os.environ["LOCAL_WORLD_SIZE"]) <= torch.cuda.device_count()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    # NCCL needs one GPU per process.
-    return "nccl" if gpu_each else "gloo"
+    """NCCL if each process has a GPU; it can neither use the CPU nor share a GPU."""
+    if device.type != "cuda":
+        return "gloo"
+    torch.cuda.set_device(device)
+    n_processes = int(os.environ["LOCAL_WORLD_SIZE"])
+    return "nccl" if n_processes <= torch.cuda.device_count() else "gloo"
 
 
 def rank() -> int:

@@ -39,7 +39,7 @@ def by_field(
         inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.
         has_prior (bool): Whether there is a prior map.
         mask_sizes (sequence of int, optional): Sides of squares in pixels.
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of one's own.
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of your own.
         candidates (str or sequence of str, optional): Kinds of candidates, see
             :func:`~captum_ext.masks.candidate_masks`.
         rtol (float, optional): Root mean square deviation of the map, in units of its
@@ -156,7 +156,7 @@ def shared_cells(
 
     Args:
         inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of one's own.
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of your own.
 
     Returns:
         *list[RegionLayout]*: One for the batch or one per example.

@@ -247,7 +247,7 @@ class Run(ABC):
         cells = codes.indicators(len(self._fills[0]))
         with full_precision(self._device):
             masks = self._layout.expand(cells, codes.shifts)
-        # The first masks show whether a layout of one's own is right.
+        # The first masks show whether a user's layout is right.
         apply = replaced if start else apply_masks
         return tuple(map(apply, self._inputs, self._fills, masks))
 

@@ -1,4 +1,4 @@
-"""Construction of models of other libraries, and the messages of their errors."""
+"""Construction of models, and messages of other libraries' errors."""
 
 import re
 from collections.abc import Callable
