@@ -256,7 +256,7 @@ def test_the_training_command_writes_weights_and_prints_the_accuracy(
         "train_signs_classifier",
         lambda seed, show_progress: train_signs_classifier(seed, **TINY),
     )
-    monkeypatch.setattr(command, "N_HELD_OUT", 40)
+    monkeypatch.setattr(command, "_N_HELD_OUT", 40)
     monkeypatch.setattr(sys, "argv", ["command", "--output", str(output)])
     command.main()
     assert list(tmp_path.iterdir()) == [output]
