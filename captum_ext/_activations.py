@@ -1,4 +1,4 @@
-"""Probabilities of a classifier's outputs: softmax, sigmoid, or none."""
+"""Probabilities from the outputs of a classifier: softmax, sigmoid or identity."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Linear interpolation, whatever the number of axes."""
+"""Linear interpolation along one, two or three axes."""
 
 from collections.abc import Sequence
 

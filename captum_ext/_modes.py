@@ -1,4 +1,4 @@
-"""Models in training mode, whose buffers are kept, and tensors of inference mode."""
+"""Modes around a forward pass: training, inference, autocast."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ _STOCHASTIC_DEPTH = ("StochasticDepth", "DropPath")
 
 
 def warn_of_training_mode(forward_func: object) -> None:
-    """Warn if scores depend on the other inputs of a batch, or on chance.
+    """Warn of modules in training mode that make scores random or batch-dependent.
 
     Args:
         forward_func (object): Model, or any function; a module is found if the function
@@ -83,7 +83,7 @@ def buffers_kept(forward_func: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Switch autocast off: it is meant for the model, not for what is done with scores.
+    """Turn autocast off: it is meant for the model, not for arithmetic on scores.
 
     Args:
         device (torch.device): Device of the inputs; the CPU is always included.

@@ -1,4 +1,4 @@
-"""What a forward function returns, and the number of each example that is explained."""
+"""Scores in the output of a forward function, and the one that a target selects."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeGuard
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_ext._captum import TargetType, select_targets
 
-__all__ = ["is_function", "misfit", "output_tensor", "select_scores"]
+__all__ = ["is_function", "mismatch_error", "output_tensor", "select_scores"]
 
 
 def output_tensor(output: object, name: str = "forward_func") -> Tensor:
@@ -125,7 +125,7 @@ def select_scores(
     if is_function(target):
         examples = output if _is_listed(output) else output_tensor(output)
         if len(examples) != len(target):
-            raise misfit(output, target, len(examples))
+            raise mismatch_error(output, target, len(examples))
         return torch.stack([_of_example(f, o) for f, o in zip(target, examples)])
     scores = output_tensor(output)
     error = ValueError(
@@ -138,7 +138,7 @@ def select_scores(
         raise error from cause
 
 
-def misfit(output: object, target: TargetType, n_examples: int) -> ValueError:
+def mismatch_error(output: object, target: TargetType, n_examples: int) -> ValueError:
     """The error of an output and a target that do not give one number per example.
 
     Args:
@@ -203,7 +203,7 @@ def _number_tensor(score: object) -> Tensor:
 def _counted_from_0(
     target: TargetType, output: Tensor, error: ValueError
 ) -> TargetType:
-    """Classes of several examples without negative indices; others unchanged."""
+    """Class indices of several examples counted from 0; other targets unchanged."""
     if isinstance(target, list) and all(isinstance(t, int) for t in target):
         target = torch.tensor(target)
     if not isinstance(target, Tensor) or target.dim() != 1 or output.dim() != 2:
@@ -213,5 +213,5 @@ def _counted_from_0(
     if bool(((target < -n) | (target >= n)).any()):
         raise error
     target = target % n
-    # Captum reads a single index, for which a GPU would have to be waited for.
+    # Captum reads a single index as a number: the CPU would wait for a GPU.
     return target if len(target) == 1 else target.to(output.device)

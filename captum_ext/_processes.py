@@ -53,11 +53,12 @@ def process_group(device: torch.device | None = None) -> Iterator[None]:
 
 
 def _backend(device: torch.device) -> str:
-    gpu_each = int(os.environ["LOCAL_WORLD_SIZE"]) <= torch.cuda.device_count()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    # NCCL needs one GPU per process.
-    return "nccl" if gpu_each else "gloo"
+    """NCCL if each process has a GPU; it can neither use the CPU nor share a GPU."""
+    if device.type != "cuda":
+        return "gloo"
+    torch.cuda.set_device(device)
+    n_processes = int(os.environ["LOCAL_WORLD_SIZE"])
+    return "nccl" if n_processes <= torch.cuda.device_count() else "gloo"
 
 
 def rank() -> int:
@@ -96,11 +97,11 @@ def barrier() -> None:
 
 @contextlib.contextmanager
 def only_writer(folder: Path | None) -> Iterator[None]:
-    """Refuse the processes of any other run in a folder within the context.
+    """Keep the processes of any other run out of a folder within the context.
 
     A lock of the operating system, which ends with its process, however it ends: rank r
     holds byte r of the file ``.lock``, and rank 0 starts only if nobody holds any.
-    Where a file system has no locks, and on Windows, nothing is refused.
+    Where a file system has no locks, and on Windows, all are let in.
 
     Args:
         folder (Path, optional): Folder, which is created if there is none; None locks

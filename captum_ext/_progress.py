@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
-from types import TracebackType
 from typing import Any
 
 from captum_ext._captum import captum_progress
@@ -79,12 +78,7 @@ class LineProgress:
     def __enter__(self) -> "LineProgress":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         pass
 
 

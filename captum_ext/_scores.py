@@ -1,12 +1,13 @@
-"""Scores of perturbed inputs: calls forward_func in chunks.
+"""Scores of perturbed inputs, computed in chunks.
 
 Attributions and metrics pass a function that returns the perturbed inputs of any range
 of perturbations; they are created, scored and discarded chunk by chunk.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,18 +20,47 @@ from captum_ext._captum import (
     run_forward,
 )
 from captum_ext._modes import buffers_kept, warn_of_training_mode
-from captum_ext._outputs import is_function, misfit, select_scores
-from captum_ext._progress import progress
-from captum_ext._validation import advice_on_batch
+from captum_ext._outputs import is_function, mismatch_error, select_scores
+from captum_ext._validation import UNBATCHED
 
 __all__ = [
     "ChunkedScores",
     "PerturbationsPerEval",
+    "advice_on_batch",
     "is_out_of_memory",
-    "progress_bar",
 ]
 
 PerturbationsPerEval = int | Literal["auto"]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+@contextlib.contextmanager
+def advice_on_batch(inputs: Sequence[Tensor], n_batches: int = 1) -> Iterator[None]:
+    """Add advice to errors that an image without a batch axis may have caused.
+
+    An image (C, H, W) looks like a batch of C sequences.
+
+    Args:
+        inputs (sequence of Tensor): Inputs of the function.
+        n_batches (int, optional): Number of batches that they hold. Default: 1
+    """
+    first = inputs[0]
+    n = len(first) // n_batches
+    try:
+        yield
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if first.dim() != 3 or n not in (1, 3) or is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
+        raise ValueError(
+            f"inputs must fit forward_func, got shape {(n, *first.shape[1:])}, for "
+            f"which it failed ({reason}); give one image (C, H, W) as {UNBATCHED}."
+        ) from error
 
 
 class ChunkedScores:
@@ -59,7 +89,7 @@ class ChunkedScores:
     ) -> None:
         self._forward_func = forward_func
         self._n_examples = n_examples
-        # Indices are checked for every chunk, which a GPU would have to wait for.
+        # Indices are checked for every chunk: on a GPU the CPU would wait for it.
         self._target = target.cpu() if isinstance(target, Tensor) else target
         self._args = format_additional_forward_args(additional_forward_args)
         self._tuner = _ChunkTuner() if perturbations_per_eval == "auto" else None
@@ -139,31 +169,11 @@ class ChunkedScores:
                 f"perturbations_per_eval must be 1 or 'auto' for a forward_func that "
                 f"returns one number per batch, got {n}."
             )
-        raise misfit(output, self._target, n * self._n_examples)
-
-
-def progress_bar(desc: str, total: int, show: bool) -> Any:
-    """Progress bar whose ``update`` takes the number of further perturbations.
-
-    Args:
-        desc (str): What is counted.
-        total (int): Number at which the bar is full.
-        show (bool): Whether it is shown.
-
-    Returns:
-        *Captum's progress bar*, a context manager.
-    """
-    return progress(desc=desc, total=total, show=show)
+        raise mismatch_error(output, self._target, n * self._n_examples)
 
 
 class _OneNumberPerBatch(ValueError):
     """Raised if several perturbations of a call are scored by one number."""
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, on any device."""
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text
 
 
 class _ChunkTuner:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -36,9 +37,12 @@ def read_state(weights: str | Path, choices: list[str]) -> dict[str, Tensor]:
         f"weights must be a file written by torch.save(model.state_dict(), file), got "
         f"{str(weights)!r}, which holds something else."
     )
-    read = (
-        _read_safetensors() if str(weights).endswith(".safetensors") else _read_pickle
+    read: Callable[..., object] = partial(
+        torch.load, map_location="cpu", weights_only=True
     )
+    if str(weights).endswith(".safetensors"):
+        with extra("timm"):
+            from safetensors.torch import load_file as read
     try:
         state = read(weights)
     except Exception as error:  # Bytes that are not a pickle can raise anything.
@@ -57,16 +61,6 @@ def read_state(weights: str | Path, choices: list[str]) -> dict[str, Tensor]:
         ): value
         for key, value in state.items()
     }
-
-
-def _read_pickle(file: str | Path) -> object:
-    return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _read_safetensors() -> Callable[[str | Path], object]:
-    with extra("timm"):
-        from safetensors.torch import load_file
-    return load_file
 
 
 def load_state(

@@ -1,6 +1,6 @@
-"""Checks of what an argument is: a tensor, a function, a module, a flag, numbers.
+"""Checks of the types of arguments: tensors, functions, modules, flags, numbers.
 
-Every message names the argument, what was expected and what came.
+Every message names the argument, what was expected and what it got.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def shown(value: object) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A scalar of NumPy or torch as a number of Python; other values as they are."""
+    """A scalar of NumPy or PyTorch as a Python number; other values unchanged."""
     if isinstance(value, Tensor):
         return value if value.dim() or value.is_meta else value.item()
     if isinstance(value, (np.generic, np.ndarray)):
@@ -53,7 +53,7 @@ def plain(value: Any) -> Any:
 
 
 def advice_on(value: object) -> str:
-    """What to do with an argument that is no tensor but can become one."""
+    """How to convert an array or a PIL image to a tensor; empty for other values."""
     if isinstance(value, np.ndarray):
         return "; convert it by torch.from_numpy, with channels before height and width"
     if type(value).__module__.split(".")[0] == "PIL":
@@ -62,7 +62,7 @@ def advice_on(value: object) -> str:
 
 
 def check_tensor(name: str, value: object, kind: str = "a tensor") -> Tensor:
-    """A dense tensor of real numbers, which may be NaN or infinite.
+    """The argument, checked to be a dense tensor of real numbers, NaN included.
 
     Args:
         name (str): Name of the argument.
@@ -88,7 +88,7 @@ def check_tensor(name: str, value: object, kind: str = "a tensor") -> Tensor:
 
 
 def check_finite(name: str, value: Tensor) -> Tensor:
-    """The tensor; refuse NaN and infinite values."""
+    """The tensor, checked to hold no NaN or infinite values."""
     n_bad = int((~torch.isfinite(value)).sum())
     if n_bad:
         raise ValueError(
@@ -99,19 +99,19 @@ def check_finite(name: str, value: Tensor) -> Tensor:
 
 
 def check_callable(name: str, value: object) -> None:
-    """Refuse an argument that cannot be called, such as None."""
+    """Check that an argument is callable."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {type(value).__name__}.")
 
 
 def check_module(name: str, value: object) -> None:
-    """Refuse an argument that is no module."""
+    """Check that an argument is a module."""
     if not isinstance(value, nn.Module):
         raise TypeError(f"{name} must be an nn.Module, got {type(value).__name__}.")
 
 
 def check_instance(name: str, value: object, kind: type | tuple[type, ...]) -> None:
-    """Refuse an argument that is not an instance of a class, or of one of several."""
+    """Check that an argument is an instance of a class, or of one of several."""
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
         names = " or ".join(each.__name__ for each in kinds)
@@ -121,14 +121,14 @@ def check_instance(name: str, value: object, kind: type | tuple[type, ...]) -> N
 
 
 def check_flags(**flags: object) -> None:
-    """Refuse arguments, by name, that are neither True nor False."""
+    """Check that all arguments, given by name, are True or False."""
     for name, value in flags.items():
         if not isinstance(plain(value), bool):
             raise TypeError(f"{name} must be True or False, got {shown(value)}.")
 
 
 def check_sequence(name: str, value: object, of: str) -> Sequence[Any]:
-    """The argument as a list or tuple; refuse what is none, a string included."""
+    """The argument as a list or tuple, checked to be a sequence but no string."""
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim:
         return list(value)
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
@@ -137,7 +137,7 @@ def check_sequence(name: str, value: object, of: str) -> Sequence[Any]:
 
 
 def check_numbers(name: str, value: object, n: int | None = None) -> Tensor:
-    """Finite numbers, (n,) float64 on the CPU.
+    """The argument as finite numbers, (n,) float64 on the CPU.
 
     Args:
         name (str): Name of the argument.

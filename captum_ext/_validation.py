@@ -3,10 +3,9 @@
 Every message names the argument, the value and what was expected.
 """
 
-import contextlib
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, SupportsIndex
 
 import numpy as np
@@ -26,7 +25,6 @@ from captum_ext._type_checks import (
 
 __all__ = [
     "UNBATCHED",
-    "advice_on_batch",
     "broadcasts",
     "check_attributions",
     "check_baselines",
@@ -42,7 +40,6 @@ __all__ = [
     "check_positive",
     "check_probabilities",
     "check_probability",
-    "check_scores",
     "check_share",
     "check_target",
     "check_unused",
@@ -50,12 +47,12 @@ __all__ = [
 ]
 
 
-#: How an image gets the axis of examples.
+#: Advice for an image (C, H, W) without the batch axis.
 UNBATCHED = "a batch of one by inputs[None]"
 
 
 def check_inputs(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Inputs as a tuple of tensors with one batch size and finite numbers."""
+    """Inputs as a tuple of finite tensors, checked to have the same batch size."""
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     if not tensors:
         raise ValueError("inputs must hold at least one tensor, got an empty tuple.")
@@ -75,34 +72,10 @@ def check_inputs(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tensors
 
 
-@contextlib.contextmanager
-def advice_on_batch(inputs: Sequence[Tensor], n_batches: int = 1) -> Iterator[None]:
-    """Name ``inputs`` in errors of a forward function that may come from one image.
-
-    An image (C, H, W) without the axis of examples looks like C sequences.
-
-    Args:
-        inputs (sequence of Tensor): Inputs of the function.
-        n_batches (int, optional): Number of batches that they hold. Default: 1
-    """
-    first = inputs[0]
-    n = len(first) // n_batches
-    try:
-        yield
-    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        if first.dim() != 3 or n not in (1, 3) or "out of memory" in str(error):
-            raise
-        reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
-        raise ValueError(
-            f"inputs must fit forward_func, got shape {(n, *first.shape[1:])}, for "
-            f"which it failed ({reason}); give one image (C, H, W) as {UNBATCHED}."
-        ) from error
-
-
 def check_baselines(
     baselines: BaselineType, inputs: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """Baselines as one tensor an input, broadcastable, in its dtype and device."""
+    """Baselines as one tensor for each input, in its dtype and on its device."""
     if baselines is None:
         baselines = (0,) * len(inputs)
     formatted = []
@@ -142,7 +115,7 @@ def check_baselines(
 
 
 def check_target(target: TargetType, n_examples: int) -> TargetType:
-    """The target as ints, tuples, tensors or functions; refuse one of no known form."""
+    """The target in one of Captum's forms, with NumPy's numbers made plain."""
     if target is None or callable(target):
         return target
     if isinstance(target, np.ndarray):
@@ -195,7 +168,7 @@ def _index(target: Any) -> Any:
 
 
 def check_probability(name: str, value: float) -> float:
-    """The value as a float; refuse what is not strictly between 0 and 1."""
+    """The value as a float, checked to lie strictly between 0 and 1."""
     number = check_number(name, value)
     if not 0 < number < 1:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {number}.")
@@ -211,7 +184,7 @@ def check_share(name: str, value: float) -> float:
 
 
 def check_positive(name: str, value: float) -> float:
-    """The value as a float; refuse what is not a finite positive number."""
+    """The value as a float, checked to be positive and finite."""
     number = check_number(name, value)
     if not 0 < number < math.inf:
         raise ValueError(f"{name} must be a positive number, got {number}.")
@@ -219,7 +192,7 @@ def check_positive(name: str, value: float) -> float:
 
 
 def check_not_negative(name: str, value: float) -> float:
-    """The value as a float; refuse what is not a finite number of at least 0."""
+    """The value as a float, checked to be finite and at least 0."""
     number = check_number(name, value)
     if not 0 <= number < math.inf:
         raise ValueError(f"{name} must be a number of at least 0, got {number}.")
@@ -227,7 +200,7 @@ def check_not_negative(name: str, value: float) -> float:
 
 
 def check_number(name: str, value: Any) -> float:
-    """The value as a float, which may be NaN or infinite; refuse what is none."""
+    """The value as a float, which may be NaN or infinite."""
     number = plain(value)
     try:
         if isinstance(number, bool):
@@ -246,7 +219,7 @@ def check_number(name: str, value: Any) -> float:
 def check_integer(
     name: str, value: SupportsIndex, least: int, most: int = 2**63 - 1
 ) -> int:
-    """The value as an int; refuse what is none or lies out of range."""
+    """The value as an int, checked to lie from ``least`` to ``most``."""
     number = plain(value)
     if isinstance(number, bool) or not hasattr(type(number), "__index__"):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}.")
@@ -262,19 +235,22 @@ def check_integer(
 
 
 def check_integers(
-    name: str, value: Sequence[SupportsIndex], least: int, n: int | None = None
+    name: str,
+    value: Sequence[SupportsIndex],
+    least: int,
+    most: int = 2**63 - 1,
+    n: int | None = None,
 ) -> tuple[int, ...]:
-    """The values as ints; refuse what is no sequence of them, or not of n."""
+    """The values as ints from ``least`` to ``most``, n of them if n is given."""
     values = check_sequence(name, value, "integers")
     if not values or (n is not None and len(values) != n):
-        raise ValueError(
-            f"{name} must hold {n or 'at least one'} integers, got {len(values)}."
-        )
-    return tuple(check_integer(name, each, least) for each in values)
+        expected = "at least one integer" if n is None else f"{n} integers"
+        raise ValueError(f"{name} must hold {expected}, got {len(values)}.")
+    return tuple(check_integer(name, each, least, most) for each in values)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a name that is not among the choices."""
+    """Check that a name is among the choices."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, choices))}, got "
@@ -283,7 +259,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 def check_unused(name: str, choice: object, values: Mapping[str, object]) -> None:
-    """Refuse arguments that have no meaning for the choice of another argument."""
+    """Check that arguments are None that a choice of another argument ignores."""
     for unused, value in values.items():
         if value is not None:
             raise ValueError(
@@ -294,25 +270,15 @@ def check_unused(name: str, choice: object, values: Mapping[str, object]) -> Non
 def check_perturbations_per_eval(
     value: int | Literal["auto"],
 ) -> int | Literal["auto"]:
-    """The value as an int, or "auto"; refuse what is neither."""
+    """The value as an int, or "auto"."""
     if isinstance(value, str):
         check_choice("perturbations_per_eval", value, ("auto",))
         return "auto"
     return check_integer("perturbations_per_eval", value, 1)
 
 
-def check_scores(scores: Tensor) -> None:
-    """Refuse scores (M, B) with NaN or infinite values, saying for how many masks."""
-    n_bad = int((~torch.isfinite(scores)).any(dim=1).sum())
-    if n_bad:
-        raise ValueError(
-            f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
-            f"of {len(scores)} masks."
-        )
-
-
 def check_image(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The one tensor of images (B, C, H, W) that inputs hold."""
+    """The inputs, checked to be one tensor of images (B, C, H, W)."""
     tensors = check_inputs(inputs)
     if len(tensors) != 1 or tensors[0].dim() != 4:
         advice = "give what else the model takes as additional_forward_args"
@@ -334,7 +300,7 @@ def check_image(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
 def check_attributions(
     maps: Tensor | tuple[Tensor, ...], inputs: Tensor, name: str = "attributions"
 ) -> Tensor:
-    """One finite map an example, with as many axes as the input."""
+    """Maps, checked to be finite, one per example, with as many axes as the input."""
     if isinstance(maps, tuple) and len(maps) == 1:
         maps = maps[0]
     maps = check_tensor(name, maps, "one tensor or a tuple of one")
@@ -350,7 +316,7 @@ def check_attributions(
 def one_per_input(
     name: str, values: Any, inputs: tuple[Tensor, ...]
 ) -> tuple[Any, ...]:
-    """Values as a tuple with one entry per input."""
+    """The values as a tuple, checked to hold one entry per input."""
     entries = values if isinstance(values, tuple) else (values,)
     if len(entries) != len(inputs):
         raise ValueError(
@@ -369,19 +335,19 @@ def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
 
 
 def check_finite_scores(scores: Tensor) -> None:
-    """Refuse NaN and infinite scores."""
+    """Check that scores are not NaN or infinite."""
     n_bad = int((~torch.isfinite(scores)).sum())
     if n_bad:
         raise ValueError(
             f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
-            f"of {scores.numel()} examples."
+            f"of {scores.numel()} scores."
         )
 
 
 def check_probabilities(scores: Tensor) -> None:
-    """Refuse scores that are not finite numbers in [0, 1]."""
+    """Check that scores are finite numbers in [0, 1]."""
     check_finite_scores(scores)
-    # A softmax in half precision may exceed 1 by its rounding.
+    # A softmax in half precision may exceed 1 by rounding.
     if not ((scores >= -1e-3) & (scores <= 1 + 1e-3)).all():
         raise ValueError(
             f"forward_func must return probabilities, got scores from "

@@ -56,7 +56,7 @@ def about_image(name: str, shown: set[str]) -> Iterator[None]:
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the line outside of this package and of what it is built on.
+    """Warn at the line of the user's code that called this package.
 
     Args:
         message (str): Text of the warning.

@@ -374,7 +374,11 @@ def test_named_variants_are_their_choices():
         ({"frames": "all"}, ValueError, "frames must be one of 'centered', 'following"),
         ({"stride": 0}, ValueError, "stride must be at least 1, got 0"),
         ({"stride": 1.5}, TypeError, "stride must be an int"),
-        ({"durations": 2}, TypeError, "durations must be a sequence of ints, got 2"),
+        (
+            {"durations": 2},
+            TypeError,
+            "durations must be a sequence of integers",
+        ),
         ({"durations": [0]}, ValueError, "durations must be at least 1, got 0"),
     ],
 )
@@ -731,7 +735,7 @@ WRONG = [
     ({"tolerance": 0.0}, ValueError, "tolerance must be"),
     ({"feature_mask": torch.zeros(1, 1, 5, 5).long()}, ValueError, "feature_mask must"),
     ({"feature_mask": torch.zeros(1, 1, 12, 14)}, TypeError, "feature_mask must hold"),
-    ({"candidates": 5}, TypeError, "candidates must be a name or a sequence"),
+    ({"candidates": 5}, TypeError, "candidates must be a sequence of names"),
     ({"candidates": ["half"]}, ValueError, "candidates must be one of 'halves'"),
     ({"candidates": []}, ValueError, "candidates must hold a kind that gives masks"),
     (
@@ -741,8 +745,8 @@ WRONG = [
     ),
     ({"mask_sizes": (13,)}, ValueError, "mask_sizes must be at most 12, got 13"),
     ({"mask_sizes": (9,)}, ValueError, "mask_sizes must be None unless 'squares' are"),
-    ({"mask_sizes": ()}, ValueError, "mask_sizes must hold at least one number"),
-    ({"mask_sizes": 5}, TypeError, "mask_sizes must be a sequence of ints, got int"),
+    ({"mask_sizes": ()}, ValueError, "mask_sizes must hold at least one integer"),
+    ({"mask_sizes": 5}, TypeError, "mask_sizes must be a sequence of integers, got 5"),
     (
         {"variant": WindowVariant(durations=(2,))},
         ValueError,

@@ -8,10 +8,11 @@ import pytest
 import torch
 from contract import SmallNet, images
 from pretended_device import DEVICE, PretendedDevice, placed
-from torch import nn
+from torch import distributed, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from captum_ext._processes import process_group
 from captum_ext.attr import (
     MCRISE,
     PNRISE,
@@ -289,3 +290,20 @@ def test_memory_does_not_grow_with_the_number_of_masks(options):
     # Two maps in double precision are 4/3 of an image of three colors.
     assert max(largest) < 3 * x.numel() * 4
     assert largest[0] == largest[1]
+
+
+@pytest.mark.parametrize(
+    "device, n_gpus, backend",
+    [("cpu", 0, "gloo"), ("cpu", 8, "gloo"), ("cuda", 1, "gloo"), ("cuda", 2, "nccl")],
+)
+def test_processes_use_nccl_with_a_gpu_each(monkeypatch, device, n_gpus, backend):
+    """Two processes: NCCL can neither use the CPU nor share a GPU."""
+    begun = []
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(distributed, "init_process_group", begun.append)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
+    with process_group(torch.device(device)):
+        assert begun == [backend]

@@ -269,5 +269,7 @@ def test_iterative_mask_refuses_values_out_of_range(argument, match):
 
 
 def test_blur_probability_out_of_range():
-    with pytest.raises(ValueError, match="blur_probability must be from 0 to 1"):
+    with pytest.raises(
+        ValueError, match="blur_probability must be a number from 0 to 1"
+    ):
         EvidenceRemoval(blur_probability=1.5)

@@ -668,10 +668,10 @@ def test_superpixels_of_other_types_and_of_tiny_images():
 
 @pytest.mark.filterwarnings("error")
 def test_an_image_of_one_color_is_one_region():
-    images = smooth_images()
-    images[0] = 0.3
+    images = smooth_images(3)
+    images[0], images[1] = 0.3, torch.tensor([1.0, 0.5, 0.0])[:, None, None]
     regions = superpixels(images, 30)
-    assert (regions[0] == 0).all() and regions[1].max() > 0
+    assert (regions[:2] == 0).all() and regions[2].max() > 0
 
 
 @pytest.mark.parametrize(

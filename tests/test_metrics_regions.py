@@ -10,7 +10,7 @@ from test_metrics_curves import slow_order
 from torch import Tensor
 
 from captum_ext import metrics
-from captum_ext.metrics.boxes import box_regions, salient_boxes, tightest_box
+from captum_ext.metrics.boxes import box_regions, salient_boxes, tightest_boxes
 
 H, W = 12, 14
 
@@ -55,7 +55,9 @@ def test_regions_of_boxes():
 def test_boxes_of_regions():
     for boxes in BOXES:
         whole = boxes[:1].round()
-        assert tightest_box(box_regions(whole, (H, W))).tolist() == whole[0].tolist()
+        assert (
+            tightest_boxes(box_regions(whole, (H, W))[None]).tolist() == whole.tolist()
+        )
 
 
 def test_salient_boxes():

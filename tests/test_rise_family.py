@@ -244,6 +244,18 @@ def test_out_of_memory_halves_the_chunk(budget):
     torch.testing.assert_close(maps, expected)
 
 
+def test_out_of_memory_of_the_cpu_halves_the_chunk():
+    """A series (B, C, L) is not taken for an image without the axis of examples."""
+
+    def tight(x: Tensor) -> Tensor:
+        if len(x) > 5:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return x.flatten(1).sum(1)
+
+    maps = PNRISE(tight).attribute(torch.ones(1, 3, 12), n_masks=100, layout="grid")
+    assert maps.shape == (1, 3, 12)
+
+
 def test_other_runtime_errors_are_not_swallowed():
     def broken(x: Tensor) -> Tensor:
         raise RuntimeError("from the model")
@@ -467,5 +479,5 @@ def test_scores_that_are_not_finite_are_counted(value):
                 scores[i] = value
         return scores
 
-    with pytest.raises(ValueError, match="10 of 100 masks"):
+    with pytest.raises(ValueError, match="10 of 100 scores"):
         PNRISE(sometimes).attribute(images(1), n_masks=100)

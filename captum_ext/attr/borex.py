@@ -17,9 +17,11 @@ from captum_ext._captum import (
     is_tuple,
 )
 from captum_ext._outputs import select_scores
-from captum_ext._scores import PerturbationsPerEval, progress_bar
+from captum_ext._progress import progress
+from captum_ext._scores import PerturbationsPerEval
 from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import (
+    UNBATCHED,
     check_baselines,
     check_choice,
     check_inputs,
@@ -30,15 +32,13 @@ from captum_ext._validation import (
 from captum_ext.attr.field_search import by_field
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Score
 from captum_ext.attr.prior_maps import Prior, scaled_prior
-from captum_ext.attr.random_masks import MaskedInputs, expanded_as
+from captum_ext.attr.random_masks import Attribution, MaskedInputs, expanded_as
 from captum_ext.attr.window_search import VARIANTS, WindowVariant, by_windows
 
 if TYPE_CHECKING:
     from captum_ext.surrogate import Acquisition
 
 __all__ = ["BOREx", "Refinement"]
-
-Maps = Tensor | tuple[Tensor, ...]
 
 # Acquisition function and masks per step of the field, and of windows.
 _OF_FIELD, _OF_WINDOWS = ("information", 5), ("ucb", 1)
@@ -60,8 +60,8 @@ class Refinement(NamedTuple):
             ones.
     """
 
-    attributions: Maps
-    std: Maps
+    attributions: Attribution
+    std: Attribution
     masks: Tensor
     scores: Tensor
 
@@ -173,7 +173,7 @@ class BOREx(PerturbationAttribution):
         seed: int = 0,
         return_posterior: bool = False,
         show_progress: bool = False,
-    ) -> Maps | Refinement:
+    ) -> Attribution | Refinement:
         r"""
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Images (B, C, H, W), video or volumes
@@ -285,7 +285,7 @@ class BOREx(PerturbationAttribution):
 
         n_searches = len(masked.inputs[0]) if is_field else 1
         n_scored = n_searches * n_iterations
-        with progress_bar("BOREx masks", n_scored, show_progress) as bar:
+        with progress(desc="BOREx masks", total=n_scored, show=show_progress) as bar:
             found = refine(masked, search, scores, bar)
         mean, std = (_attributions(maps, inputs) for maps in found[:2])
         return Refinement(mean, std, *found[2:]) if return_posterior else mean
@@ -296,9 +296,9 @@ class BOREx(PerturbationAttribution):
 
     def compute_convergence_delta(
         self,
-        attributions: Maps,
-        start_point: Maps,
-        end_point: Maps,
+        attributions: Attribution,
+        start_point: Tensor | tuple[Tensor, ...],
+        end_point: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
         additional_forward_args: object = None,
     ) -> Tensor:
@@ -339,7 +339,7 @@ def _refinement(
     has_prior: bool,
     field: dict[str, Any],
 ) -> Refine:
-    """Refinement of a variant; refuse arguments of the field for windows."""
+    """Refinement of a variant, and the check that its arguments belong to it."""
     if variant == "field":
         return by_field(masked.inputs, has_prior, mask_sizes, **field)
     check_unused("variant", variant, field)
@@ -356,13 +356,29 @@ def _masked_inputs(
     sequences: bool,
 ) -> MaskedInputs:
     """Inputs of one size that are hidden by the same masks."""
-    # BoTorch takes a second to import, which other methods need not wait for.
-    from captum_ext.surrogate.windows import check_windowed_inputs
-
-    tensors = check_windowed_inputs(check_inputs(inputs), sequences)
+    tensors = check_inputs(inputs)
+    _check_shapes(tensors, sequences)
     fills = [(value,) for value in check_baselines(baselines, tensors)]
     target = check_target(target, len(tensors[0]))
     return MaskedInputs(tensors, fills, target, additional_forward_args)
+
+
+def _check_shapes(tensors: tuple[Tensor, ...], sequences: bool) -> None:
+    """Check that inputs are images, video or, if allowed, sequences, of one size."""
+    axes = (3, 4, 5) if sequences else (4, 5)
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if len({shape[2:] for shape in shapes}) != 1 or len(shapes[0]) not in axes:
+        advice = (
+            "leave out variant for sequences (B, C, L)"
+            if {len(shape) for shape in shapes} == {3} and not sequences
+            else "pass other inputs of the model as additional_forward_args"
+        )
+        raise ValueError(
+            f"inputs must be {'sequences (B, C, L), ' * sequences}images (B, C, H, W) "
+            f"or video (B, C, T, H, W), all of one size, got "
+            f"{', '.join(map(str, shapes))}; {advice}, and pass one image (C, H, W) as "
+            f"{UNBATCHED}."
+        )
 
 
 def _attributions(maps: Tensor, inputs: TensorOrTupleOfTensorsGeneric) -> Any:

@@ -24,8 +24,8 @@ from captum_ext.attr.image_sizes import (
     aligned_sizes,
     check_any_size,
     checked_sizes,
-    listed,
-    searched,
+    list_rule,
+    search_rule,
 )
 from captum_ext.attr.kept_sizes import KeptSizes, keep_sizes, of_examples
 from captum_ext.attr.layer_arguments import check_layer_arguments
@@ -39,6 +39,10 @@ from captum_ext.attr.layers import (
 from captum_ext.attr.map_fusion import fused_map, sharpened, unit_range
 
 __all__ = ["LayerCAMERAS"]
+
+_MODES = ("bilinear", "bicubic", "nearest")
+# Number of windows along the image's side over which maps of finer layers are averaged.
+_WINDOWS = 7
 
 
 class LayerCAMERAS(LayerAttribution):
@@ -228,8 +232,9 @@ def _rule(
 ) -> SizeRule:
     """Rule that tries the given sizes, or searches among multiples of the stride."""
     if given is not None:
-        return listed(given)
-    return searched(aligned_sizes(size, most, _strides(activations, size)), n_steps)
+        return list_rule(given)
+    sizes = aligned_sizes(size, most, _strides(activations, size))
+    return search_rule(sizes, n_steps)
 
 
 def _formatted(
@@ -252,11 +257,6 @@ def _stretched(maps: Tensor) -> Tensor:
         "it is the same at all pixels, as of a layer with one position",
     )
     return stretched
-
-
-_MODES = ("bilinear", "bicubic", "nearest")
-# Number of windows along the image's side over which maps of finer layers are averaged.
-_WINDOWS = 7
 
 
 def _strides(activations: Sequence[Tensor], size: Size) -> Size:
@@ -301,7 +301,7 @@ def _map_of_example(
 def _check_layer_maps(
     tensors: tuple[Tensor, ...], layer: nn.Module | list[nn.Module], n_examples: int
 ) -> None:
-    """Refuse activations other than one tensor of maps (B, C, h, w) per layer."""
+    """Check that activations are one tensor of maps (B, C, h, w) per layer."""
     n_layers = len(layer) if isinstance(layer, list) else 1
     shapes = [tuple(tensor.shape) for tensor in tensors]
     fit = all(len(each) == 4 and each[0] == n_examples for each in shapes)

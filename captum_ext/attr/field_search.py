@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ext._type_checks import shown
+from captum_ext._type_checks import check_sequence, shown
 from captum_ext._validation import check_choice, check_positive
 from captum_ext.attr.mask_layouts import (
     Layout,
@@ -39,7 +39,7 @@ def by_field(
         inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.
         has_prior (bool): Whether there is a prior map.
         mask_sizes (sequence of int, optional): Sides of squares in pixels.
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of one's own.
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of your own.
         candidates (str or sequence of str, optional): Kinds of candidates, see
             :func:`~captum_ext.masks.candidate_masks`.
         rtol (float, optional): Root mean square deviation of the map, in units of its
@@ -156,7 +156,7 @@ def shared_cells(
 
     Args:
         inputs (tuple[Tensor, ...]): Inputs (B, C, ...) of one size.
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of one's own.
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Cells of your own.
 
     Returns:
         *list[RegionLayout]*: One for the batch or one per example.
@@ -201,12 +201,7 @@ def check_kinds(
         return ("halves",)
     if isinstance(candidates, str):
         candidates = (candidates,)
-    if not isinstance(candidates, Sequence):
-        raise TypeError(
-            f"candidates must be a name or a sequence of names, got "
-            f"{shown(candidates)}."
-        )
-    for kind in candidates:
+    for kind in check_sequence("candidates", candidates, "names"):
         check_choice("candidates", kind, KINDS)
     if not set(candidates) - (set() if has_prior else {"parts"}):
         raise ValueError(

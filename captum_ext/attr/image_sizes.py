@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import torch
 
+from captum_ext._type_checks import check_sequence
 from captum_ext._validation import check_choice, check_integer
 from captum_ext.targets import DetectionTarget
 
@@ -15,10 +16,10 @@ __all__ = [
     "check_any_size",
     "checked_sizes",
     "describe_sizes",
-    "listed",
+    "list_rule",
     "next_step",
     "resolutions",
-    "searched",
+    "search_rule",
 ]
 
 Size = tuple[int, int]
@@ -89,8 +90,8 @@ def aligned_sizes(
     return list(dict.fromkeys(found))
 
 
-def next_step(tried: Mapping[int, bool], n_rungs: int) -> int | None:
-    """Next of the sizes 0 ... n_rungs - 1 in the search for the largest that holds.
+def next_step(tried: Mapping[int, bool], n_sizes: int) -> int | None:
+    """Next of the sizes 0 ... n_sizes - 1 in the search for the largest that holds.
 
     Steps double as long as the prediction holds (1, 3, 7, ...); after a failure the gap
     is halved. When the largest size is found, the sizes below it follow, those in the
@@ -99,7 +100,7 @@ def next_step(tried: Mapping[int, bool], n_rungs: int) -> int | None:
     Args:
         tried (mapping from int to bool): Whether the prediction held at the sizes
             tried, of which 0 is the image's own.
-        n_rungs (int): Number of sizes.
+        n_sizes (int): Number of sizes.
 
     Returns:
         *int or None*: Size to try next; None if there is none left.
@@ -112,9 +113,9 @@ def next_step(tried: Mapping[int, bool], n_rungs: int) -> int | None:
         2
     """
     largest = max(k for k, holds in tried.items() if holds)
-    end = min((k for k in tried if k > largest), default=n_rungs)
-    if end == n_rungs and largest < n_rungs - 1:
-        return min(2 * largest + 1, n_rungs - 1)
+    end = min((k for k in tried if k > largest), default=n_sizes)
+    if end == n_sizes and largest < n_sizes - 1:
+        return min(2 * largest + 1, n_sizes - 1)
     if end - largest > 1:
         return (largest + end) // 2
     below = sorted(k for k in tried if k <= largest)
@@ -122,27 +123,27 @@ def next_step(tried: Mapping[int, bool], n_rungs: int) -> int | None:
     return low + gap // 2 if gap > 1 else None
 
 
-def searched(rungs: Sequence[Size], n_steps: int) -> SizeRule:
+def search_rule(sizes: Sequence[Size], n_steps: int) -> SizeRule:
     """Rule that searches for the largest size at which the prediction holds.
 
     Args:
-        rungs (sequence of tuple[int, int]): Sizes in increasing order, the image's own
+        sizes (sequence of tuple[int, int]): Sizes in increasing order, the image's own
             first.
         n_steps (int): Number of sizes to try, with the image's own.
     """
-    place = {size: k for k, size in enumerate(rungs)}
+    place = {size: k for k, size in enumerate(sizes)}
 
     def rule(tried: Mapping[Size, bool]) -> Size | None:
         if len(tried) >= n_steps:
             return None
         steps = {place[size]: holds for size, holds in tried.items()}
-        step = next_step(steps, len(rungs))
-        return None if step is None else rungs[step]
+        step = next_step(steps, len(sizes))
+        return None if step is None else sizes[step]
 
     return rule
 
 
-def listed(sizes: Sequence[Size]) -> SizeRule:
+def list_rule(sizes: Sequence[Size]) -> SizeRule:
     """Rule that tries all given sizes, whether the prediction holds or not."""
     return lambda tried: next((size for size in sizes if size not in tried), None)
 
@@ -201,12 +202,8 @@ def _check_sizes(
     name: str, sizes: Sequence[int | Sequence[int]], size: Sequence[int]
 ) -> list[tuple[int, int]]:
     """Heights and widths in pixels; an int is the longer side and keeps the ratio."""
-    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
-        raise TypeError(
-            f"{name} must be a sequence of sizes, got {type(sizes).__name__}."
-        )
     checked = []
-    for entry in sizes:
+    for entry in check_sequence(name, sizes, "sizes"):
         if isinstance(entry, Sequence) and not isinstance(entry, str):
             if len(entry) != 2:
                 raise ValueError(f"{name} must be a height and a width, got {entry}.")
@@ -219,7 +216,7 @@ def _check_sizes(
 
 
 def check_any_size(target: object) -> None:
-    """Refuse boxes in pixels of the image, other places if the image is resized.
+    """Check that a target holds no boxes, which do not move with a resized image.
 
     Args:
         target (object): Target of a method that resizes images.

@@ -22,7 +22,7 @@ from captum_ext._modes import (
     outside_inference_mode,
     warn_of_training_mode,
 )
-from captum_ext._outputs import misfit, select_scores
+from captum_ext._outputs import mismatch_error, select_scores
 from captum_ext._progress import progress
 from captum_ext._type_checks import check_callable, check_flags, check_instance
 from captum_ext._validation import (
@@ -39,7 +39,7 @@ from captum_ext.masking.objective import GOALS, Goal
 
 __all__ = ["IterativeMask"]
 
-LogProbability = Callable[[Tensor], Tensor]
+_LogProbability = Callable[[Tensor], Tensor]
 # First and last weight of an area that is asked for.
 _AREA_WEIGHTS = (0.01, 300)
 # Cells of a mask along the shorter side. Finer masks of photographs are speckled.
@@ -200,7 +200,7 @@ def _log_probability(
     args: object,
     dtype: torch.dtype,
     n_edited: int,
-) -> LogProbability:
+) -> _LogProbability:
     """Function that returns log f_c of the n edited versions of B images, (n B,)."""
     all_targets = expand_target(target, n_edited)
     all_args = expand_additional_forward_args(outside_inference_mode(args), n_edited)
@@ -210,7 +210,7 @@ def _log_probability(
         output = run_forward(forward_func, inputs, None, all_args)
         scores = select_scores(output, all_targets, repr(target))
         if scores.numel() != len(images):
-            raise misfit(output, target, len(images))
+            raise mismatch_error(output, target, len(images))
         _check_probabilities(scores)
         # The logarithm of a probability that is rounded to zero has no gradient.
         return scores.flatten().float().clamp_min(1e-30).log()
@@ -219,7 +219,7 @@ def _log_probability(
 
 
 def _check_probabilities(scores: Tensor) -> None:
-    """Refuse scores other than differentiable probabilities."""
+    """Check that scores are differentiable probabilities."""
     if not scores.requires_grad:
         raise ValueError(
             "forward_func must return differentiable scores, got scores without a "
@@ -247,7 +247,7 @@ class _Search(NamedTuple):
 
     def loss(
         self,
-        log_probability: LogProbability,
+        log_probability: _LogProbability,
         images: Tensor,
         masks: Tensor,
         generators: list[Generator],
@@ -284,7 +284,7 @@ def _area_error(masks: Tensor, area: float) -> Tensor:
 @torch.enable_grad()
 def _optimized_masks(
     search: _Search,
-    log_probability: LogProbability,
+    log_probability: _LogProbability,
     images: Tensor,
     generators: list[Generator],
     steps: Any,

@@ -1,4 +1,4 @@
-"""Arguments that layer attributions are built from."""
+"""Checks of the arguments that layer attributions share."""
 
 from captum_ext._type_checks import (
     check_callable,
@@ -15,7 +15,7 @@ __all__ = ["check_layer_arguments", "check_options"]
 def check_layer_arguments(
     forward_func: object, layer: object, device_ids: object, several: bool = False
 ) -> None:
-    """Refuse arguments that describe no layer of a model, or no layers if several."""
+    """Check the arguments of a constructor; ``several`` allows a list of layers."""
     check_callable("forward_func", forward_func)
     for each in layer if several and isinstance(layer, list) and layer else [layer]:
         check_module("layer", each)
@@ -30,7 +30,7 @@ def check_options(
     attribute_to_layer_input: object,
     n_layers: int,
 ) -> None:
-    """Refuse what is no function, are no arguments of ``autograd.grad``, is no flag."""
+    """Check the options that the ``attribute`` methods of layers share."""
     check_flags(attribute_to_layer_input=attribute_to_layer_input)
     given = reshape_transform
     for each in given if isinstance(given, list) else [given]:

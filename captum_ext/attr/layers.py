@@ -19,9 +19,15 @@ from captum_ext._modes import (
     outside_inference_mode,
     warn_of_training_mode,
 )
-from captum_ext._outputs import is_function, misfit, output_tensor, select_scores
+from captum_ext._outputs import (
+    is_function,
+    mismatch_error,
+    output_tensor,
+    select_scores,
+)
+from captum_ext._scores import advice_on_batch
 from captum_ext._type_checks import check_finite, check_tensor
-from captum_ext._validation import advice_on_batch
+from captum_ext._validation import check_finite_scores
 from captum_ext._warnings import warn_of_examples
 from captum_ext.attr.layer_arguments import check_options
 from captum_ext.attr.reshape import ReshapeTransform, keeps_channels_last, sized
@@ -59,7 +65,7 @@ class LayerEvaluation(NamedTuple):
 
 
 def check_gradients(model: object, *layers: object) -> None:
-    """Refuse a model whose layers have no gradients, or cannot be observed.
+    """Raise an error for models whose layers have no gradients or take no hooks.
 
     Args:
         model (object): The model, or a function that calls it.
@@ -100,7 +106,7 @@ def evaluate_layer(
     Args:
         forward_func (Callable): The model or any modification of it.
         layer (nn.Module or sequence of nn.Module): Layer of the model, or several,
-            whose tensors follow each other.
+            whose tensors are returned one after the other.
         inputs (tuple[Tensor, ...]): Inputs (B, ...).
         target (int, tuple, Tensor, list, or Callable, optional): Output to explain, in
             any of Captum's forms: an int for all examples, a list or 1-D tensor of B
@@ -145,8 +151,7 @@ def evaluate_layer(
         # The hooks turn gradients on again when the first layer is reached.
         with torch.no_grad(), advice_on_batch(inputs):
             output = forward_func(*arguments)
-        for each in layers:
-            _check_layer_was_reached(each, each in reached)
+        _check_called(layers, reached)
         selected = _one_each(output, target, len(inputs[0]))
         compared = selected if is_function(target) else output_tensor(output)
         outputs.append(compared.detach())
@@ -167,7 +172,7 @@ def evaluate_layer(
             grad_kwargs=grad_kwargs,
         )
     gradients, activations = found
-    reshapes = _transforms(reshape_transform, layers, activations, inputs[0])
+    reshapes = _transforms(reshape_transform, activations, inputs[0])
     return LayerEvaluation(
         _all_reshaped(reshapes, activations),
         _all_reshaped(reshapes, gradients),
@@ -183,14 +188,11 @@ def _all_reshaped(
 
 
 def _transforms(
-    reshapes: Reshapes,
-    layers: Sequence[nn.Module],
-    activations: Sequence[tuple[Tensor, ...]],
-    inputs: Tensor,
+    reshapes: Reshapes, activations: Sequence[tuple[Tensor, ...]], inputs: Tensor
 ) -> list[ReshapeTransform | None]:
     """The transform of each layer with the size of the image."""
     if not isinstance(reshapes, list):
-        reshapes = [reshapes] * len(layers)
+        reshapes = [reshapes] * len(activations)
     pairs = zip(reshapes, activations)
     return [_transform(each, tensors, inputs) for each, tensors in pairs]
 
@@ -199,7 +201,7 @@ def _one_each(output: object, target: TargetType, n_examples: int) -> Tensor:
     """The target's number of each example."""
     selected = select_scores(output, target)
     if selected.numel() != n_examples:
-        raise misfit(output, target, n_examples)
+        raise mismatch_error(output, target, n_examples)
     return selected
 
 
@@ -236,17 +238,14 @@ def _hooked(
     layers: Sequence[nn.Module], at_input: bool, call: Callable[..., None]
 ) -> Iterator[None]:
     """Call a function when a layer gets its input, or returns its output."""
-    handles = [
-        layer.register_forward_pre_hook(call)
-        if at_input
-        else layer.register_forward_hook(call)
-        for layer in layers
-    ]
-    try:
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            if at_input:
+                handle = layer.register_forward_pre_hook(call)
+            else:
+                handle = layer.register_forward_hook(call)
+            stack.enter_context(handle)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def in_input_shape(
@@ -308,23 +307,18 @@ def _any(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _check_example_scores(scores: Tensor) -> Tensor:
-    """Scores as (B,); refuse any that are not finite or have no gradient."""
+    """Scores as (B,), checked to be finite and to have a gradient."""
     if not scores.requires_grad:
         raise ValueError(
             "layer must have a differentiable influence on the score, got a score "
             "without a gradient: for a model without gradients use PNRISE."
         )
-    n_bad = int((~torch.isfinite(scores.detach())).sum())
-    if n_bad:
-        raise ValueError(
-            f"forward_func must return finite scores, got NaN or infinity for {n_bad} "
-            f"of {scores.numel()} examples."
-        )
+    check_finite_scores(scores.detach())
     return scores.flatten()
 
 
 def _check_layer_tensors(values: object) -> None:
-    """Refuse what a layer returns or takes if it is no tensor, nor a tuple of some."""
+    """Check that a layer returns, or takes, a tensor or a tuple of tensors."""
     within = "a tuple with " if isinstance(values, tuple) else ""
     for value in values if isinstance(values, tuple) else (values,):
         if not isinstance(value, Tensor):
@@ -335,17 +329,18 @@ def _check_layer_tensors(values: object) -> None:
             )
 
 
-def _check_layer_was_reached(layer: object, reached: bool) -> None:
-    """Refuse a layer that was not called in the forward pass."""
-    if not reached:
-        raise ValueError(
-            f"layer must be a module that forward_func calls, got "
-            f"{type(layer).__name__}, which was not called."
-        )
+def _check_called(layers: Sequence[nn.Module], called: Sequence[nn.Module]) -> None:
+    """Check that all layers were called in the forward pass."""
+    for layer in layers:
+        if layer not in called:
+            raise ValueError(
+                f"layer must be a module that forward_func calls, got "
+                f"{type(layer).__name__}, which was not called."
+            )
 
 
 def _check_axes(activations: tuple[Tensor, ...], size: Sequence[int]) -> None:
-    """Refuse tokens of an image or video, and maps with channels last."""
+    """Check that activations are no tokens, nor maps with channels last."""
     maps = "(B, C, h, w), such as maps_of_tokens" if len(size) == 2 else _VIDEO_MAPS
     for each in activations:
         if each.dim() == 3:

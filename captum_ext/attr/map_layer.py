@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from captum_ext._modes import buffers_kept
 from captum_ext._outputs import output_tensor
+from captum_ext._scores import advice_on_batch
 from captum_ext._type_checks import check_module
-from captum_ext._validation import advice_on_batch, check_inputs
+from captum_ext._validation import check_inputs
 from captum_ext.attr.layers import check_gradients
 from captum_ext.attr.reshape import (
     MAX_PREFIX,
@@ -32,7 +33,7 @@ __all__ = [
     "map_layer",
 ]
 
-# Layers whose output is their input, so that another layer says more by its name.
+# Layers that return their input: the layer before has the more telling name.
 _PASSING_ON = (nn.Identity, nn.Dropout)
 _ADAPTIVE_POOLS = (
     *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
@@ -136,7 +137,12 @@ def last_map_layer(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Map
     check_module("model", model)
     check_gradients(model)
     tensors = check_inputs(inputs)
-    with _gradients_of(model), advice_on_batch(tensors):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        buffers_kept(model),
+        advice_on_batch(tensors),
+    ):
         copies = _copied(tensors)
         found, token_blocks, output = _recorded(model, copies)
         largest = output.reshape(len(output), -1).amax(1) if output.dim() else output
@@ -184,13 +190,6 @@ def map_layer(
     layer = model.get_submodule(name)
     reshapes = [each.reshape for each in found if each.module is layer]
     return MapLayer(name, layer, reshapes[-1] if reshapes else None)
-
-
-@contextlib.contextmanager
-def _gradients_of(model: nn.Module) -> Iterator[None]:
-    """Gradients in any mode; a model in training mode keeps its buffers."""
-    with torch.inference_mode(False), torch.enable_grad(), buffers_kept(model):
-        yield
 
 
 def _copied(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -251,21 +250,14 @@ def _recorded(
             current = math.prod(grid)
             found.append(_Output(name, module, output, reshape))
 
-    handles = [
-        module.register_forward_hook(partial(_noted, note, name), with_kwargs=True)
-        for name, module in model.named_modules()
-        if name
-    ]
-    try:
+    with contextlib.ExitStack() as stack:
+        for name, module in model.named_modules():
+            if name:
+                hook = partial(note, name)
+                handle = module.register_forward_hook(hook, with_kwargs=True)
+                stack.enter_context(handle)
         output = output_tensor(model(*inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
     return found, token_blocks, output
-
-
-def _noted(note: Callable[..., None], name: str, *call: object) -> None:
-    note(name, *call)
 
 
 def _image_size(inputs: Sequence[Tensor]) -> tuple[int, ...] | None:
@@ -304,7 +296,7 @@ def _readable(
 
 
 def _check_no_tokens(n: int, n_positions: float) -> None:
-    """Refuse n tokens of a video, whose grid is not known."""
+    """Raise an error if n can be the tokens of a video, whose grid is not known."""
     if n_positions <= n <= n_positions + MAX_PREFIX:
         raise ValueError(
             f"model must have maps (B, C, t, h, w) of video in its last layers, got "

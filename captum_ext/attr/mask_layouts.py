@@ -1,4 +1,4 @@
-"""The mask layout of a batch: a grid, superpixels, regions of one's own, or any."""
+"""Mask layouts of a batch from arguments: grid, superpixels, regions, or your own."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -29,7 +29,6 @@ __all__ = [
     "cell_layouts",
     "check_shared_by_channels",
     "mask_layouts",
-    "mask_shapes",
     "warn_of_sequences",
 ]
 
@@ -151,7 +150,7 @@ def cell_layouts(
 def warn_of_sequences(
     inputs: tuple[Tensor, ...], as_series: str = "layout='grid'"
 ) -> None:
-    """Say how inputs of three axes are masked, and the argument for series."""
+    """Warn how inputs of three axes are masked, since they may be sequences."""
     for tensor in inputs:
         if tensor.dim() == 3 and tensor.is_floating_point():
             warn_caller(
@@ -232,26 +231,16 @@ def _superpixel_layouts(inputs: tuple[Tensor, ...], mixed: bool) -> list[MaskLay
     ]
 
 
-def mask_shapes(layout: MaskLayout) -> list[tuple[int, ...]]:
-    """Shape (1, ...) of one mask of each input."""
-    return [tuple(mask.shape[2:]) for mask in _expanded_ones(layout, 1, 1)]
-
-
-def _expanded_ones(layout: MaskLayout, n_masks: int, n_fills: int) -> Sequence[Tensor]:
-    """Masks whose cells are all 1, without shifts."""
-    cells = torch.ones(n_masks, n_fills, layout.n_cells)
-    return layout.expand(cells, torch.zeros(n_masks, len(layout.n_shifts)).int())
-
-
 def _check_layout(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> MaskLayout:
-    """The layout; refuse one whose masks do not fit the inputs."""
+    """The layout, checked to give masks that fit the inputs."""
     if not isinstance(layout, MaskLayout):
         raise TypeError(
             f"layout must be a name or an instance of MaskLayout, got "
             f"{type(layout).__name__}."
         )
     # Two of each, so that a layout that ignores an axis is noticed.
-    masks = _expanded_ones(layout, 2, 2)
+    cells, shifts = torch.ones(2, 2, layout.n_cells), (2, len(layout.n_shifts))
+    masks = layout.expand(cells, torch.zeros(shifts, dtype=torch.int32))
     if not isinstance(masks, tuple):
         raise TypeError(
             f"layout.expand must return a tuple with one tensor per input, got "
@@ -333,7 +322,7 @@ def _check_integers(mask: object) -> None:
 def check_shared_by_channels(
     feature_mask: Tensor | tuple[Tensor, ...] | None, inputs: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...] | None:
-    """Regions (1 or B, 1, ...); refuse any that differ between a pixel's channels."""
+    """Regions (1 or B, 1, ...), checked to be the same for all channels."""
     masks = _check_feature_mask(feature_mask, inputs)
     if masks is None:
         return None

@@ -1,4 +1,4 @@
-"""Search of BOREx: scores of masks, and the order in which they are chosen."""
+"""BOREx's search loop: which masks are scored, and when it stops."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from captum_ext._scores import ChunkedScores, PerturbationsPerEval
 from captum_ext._validation import (
     check_choice,
+    check_finite_scores,
     check_integer,
     check_positive,
-    check_scores,
 )
 from captum_ext.attr.random_masks import MaskedInputs
 from captum_ext.masks.fill import replaced
@@ -129,7 +129,7 @@ class MaskScores:
             )
 
         scores = self._scores(perturb, 0, len(masks))
-        check_scores(scores)
+        check_finite_scores(scores)
         return scores
 
 

@@ -14,9 +14,9 @@ from captum_ext._scores import ChunkedScores
 from captum_ext._type_checks import check_flags
 from captum_ext._validation import (
     check_choice,
+    check_finite_scores,
     check_integer,
     check_positive,
-    check_scores,
 )
 from captum_ext.attr.estimators import (
     conditional_means,
@@ -95,24 +95,6 @@ class Sampling:
     def block(self) -> int:
         """Number of consecutive masks that depend on each other."""
         return 2 if self.paired else 1
-
-    def draw(self, layout: MaskLayout) -> MaskCodes:
-        """Draw all masks."""
-        generator = torch.Generator().manual_seed(self.seed)
-        return draw_masks(
-            layout, self.probabilities, self.n_masks, generator, self.paired
-        )
-
-    def checkpoints(self) -> Iterator[int]:
-        """Numbers of masks after which the errors are compared with the tolerance."""
-        if self.stops_early:
-            # An error means little before the rarest category was drawn a few times.
-            n = max(64, math.ceil(16 / min(self.probabilities)) // 2 * 2)
-            while n < self.n_masks:
-                yield n
-                # A comparison costs about as much as a mask; growth limits its share.
-                n = 3 * n // 4 * 2
-        yield self.n_masks
 
     def finished(self, maps: "Maps") -> Tensor:
         """Which examples have errors within the tolerances, (B,) bool.
@@ -248,7 +230,7 @@ class Run(ABC):
             scores.append(self._score(self._perturb, n_scored, n, update))
             n_scored = n
             known = torch.cat(scores)
-            check_scores(known)
+            check_finite_scores(known)
             with full_precision(self._device):
                 maps = self.summarize(known)
             if earlier is not None:
@@ -265,7 +247,7 @@ class Run(ABC):
         cells = codes.indicators(len(self._fills[0]))
         with full_precision(self._device):
             masks = self._layout.expand(cells, codes.shifts)
-        # The first masks show whether a layout of one's own is right.
+        # The first masks show whether a user's layout is right.
         apply = replaced if start else apply_masks
         return tuple(map(apply, self._inputs, self._fills, masks))
 
@@ -292,12 +274,23 @@ class MaskedRun(Run):
         score: ChunkedScores,
         contrast: Callable[[Tensor], Tensor],
     ) -> None:
-        codes = sampling.draw(layout)
+        generator = torch.Generator().manual_seed(sampling.seed)
+        codes = draw_masks(
+            layout, sampling.probabilities, sampling.n_masks, generator, sampling.paired
+        )
         super().__init__(layout, sampling, inputs, fills, score, contrast, codes)
 
     def checkpoints(self) -> Iterator[int]:
         """Numbers of masks after which the errors are compared with the tolerance."""
-        return self._sampling.checkpoints()
+        sampling = self._sampling
+        if sampling.stops_early:
+            # An error means little before the rarest category was drawn a few times.
+            n = max(64, math.ceil(16 / min(sampling.probabilities)) // 2 * 2)
+            while n < sampling.n_masks:
+                yield n
+                # A comparison costs about as much as a mask; growth limits its share.
+                n = 3 * n // 4 * 2
+        yield sampling.n_masks
 
     def summarize(self, scores: Tensor) -> Maps:
         """Maps from the scores (M, B) of the first M masks."""

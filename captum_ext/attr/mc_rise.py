@@ -27,7 +27,6 @@ from captum_ext.attr.mask_layouts import (
     cell_layouts,
     check_shared_by_channels,
     mask_layouts,
-    mask_shapes,
 )
 from captum_ext.attr.masked_run import UNBIASED, Sampling
 from captum_ext.attr.random_masks import (
@@ -38,6 +37,7 @@ from captum_ext.attr.random_masks import (
     stored_as,
 )
 from captum_ext.masks import MaskLayout, Palette
+from captum_ext.masks.layout import mask_shapes
 
 __all__ = ["MCRISE"]
 
@@ -136,10 +136,10 @@ class MCRISE(RandomMaskAttribution):
             layout (MaskLayout or str, optional): How masks are drawn if not from the
                 regions of a ``feature_mask``. "grid" is the paper's grid; "superpixels"
                 keeps or paints each of about 70 regions of similar color of an image,
-                150 of a video (:func:`~captum_ext.masks.superpixels`), other for each
-                example; "mixed"
-                does so with about 25, 50 or 100 regions, at random for each mask. Or
-                masks of your own with a channel axis of 1
+                150 of a video, computed for each example
+                (:func:`~captum_ext.masks.superpixels`); "mixed" does so with about 25,
+                50 or 100 regions, at random for each mask. Or masks of your own with a
+                channel axis of 1
                 (:class:`~captum_ext.masks.MaskLayout` says how to write one). At most
                 one of ``feature_mask``, ``grid_size`` and ``layout`` may be given,
                 except ``grid_size`` with "grid". Default: None ("grid")
@@ -204,7 +204,7 @@ class MCRISE(RandomMaskAttribution):
         fills = _check_colors(_unpacked(colors), tensors)
         regions = check_shared_by_channels(feature_mask, tensors)
         if regions is None and layout is None:
-            # Colors tell the channel axis, so that there is nothing to warn of.
+            # Colors show which axis holds the channels: no warning is needed.
             layout = "grid"
         layouts = (cell_layouts if estimator == "field" else mask_layouts)(
             tensors, regions, grid_size, layout
@@ -300,7 +300,7 @@ def _check_colors(
 
 
 def _check_masks_pixels(layout: MaskLayout, inputs: tuple[Tensor, ...]) -> None:
-    """Refuse a layout with a mask per channel: a color is painted on whole pixels."""
+    """Check that channels share their masks: a color is painted on whole pixels."""
     shapes = mask_shapes(layout)
     if any(x.dim() > 2 and shape[1] > 1 for shape, x in zip(shapes, inputs)):
         raise ValueError(

@@ -141,13 +141,12 @@ class PNRISE(RandomMaskAttribution):
             layout (MaskLayout or str, optional): How masks are drawn if not from the
                 regions of a ``feature_mask``. "grid" is the paper's grid; "superpixels"
                 keeps or hides each of about 70 regions of similar color of an image,
-                150 of a video (:func:`~captum_ext.masks.superpixels`), other for each
-                example; "mixed"
-                does so with about 25, 50 or 100 regions, at random for each mask. Or
-                masks of your own (:class:`~captum_ext.masks.MaskLayout` says how to
-                write one). At most one of ``feature_mask``, ``grid_size`` and
-                ``layout`` may be given, except ``grid_size`` with "grid".
-                Default: None ("grid")
+                150 of a video, computed for each example
+                (:func:`~captum_ext.masks.superpixels`); "mixed" does so with about 25,
+                50 or 100 regions, at random for each mask. Or masks of your own
+                (:class:`~captum_ext.masks.MaskLayout` says how to write one). At most
+                one of ``feature_mask``, ``grid_size`` and ``layout`` may be given,
+                except ``grid_size`` with "grid". Default: None ("grid")
             keep_probability (float, optional): Probability p that a cell is kept, in
                 (0, 1). Default: 0.5
             estimator (str, optional): "control_variate" draws masks in antithetic

@@ -1,4 +1,4 @@
-"""Prior maps: maps of other methods that a Gaussian process starts from."""
+"""Prior maps: maps of other methods as the mean of a Gaussian process."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,12 +9,12 @@ from captum_ext._captum import TargetType
 from captum_ext._interpolation import resize
 from captum_ext._type_checks import check_tensor
 from captum_ext._validation import check_attributions
+from captum_ext.attr.random_masks import Attribution
 
 __all__ = ["Prior", "prior_maps", "scaled_prior"]
 
-Maps = Tensor | tuple[Tensor, ...]
 #: Maps, or the ``attribute`` method of an attribution.
-Prior = Maps | Callable[..., Maps]
+Prior = Attribution | Callable[..., Attribution]
 
 # Mean absolute value of a prior map after rescaling.
 _PRIOR_MEAN = 0.1

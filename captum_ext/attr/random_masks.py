@@ -15,7 +15,8 @@ from captum_ext._captum import (
     format_tensor_into_tuples,
     is_tuple,
 )
-from captum_ext._scores import ChunkedScores, PerturbationsPerEval, progress_bar
+from captum_ext._progress import progress
+from captum_ext._scores import ChunkedScores, PerturbationsPerEval
 from captum_ext._type_checks import check_flags
 from captum_ext._validation import check_perturbations_per_eval
 from captum_ext.attr.field_run import FieldRun
@@ -23,6 +24,7 @@ from captum_ext.attr.masked_run import Maps, MaskedRun, Run, Sampling
 from captum_ext.masks import MaskLayout, RegionLayout
 
 __all__ = [
+    "Attribution",
     "Attributions",
     "MaskedInputs",
     "RandomMaskAttribution",
@@ -163,8 +165,8 @@ class RandomMaskAttribution(PerturbationAttribution):
             )
         else:
             run = MaskedRun(layout, sampling, inputs, fills, score, self._contrast)
-        bar = progress_bar(f"{self.get_name()} masks", sampling.n_masks, show_progress)
-        with bar:
+        name, total = f"{self.get_name()} masks", sampling.n_masks
+        with progress(desc=name, total=total, show=show_progress) as bar:
             return run.maps(bar.update)
 
 
@@ -189,7 +191,7 @@ def stored_as(maps: Tensor, tensor: Tensor) -> Tensor:
 
 
 def _check_range(maps: Tensor, dtype: torch.dtype) -> Tensor:
-    """Maps in another dtype; refuse values that it cannot hold."""
+    """Maps in another dtype, checked to hold their values."""
     cast = maps.to(dtype)
     if not torch.isfinite(cast).all():
         raise ValueError(

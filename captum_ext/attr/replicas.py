@@ -82,7 +82,7 @@ class Replicas(nn.Module):
 
 
 def _split(value: Any, n_examples: int, n: int) -> Sequence[Any]:
-    """Shares of n copies in a value; what is no batch is shared by all."""
+    """Shares of n copies in a value; values that are no batch are shared by all."""
     if isinstance(value, Tensor) and value.dim() and len(value) == n_examples:
         return value.tensor_split(n)
     return [value] * n

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import torch
 
-from captum_ext._validation import check_choice, check_integer
+from captum_ext._validation import check_choice, check_integer, check_integers
 from captum_ext.attr.mask_search import MaskScores, MaskSearch, Refine, Score, Search
 from captum_ext.attr.random_masks import MaskedInputs
 
@@ -96,7 +96,8 @@ class WindowVariant:
         if self.stride is not None:
             check_integer("stride", self.stride, 1)
         if self.durations is not None:
-            object.__setattr__(self, "durations", _checked_durations(self.durations))
+            durations = check_integers("durations", self.durations, 1)
+            object.__setattr__(self, "durations", durations)
 
     @classmethod
     def paper(cls, **changes: Any) -> "WindowVariant":
@@ -127,13 +128,6 @@ VARIANTS: dict[str, Callable[..., WindowVariant]] = {
 }
 
 
-def _checked_durations(durations: object) -> tuple[int, ...]:
-    """Durations as a tuple; refuse all but positive integers."""
-    if isinstance(durations, str) or not isinstance(durations, Sequence):
-        raise TypeError(f"durations must be a sequence of ints, got {durations!r}.")
-    return tuple(check_integer("durations", frames, 1) for frames in durations)
-
-
 def square_sides(size: Sequence[int], mask_sizes: Sequence[int] | None) -> list[float]:
     """Sides of squares in units of the shorter side, checked as for windows.
 
@@ -142,9 +136,7 @@ def square_sides(size: Sequence[int], mask_sizes: Sequence[int] | None) -> list[
         mask_sizes (sequence of int, optional): Sides in pixels. Default: None (30 to
             150 of 224 pixels)
     """
-    from captum_ext.surrogate.windows import check_windows
-
-    sides, _ = check_windows(mask_sizes, None, size[-2:], (30 / 224, *_SIDES), ())
+    sides, _ = _windows(mask_sizes, None, size[-2:], (30 / 224, *_SIDES), ())
     return [side / min(size[-2:]) for side in sides]
 
 
@@ -205,10 +197,39 @@ def _grid(
     size: Sequence[int], mask_sizes: Sequence[int] | None, variant: WindowVariant
 ) -> "WindowGrid":
     """All windows of a variant on inputs (H, W) or (T, H, W)."""
-    from captum_ext.surrogate.windows import WindowGrid, check_windows
+    from captum_ext.surrogate import WindowGrid
 
-    sides, frames = check_windows(
-        mask_sizes, variant.durations, size, _SIDES, _DURATIONS
-    )
+    sides, frames = _windows(mask_sizes, variant.durations, size, _SIDES, _DURATIONS)
     stride = variant.stride or max(1, min(size[-2:]) // _POSITIONS)
     return WindowGrid(size, sides, frames, stride, variant.frames)
+
+
+def _windows(
+    mask_sizes: Sequence[int] | None,
+    durations: Sequence[int] | None,
+    size: Sequence[int],
+    default_sizes: Sequence[float],
+    default_durations: Sequence[float],
+) -> tuple[list[int], list[int]]:
+    """Sides in pixels and numbers of frames; defaults are shares of the image.
+
+    There are no frames unless ``size`` is (T, H, W).
+    """
+    if durations is not None and len(size) < 3:
+        raise ValueError(
+            f"durations must be None unless inputs are video (B, C, T, H, W), got "
+            f"{durations}."
+        )
+    sides = _lengths("mask_sizes", mask_sizes, default_sizes, min(size[-2:]))
+    if len(size) < 3:
+        return sides, []
+    return sides, _lengths("durations", durations, default_durations, size[0])
+
+
+def _lengths(
+    name: str, values: Sequence[int] | None, default: Sequence[float], most: int
+) -> list[int]:
+    """Lengths of at most ``most`` pixels or frames, without duplicates."""
+    if values is None:
+        values = [max(1, round(share * most)) for share in default]
+    return list(dict.fromkeys(check_integers(name, values, 1, most)))

@@ -29,6 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = ["read_boxes", "read_coco", "read_voc"]
 
+_Size = tuple[int, int]
+_Edges = tuple[float, float, float, float]
+
+_CSV_EDGES = ("x0", "y0", "x1", "y1")
+_VOC_EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+# EXIF orientations by what makes them upright: mirroring along an axis, and then
+# exchanging the axes.
+_MIRRORED_X, _MIRRORED_Y, _TRANSPOSED = (2, 3, 7, 8), (3, 4, 6, 7), (5, 6, 7, 8)
+
 
 def read_boxes(file: str | Path, images: str | Path | None = None) -> Dataset:
     """Read boxes from a CSV table with one box per row.
@@ -52,7 +62,7 @@ def read_boxes(file: str | Path, images: str | Path | None = None) -> Dataset:
         import pandas as pd
     file = existing_path(file, "file")
     folder = existing_path(images or file.parent / "images")
-    columns = {"image": str, "class_index": int} | dict.fromkeys(_EDGES, float)
+    columns = {"image": str, "class_index": int} | dict.fromkeys(_CSV_EDGES, float)
     try:
         table = pd.read_csv(
             file, usecols=[*columns], dtype=columns, keep_default_na=False
@@ -67,9 +77,6 @@ def read_boxes(file: str | Path, images: str | Path | None = None) -> Dataset:
         x0, y0, x1, y1 = edges
         boxes[image].append(Box((label,), (x0, y0, x1, y1)))
     return Dataset(str(file), _annotated(boxes, folder, {}))
-
-
-_EDGES = ("x0", "y0", "x1", "y1")
 
 
 def read_voc(
@@ -117,9 +124,6 @@ def read_voc(
             ) from error
     _check_known(boxes, folder)
     return Dataset(str(folder), _annotated(boxes, images, sizes))
-
-
-_VOC_EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def _voc_folders(folder: Path) -> tuple[Path, Path]:
@@ -203,11 +207,7 @@ def _coco_index(file: Path) -> "COCO":
         return COCO(str(file))
 
 
-Size = tuple[int, int]
-Edges = tuple[float, float, float, float]
-
-
-def _size(annotation: Mapping[str, Any]) -> Size | None:
+def _size(annotation: Mapping[str, Any]) -> _Size | None:
     """Width and height that an annotation gives, if it does."""
     width, height = (
         int(float(annotation.get(key) or 0)) for key in ("width", "height")
@@ -216,7 +216,7 @@ def _size(annotation: Mapping[str, Any]) -> Size | None:
 
 
 def _annotated(
-    boxes: Mapping[str, Iterable[Box]], images: Path, sizes: Mapping[str, Size | None]
+    boxes: Mapping[str, Iterable[Box]], images: Path, sizes: Mapping[str, _Size | None]
 ) -> tuple[Example, ...]:
     examples = []
     for name, each in boxes.items():
@@ -235,7 +235,7 @@ def _annotated(
 
 
 def _upright(
-    boxes: Iterable[Box], file: Path, annotated: Size | None
+    boxes: Iterable[Box], file: Path, annotated: _Size | None
 ) -> tuple[Box, ...]:
     """Boxes in pixels of the image as it is read.
 
@@ -265,12 +265,7 @@ def _upright(
     )
 
 
-# EXIF orientations by what makes them upright: mirroring along an axis, and then
-# exchanging the axes.
-_MIRRORED_X, _MIRRORED_Y, _TRANSPOSED = (2, 3, 7, 8), (3, 4, 6, 7), (5, 6, 7, 8)
-
-
-def _turned(edges: Edges, size: Size, orientation: int) -> Edges:
+def _turned(edges: _Edges, size: _Size, orientation: int) -> _Edges:
     """Edges x0, y0, x1, y1 in the upright image."""
     x0, y0, x1, y1 = edges
     width, height = size

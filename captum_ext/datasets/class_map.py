@@ -1,4 +1,4 @@
-"""Class maps: the classes of a model that match each class name of a data set."""
+"""Class maps: classes of a model by the class names of a data set."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def read_class_map(file: str | Path) -> dict[str, tuple[int, ...]]:
     """
     file = existing_path(file, "file")
     indices = defaultdict(list)
-    for line in filter(None, map(str.strip, file.read_text().splitlines())):
+    for line in filter(None, map(str.strip, file.read_text("utf-8").splitlines())):
         index, _, name = line.partition(" ")
         if not index.isdecimal() or not name:
             raise ValueError(

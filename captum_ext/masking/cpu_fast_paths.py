@@ -19,8 +19,8 @@ class DoublingConvolution(nn.ConvTranspose2d):
     The 2 x 2 squares that the input positions write do not overlap, so one matrix
     product computes them all. It is faster on CPUs, above all in the backward pass.
 
-    The four positions of a square start with the same weights: otherwise short trainings
-    leave regular dots in the masks.
+    The four positions of a square start with the same weights: otherwise short
+    trainings leave regular dots in the masks.
 
     Args:
         n_in (int): Channels of the input.

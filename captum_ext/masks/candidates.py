@@ -1,4 +1,4 @@
-"""Candidate masks of a search: squares, single regions, parts of a map, and halves."""
+"""Candidate masks for BOREx: halves, squares, single regions and parts of a map."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ def candidate_masks(
     generator: torch.Generator,
     prior: Tensor | None = None,
 ) -> Tensor:
-    """Masks that may tell something about the regions of one example.
+    """Candidate masks over the regions of one example.
 
     Args:
         layout (RegionLayout): The n regions.

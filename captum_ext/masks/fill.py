@@ -63,7 +63,7 @@ def apply_masks(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> Tenso
 
 
 def replaced(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> Tensor:
-    """The result of :func:`apply_masks`, for arguments that were checked before.
+    """Replace hidden parts as :func:`apply_masks` does, without its checks.
 
     The checks make the CPU wait for a GPU.
 
@@ -94,7 +94,7 @@ def replaced(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> Tensor:
 
 
 def _check_masks(inputs: Tensor, fills: Sequence[Tensor], masks: Tensor) -> None:
-    """Refuse masks and fills that do not fit the inputs or are no shares of them."""
+    """Check the shapes of masks and fills, and that masks lie in [0, 1]."""
     check_finite("inputs", check_tensor("inputs", inputs))
     check_tensor("masks", masks)
     for fill in check_sequence("fills", fills, "tensors"):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_ext._interpolation import resize
 from captum_ext._validation import check_integer, check_integers
-from captum_ext.masks.layout import MaskLayout, Placed
+from captum_ext.masks.layout import DeviceCopies, MaskLayout
 
 __all__ = ["GridLayout", "enlarged_cells"]
 
@@ -63,7 +63,7 @@ class _Axis:
 
         self.n_shifts = math.ceil(size / n_cells)
         self._size, enlarged = size, enlarged_cells(size, n_cells)
-        self._n_cells, self._enlarged = n_cells, Placed(enlarged)
+        self._n_cells, self._enlarged = n_cells, DeviceCopies(enlarged)
         # One window per visible cell of an enlarged grid; finer windows do not help.
         n_windows = min(n_cells + 1, size)
         starts = torch.arange(n_windows) * size // n_windows

@@ -1,4 +1,4 @@
-"""Random halves of an input: connected unions of cells, for estimates of a field."""
+"""Random halves of an input: connected unions of cells."""
 
 import torch
 from torch import Tensor

@@ -26,12 +26,13 @@ from captum_ext._validation import check_integer, check_positive
 __all__ = [
     "MaskCodes",
     "MaskLayout",
-    "Placed",
+    "DeviceCopies",
     "ProductLayout",
     "check_generator",
     "check_layouts",
     "code_dtype",
     "draw_masks",
+    "mask_shapes",
 ]
 
 # Masks for which uniform numbers are drawn at a time: enough to be fast, few enough
@@ -90,10 +91,10 @@ class MaskCodes:
         return (self.cells[:, None] == fills[:, None]).float()
 
 
-class Placed:
-    """A tensor, and its copies on other devices, which are made once.
+class DeviceCopies:
+    """A tensor and its copies on other devices, each made once.
 
-    A GPU would have to be waited for at each copy.
+    The CPU waits for a GPU at every copy.
 
     Args:
         tensor (Tensor): Tensor that does not change.
@@ -284,8 +285,24 @@ class ProductLayout(MaskLayout):
         return sum(parts, ())
 
 
+def mask_shapes(layout: MaskLayout) -> tuple[tuple[int, ...], ...]:
+    """Shape (1, ...) of a mask of each input.
+
+    Args:
+        layout (MaskLayout): How cells spread over the inputs.
+
+    Examples::
+
+        >>> mask_shapes(GridLayout((8, 6), (2, 2)))
+        ((1, 1, 8, 6),)
+    """
+    shifts = torch.zeros(1, len(layout.n_shifts), dtype=torch.int32)
+    masks = layout.expand(torch.ones(1, 1, layout.n_cells), shifts)
+    return tuple(tuple(mask.shape[2:]) for mask in masks)
+
+
 def check_layouts(layouts: Sequence[MaskLayout]) -> tuple[MaskLayout, ...]:
-    """One or several layouts; others are refused."""
+    """The layouts as a tuple, checked to hold at least one."""
     given = check_sequence("layouts", layouts, "instances of MaskLayout")
     others = [type(each).__name__ for each in given if not isinstance(each, MaskLayout)]
     if others or not given:
@@ -297,7 +314,7 @@ def check_layouts(layouts: Sequence[MaskLayout]) -> tuple[MaskLayout, ...]:
 
 
 def check_generator(generator: torch.Generator) -> None:
-    """Refuse what is no generator on the CPU."""
+    """Check that an argument is a generator on the CPU."""
     check_instance("generator", generator, torch.Generator)
     if generator.device.type != "cpu":
         raise ValueError(

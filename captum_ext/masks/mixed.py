@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise, product
 import torch
 from torch import Tensor
 
-from captum_ext.masks.layout import MaskLayout, check_layouts
+from captum_ext.masks.layout import MaskLayout, check_layouts, mask_shapes
 
 __all__ = ["MixedLayout"]
 
@@ -68,7 +68,7 @@ class MixedLayout(MaskLayout):
         self, values: Tensor, shifts: Tensor
     ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """For each layout with masks: its position, their rows, cells and shifts."""
-        # Read once: the numbers of rows would make the CPU wait for every layout.
+        # Read once: the CPU would wait for a GPU at every layout.
         chosen = shifts[:, 0].tolist()
         for i, layout in enumerate(self.layouts):
             own = [row for row, each in enumerate(chosen) if each == i]
@@ -139,19 +139,10 @@ def _sum_of_variances(layout: MaskLayout, overlap: Tensor) -> float:
 
 
 def _check_shapes(layouts: Sequence[MaskLayout]) -> None:
-    """Refuse layouts whose masks differ in shape."""
-    shapes = {
-        tuple(tuple(mask.shape[2:]) for mask in layout.expand(*_one_mask(layout)))
-        for layout in layouts
-    }
+    """Check that the masks of all layouts have the same shapes."""
+    shapes = {mask_shapes(layout) for layout in layouts}
     if len(shapes) > 1:
         raise ValueError(
             f"layouts must give masks of the same shapes, got "
             f"{' and '.join(map(str, sorted(shapes)))}."
         )
-
-
-def _one_mask(layout: MaskLayout) -> tuple[Tensor, Tensor]:
-    """Cells (1, 1, n_cells) and shifts (1, n_axes) of one mask."""
-    shifts = torch.zeros(1, len(layout.n_shifts), dtype=torch.int32)
-    return torch.ones(1, 1, layout.n_cells), shifts

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from captum_ext._type_checks import check_sequence, check_tensor, shown
 from captum_ext._validation import check_integer
-from captum_ext.masks.layout import MaskLayout, Placed
+from captum_ext.masks.layout import DeviceCopies, MaskLayout
 
 __all__ = ["RegionLayout", "disjoint_regions", "sequence_mask"]
 
-# Distance at which positions have nothing to do with each other.
+# Distance at which cells are independent of each other.
 _FAR = 1e3
 
 
@@ -40,11 +40,11 @@ class RegionLayout(MaskLayout):
         labels, index = flat.unique(return_inverse=True)
         split = index.split([region.numel() for region in regions])
         self.regions = [i.view(r.shape) for i, r in zip(split, regions)]
-        self._placed = list(map(Placed, self.regions))
+        self._copies = list(map(DeviceCopies, self.regions))
         super().__init__(n_cells=len(labels))
 
     def expand(self, values: Tensor, shifts: Tensor) -> tuple[Tensor, ...]:
-        indices = [index.on(values.device) for index in self._placed]
+        indices = [index.on(values.device) for index in self._copies]
         return tuple(_gathered(values, index) for index in indices)
 
     def accumulate(
@@ -235,7 +235,7 @@ def disjoint_regions(masks: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 def _check_regions(regions: Sequence[Tensor]) -> list[Tensor]:
-    """Integer tensors (1, ...) that are not empty; others are refused."""
+    """Regions, checked to be integer tensors (1, ...) that are not empty."""
     checked = []
     for region in check_sequence("regions", regions, "tensors"):
         check_tensor("regions", region, "tensors")

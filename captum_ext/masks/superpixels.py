@@ -81,7 +81,8 @@ def _slic(image: Tensor, n_segments: int, compactness: float) -> Tensor:
     """Labels ([T,] H, W) of one image (C, H, W) or video (C, T, H, W) float64."""
     from skimage.segmentation import slic
 
-    if (image == image.flatten()[0]).all():
+    pixels = image.flatten(1)
+    if (pixels == pixels[:, :1]).all():
         return torch.zeros(image.shape[1:], dtype=torch.long)
     is_rgb = len(image) == 3
     sigma, spacing = [1.0, 1.0], [1.0, 1.0]

@@ -1,4 +1,4 @@
-"""Baselines by name, in a model's input space, and the normalization behind it."""
+"""Baselines by name in a model's input space, and its normalization."""
 
 from collections.abc import Sequence
 from typing import TypeAlias

@@ -29,7 +29,7 @@ __all__ = [
     "given_regions",
     "max_box",
     "salient_boxes",
-    "tightest_box",
+    "tightest_boxes",
 ]
 
 Thresholding = Literal["value", "mean", "mask"]
@@ -38,7 +38,7 @@ Thresholding = Literal["value", "mean", "mask"]
 def check_boxes(
     boxes: Sequence[Tensor], n_examples: int, name: str = "boxes"
 ) -> list[Tensor]:
-    """Boxes in float64 on the CPU; invalid ones are refused.
+    """Boxes in float64 on the CPU, checked to be valid.
 
     Args:
         boxes (sequence of Tensor): For each example the boxes x0 y0 x1 y1 in pixels,
@@ -82,7 +82,7 @@ def check_boxes(
 
 
 def _table(name: str, boxes: object) -> Tensor:
-    """Boxes in float64 on the CPU; refuse what holds no real numbers."""
+    """Boxes in float64 on the CPU, checked to hold real numbers."""
     try:
         table = torch.as_tensor(boxes)
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -176,22 +176,23 @@ def _check_region_masks(masks: Tensor, shape: Sequence[int]) -> Tensor:
     return masks.cpu()
 
 
-def tightest_box(region: Tensor) -> Tensor:
-    """The smallest box that contains a region.
+def tightest_boxes(regions: Tensor) -> Tensor:
+    """The smallest box that contains each region.
 
     Args:
-        region (Tensor): Boolean mask (H, W) with at least one pixel.
+        regions (Tensor): Boolean masks (B, H, W) with at least one pixel each.
 
     Returns:
-        *Tensor*: x0 y0 x1 y1, (4,), int64.
+        *Tensor*: x0 y0 x1 y1, (B, 4), int64.
 
     Examples::
 
-        >>> tightest_box(torch.tensor([[False, True, False], [False, False, True]]))
-        tensor([1, 0, 3, 2])
+        >>> tightest_boxes(torch.tensor([[[False, True, False], [False, False, True]]]))
+        tensor([[1, 0, 3, 2]])
     """
-    pixels = region.nonzero().flip(1)
-    return torch.cat([pixels.amin(0), pixels.amax(0) + 1])
+    from torchvision.ops import masks_to_boxes
+
+    return masks_to_boxes(regions).long() + torch.tensor([0, 0, 1, 1])
 
 
 def attributed_boxes(
@@ -252,7 +253,7 @@ def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) ->
     if thresholding == "mask":
         regions = check_masks(maps) >= threshold
         regions[~regions.any(2).any(1)] = True
-        return torch.stack(list(map(tightest_box, regions)))
+        return tightest_boxes(regions)
     S = unit_maps(maps)
     reference = S.mean((1, 2)) if thresholding == "mean" else S.amax((1, 2))
     regions = S >= threshold * reference[:, None, None]
@@ -263,7 +264,7 @@ def salient_boxes(maps: Tensor, threshold: float, thresholding: Thresholding) ->
             f"threshold must be reached by a pixel of every map, got {threshold} of "
             f"the {thresholding}, which no pixel of examples {empty} reaches."
         )
-    return torch.stack(list(map(tightest_box, regions)))
+    return tightest_boxes(regions)
 
 
 def center_box(inputs: Tensor) -> Tensor:

@@ -22,9 +22,9 @@ from captum_ext._modes import (
     warn_of_training_mode,
 )
 from captum_ext._outputs import is_function, output_tensor, select_scores
+from captum_ext._scores import advice_on_batch
 from captum_ext._type_checks import check_callable, check_flags
 from captum_ext._validation import (
-    advice_on_batch,
     check_integer,
     check_not_negative,
     check_number,
@@ -289,7 +289,7 @@ def enhanced_pgd(
 
 
 def _check_rows(outputs: Tensor, n_examples: int) -> Tensor:
-    """Outputs of n examples; others are refused."""
+    """Outputs, checked to be those of n examples."""
     if outputs.shape[:1] != (n_examples,):
         raise ValueError(
             f"forward_func must return an output for each of the {n_examples} "

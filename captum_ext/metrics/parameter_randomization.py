@@ -12,6 +12,7 @@ from captum_ext._type_checks import (
     check_callable,
     check_flags,
     check_instance,
+    check_module,
     check_sequence,
 )
 from captum_ext._validation import check_integer
@@ -178,7 +179,7 @@ def parameter_randomization(
 
 
 def cascade_of(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
-    """Names of the modules to randomize; modules without parameters are refused.
+    """Names of the modules to randomize, checked to have parameters.
 
     Args:
         model (nn.Module): Trained model.
@@ -197,17 +198,13 @@ def cascade_of(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
         >>> cascade_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), None)
         ['2', '0']
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"forward_func must be an nn.Module, got {type(model).__name__}."
-        )
+    check_module("forward_func", model)
     known = dict(model.named_modules())
-    if layers is not None:
-        for name in check_sequence("layers", layers, "names of modules"):
-            check_instance("layers", name, str)
     if layers is None:
         own = [n for n, m in known.items() if list(m.parameters(recurse=False))]
         layers = own[::-1]
+    for name in check_sequence("layers", layers, "names of modules"):
+        check_instance("layers", name, str)
     wrong = [n for n in layers if n not in known or not list(known[n].parameters())]
     if wrong or not layers:
         raise ValueError(

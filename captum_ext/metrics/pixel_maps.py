@@ -27,7 +27,7 @@ _INPUT_SHAPES = {3: "(B, C, L)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
 def check_metric_input(
     inputs: Tensor | tuple[Tensor, ...], axes: Sequence[int] = (3, 4, 5)
 ) -> Tensor:
-    """The one input of a metric, detached; invalid ones are refused.
+    """The one input of a metric, checked and detached.
 
     Args:
         inputs (Tensor or tuple[Tensor, ...]): Inputs, one tensor or a tuple of one.
@@ -103,7 +103,7 @@ def spatial_maps(
 
 
 def _check_series(maps: Tensor, inputs: Tensor, name: str) -> None:
-    """Refuse or warn of maps of sequences (B, L, C), whose positions would be summed.
+    """Warn of maps that may be of sequences (B, L, C), or raise an error if they are.
 
     A map with one channel says which axis is that of the channels.
     """
@@ -126,7 +126,7 @@ def _check_series(maps: Tensor, inputs: Tensor, name: str) -> None:
 
 
 def check_masks(maps: Tensor) -> Tensor:
-    """Maps in [0, 1], unchanged; others are refused.
+    """The maps, checked to lie in [0, 1].
 
     Args:
         maps (Tensor): Maps S, (B, ...).

@@ -25,7 +25,7 @@ __all__ = [
     "road_most_relevant",
 ]
 
-FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def neighbor_differences(height: int, width: int) -> "csr_array":
@@ -108,7 +108,7 @@ def road_most_relevant(
     baselines: BaselineType = None,
     additional_forward_args: object = None,
     *,
-    fractions: Sequence[float] = FRACTIONS,
+    fractions: Sequence[float] = _FRACTIONS,
     noise: float = 0.01,
     seed: int = 0,
     perturbations_per_eval: PerturbationsPerEval = "auto",
@@ -184,7 +184,7 @@ def road_least_relevant(
     baselines: BaselineType = None,
     additional_forward_args: object = None,
     *,
-    fractions: Sequence[float] = FRACTIONS,
+    fractions: Sequence[float] = _FRACTIONS,
     noise: float = 0.01,
     seed: int = 0,
     perturbations_per_eval: PerturbationsPerEval = "auto",

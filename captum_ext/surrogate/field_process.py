@@ -1,4 +1,4 @@
-"""Gaussian process over candidate masks, as functionals of the pixel field."""
+"""Gaussian process over candidate masks, whose scores are sums of the pixel field."""
 
 import torch
 from torch import Tensor

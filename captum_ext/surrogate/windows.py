@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ext._interpolation import resize
-from captum_ext._validation import UNBATCHED, check_integer
 
-__all__ = ["WindowGrid", "box_means", "check_windowed_inputs", "check_windows"]
+__all__ = ["WindowGrid", "box_means"]
 
 # Side of the images for which the authors give lengths.
 _AUTHORS_SIDE = 224
@@ -235,61 +234,3 @@ def box_means(maps: Tensor, start: Tensor, stop: Tensor) -> Tensor:
         at = tuple(edge[..., axis] for axis, edge in enumerate(edges))
         total += (-1) ** corner.count(False) * sums.movedim(0, -1)[at].movedim(-1, 0)
     return total / (stop - start).prod(-1)
-
-
-def check_windowed_inputs(
-    tensors: tuple[Tensor, ...], sequences: bool = False
-) -> tuple[Tensor, ...]:
-    """Inputs that share masks: images, video or sequences, all of one size."""
-    axes = (3, 4, 5) if sequences else (4, 5)
-    shapes = [tuple(tensor.shape) for tensor in tensors]
-    if len({shape[2:] for shape in shapes}) != 1 or len(shapes[0]) not in axes:
-        advice = (
-            "leave out variant for sequences (B, C, L)"
-            if {len(shape) for shape in shapes} == {3} and not sequences
-            else "pass other inputs of the model as additional_forward_args"
-        )
-        raise ValueError(
-            f"inputs must be {'sequences (B, C, L), ' * sequences}images (B, C, H, W) "
-            f"or video (B, C, T, H, W), all of one size, got "
-            f"{', '.join(map(str, shapes))}; {advice}, and pass one image (C, H, W) as "
-            f"{UNBATCHED}."
-        )
-    return tensors
-
-
-def check_windows(
-    mask_sizes: Sequence[int] | None,
-    durations: Sequence[int] | None,
-    size: Sequence[int],
-    default_sizes: Sequence[float],
-    default_durations: Sequence[float],
-) -> tuple[list[int], list[int]]:
-    """Sides in pixels and numbers of frames; defaults are shares of the image.
-
-    There are no frames unless ``size`` is (T, H, W).
-    """
-    if durations is not None and len(size) < 3:
-        raise ValueError(
-            f"durations must be None unless inputs are video (B, C, T, H, W), got "
-            f"{durations}."
-        )
-    sides = _lengths("mask_sizes", mask_sizes, default_sizes, min(size[-2:]))
-    if len(size) < 3:
-        return sides, []
-    return sides, _lengths("durations", durations, default_durations, size[0])
-
-
-def _lengths(
-    name: str, values: Sequence[int] | None, default: Sequence[float], most: int
-) -> list[int]:
-    """Lengths of at most ``most`` pixels or frames, without duplicates."""
-    if values is None:
-        values = [max(1, round(share * most)) for share in default]
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise TypeError(
-            f"{name} must be a sequence of ints, got {type(values).__name__}."
-        )
-    if not values:
-        raise ValueError(f"{name} must hold at least one number, got none.")
-    return list(dict.fromkeys(check_integer(name, v, 1, most) for v in values))

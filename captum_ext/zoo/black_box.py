@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_ext._files import replacing
+from captum_ext._type_checks import check_callable
 from captum_ext._validation import check_integer, check_not_negative
 
 __all__ = ["BlackBox", "BlackBoxError", "check_inside"]
@@ -93,10 +94,7 @@ class BlackBox(nn.Module):
         cache: str | Path | None = None,
     ) -> None:
         super().__init__()
-        if not callable(function):
-            raise TypeError(
-                f"function must be callable, got {type(function).__name__}."
-            )
+        check_callable("function", function)
         for name, value in (("batch_size", batch_size), ("max_passes", max_passes)):
             if value is not None:
                 check_integer(name, value, 1)
@@ -183,7 +181,7 @@ class BlackBox(nn.Module):
 
 
 def check_inside(model: nn.Module) -> None:
-    """Refuse a black box where layers or gradients are needed.
+    """Raise an error for a black box, where layers or gradients are needed.
 
     Args:
         model (nn.Module): Classifier.

@@ -6,7 +6,7 @@ from captum_ext._state_dicts import load_state, read_state
 from captum_ext.zoo.class_names import default_class_names
 from captum_ext.zoo.construction import build
 from captum_ext.zoo.models import ZooModel
-from captum_ext.zoo.preprocessing import Preprocessing
+from captum_ext.zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from captum_ext.zoo.resnet20 import ResNet20
 from captum_ext.zoo.signs import SIGN_CLASSES
 from captum_ext.zoo.signs_classifier import (
@@ -58,6 +58,5 @@ def load_resnet20(weights: str | Path | None = None) -> ZooModel:
     class_names = default_class_names(10 if last is None else len(last))
     model = build(ResNet20, num_classes=len(class_names))
     load_state(model, state, f"weights {str(weights)!r}", "resnet20")
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    preprocess = Preprocessing.square(32, mean, std)
-    return ZooModel(model.eval(), preprocess, class_names, mean, std)
+    preprocess = Preprocessing.square(32, IMAGENET_MEAN, IMAGENET_STD)
+    return ZooModel(model.eval(), preprocess, class_names, IMAGENET_MEAN, IMAGENET_STD)

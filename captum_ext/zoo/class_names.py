@@ -1,4 +1,4 @@
-"""Names of classes: finding one, and the names of a model that brings none."""
+"""Class names: look-up by name or index, and default names."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def find_class(class_names: Sequence[str], query: int | str) -> int:
 
 
 def default_class_names(n_classes: int) -> tuple[str, ...]:
-    """Names for a model that brings none: ImageNet's for 1000 classes, or numbers.
+    """Default class names: ImageNet's for 1000 classes, else numbers.
 
     Args:
         n_classes (int): Number of classes.

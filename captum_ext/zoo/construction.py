@@ -1,18 +1,19 @@
-"""Building of classifiers, and what follows from their last layer."""
+"""Construction of models, and messages of other libraries' errors."""
 
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
-__all__ = ["build", "first_sentence", "last_layer"]
+__all__ = ["build", "first_sentence"]
 
-Built = TypeVar("Built")
+_Model = TypeVar("_Model")
 
 
-def build(constructor: Callable[..., Built], *arguments: Any, **options: Any) -> Built:
+def build(
+    constructor: Callable[..., _Model], *arguments: Any, **options: Any
+) -> _Model:
     """Construct a model without advancing the global random number generator.
 
     Args:
@@ -35,19 +36,3 @@ def build(constructor: Callable[..., Built], *arguments: Any, **options: Any) ->
 def first_sentence(error: Exception) -> str:
     """First sentence of the message of another library's error, in one line."""
     return re.split(r"\.\s", " ".join(str(error).split()))[0].rstrip(".")
-
-
-def last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
-    """The layer that computes the logits, with the key of its weight.
-
-    Args:
-        model (nn.Module): Classifier.
-
-    Returns:
-        *tuple[str, nn.Module]*: Key in the state dict, and the layer.
-    """
-    return [
-        (f"{path}.weight", layer)
-        for path, layer in model.named_modules()
-        if isinstance(layer, (nn.Linear, nn.Conv2d))
-    ][-1]

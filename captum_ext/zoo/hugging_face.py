@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from captum_ext._activations import Activation
 from captum_ext._extras import extra
 from captum_ext._state_dicts import load_state, read_state
 from captum_ext.zoo.construction import build, first_sentence
@@ -17,10 +18,11 @@ from captum_ext.zoo.preprocessing import Preprocessing, upright_rgb
 
 __all__ = ["load_hugging_face"]
 
-_ACTIVATIONS: dict[str | None, Literal["sigmoid", "identity"]] = {
+_ACTIVATIONS: dict[str | None, Activation] = {
     "multi_label_classification": "sigmoid",
     "regression": "identity",
 }
+_Size = int | tuple[int, int]
 # ConvNeXt's processor crops smaller images only.
 _CONVNEXT_CROPS_BELOW = 384
 
@@ -62,14 +64,13 @@ def load_hugging_face(name: str, weights: str | Path | None) -> ZooModel:
     mean, std = _normalization(preprocess)
     labels = model.config.id2label
     class_names = tuple(str(labels[i]) for i in range(len(labels)))
-    problem = model.config.problem_type
     return ZooModel(
         _Logits(model, reversed_).eval(),
         preprocess,
         class_names,
         mean,
         std,
-        activation=_ACTIVATIONS.get(problem, "softmax"),
+        activation=_ACTIVATIONS.get(model.config.problem_type, "softmax"),
     )
 
 
@@ -114,7 +115,7 @@ def _from_file(name: str, weights: str | Path) -> Any:
 
 
 def _check_classifier(name: str) -> Any:
-    """Configuration of a model; refuse one that classifies no images."""
+    """Configuration of a model, checked to be an image classifier."""
     from transformers import AutoConfig, AutoModelForImageClassification
 
     config = _read(AutoConfig, name)
@@ -155,10 +156,7 @@ def _of_mode(processor: Any, mode: str, image: Image.Image) -> Tensor:
     return _pixels(processor, upright_rgb(image).convert(mode))
 
 
-Size = int | tuple[int, int]
-
-
-def _geometry(settings: Mapping[str, Any]) -> tuple[Size, Size] | None:
+def _geometry(settings: Mapping[str, Any]) -> tuple[_Size, _Size] | None:
     """Sizes to which a processor resizes and crops; None for other geometries."""
     resize = settings.get("do_resize") and _size(settings["size"])
     if not resize or settings.get("do_pad"):
@@ -173,7 +171,7 @@ def _geometry(settings: Mapping[str, Any]) -> tuple[Size, Size] | None:
     return (resize, resize) if isinstance(resize, tuple) else None
 
 
-def _size(given: Mapping[str, int]) -> Size | None:
+def _size(given: Mapping[str, int]) -> _Size | None:
     if "height" in given and "width" in given:
         return given["height"], given["width"]
     return given["shortest_edge"] if [*given] == ["shortest_edge"] else None

@@ -1,4 +1,4 @@
-"""Classifiers by name: where each kind of name is loaded from."""
+"""Loading of classifiers by name."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""A classifier with all that explaining it needs: preprocessing, names, activation."""
+"""A classifier with its preprocessing, class names and activation."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class ZooModel(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     masking_network: "MaskingNetwork | None" = None
-    activation: Literal["softmax", "sigmoid", "identity"] = "softmax"
+    activation: Activation = "softmax"
 
     def __repr__(self) -> str:
         n = len(self.class_names)

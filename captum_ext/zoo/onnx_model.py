@@ -14,11 +14,10 @@ from captum_ext._extras import extra
 from captum_ext.zoo.black_box import BlackBox
 from captum_ext.zoo.class_names import default_class_names
 from captum_ext.zoo.models import ZooModel
-from captum_ext.zoo.preprocessing import Preprocessing
+from captum_ext.zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 __all__ = ["load_onnx"]
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -54,8 +53,8 @@ def load_onnx(file: str, weights: str | Path | None = None) -> ZooModel:
     model.register_buffer("sha256", _digest(Path(file)))
     channels, *size = network.image_shape
     gray = channels == 1
-    mean = (sum(_MEAN) / 3,) if gray else _MEAN
-    std = (sum(_STD) / 3,) if gray else _STD
+    mean = (sum(IMAGENET_MEAN) / 3,) if gray else IMAGENET_MEAN
+    std = (sum(IMAGENET_STD) / 3,) if gray else IMAGENET_STD
     generator = torch.Generator().manual_seed(0)
     noise = 2 * torch.randn(2, channels, *size, generator=generator)
     probes = torch.cat([noise, torch.zeros_like(noise[:1]), 2 * noise.sign()[:1]])

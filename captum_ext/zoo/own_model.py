@@ -1,4 +1,4 @@
-"""Your own model: what a function in a Python file or a module returns."""
+"""Models that your own function, in a Python file or a module, returns."""
 
 import inspect
 from pathlib import Path
@@ -52,7 +52,7 @@ def load_own(name: str, weights: str | Path | None) -> ZooModel:
 
 
 def _completed(black_box: BlackBox) -> ZooModel:
-    """A black box with the preprocessing and the names that it does not bring."""
+    """A black box with default preprocessing and class names."""
     preprocess = Preprocessing.square(_SIDE)
     blank = preprocess(Image.new("RGB", (_SIDE, _SIDE), "gray"))
     class_names = default_class_names(black_box(blank[None]).shape[1])

@@ -12,11 +12,20 @@ from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes
 
-__all__ = ["BACKGROUND", "BoxPreprocessing", "Preprocessing", "upright_rgb"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "BoxPreprocessing",
+    "Preprocessing",
+    "upright_rgb",
+]
 
-BACKGROUND = (255, 255, 255)
-"""Color behind transparent pixels: white, as in browsers."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Normalization of torchvision's classifiers, RGB in [0, 1]."""
 
+# Color behind transparent pixels: white, as in browsers.
+_BACKGROUND = (255, 255, 255)
+_WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 # File formats whose mode "I" holds 16 bits.
 _16_BIT = ("PNG", "PPM")
 
@@ -25,7 +34,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to upright RGB with 8 bits a channel.
 
     The image is rotated as its EXIF orientation says. Transparent pixels are composed
-    onto white (``BACKGROUND``). 16-bit and 32-bit integers are scaled by the range of
+    onto white. 16-bit and 32-bit integers are scaled by the range of
     their type, floats from [0, 1]. Converting an image twice changes nothing more.
 
     Args:
@@ -56,12 +65,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         # Pillow converts premultiplied gray to nothing else than gray with alpha.
         image = image.convert("LA") if image.mode == "La" else image
         above = image.convert("RGBA")
-        image = Image.new("RGBA", above.size, BACKGROUND)
+        image = Image.new("RGBA", above.size, _BACKGROUND)
         image.alpha_composite(above)
     return image.convert("RGB")
-
-
-_WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
 def _levels(image: Image.Image, is_16_bit: bool) -> NDArray[np.uint8]:

@@ -36,7 +36,7 @@ COLORS = {
     "green": (0.04, 0.50, 0.24),
     "yellow": (0.98, 0.79, 0.10),
 }
-WHITE, BLACK = (0.95, 0.95, 0.95), (0.08, 0.08, 0.08)
+_WHITE, _BLACK = (0.95, 0.95, 0.95), (0.08, 0.08, 0.08)
 RIM = 0.12
 
 
@@ -121,7 +121,7 @@ def paint_sign(image: Tensor, sign: Sign, style: Style, points: Tensor) -> Tenso
     distance = outline(local)
     glyph = GLYPHS[style.glyph](local / apothem) * apothem
     field = coverage(torch.maximum(distance + RIM, -glyph) * sign.radius)
-    ink = torch.tensor(BLACK if style.color == "yellow" else WHITE)[:, None, None]
+    ink = torch.tensor(_BLACK if style.color == "yellow" else _WHITE)[:, None, None]
     fill = torch.tensor(COLORS[style.color]) + torch.tensor(sign.tint)
     alpha = coverage(distance * sign.radius)
     image.lerp_(ink + (fill.clamp_(0, 1)[:, None, None] - ink) * field, alpha)

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
+from torchvision.ops import masks_to_boxes
 
+from captum_ext._validation import check_integer
 from captum_ext.zoo.scene_layout import (
     MAX_SIGNS,
     draw_backdrop,
@@ -215,7 +217,7 @@ def sign_video(
         (torch.Size([3, 8, 96, 96]), torch.Size([8, 96, 96]), torch.Size([8, 4]))
     """
     generator = _generator(seed, size, n_signs, label)
-    _check("n_frames", n_frames, 2, 10_000)
+    check_integer("n_frames", n_frames, 2, 10_000)
     radius = uniform(generator, 0.19, 0.25)
     x, y = (uniform(generator, 0.45, 0.55) for _ in range(2))
     heading, growth = uniform(generator, 0, 2 * math.pi), uniform(generator, -0.3, 0.3)
@@ -274,10 +276,9 @@ class SignDataset(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(self, n: int, seed: int = 0, size: int = 96) -> None:
-        _check("n", n, 1, 2**32)
-        _check("seed", seed, 0, 2**32 - n)
-        _check("size", size, 32, 10_000)
-        self.n, self.seed, self.size = n, seed, size
+        self.n = check_integer("n", n, 1, 2**32)
+        self.seed = check_integer("seed", seed, 0, 2**32 - self.n)
+        self.size = check_integer("size", size, 32, 10_000)
 
     def __len__(self) -> int:
         return self.n
@@ -294,20 +295,13 @@ def _generator(
 ) -> Generator:
     """Check the arguments of a scene and return its random number generator."""
     # torch's CPU generator uses 32 bits of its seed; with larger ones, scenes repeat.
-    _check("seed", seed, 0, 2**32 - 1)
-    _check("size", size, 32, 10_000)
+    seed = check_integer("seed", seed, 0, 2**32 - 1)
+    check_integer("size", size, 32, 10_000)
     if n_signs is not None:
-        _check("n_signs", n_signs, 1, MAX_SIGNS)
+        check_integer("n_signs", n_signs, 1, MAX_SIGNS)
     if label is not None:
-        _check("label", label, 0, len(_STYLES) - 1)
+        check_integer("label", label, 0, len(_STYLES) - 1)
     return Generator().manual_seed(seed)
-
-
-def _check(name: str, value: int, low: int, high: int) -> None:
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r}.")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must lie between {low} and {high}, got {value}.")
 
 
 def _exposed(image: Tensor, generator: Generator) -> Tensor:
@@ -318,7 +312,5 @@ def _exposed(image: Tensor, generator: Generator) -> Tensor:
 
 def _box(mask: Tensor) -> tuple[int, int, int, int]:
     """Bounding box (x0, y0, x1, y1) of a mask (H, W), x1 and y1 exclusive."""
-    columns, rows = mask.any(0).nonzero(), mask.any(1).nonzero()
-    x0, x1 = int(columns[0]), int(columns[-1]) + 1
-    y0, y1 = int(rows[0]), int(rows[-1]) + 1
-    return x0, y0, x1, y1
+    x0, y0, x1, y1 = masks_to_boxes(mask[None])[0].int().tolist()
+    return x0, y0, x1 + 1, y1 + 1

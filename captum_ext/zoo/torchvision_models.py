@@ -9,7 +9,7 @@ from torchvision.models import WeightsEnum, get_model, get_model_weights, list_m
 
 from captum_ext._state_dicts import load_state, read_state
 from captum_ext.zoo.class_names import default_class_names, similar
-from captum_ext.zoo.construction import build, last_layer
+from captum_ext.zoo.construction import build
 from captum_ext.zoo.models import ZooModel
 from captum_ext.zoo.preprocessing import Preprocessing
 
@@ -47,7 +47,7 @@ def load_torchvision(name: str, weights: str | Path | None) -> ZooModel:
     else:
         entry = choices["DEFAULT"]
         model = _from_file(name, weights, list(choices.__members__))
-    class_names = default_class_names(len(last_layer(model)[1].weight))
+    class_names = default_class_names(len(_last_layer(model)[1].weight))
     transform = entry.transforms()
     preprocess = Preprocessing(
         transform, transform.resize_size[0], transform.crop_size[0]
@@ -76,8 +76,17 @@ def _from_file(name: str, weights: str | Path, choices: list[str]) -> nn.Module:
         options["aux_logits"] = any(key.lower().startswith("aux") for key in state)
         options["init_weights"] = False
     model = build(get_model, **options)
-    key, layer = last_layer(model)
+    key, layer = _last_layer(model)
     if key in state and state[key].shape[:1] != layer.weight.shape[:1]:
         model = build(get_model, **options, num_classes=len(state[key]))
     load_state(model, state, f"weights {str(weights)!r}", name)
     return model
+
+
+def _last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """The layer that computes the logits, after the key of its weight."""
+    return [
+        (f"{path}.weight", layer)
+        for path, layer in model.named_modules()
+        if isinstance(layer, (nn.Linear, nn.Conv2d))
+    ][-1]

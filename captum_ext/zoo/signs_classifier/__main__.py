@@ -16,7 +16,7 @@ from captum_ext.zoo.signs_classifier.recipe import (
     train_signs_classifier,
 )
 
-N_HELD_OUT = 10_000
+_N_HELD_OUT = 10_000
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     n_threads = torch.get_num_threads()
     print(f"{arguments.output}: {size:.0f} kB")
     print(f"drawing and training took {minutes:.1f} minutes with {n_threads} threads")
-    held_out = draw_scenes(N_HELD_OUT, seed=0, show_progress=True)
+    held_out = draw_scenes(_N_HELD_OUT, seed=0, show_progress=True)
     _report(confusion(model, *held_out))
 
 

@@ -7,6 +7,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
+from captum_ext.zoo.construction import build
 from captum_ext.zoo.signs import SIGN_CLASSES, SignDataset
 from captum_ext.zoo.signs_classifier.architecture import SignsClassifier, normalized
 
@@ -105,8 +106,7 @@ def confusion(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 def _initialized(generator: Generator) -> SignsClassifier:
     """Build a network whose weights depend only on the generator."""
-    with torch.random.fork_rng(devices=[]):
-        model = SignsClassifier()
+    model = build(SignsClassifier)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
