@@ -33,8 +33,9 @@ from captum_ext.visualization.painting import (
 )
 from captum_ext.visualization.panels import (
     BAR_INCHES,
-    BAR_LABEL,
     LABEL_SIZE,
+    SIGNED_ENDS,
+    UNSIGNED_ENDS,
     add_color_bar,
     align_ends,
     panel_grid,
@@ -110,11 +111,11 @@ def overlay_figure(
     r"""Draw an image and the heat maps of several methods next to it.
 
     Each map tints the image as in :func:`overlay` and is scaled by itself, since
-    methods have different units: 1 is the 99th percentile of the map's non-zero
-    magnitudes, whose value is shown below its panel. Red is positive, blue is
-    negative, and zero is transparent. Maps without negative values have colors of their
-    own. More than six panels are spread over several rows. Notebooks show the figure as
-    the last value of a cell.
+    methods have different units: the strongest color is the 99th percentile of the
+    map's non-zero magnitudes. Red is positive, blue is negative, and zero is
+    transparent. Maps without negative values have colors of their own. More than six
+    panels are spread over several rows. Notebooks show the figure as the last value of
+    a cell.
 
     Args:
         image (Tensor, numpy.ndarray or PIL.Image.Image): One image in any form that
@@ -176,7 +177,8 @@ def overlay_figure(
         show_scaled(panel, pixels, values, signed)
         if contour is not None:
             _add_outline(panel, values, np.quantile(values, 1 - contour))
-    add_color_bar(figure, panels, signed, label=BAR_LABEL)
+    ends = SIGNED_ENDS if signed else UNSIGNED_ENDS
+    add_color_bar(figure, panels, signed, "", ends)
     return figure
 
 
