@@ -237,6 +237,12 @@ class TestFigures:
         for same in (as_bytes, array, Image.fromarray(array), image[None], array[None]):
             np.testing.assert_array_equal(overlay(same, maps[None]), expected)
 
+    def test_notebooks_show_an_overlay(self):
+        drawn = overlay(random_image(), random_tensor(1, *SIZE))
+        shown = Image.open(BytesIO(drawn._repr_png_()))
+        np.testing.assert_array_equal(shown, drawn)
+        assert drawn[0]._repr_png_() is None and (drawn / 255)._repr_png_() is None
+
     def test_notebooks_show_figures(self):
         png = FIGURES["overlay"]()._repr_png_()
         assert Image.open(BytesIO(png)).format == "PNG"

@@ -36,6 +36,7 @@ from captum_ext.visualization.panels import (
     LABEL_SIZE,
     SIGNED_ENDS,
     UNSIGNED_ENDS,
+    NotebookImage,
     add_color_bar,
     align_ends,
     panel_grid,
@@ -79,7 +80,7 @@ def overlay(
             Default: None (if a value is negative)
 
     Returns:
-        numpy.ndarray: RGB, (H, W, 3) uint8.
+        numpy.ndarray: RGB, (H, W, 3) uint8. Notebooks show it as an image.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -99,7 +100,7 @@ def overlay(
         signed = bool(values.min() < 0)
     check_flags(signed=signed)
     blended = heat_map(pixels, rescaled(values, robust_scale(values)), signed)
-    return (255 * blended).round().astype(np.uint8)
+    return (255 * blended).round().astype(np.uint8).view(NotebookImage)
 
 
 def overlay_figure(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from math import sqrt
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,6 +36,7 @@ __all__ = [
     "LABEL_SIZE",
     "LINE_INCHES",
     "NotebookFigure",
+    "NotebookImage",
     "SIGNED_ENDS",
     "TITLE_SIZE",
     "UNSIGNED_ENDS",
@@ -67,6 +69,17 @@ class NotebookFigure(Figure):
     def _repr_png_(self) -> bytes:
         file = BytesIO()
         self.savefig(file, format="png")
+        return file.getvalue()
+
+
+class NotebookImage(np.ndarray[Any, np.dtype[np.uint8]]):
+    """RGB pixels (H, W, 3) that notebooks show as an image; parts of it are numbers."""
+
+    def _repr_png_(self) -> bytes | None:
+        if self.dtype != np.uint8 or self.ndim != 3 or self.shape[-1] != 3:
+            return None
+        file = BytesIO()
+        Image.fromarray(np.asarray(self)).save(file, format="png")
         return file.getvalue()
 
 
