@@ -5,8 +5,8 @@
 
 The figures of methods/*.md and the first map are those of the code above them. Road
 signs come with the package. The photographs (a rocket, SpaceX, public domain; a cup of
-coffee, Rachel Michetti, CC0; a cat, Stefan van der Walt, CC0) are from scikit-image;
-they are explained for mobilenet_v2 with the weights of
+coffee, Rachel Michetti, CC0; a man with a camera, Lav Varshney, CC0) are from
+scikit-image; they are explained for mobilenet_v2 with the weights of
 CAPTUM_EXT_DATA/models/mobilenet_v2.pt, or torchvision's.
 """
 
@@ -31,6 +31,7 @@ from torch import Tensor
 from captum_ext._files import write_file
 from captum_ext.cli import main as captum_ext
 from captum_ext.methods import METHODS
+from captum_ext.methods.specs import find_method, read_methods
 from captum_ext.subject import Subject, build_subject
 from captum_ext.visualization import overlay_figure, stack_figures
 from captum_ext.zoo import ZooModel, find_class, load
@@ -53,7 +54,7 @@ COMPARED = (
     "integrated-gradients",
 )
 
-PHOTOGRAPHED = ("pn-rise", "borex", "cameras", "grad-cam", "occlusion")
+PHOTOGRAPHED = "pn-rise,borex,cameras,grad-cam,Lime:n_samples=100"
 
 
 @cache
@@ -72,7 +73,7 @@ def photograph(name: str, class_name: str) -> tuple[Subject, Tensor]:
 
 
 def draw_methods() -> Figure:
-    """Compare all methods on the photograph, with the seconds of one core for each."""
+    """Compare all methods on a photograph; print the seconds of one core for each."""
     subject, image = photograph("coffee", "espresso")
     maps = {}
     # Seconds of one core are comparable whatever else the machine does. BOREx imports
@@ -85,31 +86,26 @@ def draw_methods() -> Figure:
         if name == "borex":
             options["prior"] = METHODS["grad-cam++"].attribute(subject)
         found = method.attribute(subject, **options)
-        # No line breaks before the unit.
-        seconds = f"{time.process_time() - start:.2g}\N{NO-BREAK SPACE}s"
-        print(f"{method.title}: {seconds}", flush=True)
+        print(f"{method.title}: {time.process_time() - start:.2g} s", flush=True)
         # Methods with one map per color have their own figure.
         if not method.colorwise:
-            maps[f"{method.title}, {seconds}"] = method.displayed(found)
+            maps[method.title] = method.displayed(found)
     return overlay_figure(image, maps)
 
 
 def draw_photographs() -> Image.Image:
-    """Compare maps of three photographs: ours, then Captum's."""
+    """Compare maps of two photographs: ours, then Captum's."""
     figures = []
     for name, class_name in (
-        ("chelsea", "tiger cat"),
+        ("camera", "tripod"),
         ("coffee", "espresso"),
-        ("rocket", "missile"),
     ):
         subject, image = photograph(name, class_name)
-        prior = METHODS["grad-cam++"].attribute(subject)
         maps = {}
-        for name in PHOTOGRAPHED:
-            method = METHODS[name]
-            options = {"prior": prior} if name == "borex" else {}
+        for spec in read_methods(PHOTOGRAPHED).values():
+            method = find_method(spec.use)
             title = f"{method.title} (Captum)" if method.reference else method.title
-            maps[title] = method.displayed(method.attribute(subject, **options))
+            maps[title] = method.displayed(spec.attribute(subject)[0])
         figure = overlay_figure(image, maps)
         figure.axes[0].set_title(class_name)
         figures.append(figure)

@@ -95,7 +95,7 @@ def test_a_figure_has_a_panel_for_each_method(figures):
 def test_unsigned_methods_alone_have_colors_of_their_own(figures):
     for methods, least in (
         ("grad-cam,cameras", "0"),
-        ("grad-cam,pn-rise:n_masks=8", "-1"),
+        ("grad-cam,pn-rise:n_masks=8", "lowers\nthe score"),
     ):
         assert main([*EXPLAIN, "scenes/0.png", "--method", methods]) == 0
         labels = figures[-1][0].axes[-1].get_yticklabels()

@@ -33,8 +33,10 @@ from captum_ext.visualization.painting import (
 )
 from captum_ext.visualization.panels import (
     BAR_INCHES,
-    BAR_LABEL,
     LABEL_SIZE,
+    SIGNED_ENDS,
+    UNSIGNED_ENDS,
+    NotebookImage,
     add_color_bar,
     align_ends,
     panel_grid,
@@ -78,7 +80,7 @@ def overlay(
             Default: None (if a value is negative)
 
     Returns:
-        numpy.ndarray: RGB, (H, W, 3) uint8.
+        numpy.ndarray: RGB, (H, W, 3) uint8. Notebooks show it as an image.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -98,7 +100,7 @@ def overlay(
         signed = bool(values.min() < 0)
     check_flags(signed=signed)
     blended = heat_map(pixels, rescaled(values, robust_scale(values)), signed)
-    return (255 * blended).round().astype(np.uint8)
+    return (255 * blended).round().astype(np.uint8).view(NotebookImage)
 
 
 def overlay_figure(
@@ -110,11 +112,11 @@ def overlay_figure(
     r"""Draw an image and the heat maps of several methods next to it.
 
     Each map tints the image as in :func:`overlay` and is scaled by itself, since
-    methods have different units: 1 is the 99th percentile of the map's non-zero
-    magnitudes, whose value is shown below its panel. Red is positive, blue is
-    negative, and zero is transparent. Maps without negative values have colors of their
-    own. More than six panels are spread over several rows. Notebooks show the figure as
-    the last value of a cell.
+    methods have different units: the strongest color is the 99th percentile of the
+    map's non-zero magnitudes. Red is positive, blue is negative, and zero is
+    transparent. Maps without negative values have colors of their own. More than six
+    panels are spread over several rows. Notebooks show the figure as the last value of
+    a cell.
 
     Args:
         image (Tensor, numpy.ndarray or PIL.Image.Image): One image in any form that
@@ -176,7 +178,8 @@ def overlay_figure(
         show_scaled(panel, pixels, values, signed)
         if contour is not None:
             _add_outline(panel, values, np.quantile(values, 1 - contour))
-    add_color_bar(figure, panels, signed, label=BAR_LABEL)
+    ends = SIGNED_ENDS if signed else UNSIGNED_ENDS
+    add_color_bar(figure, panels, signed, "", ends)
     return figure
 
 

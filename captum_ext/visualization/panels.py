@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from math import sqrt
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,18 +30,19 @@ from captum_ext.visualization.painting import color_scale, heat_map
 __all__ = [
     "BAR_GRAY",
     "BAR_INCHES",
-    "BAR_LABEL",
     "CHARACTERS_PER_INCH",
     "DPI",
     "GAP",
     "LABEL_SIZE",
     "LINE_INCHES",
     "NotebookFigure",
+    "NotebookImage",
+    "SIGNED_ENDS",
     "TITLE_SIZE",
+    "UNSIGNED_ENDS",
     "add_color_bar",
     "add_range_bar",
     "align_ends",
-    "label_scale",
     "panel_grid",
     "show",
     "show_scaled",
@@ -49,7 +51,9 @@ __all__ = [
 
 DPI = 150
 BAR_INCHES = 0.9
-BAR_LABEL = "attribution (1 = 99th percentile)"
+# Words at the ends of a color bar of maps that have different units.
+SIGNED_ENDS = ("lowers\nthe score", "0", "raises\nthe score")
+UNSIGNED_ENDS = ("0", "important")
 # Transparent colors show a gray similar to that of the panels.
 BAR_GRAY = 0.8
 GAP = 0.08
@@ -65,6 +69,17 @@ class NotebookFigure(Figure):
     def _repr_png_(self) -> bytes:
         file = BytesIO()
         self.savefig(file, format="png")
+        return file.getvalue()
+
+
+class NotebookImage(np.ndarray[Any, np.dtype[np.uint8]]):
+    """RGB pixels (H, W, 3) that notebooks show as an image; parts of it are numbers."""
+
+    def _repr_png_(self) -> bytes | None:
+        if self.dtype != np.uint8 or self.ndim != 3 or self.shape[-1] != 3:
+            return None
+        file = BytesIO()
+        Image.fromarray(np.asarray(self)).save(file, format="png")
         return file.getvalue()
 
 
@@ -110,30 +125,25 @@ def show(panel: Axes, pixels: FloatArray) -> None:
 def show_scaled(
     panel: Axes, pixels: FloatArray, values: FloatArray, signed: bool
 ) -> None:
-    """Draw a map in units of its own scale, which is shown below the panel."""
-    scale = robust_scale(values)
-    show(panel, heat_map(pixels, rescaled(values, scale), signed))
-    label_scale(panel, scale)
-
-
-def label_scale(panel: Axes, scale: float) -> None:
-    """Write below the panel which value has the color of 1."""
-    panel.set_xlabel(f"1 = {scale:.2g}", fontsize=LABEL_SIZE)
+    """Draw a map in units of its own scale."""
+    show(panel, heat_map(pixels, rescaled(values, robust_scale(values)), signed))
 
 
 def add_color_bar(
-    figure: Figure, panels: list[Axes], signed: bool, label: str, scale: float = 1.0
+    figure: Figure, panels: list[Axes], signed: bool, label: str, ticks: Sequence[str]
 ) -> None:
-    """Add a color bar in the right margin, with tick labels multiplied by ``scale``."""
+    """Add a color bar in the right margin, with evenly spaced ``ticks``."""
     colormap, norm = color_scale(signed)
     width = figure.get_figwidth()
     bottom, top = panels[-1].get_position().y0, panels[0].get_position().y1
     axes = figure.add_axes((1 - BAR_INCHES / width, bottom, 0.12 / width, top - bottom))
     axes.set_facecolor(str(BAR_GRAY))
     bar = figure.colorbar(ScalarMappable(norm, colormap), cax=axes)
-    ticks = np.linspace(-1 if signed else 0, 1, 5)
-    bar.set_ticks(list(ticks), labels=[f"{tick * scale:.2g}" for tick in ticks])
+    bar.set_ticks(list(np.linspace(-1 if signed else 0, 1, len(ticks))), labels=ticks)
     axes.tick_params(labelsize=LABEL_SIZE)
+    # Labels at the ends stay within the length of the bar.
+    axes.get_yticklabels()[0].set_verticalalignment("bottom")
+    axes.get_yticklabels()[-1].set_verticalalignment("top")
     bar.set_label(label, fontsize=LABEL_SIZE)
 
 

@@ -28,11 +28,10 @@ from captum_ext.visualization.painting import (
 from captum_ext.visualization.panels import (
     BAR_GRAY,
     BAR_INCHES,
-    BAR_LABEL,
     LABEL_SIZE,
+    SIGNED_ENDS,
     add_color_bar,
     add_range_bar,
-    label_scale,
     panel_grid,
     show,
     show_scaled,
@@ -132,7 +131,7 @@ def refinement_figure(
         show_scaled(by_title["prior"], pixels, before, True)
         _show_change(by_title["what changed"], pixels, before, after)
     _show_deviation(figure, panels[-1], pixels, deviation)
-    add_color_bar(figure, panels, True, label=BAR_LABEL)
+    add_color_bar(figure, panels, True, "", SIGNED_ENDS)
     return figure
 
 
@@ -141,10 +140,9 @@ def _show_masks(
 ) -> None:
     """Draw a dot for each mask, in the colors of the color bar."""
     show(panel, faded(pixels))
-    scale = robust_scale(scores)
     colormap, norm = color_scale(True)
     order = np.argsort(np.abs(scores))
-    rgba = colormap(norm(rescaled(scores[order], scale)))
+    rgba = colormap(norm(rescaled(scores[order], robust_scale(scores))))
     colors = blend(np.full(3, BAR_GRAY), rgba[:, :3], rgba[:, 3])
     panel.scatter(
         centers[order, 1],
@@ -157,7 +155,6 @@ def _show_masks(
         # Whole also at the edge of the image.
         clip_on=False,
     )
-    label_scale(panel, scale)
 
 
 def _show_change(

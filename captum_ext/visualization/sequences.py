@@ -22,7 +22,6 @@ from captum_ext.visualization.array_conversion import (
 )
 from captum_ext.visualization.painting import blend, color_scale
 from captum_ext.visualization.panels import (
-    BAR_LABEL,
     CHARACTERS_PER_INCH,
     DPI,
     LABEL_SIZE,
@@ -41,8 +40,8 @@ def series_figure(
 ) -> Figure:
     r"""Draw the channels of a series over the colors of their attributions.
 
-    Red is positive, blue is negative, white is zero. All channels share one scale: 1 is
-    the 99th percentile of the non-zero magnitudes, whose value the color bar shows.
+    Red is positive, blue is negative, white is zero. All channels share one scale,
+    which ends at the 99th percentile of the non-zero magnitudes.
 
     Args:
         series (Tensor or numpy.ndarray): One series, in any unit: a tensor (C, L) or an
@@ -158,8 +157,8 @@ def bar_figure(
 def token_figure(tokens: Sequence[str], attribution: ArrayLike) -> Figure:
     r"""Draw a text whose tokens have the colors of their attributions.
 
-    Red is positive, blue is negative, white is zero; 1 is the 99th percentile of the
-    non-zero magnitudes, whose value the color bar shows.
+    Red is positive, blue is negative, white is zero; the color bar ends at the
+    99th percentile of the non-zero magnitudes.
 
     Args:
         tokens (sequence of str): L tokens, as they are to be read.
@@ -264,14 +263,15 @@ def _on_white(strengths: FloatArray) -> FloatArray:
 def _add_bar(
     figure: Figure, axes: list[Axes], scale: float, below: bool = False
 ) -> None:
-    colormap, norm = color_scale(True)
+    colormap, _ = color_scale(True)
     entries = np.linspace(-1, 1, colormap.N)
-    mappable = ScalarMappable(Normalize(-1, 1), ListedColormap(_on_white(entries)))
+    norm = Normalize(-scale, scale)
+    mappable = ScalarMappable(norm, ListedColormap(_on_white(entries)))
     bar = figure.colorbar(
         mappable,
         ax=axes,
         orientation="horizontal" if below else "vertical",
         aspect=40 if below else 20,
     )
-    bar.set_label(BAR_LABEL.replace(")", f", {scale:.2g})"), fontsize=LABEL_SIZE)
+    bar.set_label("attribution", fontsize=LABEL_SIZE)
     bar.ax.tick_params(labelsize=LABEL_SIZE)

@@ -87,7 +87,8 @@ def video_strip(
     )
     for panel, pixels in zip(panels, [*frames, *heat_map(frames, values, signed)]):
         show(panel, pixels)
-    add_color_bar(figure, panels, signed, label=label, scale=scale)
+    ticks = [f"{tick:.2g}" for tick in np.linspace(-scale if signed else 0, scale, 5)]
+    add_color_bar(figure, panels, signed, label, ticks)
     return figure
 
 
