@@ -16,9 +16,26 @@ from captum_ext.cli import main
 from captum_ext.commands.image_options import find_target
 from captum_ext.datasets import read_images
 from captum_ext.evaluation import evaluate
+from captum_ext.methods import METHODS
 from captum_ext.methods.specs import read_methods
 from captum_ext.subject import build_subject
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
+
+ALL_PARTS = """
+import torch
+from captum_ext.zoo import Preprocessing, ZooModel
+
+class AllParts(torch.nn.Module):
+    def forward(self, x):
+        bright = 8 * (x.mean((1, 2, 3)) > 0.9).float()
+        return torch.stack([bright, 4 - 0 * bright], 1)
+
+def network(weights):
+    mean, std = (0.0,) * 3, (0.8,) * 3
+    return ZooModel(
+        AllParts(), Preprocessing.square(32, mean, std), ("all", "none"), mean, std
+    )
+"""
 
 EXPLAIN = ["explain", "--model", "signs"]
 
@@ -400,3 +417,27 @@ def test_warnings_of_refine_name_the_image(monkeypatch):
     monkeypatch.setattr("captum_ext.commands.refine.print_subject", warn)
     with pytest.warns(UserWarning, match="^scenes/0.png: careful$"):
         assert main(["refine", "--model", "signs", "scenes/0.png"]) == 0
+
+
+def test_uniform_maps_start_at_their_lowest_value():
+    """Of signed maps only; a few outliers change nothing."""
+    method, outliers = METHODS["pn-rise"], [0.0, 9.0]
+    for low, uniform in ((0.0, False), (0.29, False), (0.31, True), (0.9, True)):
+        values = torch.tensor([low] * 60 + [1.0] * 60 + outliers)
+        maps = values.expand(1, 3, 1, -1)
+        assert method.is_uniform(maps) == uniform
+        shown = method.displayed(maps)[0, 0]
+        assert float(shown[0]) == pytest.approx(0 if uniform else low)
+        assert float(shown[60]) == pytest.approx(1 - low if uniform else 1)
+        assert not METHODS["masking-model"].is_uniform(maps)
+        assert not method.is_uniform(-maps)
+
+
+def test_uniform_maps_are_named(tmp_path, capsys, monkeypatch):
+    """A network that needs every part of an image, as far as halves can tell."""
+    path = tmp_path / "own.py"
+    path.write_text(ALL_PARTS)
+    Image.fromarray(np.full((32, 32, 3), 200, np.uint8)).save(tmp_path / "x.png")
+    command = ["explain", str(tmp_path / "x.png"), "--model", f"{path}:network"]
+    assert main([*command, "-o", str(tmp_path / "out.png"), "--n-masks", "20"]) == 0
+    assert "every part of the image counts nearly the same" in capsys.readouterr().out

@@ -593,7 +593,7 @@ def test_sentences_say_what_is_best_and_what_is_missing():
         (
             {"random": [1.0] * 3, "rise": [1.0] * 3},
             "By Insertion, Random map and RISE share the best mean.",
-            "Missing: images, since with fewer than 6",
+            "No value is missing. With fewer than 6 images",
         ),
         (
             {"random": [None] * 6, "rise": [None] * 6},

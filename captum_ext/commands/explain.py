@@ -270,4 +270,9 @@ def _map(
     elif details is not None:
         spent += f", {describe_sizes(details)}"
     print(f"{title}: {spent}", flush=True)
+    if _method(spec).is_uniform(maps):
+        print(
+            f"{title}: every part of the image counts nearly the same, as where hiding "
+            f"any half loses the class; colors start at the lowest value"
+        )
     return maps

@@ -138,7 +138,11 @@ def draw_maps(
             title: method.displayed(maps) for title, (method, maps) in plain.items()
         }
         signed = any(method.signed for method, _ in plain.values())
-        figures.append(overlay_figure(subject.image, shown, signed))
+        figure = overlay_figure(subject.image, shown, signed)
+        for panel, (method, maps) in enumerate(plain.values(), 1):
+            if method.is_uniform(maps):
+                add_caption(figure, "colors start at the lowest value", panel)
+        figures.append(figure)
     figures += [
         draw_colors(subject, maps)
         for method, maps in found.values()
@@ -164,20 +168,22 @@ def draw_colors(subject: Subject, maps: Tensor) -> Figure:
     return color_saliency_figure(subject.image, maps[0], palette.rgb, palette.names)
 
 
-def add_caption(figure: Figure, caption: str) -> Figure:
-    """Write a caption below the first panel of a figure, which shows the image.
+def add_caption(figure: Figure, caption: str, panel: int = 0) -> Figure:
+    """Write a caption below a panel of a figure.
 
     Args:
         figure (Figure): Figure of :mod:`captum_ext.visualization`.
         caption (str): Text that fits below a panel.
+        panel (int, optional): Number of the panel. Default: 0 (that of the image)
 
     Returns:
         *Figure*: The same figure.
     """
     # The margin has just enough space for two lines.
     pad = 2 if "\n" in caption else 4
-    figure.axes[0].set_xlabel(caption, fontsize=LABEL_SIZE, labelpad=pad)
-    figure.axes[0].xaxis.label.set_linespacing(1.1)
+    axes = figure.axes[panel]
+    axes.set_xlabel(caption, fontsize=LABEL_SIZE, labelpad=pad)
+    axes.xaxis.label.set_linespacing(1.1)
     return figure
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from captum.attr import (
     Attribution,
     GradientAttribution,
@@ -30,6 +31,10 @@ from captum_ext.attr.image_sizes import Size
 from captum_ext.subject import Part, Subject
 
 __all__ = ["METHODS", "Method", "occlusion_windows"]
+
+
+# Lowest values of a map without contrast, in units of its highest.
+_UNIFORM = 0.3
 
 
 class Method(NamedTuple):
@@ -171,11 +176,32 @@ class Method(NamedTuple):
 
         Returns:
             *Tensor*: Mean over channels, (1, H, W), shifted to a minimum of 0 if the
-            method is relative.
+            method is relative or the map :meth:`~Method.is_uniform`.
         """
         # Unlike a sum, the mean keeps the unit of maps that are equal in all channels.
         values = maps[0].mean(0, keepdim=True)
-        return values - values.min() if self.relative else values
+        if self.relative:
+            return values - values.min()
+        if self.is_uniform(maps):
+            return (values - _ends(values)[0]).clamp_min(0)
+        return values
+
+    def is_uniform(self, maps: Tensor) -> bool:
+        """Whether a map is nearly as high at its lowest as at its highest pixels.
+
+        So it is if the class needs every part of the image: hiding any half loses it.
+
+        Args:
+            maps (Tensor): Map of :meth:`attribute`, (1, any, H, W).
+        """
+        low, high = _ends(maps[0].mean(0))
+        return self.signed and not self.colorwise and low > _UNIFORM * high
+
+
+def _ends(values: Tensor) -> tuple[float, float]:
+    """Lowest and highest values of a map, without outliers."""
+    low, high = np.quantile(values.cpu().numpy(), (0.05, 0.99)).tolist()
+    return low, high
 
 
 # Defaults below that make no sense beside an option.

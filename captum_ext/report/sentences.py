@@ -119,11 +119,12 @@ def _missing(results: Results, titles: dict[str, str]) -> str:
         found.append(f"{len(missing)} of {len(table)} values ({', '.join(by_method)})")
     if n_images < given:
         found.append(f"{given - n_images} of {given} images, which were left out")
-    if n_images < _FEWEST_IMAGES:
-        found.append(
-            f"images, since with fewer than {_FEWEST_IMAGES} no difference can be "
-            f"significant"
-        )
     if all(m["use"] != "random" for m in results.settings["methods"].values()):
         found.append("a random map, the lower bound of every metric")
-    return f"Missing: {'; '.join(found)}." if found else "No value is missing."
+    sentence = f"Missing: {'; '.join(found)}." if found else "No value is missing."
+    if n_images < _FEWEST_IMAGES:
+        sentence += (
+            f" With fewer than {_FEWEST_IMAGES} images no difference can be "
+            f"significant."
+        )
+    return sentence
