@@ -23,15 +23,12 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import gtsrb
 import pandas as pd
 import torch
 from scipy.stats import wilcoxon
-from torch import Generator, Tensor
 
 from captum_ext import zoo
 from captum_ext.datasets import read_arrays
@@ -45,7 +42,6 @@ from captum_ext.masking import (
     EvidenceRemoval,
     MaskingNetwork,
     SaliencyObjective,
-    SaliencyTerms,
     train_masking_network,
 )
 from captum_ext.masking.mask_reports import mean_masks
@@ -59,40 +55,6 @@ THRESHOLDS = {
     "value": (0.001, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7),
     "mean": (0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 1.0, 1.25, 1.5, 2.0),
 }
-
-
-class FirmObjective(SaliencyObjective):
-    """Eq. 4, where the area of a mask of an absent class has another weight.
-
-    Args:
-        absent_weight (float): Factor of the area term of masks of fake classes.
-        *args, **kwargs: Arguments of :class:`SaliencyObjective`.
-    """
-
-    def __init__(self, absent_weight: float, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.absent_weight = absent_weight
-
-    @property
-    def settings(self) -> dict[str, object]:
-        return super().settings | {"absent_weight": self.absent_weight}
-
-    def __call__(
-        self,
-        black_box: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        masks: Tensor,
-        target: Tensor,
-        generators: Sequence[Generator],
-        labels: Tensor | None = None,
-        class_logits: Tensor | None = None,
-    ) -> SaliencyTerms:
-        terms = super().__call__(
-            black_box, inputs, masks, target, generators, labels, class_logits
-        )
-        absent = torch.zeros_like(target) if labels is None else target != labels
-        factor = torch.where(absent.bool(), self.absent_weight, 1.0)
-        return terms._replace(area=terms.area * factor.to(terms.area))
 
 
 def main() -> None:
@@ -163,10 +125,10 @@ def masking_network(
             black_box,
             images,
             arguments.output / f"masks-{i + 1}",
-            objective=FirmObjective(
-                float(weight[0]) if weight else 1.0,
+            objective=SaliencyObjective(
                 (lambda_1, lambda_2, lambda_3, lambda_4),
                 evidence_removal=phi,
+                absent_weight=float(weight[0]) if weight else 1,
             ),
             n_epochs=int(n_epochs),
             learning_rate=3e-3,

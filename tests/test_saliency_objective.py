@@ -106,6 +106,10 @@ def test_only_the_area_counts_for_a_fake_class():
     all_fake = objective(black_box, x, masks, target, generators(3), 1 - target)
     assert not batch_sizes
     torch.testing.assert_close(all_fake.total, all_fake.area)
+    firm = SaliencyObjective(absent_weight=4)
+    found = firm(black_box, x, masks, target, generators(3), labels)
+    expected = terms.area * torch.tensor([4, 1, 4])
+    torch.testing.assert_close(found.area, expected)
 
 
 @pytest.mark.parametrize("share", [0.25, 1])

@@ -166,6 +166,12 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     for option, kind, default, meaning in (
         ("--selection-weight", float, 3.0, "weight of the loss on the class embedding"),
+        (
+            "--absent-weight",
+            float,
+            1.0,
+            "factor of the area of masks of absent classes",
+        ),
         ("--epochs", int, 10, "passes over the images"),
         ("--batch-size", int, 64, "images per step, over all processes"),
         ("--learning-rate", float, 3e-3, "maximum learning rate of the schedule"),
@@ -294,6 +300,7 @@ def _objective(
         selection_weight=options.selection_weight,
         evidence_removal=removal,
         activation=classifier.applied_activation,
+        absent_weight=options.absent_weight,
         distillation=0 if options.distill is None else 1,
     )
 

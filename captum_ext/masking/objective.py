@@ -124,6 +124,9 @@ class SaliencyObjective:
         activation (str, optional): What turns the classifier's logits into
             probabilities f_c: "softmax", "sigmoid" for independent classes, or
             "identity". Default: "softmax"
+        absent_weight (float, optional): Factor of the area of the mask of a fake class.
+            Above 1 it keeps masks of absent classes small where the area is cheap.
+            Default: 1
         distillation (float, optional): Share w of the distillation, from 0 to 1, where
             the classifier is not called. It needs a data set with maps.
             Default: 0 (Eq. 4 alone)
@@ -147,6 +150,7 @@ class SaliencyObjective:
         selection_weight: float = 3,
         evidence_removal: EvidenceRemoval | None = None,
         activation: Activation = "softmax",
+        absent_weight: float = 1,
         distillation: float = 0,
     ) -> None:
         check_choice("activation", activation, ACTIVATIONS)
@@ -165,6 +169,7 @@ class SaliencyObjective:
         check_instance("evidence_removal", evidence_removal, EvidenceRemoval)
         self.evidence_removal = evidence_removal
         self.activation = activation
+        self.absent_weight = check_not_negative("absent_weight", absent_weight)
         self.distillation = check_share("distillation", distillation)
 
     @property
@@ -181,6 +186,7 @@ class SaliencyObjective:
             "limits": phi.limits and [list(values) for values in phi.limits],
             "blur_probability": phi.blur_probability,
             "activation": self.activation,
+            "absent_weight": self.absent_weight,
             "distillation": self.distillation,
         }
 
@@ -257,6 +263,7 @@ class SaliencyObjective:
             return every.gather(1, chosen[:, None])[:, 0]
 
         area = self.area(masks)
+        area = torch.where(target == labels, area, self.absent_weight * area)
         parts = [torch.zeros_like(area)] * 3
         if len(real):
             terms = self.terms(

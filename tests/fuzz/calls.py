@@ -1326,6 +1326,7 @@ CALLS: dict[str, Call] = {
             "selection_weight": NOT_NEGATIVE,
             "evidence_removal": REMOVAL,
             "activation": choice("softmax", "sigmoid", "identity"),
+            "absent_weight": NOT_NEGATIVE,
             "distillation": [values(0, 0.5, 1), [*NO_NUMBER, *values(1.5, -0.5, NAN)]],
         },
         is_instance(masking.SaliencyObjective),
