@@ -4,8 +4,8 @@ The photographs are those of ImageNet and of Pascal VOC in the data folder, with
 their labels: a map explains the class that mobilenet_v2 predicts. In each of four folds
 the masking network, whose encoder is mobilenet_v2, is trained on three quarters of
 ImageNet's and on all of VOC's, and evaluated on the photographs of the other quarter
-whose label it predicts. Smaller training sets, as many steps long, show what more
-photographs buy.
+whose label it predicts. Smaller training sets, trained for the same number of steps,
+show the effect of more photographs.
 
 Prints tables of means and of paired tests, then one JSON line. Everything is kept in
 the output folder, where a stopped command resumes.
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
         Dataset("photographs", unlabeled),
         entry,
         read_method(arguments.distill),
-        arguments.output / "maps",
+        arguments.output,
         seed=0,
         show_progress=True,
     )

@@ -1,5 +1,6 @@
-"""Read state dicts from files and load them into models, with readable errors."""
+"""State dicts: read from files, loaded into models, and identified by a digest."""
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_ext._extras import extra
 
-__all__ = ["load_state", "read_state"]
+__all__ = ["load_state", "read_state", "weights_digest"]
 
 _REPORTED = 3
 
@@ -117,3 +118,29 @@ def load_state(
     model.load_state_dict(
         {k: v for k, v in state.items() if k in expected}, strict=False
     )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, by name.
+
+    Args:
+        model (nn.Module): Model on any device, in any memory format.
+
+    Returns:
+        *str*: Hexadecimal digest.
+
+    Examples::
+
+        >>> model = nn.Linear(3, 2)
+        >>> before = weights_digest(model)
+        >>> model.bias.data[0] += 1
+        >>> weights_digest(model) == before
+        False
+    """
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor):
+            plain = value.detach().cpu().contiguous()
+            digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+            digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

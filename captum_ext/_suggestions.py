@@ -46,7 +46,7 @@ def known_name(
     others: str = "",
     unlisted: Collection[str] = (),
 ) -> str:
-    """What an argument must be, and what it is, to be put after ``must be``.
+    """What a name must be, and what it is, to be put after ``must be``.
 
     A long list would hide the name that was meant, so that it is named alone.
 

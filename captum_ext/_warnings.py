@@ -31,10 +31,10 @@ def warn_of_examples(finding: str, n: int, n_examples: int, reason: str) -> None
 
 @contextmanager
 def about_image(name: str, shown: set[str]) -> Iterator[None]:
-    """Name an image in the warnings that are shown within the block.
+    """Name an image in the warnings about examples that are shown within the block.
 
-    A warning about examples is shown once for each image. Any other one, such as that
-    Captum sets hooks, is shown once for all images.
+    They are shown once for each image. Any other one, such as that Captum sets hooks,
+    is shown once for all images, without a name.
 
     Args:
         name (str): Name of the image.
@@ -45,10 +45,10 @@ def about_image(name: str, shown: set[str]) -> Iterator[None]:
         show: Any = warnings.showwarning
 
         def show_named(message: Warning | str, kind: type[Warning], *at: Any) -> None:
-            text = f"{name}: {message}"
-            key = text if issubclass(kind, ExampleWarning) else str(message)
-            if key not in shown:
-                shown.add(key)
+            of_image = issubclass(kind, ExampleWarning)
+            text = f"{name}: {message}" if of_image else str(message)
+            if text not in shown:
+                shown.add(text)
                 show(text, kind, *at)
 
         warnings.showwarning = cast(Any, show_named)

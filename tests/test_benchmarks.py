@@ -231,19 +231,6 @@ def test_colors_on_top(module):
     assert gtsrb.best_colors(maps, where, palette) == {"magenta": 2, "red": 1}
 
 
-def test_area_of_absent_classes_has_a_weight_of_its_own(module):
-    masks = module("gtsrb_masks")
-    objective = masks.FirmObjective(10.0, (0, 1e-3, 5, 0.3))
-    assert objective.settings["absent_weight"] == 10
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4))
-    x, m = torch.rand(2, 3, 8, 8), torch.full((2, 1, 8, 8), 0.25)
-    generators = [torch.Generator().manual_seed(i) for i in range(2)]
-    target, labels = torch.tensor([1, 2]), torch.tensor([1, 3])
-    terms = objective(model, x, m, target, generators, labels)
-    # n lambda_2 AV = 10 x .25.
-    assert terms.area.tolist() == pytest.approx([2.5, 25.0])
-
-
 def test_nearest_embeddings_of_the_same_kind(module):
     """Two kinds of two classes, a class alone and one of no kind."""
     embeddings = module("class_embeddings")

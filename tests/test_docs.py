@@ -179,6 +179,13 @@ def shares(page: Path) -> dict[str, set[str]]:
     return {name: numbers for name, numbers in found.items() if numbers}
 
 
+def test_readme_has_the_command_that_ci_runs():
+    ci = (README.parent / ".ci/run").read_text()
+    (pattern,) = re.findall(r"grep -m1 '(.+)' README.md", ci)
+    command = pattern.strip("^$").replace("\\", "")
+    assert command in README.read_text().splitlines()
+
+
 def test_readme_has_the_numbers_of_the_results():
     quoted, measured = shares(README), shares(DOCS / "evaluation_results.md")
     assert {"PN-RISE, field", "lime", "CAMERAS", "Grad-CAM"} <= set(quoted)

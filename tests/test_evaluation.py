@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
+from captum_ext._state_dicts import weights_digest
 from captum_ext.attr import PNRISE, RISE, BOREx, WindowVariant, last_map_layer
 from captum_ext.datasets import Box, Dataset, Example, read_signs
 from captum_ext.evaluation import (
@@ -27,8 +28,9 @@ from captum_ext.evaluation import (
     read_metrics,
     read_results,
 )
+from captum_ext.evaluation.image_maps import read_map
 from captum_ext.evaluation.image_rows import seed_of
-from captum_ext.evaluation.provenance import called_functions, weights_digest
+from captum_ext.evaluation.provenance import called_functions
 from captum_ext.evaluation.result_tables import merge_tables
 from captum_ext.evaluation.run_folder import (
     Row,
@@ -41,9 +43,8 @@ from captum_ext.evaluation.run_folder import (
 from captum_ext.masking import MaskingNetwork
 from captum_ext.masks import superpixels
 from captum_ext.methods.attribution_classes import captum_methods
-from captum_ext.methods.image_maps import read_map
 from captum_ext.methods.reference_maps import CenterBox, MaxBox, RandomMap
-from captum_ext.methods.specs import Spec, describe_specs
+from captum_ext.methods.specs import Spec, describe_specs, read_specs
 from captum_ext.metrics import (
     adversarial_sanity,
     center_box,
@@ -1146,8 +1147,11 @@ def test_prior_uses_the_default_layer(tmp_path):
     + [("[3, 4]", [3, 4]), ("2024-01-01", "2024-01-01"), ("", "")],
 )
 def test_argument_values_are_parsed_as_toml(text, value):
-    entries = [f"insertion:n_steps={text}"]
-    found = read_metrics(entries)["insertion"].options["n_steps"]
+    # Without the check of types, which would refuse most of them.
+    specs = read_specs(
+        "metrics", [f"a:b={text}"], str, {"a"}, lambda _: frozenset({"b"})
+    )
+    found = specs["a"].options["b"]
     assert found == value and type(found) is type(value)
 
 

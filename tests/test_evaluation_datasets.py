@@ -383,9 +383,20 @@ def test_every_format_is_read(tmp_path):
             assert [e.name for e in dataset.examples] == ["scene-5", "scene-6"]
 
 
-@pytest.mark.parametrize("words", ["", "magic:x", "signs:x", "voc", "voc:", "Voc:x"])
-def test_unknown_formats_are_an_error(words):
-    with pytest.raises(ValueError, match=r"^--validation must be one of signs, .*\.$"):
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("", "one of signs, .*"),
+        ("magic:x", "one of signs, .*"),
+        ("signs:x", "signs"),
+        ("voc", "voc:FOLDER"),
+        ("voc:", "voc:FOLDER"),
+        ("Voc:x", r"of a known kind \(did you mean 'voc'\?\)"),
+    ],
+)
+def test_unknown_formats_are_an_error(words, expected):
+    message = f"^--validation must be {expected}, got '{words}'.$"
+    with pytest.raises(ValueError, match=message):
         find_format(words, "validation")
 
 

@@ -140,14 +140,32 @@ def test_distillation_computes_each_map_once(monkeypatch, capsys):
     assert [a != b for a, b in zip(again, written)] == [i == 5 for i in range(12)]
     capsys.readouterr()
     for wrong, words in (
-        ("rise:n_masks=6", "maps of the same --distill"),
-        ("rise,pn-rise", "must be one method"),
-        ("risee", "did you mean"),
+        ("rise:n_masks=6", "maps of the same arguments, with method {'use': 'rise',"),
+        ("rise,pn-rise", "--distill must be one method"),
+        ("risee", "--distill must be a known name (did you mean 'rise'"),
         ("masking-model", "must be a method without a masking network"),
     ):
         assert main([*run, wrong]) == 2
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (["--batch-size", "13"], "--batch-size must be"),
+        (["--epochs", "0"], "--epochs must be"),
+        (["--lambdas", "1,2,3,4"], "--lambdas must be left out with --distill"),
+        (["--output", "own.py"], "--output must be a folder, got 'own.py'"),
+        (["--distill", "Occlusion:sliding_window_shapes=[3]"], "--distill Occlusion: "),
+    ],
+)
+def test_distillation_refuses_before_maps_are_computed(change, words, capsys):
+    run = [*TRAIN, "out", "--dataset", "arrays:images.npz", "--distill", "rise"]
+    assert main([*run, *change]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1, error
+    assert not list(Path().glob("out/maps/*.png"))
 
 
 def test_signs_are_validated_on_held_out_scenes(capsys):

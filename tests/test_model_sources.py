@@ -443,7 +443,7 @@ def test_errors_of_onnx(ort, tmp_path) -> None:
 
 def test_onnx_files_have_different_digests(ort, tmp_path) -> None:
     """An evaluation must not resume with another model."""
-    from captum_ext.evaluation.provenance import weights_digest
+    from captum_ext._state_dicts import weights_digest
 
     digests = set()
     for n_classes in (2, 3):

@@ -151,11 +151,14 @@ def test_distillation_is_finite_at_masks_of_zero_and_one():
     assert terms.distillation.isfinite().all() and gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("maps", [None, torch.rand(1, 1, 4, 4)])
-def test_distillation_needs_a_map_for_each_image(maps):
+@pytest.mark.parametrize(
+    "maps, found", [(None, "none"), (torch.rand(1, 1, 4, 4), r"1 of shape \(1, 4, 4\)")]
+)
+def test_distillation_needs_a_map_for_each_image(maps, found):
     objective = SaliencyObjective(distillation=0.5)
     masks = torch.rand(2, 1, 4, 4)
-    with pytest.raises(ValueError, match="^dataset must hold a map beside each image"):
+    message = rf"^dataset must hold a map \(1, 4, 4\) beside .* got {found}"
+    with pytest.raises(ValueError, match=message):
         objective(
             SumNet(), masks, masks, torch.tensor([0, 0]), generators(2), maps=maps
         )

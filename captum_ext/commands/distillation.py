@@ -9,8 +9,17 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from captum_ext._files import save_image, write_file
-from captum_ext._processes import barrier, rank, world_size
-from captum_ext._progress import progress
+from captum_ext._processes import (
+    barrier,
+    broadcast_object,
+    only_writer,
+    rank,
+    world_size,
+)
+from captum_ext._progress import print_resumed, progress
+from captum_ext._state_dicts import weights_digest
+from captum_ext._type_checks import check_finite
+from captum_ext._warnings import about_image, warn_of_examples
 from captum_ext.attr.map_fusion import unit_range
 from captum_ext.datasets.dataset import Dataset, Example
 from captum_ext.datasets.training_images import (
@@ -18,8 +27,8 @@ from captum_ext.datasets.training_images import (
     LabeledImages,
     training_images,
 )
-from captum_ext.methods.image_maps import ImageMaps
-from captum_ext.methods.specs import Spec, needed_parts, read_methods
+from captum_ext.methods.attribution_classes import errors_named
+from captum_ext.methods.specs import Spec, find_method, needed_parts, read_methods
 from captum_ext.subject import build_subject
 from captum_ext.zoo import ZooModel
 
@@ -54,9 +63,15 @@ def read_method(text: str) -> Spec:
         text (str): A method as in ``evaluate``, such as "pn-rise:n_masks=50".
 
     Raises:
-        ValueError: If it is not exactly one method, or needs a masking network.
+        ValueError: If it is not exactly one method of one map, or needs a masking
+            network.
     """
-    specs = list(read_methods(text).values())
+    try:
+        specs = list(read_methods(text).values())
+    except ValueError as error:
+        raise ValueError(str(error).replace("methods must", "--distill must", 1)) from (
+            error
+        )
     if len(specs) != 1:
         raise ValueError(f"--distill must be one method, got {text!r}.")
     if "masking_network" in needed_parts(specs):
@@ -70,11 +85,11 @@ def images_with_maps(
     dataset: Dataset,
     classifier: ZooModel,
     method: Spec,
-    folder: Path,
+    output: Path,
     seed: int,
     show_progress: bool,
 ) -> MappedImages:
-    """Compute the maps that a folder does not have yet, and read all images.
+    """Compute the maps that an output folder does not have yet, and read all images.
 
     Negative values are clipped and maps stretched to [0, 1], in 8 bits. Each process of
     a group computes its share. An image without a label gets the class that the
@@ -84,7 +99,7 @@ def images_with_maps(
         dataset (Dataset): Images.
         classifier (ZooModel): Classifier to explain.
         method (Spec): Method of :func:`read_method`.
-        folder (Path): Folder of the maps.
+        output (Path): Output folder of the training; maps are in its folder "maps".
         seed (int): Seed of random methods.
         show_progress (bool): Whether to show progress bars.
 
@@ -92,20 +107,33 @@ def images_with_maps(
         *MappedImages*: Images, classes and maps.
 
     Raises:
-        ValueError: If the folder has maps of another method or of other images.
+        ValueError: If the folder has maps of other settings, if another run writes to
+            it, or if the method fails or gives NaN or infinity.
+        OSError: If the folder cannot be written.
     """
-    _claim(folder, {"method": method.describe(), "seed": seed} | dataset.describe())
+    if output.is_file():
+        raise ValueError(f"--output must be a folder, got {str(output)!r}.")
+    folder, examples = output / "maps", dataset.examples
+    weights = weights_digest(classifier.model)
+    settings = {"method": method.describe(), "seed": seed, "weights": weights}
+    shown: set[str] = set()
+    with only_writer(output):
+        _claim(folder, settings | dataset.describe())
+        done = broadcast_object(_files(folder))
+        missing = [i for i in range(len(examples)) if i not in done]
+        if show_progress:
+            print_resumed(len(done), len(examples), "maps")
+        bar = progress(missing[rank() :: world_size()], desc="maps", show=show_progress)
+        for i in bar:
+            with about_image(examples[i].name, shown):
+                _save_map(examples[i], classifier, method, folder, i, seed)
+        barrier()
     done = _files(folder)
-    bar = progress(dataset.examples, desc="maps", show=show_progress)
-    for i, example in enumerate(bar):
-        if i % world_size() == rank() and i not in done:
-            _save_map(example, classifier, method, folder, i, seed)
-    barrier()
-    done = _files(folder)
-    files = [done[i] for i in range(len(dataset.examples))]
+    files = [done[i] for i in range(len(examples))]
     labels = [int(file.stem.rpartition("-")[2]) for file in files]
-    pairs = zip(dataset.examples, labels)
-    labeled = tuple(each._replace(labels=(label,)) for each, label in pairs)
+    labeled = tuple(
+        each._replace(labels=(label,)) for each, label in zip(examples, labels)
+    )
     images = training_images(
         dataset._replace(examples=labeled), classifier, show_progress
     )
@@ -114,21 +142,24 @@ def images_with_maps(
 
 def _claim(folder: Path, settings: dict[str, object]) -> None:
     """Note what the maps of a folder are of; refuse a folder with others."""
-    file, text = folder / "settings.json", json.dumps(settings, indent=1)
-    if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise ValueError(
-            f"output must be a folder with maps of the same --distill, --dataset and "
-            f"--seed, or a new one, got {str(folder.parent)!r}."
-        )
+    file = folder / "settings.json"
+    if file.exists():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        for name, value in settings.items():
+            if found.get(name) != value:
+                raise ValueError(
+                    f"--output must be a new folder or one with maps of the same "
+                    f"arguments, with {name} {value!r}, got maps with "
+                    f"{found.get(name)!r}."
+                )
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(text.encode(), file)
+    write_file(json.dumps(settings, indent=1).encode(), file)
 
 
 def _files(folder: Path) -> dict[int, Path]:
     """Files of maps by the numbers of their images."""
-    return {
-        int(file.name.partition("-")[0]): file for file in folder.glob("*-class-*.png")
-    }
+    found = folder.glob("*-class-*.png")
+    return {int(file.name.partition("-")[0]): file for file in found}
 
 
 def _save_map(
@@ -146,6 +177,11 @@ def _save_map(
         parts=needed_parts([method]),
         seed=seed,
     )
-    maps, _ = ImageMaps(subject, {}, {})(method)
+    with errors_named(f"--distill {method.use}", find_method(method.use).reference):
+        maps, _ = method.attribute(subject)
+        check_finite("map", maps)
+    values = maps.float().mean(1).clamp_min(0)
+    if not values.any():
+        warn_of_examples("The map to learn is zero", 1, 1, "it has no positive value")
     name = f"{index:06d}-class-{subject.target}.png"
-    save_image(to_pil_image(unit_range(maps.mean(1).clamp_min(0))), folder / name)
+    save_image(to_pil_image(unit_range(values)), folder / name)

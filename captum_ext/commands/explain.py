@@ -39,6 +39,7 @@ from captum_ext.commands.output_files import (
 )
 from captum_ext.datasets.clip_files import is_clip
 from captum_ext.methods import METHODS, Method
+from captum_ext.methods.attribution_classes import errors_named
 from captum_ext.methods.specs import (
     Spec,
     find_method,
@@ -249,16 +250,9 @@ def _map(
 ) -> Tensor:
     """Map of a method; passes, time, and error or sizes are printed."""
     start = time.perf_counter()
-    # Captum refuses arguments by any error. Of ours, an argument of the wrong type is
-    # as wrong as one of a wrong value.
-    refused = Exception if _method(spec).reference else (TypeError, ValueError)
-    try:
+    with errors_named(f"--method {name}", _method(spec).reference):
         with counted_passes(subject.model) as passes:
             maps, details = spec.attribute(subject)
-    except OSError:
-        raise
-    except refused as failure:
-        raise ValueError(f"--method {name}: {failure}") from failure
     plural = "es" * (passes.number != 1)
     spent = f"{passes.number} pass{plural}, {time.perf_counter() - start:.1f} s"
     if isinstance(details, Tensor):
@@ -272,7 +266,7 @@ def _map(
     print(f"{title}: {spent}", flush=True)
     if _method(spec).is_uniform(maps):
         print(
-            f"{title}: every part of the image counts nearly the same, as where hiding "
-            f"any half loses the class; colors start at the lowest value"
+            f"{title}: every part of the image counts nearly the same; colors start at "
+            f"the lowest value"
         )
     return maps

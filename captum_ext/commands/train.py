@@ -47,7 +47,7 @@ from captum_ext.zoo.signs_classifier.recipe import FIRST_TRAINING_SEED
 __all__ = ["add_parser"]
 
 _TRAINING_SCENES, _VALIDATION_IMAGES = 6000, 1000
-_ENCODER, _WIDTH = "small", 32
+_ENCODER, _WIDTH, _LAMBDAS = "small", 32, "10,1e-3,5,0.3"
 
 _EPILOG = f"""\
 data sets:
@@ -65,6 +65,8 @@ examples:
   captum-ext train --model signs --dataset signs -o signs-masks
   captum-ext train --model resnet20 --weights cifar10_resnet20.th \\
       --dataset folders:cifar10/train.zip --validation folders:cifar10/test.zip -o masks
+  captum-ext train --model mobilenet_v2 --encoder mobilenet_v2 --distill cameras \\
+      --dataset images:photos --selection-weight 0 --batch-size 16 --epochs 20 -o masks
 """
 
 
@@ -122,8 +124,8 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--distill",
         metavar="METHOD",
         help="learn the maps of a method, such as cameras or pn-rise:n_masks=50, "
-        "instead of minimizing the objective: without labels, the maps of the "
-        "predicted classes; they are computed once, in OUTPUT/maps",
+        "instead of minimizing --lambdas' objective; they are computed once, in "
+        "OUTPUT/maps, and explain the predicted class of an image without a label",
     )
 
 
@@ -159,10 +161,9 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--lambdas",
-        default="10,1e-3,5,0.3",
         metavar="L1,L2,L3,L4",
         help="weights of the objective: smoothness, area, destruction and its power "
-        "(default: %(default)s, as in the paper)",
+        f"(default: {_LAMBDAS}, as in the paper)",
     )
     for option, kind, default, meaning in (
         ("--selection-weight", float, 3.0, "weight of the loss on the class embedding"),
@@ -211,7 +212,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.limit is not None:
         check_integer("--limit", options.limit, 1)
     check_integer("--validation-limit", options.validation_limit, 1)
-    lambdas = _lambdas(options.lambdas)
+    lambdas = _lambdas(options.lambdas, options.distill)
     method = None if options.distill is None else read_method(options.distill)
     _check_network_options(options)
     if options.validation is None and options.dataset == "signs":
@@ -230,14 +231,13 @@ def _run(options: argparse.Namespace) -> None:
     if classifier.applied_activation != "softmax":
         print(f"activation: {classifier.applied_activation}")
     with process_group(device):
-        main_process = rank() == 0
-        dataset = _training_data(*formats["dataset"], options, classifier, method)
         validation = None
         if "validation" in formats:
             held_out = _dataset(
                 "validation", *formats["validation"], options, classifier, True
             )
             validation = training_images(held_out, classifier)
+        dataset = _training_data(*formats["dataset"], options, classifier, method)
         train_masking_network(
             network,
             classifier.model,
@@ -254,9 +254,9 @@ def _run(options: argparse.Namespace) -> None:
             show_progress=True,
             tensorboard=options.tensorboard,
         )
-        if main_process:
+        if rank() == 0:
             network.save(options.output / "network.pt", options.half)
-            _print_results(network, validation, options.output)
+            _print_results(network, validation, options)
 
 
 def _training_data(
@@ -272,18 +272,23 @@ def _training_data(
     )
     if method is None:
         return training_images(found, classifier, rank() == 0)
-    folder = options.output / "maps"
+    check_integer("--epochs", options.epochs, 1)
+    check_integer("--batch-size", options.batch_size, 1, len(found.examples))
     return images_with_maps(
-        found, classifier, method, folder, options.seed, rank() == 0
+        found, classifier, method, options.output, options.seed, rank() == 0
     )
 
 
-def _lambdas(text: str) -> tuple[float, float, float, float]:
+def _lambdas(
+    text: str | None, distill: str | None
+) -> tuple[float, float, float, float]:
+    if text is not None and distill is not None:
+        raise ValueError(f"--lambdas must be left out with --distill, got {text!r}.")
     try:
-        one, two, three, four = map(float, text.split(","))
+        one, two, three, four = map(float, (text or _LAMBDAS).split(","))
     except ValueError:
         raise ValueError(
-            f"--lambdas must be four numbers such as 10,1e-3,5,0.3, got {text!r}."
+            f"--lambdas must be four numbers such as {_LAMBDAS}, got {text!r}."
         ) from None
     return one, two, three, four
 
@@ -381,12 +386,14 @@ def _dataset(
 def _print_results(
     network: MaskingNetwork,
     validation: InMemoryImages | LabeledImages | None,
-    output: Path,
+    options: argparse.Namespace,
 ) -> None:
     if validation is not None:
         means = mean_masks(network, validation, len(validation))
+        # The advice after a comma is about the objective.
+        verdict = means.verdict.split(",")[0] if options.distill else means.verdict
         print(
             f"mean mask over {len(validation)} images: {means.right:.4f} for their own "
-            f"class, {means.absent:.4f} for absent classes: {means.verdict}"
+            f"class, {means.absent:.4f} for absent classes: {verdict}"
         )
-    print(f"written to {output}")
+    print(f"written to {options.output}")

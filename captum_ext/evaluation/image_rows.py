@@ -16,11 +16,11 @@ from torch import Tensor
 from captum_ext._files import WriteError, save_image
 from captum_ext.attr import MapLayer
 from captum_ext.datasets.dataset import Example
+from captum_ext.evaluation.image_maps import ImageMaps
 from captum_ext.evaluation.metric_specs import find_metric
 from captum_ext.evaluation.options import Target
 from captum_ext.evaluation.run_folder import Row, image_path, map_path
 from captum_ext.methods import Method
-from captum_ext.methods.image_maps import ImageMaps
 from captum_ext.methods.specs import Spec, find_method
 from captum_ext.subject import Subject, build_subject
 from captum_ext.visualization import overlay

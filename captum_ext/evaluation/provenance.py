@@ -19,37 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_ext import __version__
+from captum_ext._state_dicts import weights_digest
 from captum_ext.zoo import BlackBox
 
-__all__ = ["called_functions", "provenance", "weights_digest"]
+__all__ = ["called_functions", "provenance"]
 
 _PLAIN = (str, bytes, int, float, bool, type(None), np.generic)
-
-
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers, by name.
-
-    Args:
-        model (nn.Module): Model on any device, in any memory format.
-
-    Returns:
-        *str*: Hexadecimal digest.
-
-    Examples::
-
-        >>> model = nn.Linear(3, 2)
-        >>> before = weights_digest(model)
-        >>> model.bias.data[0] += 1
-        >>> weights_digest(model) == before
-        False
-    """
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if isinstance(value, Tensor):
-            plain = value.detach().cpu().contiguous()
-            digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-            digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def called_functions(model: nn.Module) -> list[str]:

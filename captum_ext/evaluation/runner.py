@@ -17,6 +17,7 @@ from captum_ext._processes import (
     world_size,
 )
 from captum_ext._progress import print_resumed, progress
+from captum_ext._state_dicts import weights_digest
 from captum_ext._validation import check_choice, check_integer
 from captum_ext._warnings import about_image
 from captum_ext.attr import MapLayer
@@ -28,7 +29,6 @@ from captum_ext.evaluation.options import EvaluationOptions, Target
 from captum_ext.evaluation.provenance import (
     called_functions,
     provenance,
-    weights_digest,
 )
 from captum_ext.evaluation.result_tables import Results, merge_tables, read_results
 from captum_ext.evaluation.run_folder import (

@@ -93,8 +93,12 @@ class MeanMasks(NamedTuple):
     def verdict(self) -> str:
         """Whether masks depend on the requested class, and what to do if they do not.
 
+        Returns:
+            *str*: A finding; after a comma what to change.
+
         Examples::
 
+            >>> from captum_ext.masking.mask_reports import MeanMasks
             >>> MeanMasks(0.28, 0.02).verdict
             'class-specific (ratio 0.07)'
         """

@@ -107,7 +107,8 @@ class SaliencyObjective:
     .. math::
         (1 - w) L(M) - w \, \operatorname{mean}[T \log M + (1 - T) \log(1 - M)]
 
-    is minimized, where T is zero for a class that the image does not show.
+    and the auxiliary loss are minimized, where T is zero for a class that the image
+    does not show.
 
     Args:
         lambdas (tuple of float, optional): lambda_1 to lambda_4.
@@ -341,9 +342,12 @@ class SaliencyObjective:
 def _cross_entropy(masks: Tensor, maps: Tensor | None, real: Tensor) -> Tensor:
     """Mean cross-entropy (B,) between masks and maps, zero maps for fake classes."""
     if maps is None or maps.shape != masks.shape:
+        found = (
+            "none" if maps is None else f"{len(maps)} of shape {tuple(maps.shape[1:])}"
+        )
         raise ValueError(
-            "dataset must hold a map beside each image and class for distillation, got "
-            "images without one."
+            f"dataset must hold a map {tuple(masks.shape[1:])} beside each of "
+            f"{len(masks)} images for distillation, got {found}."
         )
     expected = maps.to(masks) * real[:, None, None, None]
     # Not torch's own, which autocast refuses and which counts log(0) as -100.

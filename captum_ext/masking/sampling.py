@@ -222,8 +222,8 @@ class SampleDataset(Dataset[Sample]):
 
     Args:
         dataset (Dataset): Images (C, H, W), their classes, and their maps (1, H, W) if
-            they are distilled. Random numbers that it
-            draws from torch's global generator, for augmentation, are seeded as well.
+            they are distilled. Random numbers that it draws from torch's global
+            generator, for augmentation, are seeded as well.
         n_classes (int): Number of classes.
         fake_probability (float): Probability that the requested class is a fake one,
             not the image's own.

@@ -89,7 +89,8 @@ def _accepts(hint: Any, value: Any) -> bool:
         return isinstance(value, (list, tuple)) and all(
             any(_accepts(each, element) for each in elements) for element in value
         )
-    if hint is None or isinstance(hint, type):
+    # On Python 3.10, list[int] is an instance of type.
+    if hint is None or (isinstance(hint, type) and get_origin(hint) is None):
         return isinstance(value, hint or NoneType)
     return get_origin(hint) is not Callable
 

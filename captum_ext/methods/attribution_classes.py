@@ -16,7 +16,13 @@ from captum_ext.methods.named_methods import Method, occlusion_windows
 from captum_ext.subject import Part, Subject
 from captum_ext.zoo.python_function import find_function
 
-__all__ = ["captum_methods", "class_method", "own_method", "seeded_globally"]
+__all__ = [
+    "captum_methods",
+    "class_method",
+    "errors_named",
+    "own_method",
+    "seeded_globally",
+]
 
 # Of one image, nothing can be permuted; exact Shapley values take as many passes as
 # there are orders of the features.
@@ -135,6 +141,27 @@ def own_method(use: str) -> Method:
         )
     method = class_method(found, use.rpartition(":")[2], f"from {use}")
     return method._replace(reference=False)
+
+
+@contextmanager
+def errors_named(name: str, any_error: bool) -> Iterator[None]:
+    """Raise the errors by which a method refuses arguments as one kind, with its name.
+
+    Args:
+        name (str): Name of the method, for the message.
+        any_error (bool): Whether all errors are meant: Captum's methods refuse
+            arguments by any error, ours by ``TypeError`` and ``ValueError``.
+
+    Raises:
+        ValueError: If the method refuses.
+    """
+    refusals = (Exception,) if any_error else (TypeError, ValueError)
+    try:
+        yield
+    except OSError:
+        raise
+    except refusals as failure:
+        raise ValueError(f"{name}: {failure}") from failure
 
 
 @contextmanager

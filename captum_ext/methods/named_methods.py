@@ -189,7 +189,8 @@ class Method(NamedTuple):
     def is_uniform(self, maps: Tensor) -> bool:
         """Whether a map is nearly as high at its lowest as at its highest pixels.
 
-        So it is if the class needs every part of the image: hiding any half loses it.
+        The field of PN-RISE and BOREx is so if hiding any half of the image already
+        loses the class.
 
         Args:
             maps (Tensor): Map of :meth:`attribute`, (1, any, H, W).
@@ -200,7 +201,7 @@ class Method(NamedTuple):
 
 def _ends(values: Tensor) -> tuple[float, float]:
     """Lowest and highest values of a map, without outliers."""
-    low, high = np.quantile(values.cpu().numpy(), (0.05, 0.99)).tolist()
+    low, high = np.quantile(values.float().cpu().numpy(), (0.05, 0.99)).tolist()
     return low, high
 
 
