@@ -7,7 +7,9 @@ The figures of methods/*.md and the first map are those of the code above them. 
 signs come with the package. The photographs (a rocket, SpaceX, public domain; a cup of
 coffee, Rachel Michetti, CC0; a man with a camera, Lav Varshney, CC0) are from
 scikit-image; they are explained for mobilenet_v2 with the weights of
-CAPTUM_EXT_DATA/models/mobilenet_v2.pt, or torchvision's.
+CAPTUM_EXT_DATA/models/mobilenet_v2.pt, or torchvision's. "photographs" needs a masking
+network for it in the environment variable MOBILENET_V2_MASKS, such as
+fold-1/325/training/checkpoint.pt of benchmarks/photograph_masks.py.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from torch import Tensor
 
 from captum_ext._files import write_file
 from captum_ext.cli import main as captum_ext
+from captum_ext.masking import MaskingNetwork
 from captum_ext.methods import METHODS
 from captum_ext.methods.specs import find_method, read_methods
 from captum_ext.subject import Subject, build_subject
@@ -40,6 +43,7 @@ DOCS = Path(__file__).parent
 FOLDER = DOCS / "figures"
 # A file that the pages use instead of a download.
 WEIGHTS = "MOBILENET_V2_WEIGHTS"
+MASKS = "MOBILENET_V2_MASKS"
 # Width of a page, and limits on what a reader has to load.
 WIDTH, PIXELS, COLORS, BYTES = 1000, 800_000, 256, 175 * 1024
 COMPARED = (
@@ -54,12 +58,15 @@ COMPARED = (
     "integrated-gradients",
 )
 
-PHOTOGRAPHED = "pn-rise,borex,cameras,grad-cam,Lime:n_samples=100"
+PHOTOGRAPHED = "pn-rise,borex,cameras,masking-model,grad-cam"
 
 
 @cache
 def mobilenet() -> ZooModel:
-    return load("mobilenet_v2", os.environ.get(WEIGHTS))
+    entry = load("mobilenet_v2", os.environ.get(WEIGHTS))
+    if MASKS not in os.environ:
+        return entry
+    return entry.with_masking_network(MaskingNetwork.load(os.environ[MASKS]))
 
 
 def photograph(name: str, class_name: str) -> tuple[Subject, Tensor]:
@@ -96,17 +103,14 @@ def draw_methods() -> Figure:
 def draw_photographs() -> Image.Image:
     """Compare maps of two photographs: ours, then Captum's."""
     figures = []
-    for name, class_name in (
-        ("camera", "tripod"),
-        ("coffee", "espresso"),
-    ):
+    for name, class_name in (("camera", "tripod"), ("rocket", "missile")):
         subject, image = photograph(name, class_name)
         maps = {}
         for spec in read_methods(PHOTOGRAPHED).values():
             method = find_method(spec.use)
             title = f"{method.title} (Captum)" if method.reference else method.title
             maps[title] = method.displayed(spec.attribute(subject)[0])
-        figure = overlay_figure(image, maps)
+        figure = overlay_figure(image, maps, signed=True)
         figure.axes[0].set_title(class_name)
         figures.append(figure)
     return stack_figures(figures)
