@@ -69,9 +69,8 @@ def read_method(text: str) -> Spec:
     try:
         specs = list(read_methods(text).values())
     except ValueError as error:
-        raise ValueError(str(error).replace("methods must", "--distill must", 1)) from (
-            error
-        )
+        message = str(error).replace("methods must", "--distill must", 1)
+        raise ValueError(message) from error
     if len(specs) != 1:
         raise ValueError(f"--distill must be one method, got {text!r}.")
     if "masking_network" in needed_parts(specs):
