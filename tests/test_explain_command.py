@@ -2,7 +2,6 @@
 
 import os
 import re
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from captum_ext._warnings import warn_of_examples
 from captum_ext.attr import PNRISE, RISE
 from captum_ext.cli import main
 from captum_ext.commands.image_options import find_target
@@ -396,7 +396,7 @@ def test_warnings_name_their_image_and_those_of_others_come_once(tmp_path):
     with pytest.warns(UserWarning) as caught:
         assert main([*EXPLAIN, *images, "--method", "own.py:Warns"]) == 0
     expected = [f"{image}: odd: no reason." for image in images]
-    assert texts_of(caught) == [expected[0], f"{images[0]}: hooks are set", expected[1]]
+    assert texts_of(caught) == [expected[0], "hooks are set", expected[1]]
     with pytest.warns(UserWarning) as caught:
         results = evaluate(
             read_images("scenes"), load("signs"), "own.py:Warns", "sparseness", "out"
@@ -404,7 +404,7 @@ def test_warnings_name_their_image_and_those_of_others_come_once(tmp_path):
     assert results.table["value"].notna().all()
     assert texts_of(caught) == [
         "0.png: odd: no reason.",
-        "0.png: hooks are set",
+        "hooks are set",
         "1.png: odd: no reason.",
         "2.png: odd: no reason.",
     ]
@@ -412,10 +412,10 @@ def test_warnings_name_their_image_and_those_of_others_come_once(tmp_path):
 
 def test_warnings_of_refine_name_the_image(monkeypatch):
     def warn(*_: object) -> None:
-        warnings.warn("careful", stacklevel=1)
+        warn_of_examples("odd", 1, 1, "no reason")
 
     monkeypatch.setattr("captum_ext.commands.refine.print_subject", warn)
-    with pytest.warns(UserWarning, match="^scenes/0.png: careful$"):
+    with pytest.warns(UserWarning, match="^scenes/0.png: odd: no reason.$"):
         assert main(["refine", "--model", "signs", "scenes/0.png"]) == 0
 
 

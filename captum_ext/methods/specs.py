@@ -207,7 +207,7 @@ def _read_variant(given: Any) -> str | WindowVariant:
     for choice in choices:
         if choice not in known:
             raise ValueError(
-                f"variant must have choices with {known_name(choice, known)}."
+                f"variant must have choices, each {known_name(choice, known)}."
             )
     check_choice("variant", use, tuple(VARIANTS))
     check_types("methods", "variant", WindowVariant, choices)
@@ -345,9 +345,9 @@ def read_specs(
         known = options_of(found)
         for option in options:
             if option not in known:
+                problem = known_name(option, sorted(known) or ["none"])
                 raise ValueError(
-                    f"{kind} must have arguments of {use} with "
-                    f"{known_name(option, sorted(known) or ['none'])}."
+                    f"{kind} must have arguments of {use}, each {problem}."
                 )
         specs[name] = Spec(use, options)
     if not specs:
