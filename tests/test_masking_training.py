@@ -238,7 +238,7 @@ def test_distilled_masks_are_the_maps():
     def no_gradient(x):
         return torch.zeros(len(x), 3)
 
-    dataset = MappedImages(12)
+    dataset = MappedImages()
     with torch.enable_grad():
         network = small_training(
             None,
@@ -254,8 +254,8 @@ def test_distilled_masks_are_the_maps():
     own, other = (network(inputs, (target + i) % 3) for i in (0, 1))
     inside, outside = own[maps == 1], own[maps == 0]
     # Masks have half the resolution of the images, and the edges are blurred.
-    assert inside.mean() > 0.5 and outside.mean() < 0.1
-    assert other.mean() < own.mean() / 2
+    assert inside.mean() > 0.6 and outside.mean() < 0.1
+    assert other.mean() < own.mean() / 5
 
 
 def test_output_folder_holds_logs_figures_and_checkpoints(uninterrupted):
