@@ -33,7 +33,7 @@ import torch
 from captum.attr import LayerGradCam
 from images import LabeledImage, labeled_images, load_network
 from quality_per_pass import sign_flip_p
-from rows import RowFile, markdown, read_rows
+from rows import RowFile, difference_table, markdown, read_rows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -267,12 +267,8 @@ def report(rows: pd.DataFrame) -> dict[str, Any]:
     )
     print(markdown(means.round(3)), "\n")
     tests = test_table(rows)
-    cells = [f"{d:+.3f} ({p:.2g})" for d, p in zip(tests.difference, tests.p)]
-    wide = tests.assign(cell=cells).pivot_table(
-        "cell", ["model", "method"], "metric", "first", sort=False
-    )
     print(f"{OURS} minus each other method, signed so that + is better (p)")
-    print(markdown(wide), "\n")
+    print(markdown(difference_table(tests, ["model", "method"])), "\n")
     return verdicts(tests)
 
 

@@ -20,12 +20,13 @@ import pandas as pd
 import torch
 from images import data_folder, load_network
 from quality_per_pass import sign_flip_p
-from rows import markdown
+from rows import difference_table, markdown
 from torch.utils.data import Subset
 
 from captum_ext.commands.distillation import images_with_maps, read_method
 from captum_ext.datasets import Dataset, read_boxes, read_images
-from captum_ext.evaluation import evaluate
+from captum_ext.evaluation import evaluate, read_metrics, read_results
+from captum_ext.evaluation.metric_specs import find_metric
 from captum_ext.evaluation.statistics import holm
 from captum_ext.masking import (
     MaskingNetwork,
@@ -40,12 +41,6 @@ METRICS = (
     "negative-map-density,localization-error:thresholding=value,"
     "saliency-metric:thresholding=value"
 )
-LOWER_IS_BETTER = {
-    "deletion",
-    "negative-map-density",
-    "localization-error",
-    "saliency-metric",
-}
 N_FOLDS, BATCH_SIZE = 4, 16
 OURS, REFERENCES = "masking-model", ("grad-cam", "cameras", "random")
 
@@ -118,7 +113,7 @@ def trained(
     weights = entry.model.state_dict()
     network = MaskingNetwork(1000, "mobilenet_v2", weights)
     start = time.perf_counter()
-    trained = train_masking_network(
+    train_masking_network(
         network,
         entry.model,
         images,
@@ -129,14 +124,14 @@ def trained(
         show_progress=True,
     )
     print(f"{time.perf_counter() - start:.0f} seconds of training")
-    return trained
+    return network
 
 
 def read_all(folder: Path) -> pd.DataFrame:
     """Values of all networks and methods: fold, image, method, metric, value."""
     tables = []
     for file in sorted(folder.glob("fold-*/*/test/results.csv")):
-        table = pd.read_csv(file)
+        table = read_results(file.parent).table
         size = file.parts[-3]
         ours = table.method == OURS
         table["method"] = table.method.where(~ours, f"{OURS} of {size} photographs")
@@ -151,11 +146,12 @@ def report(rows: pd.DataFrame) -> dict[str, object]:
     print(markdown(means[list(dict.fromkeys(rows.metric))].round(3)), "\n")
     names = [name for name in wide if name.startswith(OURS)]
     names.sort(key=lambda name: -int(name.split()[-2]))
-    tests = []
+    tests, specs = [], read_metrics(METRICS)
     for name in names:
         for reference in REFERENCES:
             for metric, group in wide.groupby("metric", sort=False):
-                sign = -1 if metric in LOWER_IS_BETTER else 1
+                better = find_metric(specs[metric].use).higher_is_better
+                sign = 1 if better else -1
                 difference = sign * (group[name] - group[reference])
                 p = sign_flip_p(difference.to_numpy())
                 tests.append((name, reference, metric, difference.mean(), p))
@@ -164,16 +160,8 @@ def report(rows: pd.DataFrame) -> dict[str, object]:
     # For the metrics of one comparison.
     groups = table.groupby(["method", "compared with"], sort=False)
     table["p"] = groups["p"].transform(lambda p: holm(p))
-    cells = [f"{d:+.3f} ({p:.2g})" for d, p in zip(table.difference, table.p)]
     print("Differences, signed so that + is better (p)")
-    print(
-        markdown(
-            table.assign(cell=cells).pivot_table(
-                "cell", columns[:2], "metric", "first", sort=False
-            )
-        ),
-        "\n",
-    )
+    print(markdown(difference_table(table, columns[:2])), "\n")
     return {"images": int(wide.index.get_level_values("image").nunique())}
 
 

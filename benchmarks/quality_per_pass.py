@@ -28,7 +28,7 @@ from captum.attr import LayerGradCam
 from images import LabeledImage, labeled_images, load_network
 from numpy.typing import NDArray
 from peers import BATCH, PEERS, SMOOTHED, Method, packaged
-from rows import RowFile, markdown, read_rows, row_parser
+from rows import RowFile, difference_table, markdown, read_rows, row_parser
 from torch import Tensor, nn
 
 from captum_ext.attr import PNRISE, BOREx, LayerCAMERAS, last_map_layer
@@ -288,10 +288,7 @@ def report(rows: pd.DataFrame, ours: str) -> dict[str, Any]:
     print(markdown(means.round(digits)), "\n")
     tests = test_table(rows, ours)
     if len(tests):
-        cells = [f"{d:+.3f} ({p:.2g})" for d, p in zip(tests.difference, tests.p)]
-        wide = tests.assign(cell=cells).pivot_table(
-            "cell", ["model", "passes", "method"], "metric", "first", sort=False
-        )
+        wide = difference_table(tests, ["model", "passes", "method"])
         print(f"{ours} minus each other method, signed so that + is better (p)")
         print(wide.to_string(), "\n")
         print(markdown(wide), "\n")

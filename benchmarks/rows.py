@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["RowFile", "markdown", "read_rows", "row_parser"]
+__all__ = ["RowFile", "difference_table", "markdown", "read_rows", "row_parser"]
 
 
 def row_parser(description: str | None, n_images: int) -> argparse.ArgumentParser:
@@ -55,6 +55,19 @@ class RowFile:
         with self.path.open("a") as file:
             print(json.dumps(row), file=file, flush=True)
         self._done.add(tuple(row[key] for key in self.keys))
+
+
+def difference_table(tests: pd.DataFrame, index: list[str]) -> pd.DataFrame:
+    """Differences with their p-values in parentheses, one column per metric.
+
+    Args:
+        tests (pandas.DataFrame): Columns difference, p, metric and those of the index.
+        index (list of str): Columns that identify a row of the table.
+    """
+    cells = [f"{d:+.3f} ({p:.2g})" for d, p in zip(tests.difference, tests.p)]
+    return tests.assign(cell=cells).pivot_table(
+        "cell", index, "metric", "first", sort=False
+    )
 
 
 def markdown(table: pd.DataFrame) -> str:

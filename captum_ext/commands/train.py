@@ -52,7 +52,8 @@ _ENCODER, _WIDTH, _LAMBDAS = "small", 32, "10,1e-3,5,0.3"
 _EPILOG = f"""\
 data sets:
 {describe_formats()}
-Images need labels; of several classes of an image, the first is used.
+Images need labels, except with --distill; of several classes of an image, the first is
+used, with --distill the most probable one.
 
 The output folder contains network.pt, for `captum-ext explain --method masking-model
 --masking-network`, checkpoints, log.csv with one row per step, and masks/ and

@@ -7,10 +7,7 @@ Gal, Real Time Image Saliency for Black Box Classifiers, NeurIPS 2017.
 
 from captum_ext.masking.evidence_removal import EvidenceRemoval
 from captum_ext.masking.network import MaskingNetwork
-from captum_ext.masking.objective import (
-    SaliencyObjective,
-    SaliencyTerms,
-)
+from captum_ext.masking.objective import SaliencyObjective, SaliencyTerms
 from captum_ext.masking.training import train_masking_network
 
 __all__ = [

@@ -18,13 +18,7 @@ from captum_ext._validation import (
 )
 from captum_ext.masking.evidence_removal import EvidenceRemoval
 
-__all__ = [
-    "GOALS",
-    "Goal",
-    "SaliencyObjective",
-    "SaliencyTerms",
-    "total_variation",
-]
+__all__ = ["GOALS", "Goal", "SaliencyObjective", "SaliencyTerms", "total_variation"]
 
 LogProbability = Callable[[Tensor], Tensor]
 Goal = Literal["both", "preserve", "delete"]
@@ -228,14 +222,21 @@ class SaliencyObjective:
             ValueError: If there is a distillation without maps.
         """
         labels = target if labels is None else labels
+        real = target == labels
+        chosen = target[real].repeat(2)
+
+        def log_probability(images: Tensor) -> Tensor:
+            logits = output_tensor(black_box(images), "black_box")
+            _check_logits(logits, len(images), class_logits)
+            every = log_probabilities(logits.to(inputs.dtype), self.activation)
+            return every.gather(1, chosen[:, None])[:, 0]
+
         share, none = self.distillation, masks.new_zeros(len(masks))
         distillation, eq_4 = none, [none] * 4
         if share > 0:
-            distillation = share * _cross_entropy(masks, maps, target == labels)
+            distillation = share * _cross_entropy(masks, maps, real)
         if share < 1:
-            found = self._eq_4(
-                black_box, inputs, masks, target, generators, labels, class_logits
-            )
+            found = self._eq_4(log_probability, inputs, masks, real, generators)
             eq_4 = [(1 - share) * each for each in found]
         smoothness, area, preservation, destruction = eq_4
         selection = self._selection(class_logits, labels, none)
@@ -245,36 +246,26 @@ class SaliencyObjective:
 
     def _eq_4(
         self,
-        black_box: Callable[[Tensor], Tensor],
+        log_probability: LogProbability,
         inputs: Tensor,
         masks: Tensor,
-        target: Tensor,
+        real: Tensor,
         generators: Sequence[Generator],
-        labels: Tensor,
-        class_logits: Tensor | None,
     ) -> list[Tensor]:
         """The terms of Eq. 4 in the order of the formula; of a fake class the area."""
-        real = (target == labels).nonzero()[:, 0]
-        chosen = target[real].repeat(2)
-
-        def log_probability(images: Tensor) -> Tensor:
-            logits = output_tensor(black_box(images), "black_box")
-            _check_logits(logits, len(images), class_logits)
-            every = log_probabilities(logits.to(inputs.dtype), self.activation)
-            return every.gather(1, chosen[:, None])[:, 0]
-
         area = self.area(masks)
-        area = torch.where(target == labels, area, self.absent_weight * area)
+        area = torch.where(real, area, self.absent_weight * area)
         parts = [torch.zeros_like(area)] * 3
-        if len(real):
+        indices = real.nonzero()[:, 0]
+        if len(indices):
             terms = self.terms(
                 log_probability,
-                inputs[real],
-                masks[real],
-                [generators[i] for i in real.tolist()],
+                inputs[indices],
+                masks[indices],
+                [generators[i] for i in indices.tolist()],
             )
             parts = [
-                torch.zeros_like(area).index_put((real,), each)
+                torch.zeros_like(area).index_put((indices,), each)
                 for each in (terms.smoothness, terms.preservation, terms.destruction)
             ]
         return [parts[0], area, *parts[1:]]

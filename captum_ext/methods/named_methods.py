@@ -182,9 +182,8 @@ class Method(NamedTuple):
         values = maps[0].mean(0, keepdim=True)
         if self.relative:
             return values - values.min()
-        if self.is_uniform(maps):
-            return (values - _ends(values)[0]).clamp_min(0)
-        return values
+        floor = self._floor(values)
+        return values if floor is None else (values - floor).clamp_min(0)
 
     def is_uniform(self, maps: Tensor) -> bool:
         """Whether a map is nearly as high at its lowest as at its highest pixels.
@@ -195,14 +194,14 @@ class Method(NamedTuple):
         Args:
             maps (Tensor): Map of :meth:`attribute`, (1, any, H, W).
         """
-        low, high = _ends(maps[0].mean(0))
-        return self.signed and not self.colorwise and low > _UNIFORM * high
+        return self._floor(maps[0].mean(0)) is not None
 
-
-def _ends(values: Tensor) -> tuple[float, float]:
-    """Lowest and highest values of a map, without outliers."""
-    low, high = np.quantile(values.float().cpu().numpy(), (0.05, 0.99)).tolist()
-    return low, high
+    def _floor(self, values: Tensor) -> float | None:
+        """Lowest value of a uniform map, without outliers; None of any other map."""
+        if not self.signed or self.colorwise:
+            return None
+        low, high = np.quantile(values.float().cpu().numpy(), (0.05, 0.99)).tolist()
+        return low if low > _UNIFORM * high else None
 
 
 # Defaults below that make no sense beside an option.
