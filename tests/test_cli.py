@@ -480,14 +480,17 @@ def test_lines_that_nobody_reads_change_nothing(words, status, scene_file, tmp_p
     assert (tmp_path / "out.png").is_file() == ("-o" in words.split())
 
 
+@pytest.mark.parametrize("words", ["methods random", "--version", "refine --help"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
-def test_full_disk_behind_a_redirection_is_one_error():
+def test_full_disk_behind_a_redirection_is_one_error(words, unbuffered):
     with open("/dev/full", "w") as full:
         run = subprocess.run(
-            [sys.executable, "-m", "captum_ext", "methods", "random"],
+            [sys.executable, "-m", "captum_ext", *words.split()],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
     assert run.returncode == 2 and run.stderr.count("\n") == 1
 

@@ -240,7 +240,7 @@ def _read_options(namespace: argparse.Namespace) -> EvaluateOptions:
 def _read_file(path: Path) -> dict[str, Any]:
     """Options of a settings file."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"--settings must be a TOML file, got {str(path)!r} ({error})."

@@ -23,7 +23,12 @@ from captum_ext._warnings import about_image
 from captum_ext.attr import MapLayer
 from captum_ext.attr.map_layer import map_layer
 from captum_ext.datasets.dataset import Dataset
-from captum_ext.evaluation.image_rows import EvaluationConfig, Pair, rows_of_image
+from captum_ext.evaluation.image_rows import (
+    EvaluationConfig,
+    Pair,
+    find_refused,
+    rows_of_image,
+)
 from captum_ext.evaluation.metric_specs import find_metric, read_metrics
 from captum_ext.evaluation.options import EvaluationOptions, Target
 from captum_ext.evaluation.provenance import (
@@ -54,6 +59,9 @@ __all__ = ["evaluate"]
 # call changes the rounding of scores, and so the table.
 _CHUNKS = {"cpu": 4}
 _DEFAULT_CHUNK = 64
+
+# Images that must all refuse a value: one may be too small for it.
+_N_TRIALS = 3
 
 
 def evaluate(
@@ -108,9 +116,9 @@ def evaluate(
         *Results*: Results as :func:`~captum_ext.evaluation.read_results` reads them.
 
     Raises:
-        ValueError: If an argument is invalid, if the data set lacks labels or boxes
-            that are needed, if the folder holds results of other settings, or if
-            another run writes to it.
+        ValueError: If an argument is invalid, also one of a method or metric of this
+            package, if the data set lacks labels or boxes that are needed, if the
+            folder holds results of other settings, or if another run writes to it.
         OSError: If the folder cannot be written.
 
     Examples::
@@ -151,6 +159,7 @@ def evaluate(
     _check_dataset(dataset, config)
     settings = _settings(dataset, config, parts, device)
     check_folder(config.folder, settings)
+    _check_values(dataset, config, [*kept["methods"], *kept["metrics"]])
     with only_writer(config.folder):
         if rank() == 0:
             start = provenance(device) | {"world_size": world_size()}
@@ -195,6 +204,18 @@ def _check_boxes(dataset: Dataset, config: EvaluationConfig) -> None:
             f"model must have a preprocess with a method boxes for "
             f"{', '.join(needing)}, got {type(config.model.preprocess).__name__}."
         )
+
+
+def _check_values(
+    dataset: Dataset, config: EvaluationConfig, known: Collection[str]
+) -> None:
+    """Refuse values of arguments that would fail on every image."""
+    refused = ""
+    for example in dataset.examples[:_N_TRIALS]:
+        refused = find_refused(config, example, known)
+        if not refused:
+            return
+    raise ValueError(refused)
 
 
 def _settings(
