@@ -19,6 +19,7 @@ from captum_ext.evaluation import evaluate
 from captum_ext.methods import METHODS
 from captum_ext.methods.specs import read_methods
 from captum_ext.subject import build_subject
+from captum_ext.visualization import refinement_figure
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
 
 ALL_PARTS = """
@@ -433,6 +434,24 @@ def test_uniform_maps_start_at_their_lowest_value():
         assert not method.is_uniform(-maps)
 
 
+def test_refine_draws_maps_as_explain(monkeypatch):
+    """A map of RISE, and a map without contrast, from their lowest values on."""
+    drawn = []
+
+    def draw(*maps):
+        drawn.append(maps)
+        return refinement_figure(*maps)
+
+    monkeypatch.setattr("captum_ext.commands.refine.refinement_figure", draw)
+    high = np.linspace(1, 2, 96 * 96, dtype=np.float32).reshape(96, 96)
+    np.save("high.npy", high)
+    for prior in ("rise", "high.npy"):
+        words = ["refine", "scenes/0.png", "--model", "signs", "--prior", prior]
+        assert main([*words, "--n-iterations", "5"]) == 0
+        _, before, *_ = drawn.pop()
+        assert before.min() == 0 and before.max() > 0
+
+
 def test_uniform_maps_are_named(tmp_path, capsys, monkeypatch):
     """A network that needs every part of an image, as far as halves can tell."""
     path = tmp_path / "own.py"
@@ -441,3 +460,14 @@ def test_uniform_maps_are_named(tmp_path, capsys, monkeypatch):
     command = ["explain", str(tmp_path / "x.png"), "--model", f"{path}:network"]
     assert main([*command, "-o", str(tmp_path / "out.png"), "--n-masks", "20"]) == 0
     assert "every part of the image counts nearly the same" in capsys.readouterr().out
+    figures = []
+    monkeypatch.setattr(
+        "captum_ext.commands.refine.save_figure", lambda f, _: figures.append(f)
+    )
+    for prior in ("rise", "none"):
+        command = ["refine", *command[1:4], "--n-iterations", "10", "--prior", prior]
+        assert main(command) == 0
+        assert "every part of the image counts nearly" in capsys.readouterr().out
+        captions = {a.get_title(): a.get_xlabel() for a in figures[-1].axes}
+        assert captions["map"] == "colors start at the lowest value"
+        assert not captions.get("prior")

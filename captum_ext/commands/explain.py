@@ -28,6 +28,7 @@ from captum_ext.commands.image_outputs import (
     counted_passes,
     draw_maps,
     print_subject,
+    print_uniform,
     save_clip,
 )
 from captum_ext.commands.model_options import load_classifier
@@ -264,9 +265,5 @@ def _map(
     elif details is not None:
         spent += f", {describe_sizes(details)}"
     print(f"{title}: {spent}", flush=True)
-    if _method(spec).is_uniform(maps):
-        print(
-            f"{title}: every part of the image counts nearly the same; colors start at "
-            f"the lowest value"
-        )
+    print_uniform(_method(spec), title, maps)
     return maps

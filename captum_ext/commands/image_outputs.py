@@ -23,13 +23,18 @@ from captum_ext.visualization.panels import LABEL_SIZE
 __all__ = [
     "Passes",
     "add_caption",
+    "add_uniform_caption",
     "counted_passes",
     "draw_colors",
     "draw_maps",
+    "draw_overlays",
     "print_subject",
+    "print_uniform",
     "save_clip",
     "target_caption",
 ]
+
+_UNIFORM = "colors start at the lowest value"
 
 
 def print_subject(subject: Subject, methods: Iterable[Method], image: str = "") -> None:
@@ -64,6 +69,21 @@ def print_subject(subject: Subject, methods: Iterable[Method], image: str = "") 
     if staged:
         print(
             f"layers for {', '.join(dict.fromkeys(staged))}: {' and '.join(stages)}",
+            flush=True,
+        )
+
+
+def print_uniform(method: Method, title: str, maps: Tensor) -> None:
+    """Print how a uniform map is drawn.
+
+    Args:
+        method (Method): Method of the map.
+        title (str): Title of the map.
+        maps (Tensor): Map (1, any, H, W).
+    """
+    if method.is_uniform(maps):
+        print(
+            f"{title}: every part of the image counts nearly the same; {_UNIFORM}",
             flush=True,
         )
 
@@ -132,25 +152,33 @@ def draw_maps(
         color-wise methods and others.
     """
     plain = {t: (m, maps) for t, (m, maps) in found.items() if not m.colorwise}
-    figures = []
-    if plain:
-        shown = {
-            title: method.displayed(maps) for title, (method, maps) in plain.items()
-        }
-        signed = any(method.signed for method, _ in plain.values())
-        figure = overlay_figure(subject.image, shown, signed)
-        for panel, (method, maps) in enumerate(plain.values(), 1):
-            if method.is_uniform(maps):
-                add_caption(figure, "colors start at the lowest value", panel)
-        figures.append(figure)
+    figures = [draw_overlays(subject, plain)] if plain else []
     figures += [
-        draw_colors(subject, maps)
+        add_caption(draw_colors(subject, maps), target_caption(subject))
         for method, maps in found.values()
         if method.colorwise
     ]
-    for figure in figures:
-        add_caption(figure, target_caption(subject))
     return figures[0] if len(figures) == 1 else stack_figures(figures)
+
+
+def draw_overlays(
+    subject: Subject, found: Mapping[str, tuple[Method, Tensor]]
+) -> Figure:
+    """Draw the maps of methods that are not color-wise next to their image.
+
+    Args:
+        subject (Subject): Subject of the explanation.
+        found (Mapping[str, tuple[Method, Tensor]]): Methods and their maps by title.
+
+    Returns:
+        *Figure*: Figure with a panel for each method.
+    """
+    shown = {title: method.displayed(maps) for title, (method, maps) in found.items()}
+    signed = any(method.signed for method, _ in found.values())
+    figure = overlay_figure(subject.image, shown, signed)
+    for panel, (method, maps) in enumerate(found.values(), 1):
+        add_uniform_caption(figure, method, maps, panel)
+    return add_caption(figure, target_caption(subject))
 
 
 def draw_colors(subject: Subject, maps: Tensor) -> Figure:
@@ -185,6 +213,21 @@ def add_caption(figure: Figure, caption: str, panel: int = 0) -> Figure:
     axes.set_xlabel(caption, fontsize=LABEL_SIZE, labelpad=pad)
     axes.xaxis.label.set_linespacing(1.1)
     return figure
+
+
+def add_uniform_caption(
+    figure: Figure, method: Method, maps: Tensor, panel: int
+) -> None:
+    """Write below a panel that its colors are those of a uniform map, if they are.
+
+    Args:
+        figure (Figure): Figure of :mod:`captum_ext.visualization`.
+        method (Method): Method of the map.
+        maps (Tensor): Map (1, any, H, W).
+        panel (int): Number of the panel.
+    """
+    if method.is_uniform(maps):
+        add_caption(figure, _UNIFORM, panel)
 
 
 def save_clip(subject: Subject, maps: Tensor, output: Path) -> None:
