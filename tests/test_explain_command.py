@@ -317,6 +317,11 @@ def test_classes_by_rank():
             "--tolerance must be used with",
         ),
         (
+            "scenes/0.png --method rise:n_masks=9 --n-masks 8",
+            "--n-masks must be used with a method that has random masks and no n_masks",
+        ),
+        ("scenes/0.png --colors red", "--colors must be used with mc-rise, got 'pn-ri"),
+        (
             "scenes/0.png --tolerance 0",
             "--tolerance must be a positive number, got 0.0",
         ),

@@ -149,6 +149,8 @@ def _run(options: argparse.Namespace) -> int:
     if colorwise:
         # Named, so that a model of other channels than RGB is refused.
         options.colors = options.colors or COLORS
+    elif options.colors is not None:
+        raise ValueError(f"--colors must be used with mc-rise, got {options.method!r}.")
     stacked = colorwise and len(specs) > 1
     jobs = list_jobs(
         options.image,
@@ -189,15 +191,19 @@ def _read_specs(options: argparse.Namespace) -> dict[str, Spec]:
     if options.tolerance is not None:
         given["rtol"] = check_positive("--tolerance", options.tolerance)
     for argument, value in given.items():
-        takers = [s for s in specs.values() if argument in method_options(_method(s))]
+        takers = [
+            spec
+            for spec in specs.values()
+            if argument in method_options(_method(spec)) - {*spec.options}
+        ]
         if not takers:
             option = "--n-masks" if argument == "n_masks" else "--tolerance"
             raise ValueError(
-                f"{option} must be used with a method that has random masks, got "
-                f"{options.method!r}."
+                f"{option} must be used with a method that has random masks and no "
+                f"{argument} of its own, got {options.method!r}."
             )
         for spec in takers:
-            spec.options.setdefault(argument, value)
+            spec.options[argument] = value
     masking = [spec.use for spec in specs.values() if _method(spec).mask]
     if options.against is not None and masking:
         raise ValueError(

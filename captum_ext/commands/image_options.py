@@ -97,14 +97,12 @@ def add_image_options(
     add("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
 
 
-def check_part_options(
-    parts: Collection[Part], options: argparse.Namespace, name: str
-) -> None:
+def check_part_options(parts: Collection[Part], options: object, name: str) -> None:
     """Check that a method uses the layer and the masking network, if they are given.
 
     Args:
         parts (collection of str): Parts that the method needs.
-        options (argparse.Namespace): Options of :func:`add_image_options`.
+        options (object): Options with the attributes layer and masking_network.
         name (str): Name of the method, for the error.
 
     Raises:

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_ext._files import save_figure, write_file
+from captum_ext.attr import MapLayer
 from captum_ext.methods import Method
 from captum_ext.subject import Subject
 from captum_ext.visualization import (
@@ -28,6 +29,7 @@ __all__ = [
     "draw_colors",
     "draw_maps",
     "draw_overlays",
+    "print_layers",
     "print_subject",
     "print_uniform",
     "save_clip",
@@ -59,9 +61,18 @@ def print_subject(subject: Subject, methods: Iterable[Method], image: str = "") 
     ]
     name = f"{image}: " if image else ""
     print(f"{name}{', against '.join(found)}{by}", flush=True)
-    if subject.map_layer is None:
-        return
-    stages = [each.describe() for each in subject.map_layer.stages]
+    if subject.map_layer is not None:
+        print_layers(subject.map_layer, methods)
+
+
+def print_layers(layer: MapLayer, methods: Iterable[Method]) -> None:
+    """Print the layers that methods use.
+
+    Args:
+        layer (MapLayer): Layer of the model.
+        methods (iterable of Method): Methods, also those without a layer.
+    """
+    stages = [each.describe() for each in layer.stages]
     users = [method for method in methods if "layer" in method.built_from]
     staged = [m.title for m in users if m.by_stage and len(stages) > 1]
     if len(staged) < len(users):

@@ -5,9 +5,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from captum_ext._processes import (
     barrier,
@@ -20,8 +18,6 @@ from captum_ext._progress import print_resumed, progress
 from captum_ext._state_dicts import weights_digest
 from captum_ext._validation import check_choice, check_integer
 from captum_ext._warnings import about_image
-from captum_ext.attr import MapLayer
-from captum_ext.attr.map_layer import map_layer
 from captum_ext.datasets.dataset import Dataset
 from captum_ext.evaluation.image_rows import (
     EvaluationConfig,
@@ -43,6 +39,7 @@ from captum_ext.evaluation.run_folder import (
     read_rows,
     start_run,
 )
+from captum_ext.methods.common_layer import common_layer
 from captum_ext.methods.specs import (
     Specs,
     describe_specs,
@@ -140,10 +137,14 @@ def evaluate(
     method_specs = read_methods(kept["methods"] | describe_specs(read_methods(methods)))
     metric_specs = read_metrics(kept["metrics"] | describe_specs(read_metrics(metrics)))
     parts = needed_parts(method_specs.values())
+    if layer is not None and "layer" not in parts:
+        raise ValueError(
+            f"layer must be used with a layer method such as cameras, got {layer!r}."
+        )
     check_parts(model, parts, layer)
     config = EvaluationConfig(
         model,
-        _map_layer(model, layer, device) if "layer" in parts else None,
+        common_layer(model, layer) if "layer" in parts else None,
         method_specs,
         metric_specs,
         target or ("label" if dataset.has_labels else "top1"),
@@ -166,16 +167,6 @@ def evaluate(
             start_run(config.folder, settings, start, model.class_names)
         _run(dataset, config, show_progress and rank() == 0)
     return read_results(output)
-
-
-def _map_layer(model: ZooModel, name: str | None, device: torch.device) -> MapLayer:
-    """The layer of this name, or the last one that has maps, the same for all images.
-
-    An image of noise, in which no layer is silent by chance, decides.
-    """
-    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    inputs = model.preprocess(Image.fromarray(noise))[None].to(device)
-    return map_layer(model.model, inputs, name)
 
 
 def _check_dataset(dataset: Dataset, config: EvaluationConfig) -> None:
