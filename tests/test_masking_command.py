@@ -316,7 +316,10 @@ def test_sheet_has_a_title_above_each_column():
         ({"--validation": "images:images/dark"}, "--validation must have labels"),
         ({"--dataset": "folders:text.zip"}, "dataset must be a ZIP file"),
         ({"--dataset": "arrays:own.pt"}, "dataset must be an .npz file"),
-        ({"--dataset": "signs", "--limit": "4"}, "classes from 0 to 1"),
+        (
+            {"--dataset": "signs", "--limit": "4"},
+            "16 classes, such as --model signs, got",
+        ),
         ({"--limit": "0"}, "--limit"),
         (
             {"--validation": "arrays:images.npz", "--validation-limit": "0"},
