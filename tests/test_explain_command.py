@@ -439,6 +439,28 @@ def test_uniform_maps_start_at_their_lowest_value():
         assert not method.is_uniform(-maps)
 
 
+SCRIPTED = """
+import torch
+from captum_ext.zoo import load
+
+def scripted(weights):
+    signs = load("signs")
+    return signs._replace(model=torch.jit.script(signs.model))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_scripted_model_is_explained(capsys):
+    """It takes no hooks, by which passes are counted."""
+    Path("own.py").write_text(SCRIPTED)
+    words = ["scenes/0.png", "--model", "own.py:scripted", "-o", "out.png"]
+    assert main(["explain", *words, "--n-masks", "8"]) == 0
+    assert main(["refine", *words, "--prior", "none", "--n-iterations", "4"]) == 0
+    printed = capsys.readouterr().out
+    assert "PN-RISE: 10 passes" in printed and "BOREx: 10 passes" in printed
+
+
 def test_refine_draws_maps_as_explain(monkeypatch):
     """A map of RISE, and a map without contrast, from their lowest values on."""
     drawn = []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import nn
 
 from captum_ext import zoo
 from captum_ext._validation import check_integer
@@ -204,6 +205,9 @@ def find_subject(
     if clip:
         average = zoo.FrameAverage(classifier.model, classifier.applied_activation)
         classifier = classifier._replace(model=average)
+    elif isinstance(classifier.model, torch.jit.ScriptModule):
+        # Passes are counted by a hook, which a scripted model cannot have.
+        classifier = classifier._replace(model=nn.Sequential(classifier.model))
     colors = vars(options).get("colors")
     subject = build_subject(
         classifier,
