@@ -457,8 +457,8 @@ def test_scripted_model_is_explained(capsys):
     words = ["scenes/0.png", "--model", "own.py:scripted", "-o", "out.png"]
     assert main(["explain", *words, "--n-masks", "8"]) == 0
     assert main(["refine", *words, "--prior", "none", "--n-iterations", "4"]) == 0
-    printed = capsys.readouterr().out
-    assert "PN-RISE: 10 passes" in printed and "BOREx: 10 passes" in printed
+    passes = re.findall(r"(PN-RISE|BOREx): (\d+) passes", capsys.readouterr().out)
+    assert [name for name, n in passes if int(n) >= 8] == ["PN-RISE", "BOREx"]
 
 
 def test_refine_draws_maps_as_explain(monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from torch import Tensor, nn
 
-__all__ = ["check_types", "refused_value"]
+__all__ = ["TrialModel", "check_types", "refused_value"]
 
 # Types whose values have a text form, one and several; their lists have one as well.
 _WORDS = {
