@@ -112,7 +112,10 @@ def region_scores(
 @contextlib.contextmanager
 def without_progress() -> Iterator[None]:
     """Hide progress bars that a package cannot turn off."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+    ):
         yield
 
 

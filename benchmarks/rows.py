@@ -24,7 +24,7 @@ def row_parser(description: str | None, n_images: int) -> argparse.ArgumentParse
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Complete rows of a file; the last may be cut off by a stop."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -43,8 +43,9 @@ class RowFile:
     def __init__(self, path: Path, keys: Iterable[str]) -> None:
         self.path, self.keys = path, tuple(keys)
         self._done = {tuple(row[key] for key in self.keys) for row in read_rows(path)}
-        if path.exists() and (text := path.read_text()) and not text.endswith("\n"):
-            path.write_text(text + "\n")
+        text = path.read_text("utf-8") if path.exists() else ""
+        if text and not text.endswith("\n"):
+            path.write_text(text + "\n", "utf-8")
 
     def has(self, *values: object) -> bool:
         """Whether there is a row with these values of the keys."""
@@ -52,7 +53,7 @@ class RowFile:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write a row at once."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             print(json.dumps(row), file=file, flush=True)
         self._done.add(tuple(row[key] for key in self.keys))
 

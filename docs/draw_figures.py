@@ -129,7 +129,7 @@ def drawn_by(page: str, name: str) -> Callable[[], Figure]:
     """Drawing of a figure by the code that stands above it on a page."""
 
     def draw() -> Figure:
-        text = (DOCS / f"{page}.md").read_text()
+        text = (DOCS / f"{page}.md").read_text("utf-8")
         above = text.partition(f"figures/{name}.png)")[0]
         names: dict[str, Any] = {"__name__": "__main__"}
         here = os.getcwd()

@@ -641,21 +641,66 @@ def test_unreadable_image_gives_rows_with_the_error(signs, tmp_path, caplog):
 
 def test_failing_method_gives_rows_with_the_error(signs, tmp_path):
     """Rows of other methods are not affected."""
-    methods = "pn-rise:n_masks=1,random"
+    methods = "occlusion:sliding_window_shapes=[3],random"
     metrics = "insertion:n_steps=4,pointing-game"
     table = run(read_signs(2), signs, tmp_path, methods=methods, metrics=metrics).table
-    failed = table["method"] == "pn-rise"
+    failed = table["method"] == "occlusion"
     assert failed.any()
     assert table["value"].isna().tolist() == failed.tolist()
-    assert all("n_masks" in error for error in table["error"][failed])
+    assert all("Occlusion shape" in error for error in table["error"][failed])
     assert table["probability"].notna().all()
 
 
 def test_failing_metric_gives_a_row_with_the_error(signs, tmp_path):
-    metrics = "insertion:n_steps=99999999,pointing-game"
-    table = run(read_signs(1), signs, tmp_path, metrics=metrics).table
+    (tmp_path / "own.py").write_text(OWN)
+    metrics = f"{tmp_path / 'own.py'}:total:power=1e9:better=lower,pointing-game"
+    table = run(read_signs(1), signs, tmp_path / "out", metrics=metrics).table
     assert table["value"].isna().tolist() == [True, False]
+    assert "finite" in table["error"][0]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"methods": "rise:keep_probability=3"}, "methods must give rise values that"),
+        ({"methods": "random,a=pn-rise:n_masks=1"}, "must give a values that it acce"),
+        ({"methods": "borex:prior=rise:prior.grid_size=0"}, "grid_size must be at lea"),
+        ({"methods": "borex:n_iterations=0"}, "n_iterations must be at least 1, got 0"),
+        ({"metrics": "insertion:n_steps=0"}, "metrics must give insertion values that"),
+        ({"metrics": "insertion:n_steps=99999999"}, "n_steps must be"),
+        ({"metrics": "localization-error:threshold=-1"}, "threshold must"),
+    ],
+    ids=str,
+)
+def test_refused_values_are_one_sentence_before_anything_is_written(
+    change, words, signs, tmp_path
+):
+    """One forward pass: the probabilities of an image."""
+    for examples in (read_signs(1).examples, read_signs(4).examples):
+        calls = Calls(signs.model)
+        with pytest.raises(ValueError) as error:
+            run(Dataset("here", examples), signs, tmp_path, **change)
+        calls.handle.remove()
+        assert words in str(error.value) and "\n" not in str(error.value)
+        assert calls.n == min(len(examples), 3) and not [*tmp_path.iterdir()]
+
+
+def test_value_that_one_image_refuses_gives_a_row_with_the_error(signs, tmp_path):
+    """Its size is that of the image; a run that has begun tries no value again."""
+
+    def preprocess(image: Image.Image) -> torch.Tensor:
+        small = image.width < 96
+        return torch.zeros(3, *((4, 4) if small else (96, 96)))
+
+    wide = read_signs(2).examples
+    tiny = Example("tiny", lambda: Image.new("RGB", (4, 4)), (0,), ())
+    model = signs._replace(preprocess=preprocess)
+    kwargs = {"metrics": "insertion:n_steps=20"}
+    table = run(Dataset("here", (tiny, *wide)), model, tmp_path, **kwargs).table
+    assert table["value"].isna().tolist() == [True, False, False]
     assert "n_steps" in table["error"][0]
+    again = run(Dataset("here", (tiny, *wide)), model, tmp_path, **kwargs).table
+    pd.testing.assert_frame_equal(again, table)
 
 
 def test_interruption_is_not_recorded_as_an_error(signs, tmp_path):
@@ -957,12 +1002,18 @@ class Untouchable(nn.Module):
         ({"methods": "rise:n_masks=true"}, "must give rise an integer as n_masks"),
         ({"methods": "pn-rise:rtol=hello"}, "must give pn-rise a number as rtol, got"),
         ({"methods": "pn-rise:layout=hex"}, "pn-rise 'grid' or 'superpixels' or 'mix"),
-        ({"methods": "occlusion:strides=x"}, "occlusion an integer or a list as stri"),
-        ({"methods": {"occlusion": {"strides": [3, "x"]}}}, "or a list as strides"),
+        ({"methods": "occlusion:strides=x"}, "an integer or a list of integers"),
+        (
+            {"methods": {"occlusion": {"strides": [3, "x"]}}},
+            "lists of integers as strides",
+        ),
         ({"methods": "borex:prior=rise:prior.n_masks=x"}, "prior an integer as n_mas"),
-        ({"methods": "DeepLift:baselines=x"}, "DeepLift a number or a list as basel"),
+        ({"methods": "DeepLift:baselines=x"}, "a number or a list of numbers as"),
         ({"metrics": "insertion:n_steps=x"}, "must give insertion an integer as n_st"),
-        ({"metrics": "road-most-relevant:fractions=1"}, "a list as fractions, got 1"),
+        (
+            {"metrics": "road-most-relevant:fractions=1"},
+            "a list of numbers as fractions",
+        ),
         ({"methods": "borex:variant=field:variant.stride=3"}, "variant must be one of"),
         ({"methods": "borex:variant=pixels"}, "variant must be one of 'field'"),
         ({"methods": "masking-model"}, "masking_network must be given"),
@@ -978,7 +1029,8 @@ class Untouchable(nn.Module):
         ({"target": "label", "dataset": "bare"}, "labels for every image"),
         ({"only_correct": True, "dataset": "bare"}, "labels for every image"),
         ({"target": "best"}, "'top1'"),
-        ({"layer": "layer4"}, "layer4"),
+        ({"layer": "features"}, "layer must be used with a layer method such as cam"),
+        ({"layer": "layer4", "methods": "grad-cam"}, "layer4"),
         ({"seed": -1}, "seed"),
         ({"perturbations_per_eval": -1}, "perturbations_per_eval"),
         ({"output": "file.txt"}, "file.txt"),

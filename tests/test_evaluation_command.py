@@ -52,6 +52,20 @@ def test_masking_network_of_the_settings_file_is_a_setting(capsys):
     assert "masking_network.sha256" in capsys.readouterr().err
 
 
+def test_methods_are_added_beside_a_masking_network(capsys):
+    """The network is that of all methods of the folder, not only of the new ones."""
+    words = ["evaluate", "--dataset", "signs", "--limit", "1", *QUICK]
+    network = ["--masking-network", "network-0.pt"]
+    assert main([*words, "--methods", "random", *network]) == 2
+    error = capsys.readouterr().err
+    assert "--masking-network must be used with masking-model, got 'random'" in error
+    assert main([*words, "--methods", "random", "--layer", "features"]) == 2
+    assert "--layer must be used with cameras or" in capsys.readouterr().err
+    assert main([*words, "--methods", "masking-model", *network]) == 0
+    assert main([*words, "--methods", "random", *network]) == 0
+    assert [*read_results("out").settings["methods"]] == ["masking-model", "random"]
+
+
 def test_signs_have_a_built_in_masking_network():
     words = ["--dataset", "signs", "--limit", "1", "--methods", "masking-model"]
     assert main(["evaluate", *words, *QUICK]) == 0

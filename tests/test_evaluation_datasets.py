@@ -377,10 +377,17 @@ def test_every_format_is_read(tmp_path):
     assert paths.keys() == DATASET_FORMATS.keys()
     for kind, path in paths.items():
         dataset_format, found = find_format(f"{kind}:{path}" if path else kind)
-        dataset = dataset_format.read(DatasetSource(found, NAMES, scenes=range(5, 7)))
+        names = SIGN_CLASSES if kind == "signs" else NAMES
+        dataset = dataset_format.read(DatasetSource(found, names, scenes=range(5, 7)))
         assert found == str(path) and dataset.source.endswith(str(path) or "signs")
         if kind == "signs":
             assert [e.name for e in dataset.examples] == ["scene-5", "scene-6"]
+
+
+def test_signs_are_refused_for_a_model_of_other_classes():
+    for n in (4, 1000):
+        with pytest.raises(ValueError, match=f"of its 16 classes.* a model of {n}."):
+            DATASET_FORMATS["signs"].read(DatasetSource("", ("sign",) * n))
 
 
 @pytest.mark.parametrize(

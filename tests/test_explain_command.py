@@ -19,6 +19,7 @@ from captum_ext.evaluation import evaluate
 from captum_ext.methods import METHODS
 from captum_ext.methods.specs import read_methods
 from captum_ext.subject import build_subject
+from captum_ext.visualization import refinement_figure
 from captum_ext.zoo import Preprocessing, ZooModel, load, sign_scene
 
 ALL_PARTS = """
@@ -316,6 +317,11 @@ def test_classes_by_rank():
             "--tolerance must be used with",
         ),
         (
+            "scenes/0.png --method rise:n_masks=9 --n-masks 8",
+            "--n-masks must be used with a method that has random masks and no n_masks",
+        ),
+        ("scenes/0.png --colors red", "--colors must be used with mc-rise, got 'pn-ri"),
+        (
             "scenes/0.png --tolerance 0",
             "--tolerance must be a positive number, got 0.0",
         ),
@@ -433,6 +439,46 @@ def test_uniform_maps_start_at_their_lowest_value():
         assert not method.is_uniform(-maps)
 
 
+SCRIPTED = """
+import torch
+from captum_ext.zoo import load
+
+def scripted(weights):
+    signs = load("signs")
+    return signs._replace(model=torch.jit.script(signs.model))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_scripted_model_is_explained(capsys):
+    """It takes no hooks, by which passes are counted."""
+    Path("own.py").write_text(SCRIPTED)
+    words = ["scenes/0.png", "--model", "own.py:scripted", "-o", "out.png"]
+    assert main(["explain", *words, "--n-masks", "8"]) == 0
+    assert main(["refine", *words, "--prior", "none", "--n-iterations", "4"]) == 0
+    passes = re.findall(r"(PN-RISE|BOREx): (\d+) passes", capsys.readouterr().out)
+    assert [name for name, n in passes if int(n) >= 8] == ["PN-RISE", "BOREx"]
+
+
+def test_refine_draws_maps_as_explain(monkeypatch):
+    """A map of RISE, and a map without contrast, from their lowest values on."""
+    drawn = []
+
+    def draw(*maps):
+        drawn.append(maps)
+        return refinement_figure(*maps)
+
+    monkeypatch.setattr("captum_ext.commands.refine.refinement_figure", draw)
+    high = np.linspace(1, 2, 96 * 96, dtype=np.float32).reshape(96, 96)
+    np.save("high.npy", high)
+    for prior in ("rise", "high.npy"):
+        words = ["refine", "scenes/0.png", "--model", "signs", "--prior", prior]
+        assert main([*words, "--n-iterations", "5"]) == 0
+        _, before, *_ = drawn.pop()
+        assert before.min() == 0 and before.max() > 0
+
+
 def test_uniform_maps_are_named(tmp_path, capsys, monkeypatch):
     """A network that needs every part of an image, as far as halves can tell."""
     path = tmp_path / "own.py"
@@ -441,3 +487,14 @@ def test_uniform_maps_are_named(tmp_path, capsys, monkeypatch):
     command = ["explain", str(tmp_path / "x.png"), "--model", f"{path}:network"]
     assert main([*command, "-o", str(tmp_path / "out.png"), "--n-masks", "20"]) == 0
     assert "every part of the image counts nearly the same" in capsys.readouterr().out
+    figures = []
+    monkeypatch.setattr(
+        "captum_ext.commands.refine.save_figure", lambda f, _: figures.append(f)
+    )
+    for prior in ("rise", "none"):
+        command = ["refine", *command[1:4], "--n-iterations", "10", "--prior", prior]
+        assert main(command) == 0
+        assert "every part of the image counts nearly" in capsys.readouterr().out
+        captions = {a.get_title(): a.get_xlabel() for a in figures[-1].axes}
+        assert captions["map"] == "colors start at the lowest value"
+        assert not captions.get("prior")

@@ -156,6 +156,7 @@ def test_distillation_computes_each_map_once(monkeypatch, capsys):
         (["--batch-size", "13"], "--batch-size must be"),
         (["--epochs", "0"], "--epochs must be"),
         (["--lambdas", "1,2,3,4"], "--lambdas must be left out with --distill"),
+        (["--absent-weight", "2"], "--absent-weight must be left out with --distill"),
         (["--output", "own.py"], "--output must be a folder, got 'own.py'"),
         (["--distill", "Occlusion:sliding_window_shapes=[3]"], "--distill Occlusion: "),
     ],
@@ -166,6 +167,26 @@ def test_distillation_refuses_before_maps_are_computed(change, words, capsys):
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1, error
     assert not list(Path().glob("out/maps/*.png"))
+
+
+def test_distillation_names_its_layers_and_can_be_corrected(capsys):
+    """A method that failed leaves a folder for another one."""
+    run = [
+        "train",
+        "--model",
+        "signs",
+        "--dataset",
+        "signs",
+        "--limit",
+        "4",
+        "-o",
+        "out",
+    ]
+    run += ["--width", "8", "--epochs", "1", "--batch-size", "4", "--distill"]
+    assert main([*run, "rise:n_masks=1"]) == 2
+    assert main([*run, "cameras"]) == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == "layers for CAMERAS: features.2 and features"
 
 
 def test_signs_are_validated_on_held_out_scenes(capsys):
@@ -295,14 +316,23 @@ def test_sheet_has_a_title_above_each_column():
         ({"--validation": "images:images/dark"}, "--validation must have labels"),
         ({"--dataset": "folders:text.zip"}, "dataset must be a ZIP file"),
         ({"--dataset": "arrays:own.pt"}, "dataset must be an .npz file"),
-        ({"--dataset": "signs", "--limit": "4"}, "classes from 0 to 1"),
+        (
+            {"--dataset": "signs", "--limit": "4"},
+            "16 classes, such as --model signs, got",
+        ),
         ({"--limit": "0"}, "--limit"),
-        ({"--validation-limit": "0"}, "--validation-limit must be at least 1, got 0"),
+        (
+            {"--validation": "arrays:images.npz", "--validation-limit": "0"},
+            "--validation-limit must be at least 1, got 0",
+        ),
         ({"--lambdas": "1,2"}, "--lambdas must be four numbers"),
         ({"--selection-weight": "-1"}, "--selection-weight must be a number of at"),
         ({"--encoder": "nothing"}, "nothing"),
-        ({"--encoder-weights": "own.pt"}, "--encoder-weights must be used with"),
+        ({"--encoder-weights": "own.pt"}, "--encoder-weights must be left out with"),
+        ({"--encoder": "resnet18", "--width": "8"}, "--width must be left out with an"),
         ({"--masking-network": "own.pt", "--encoder": "small"}, "--encoder must be"),
+        ({"--masking-network": "own.pt", "--width": "8"}, "--width must be left out"),
+        ({"--validation-limit": "9"}, "--validation-limit must be left out without"),
         ({"--batch-size": "13"}, "at least batch_size = 13 images, got 12"),
         ({"--model": "own.py:nothing"}, "a function of own.py"),
     ],
@@ -311,7 +341,8 @@ def test_sheet_has_a_title_above_each_column():
 def test_errors_are_one_line(change, words, capsys):
     options = {"--dataset": "arrays:images.npz", **change}
     pairs = [word for pair in options.items() for word in pair]
-    assert main([*TRAIN, "out", *pairs]) == 2
+    # Without --width.
+    assert main([*TRAIN[:5], *TRAIN[7:], "out", *pairs]) == 2
     error = capsys.readouterr().err
     assert error.startswith("captum-ext: error: ") and error.count("\n") == 1
     assert words in error and not Path("out/network.pt").exists()

@@ -887,10 +887,9 @@ def test_explain_models_of_any_channels(channels, kind, n, method) -> None:
 def test_colors_of_other_channels_than_rgb_are_refused(
     channels, kind, n, capsys
 ) -> None:
-    for options in (["--method", "mc-rise"], ["--colors", "red"]):
-        assert (
-            main(["explain", "scene.png", "--model", f"own.py:{kind}", *options]) == 2
-        )
+    command = ["explain", "scene.png", "--model", f"own.py:{kind}"]
+    for options in ([], ["--colors", "red"]):
+        assert main([*command, "--method", "mc-rise", *options]) == 2
         error = capsys.readouterr().err
         assert f"a tensor (K, {n})" in error and error.count("\n") == 1
 

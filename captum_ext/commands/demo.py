@@ -9,13 +9,13 @@ from captum_ext._files import save_image
 from captum_ext.commands.image_outputs import (
     add_caption,
     draw_colors,
+    draw_overlays,
     print_subject,
-    target_caption,
 )
 from captum_ext.commands.output_files import check_writable
 from captum_ext.methods import METHODS
 from captum_ext.subject import build_subject
-from captum_ext.visualization import overlay_figure, stack_figures
+from captum_ext.visualization import stack_figures
 
 __all__ = ["add_parser"]
 
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> None:
     # Color-wise methods explain another class: the sign has the target's color already.
     other = subject._replace(target=zoo.find_class(signs.class_names, _OTHER_CLASS))
     question = f"what would make it {_OTHER_CLASS}"
-    overlays, figures = {}, []
+    plain, figures = {}, []
     for method in methods:
         start = time.perf_counter()
         maps = method.attribute(other if method.colorwise else subject)
@@ -75,8 +75,7 @@ def _run(options: argparse.Namespace) -> None:
         if method.colorwise:
             figures.append(add_caption(draw_colors(other, maps), question))
         else:
-            overlays[method.title] = method.displayed(maps)
-    overview = overlay_figure(subject.image, overlays)
-    add_caption(overview, target_caption(subject))
+            plain[method.title] = (method, maps)
+    overview = draw_overlays(subject, plain)
     save_image(stack_figures([overview, *figures]), options.output)
     print(f"written to {options.output}")

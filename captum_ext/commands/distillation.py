@@ -20,7 +20,9 @@ from captum_ext._progress import print_resumed, progress
 from captum_ext._state_dicts import weights_digest
 from captum_ext._type_checks import check_finite
 from captum_ext._warnings import about_image, warn_of_examples
+from captum_ext.attr import MapLayer
 from captum_ext.attr.map_fusion import unit_range
+from captum_ext.commands.image_outputs import print_layers
 from captum_ext.datasets.dataset import Dataset, Example
 from captum_ext.datasets.training_images import (
     InMemoryImages,
@@ -28,7 +30,14 @@ from captum_ext.datasets.training_images import (
     training_images,
 )
 from captum_ext.methods.attribution_classes import errors_named
-from captum_ext.methods.specs import Spec, find_method, needed_parts, read_methods
+from captum_ext.methods.common_layer import common_layer
+from captum_ext.methods.specs import (
+    Spec,
+    find_method,
+    needed_parts,
+    read_methods,
+    used_methods,
+)
 from captum_ext.subject import build_subject
 from captum_ext.zoo import ZooModel
 
@@ -116,6 +125,9 @@ def images_with_maps(
     weights = weights_digest(classifier.model)
     settings = {"method": method.describe(), "seed": seed, "weights": weights}
     shown: set[str] = set()
+    layer = common_layer(classifier) if "layer" in needed_parts([method]) else None
+    if layer is not None and show_progress:
+        print_layers(layer, used_methods([method]))
     with only_writer(output):
         _claim(folder, settings | dataset.describe())
         done = broadcast_object(_files(folder))
@@ -125,7 +137,7 @@ def images_with_maps(
         bar = progress(missing[rank() :: world_size()], desc="maps", show=show_progress)
         for i in bar:
             with about_image(examples[i].name, shown):
-                _save_map(examples[i], classifier, method, folder, i, seed)
+                _save_map(examples[i], classifier, method, layer, folder, i, seed)
         barrier()
     done = _files(folder)
     files = [done[i] for i in range(len(examples))]
@@ -142,7 +154,8 @@ def images_with_maps(
 def _claim(folder: Path, settings: dict[str, object]) -> None:
     """Note what the maps of a folder are of; refuse a folder with others."""
     file = folder / "settings.json"
-    if file.exists():
+    # A run whose method has failed left no map.
+    if file.exists() and _files(folder):
         found = json.loads(file.read_text(encoding="utf-8"))
         for name, value in settings.items():
             if found.get(name) != value:
@@ -165,6 +178,7 @@ def _save_map(
     example: Example,
     classifier: ZooModel,
     method: Spec,
+    layer: MapLayer | None,
     folder: Path,
     index: int,
     seed: int,
@@ -174,6 +188,7 @@ def _save_map(
         classifier.preprocess(example.read()),
         example.labels or None,
         parts=needed_parts([method]),
+        layer=layer,
         seed=seed,
     )
     with errors_named(f"--distill {method.use}", find_method(method.use).reference):

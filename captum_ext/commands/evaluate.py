@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from captum_ext._processes import process_group, rank
 from captum_ext._suggestions import known_name
 from captum_ext._validation import check_integer
+from captum_ext.commands.image_options import check_part_options
 from captum_ext.commands.model_options import (
     DEFAULT_MODEL,
     add_classifier_options,
@@ -35,7 +36,8 @@ from captum_ext.evaluation import (
     read_metrics,
 )
 from captum_ext.evaluation.options import EvaluationOptions, option
-from captum_ext.methods.specs import needed_parts
+from captum_ext.evaluation.run_folder import kept_specs
+from captum_ext.methods.specs import describe_specs, needed_parts
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -205,13 +207,16 @@ _TYPES = {name: _types(hint) for name, hint in get_type_hints(EvaluateOptions).i
 def _run(namespace: argparse.Namespace) -> int:
     options = _read_options(namespace)
     # Names are checked before weights are read, or even downloaded.
-    specs = read_methods(options.methods)
+    given = describe_specs(read_methods(options.methods))
+    specs = read_methods(kept_specs(Path(options.output))["methods"] | given)
     read_metrics(options.metrics)
     dataset_format, path = find_format(options.dataset)
     _check_taken(dataset_format, options)
     if options.limit is not None:
         check_integer("--limit", options.limit, 1)
-    classifier = load_classifier(asdict(options), needed_parts(specs.values()))
+    parts = needed_parts(specs.values())
+    check_part_options(parts, options, ", ".join(specs))
+    classifier = load_classifier(asdict(options), parts)
     dataset = _read_dataset(dataset_format, path, options, classifier.class_names)
     with process_group():
         results = evaluate(
@@ -240,7 +245,7 @@ def _read_options(namespace: argparse.Namespace) -> EvaluateOptions:
 def _read_file(path: Path) -> dict[str, Any]:
     """Options of a settings file."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"--settings must be a TOML file, got {str(path)!r} ({error})."

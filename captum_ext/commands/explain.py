@@ -28,6 +28,7 @@ from captum_ext.commands.image_outputs import (
     counted_passes,
     draw_maps,
     print_subject,
+    print_uniform,
     save_clip,
 )
 from captum_ext.commands.model_options import load_classifier
@@ -148,6 +149,8 @@ def _run(options: argparse.Namespace) -> int:
     if colorwise:
         # Named, so that a model of other channels than RGB is refused.
         options.colors = options.colors or COLORS
+    elif options.colors is not None:
+        raise ValueError(f"--colors must be used with mc-rise, got {options.method!r}.")
     stacked = colorwise and len(specs) > 1
     jobs = list_jobs(
         options.image,
@@ -188,15 +191,19 @@ def _read_specs(options: argparse.Namespace) -> dict[str, Spec]:
     if options.tolerance is not None:
         given["rtol"] = check_positive("--tolerance", options.tolerance)
     for argument, value in given.items():
-        takers = [s for s in specs.values() if argument in method_options(_method(s))]
+        takers = [
+            spec
+            for spec in specs.values()
+            if argument in method_options(_method(spec)) - {*spec.options}
+        ]
         if not takers:
             option = "--n-masks" if argument == "n_masks" else "--tolerance"
             raise ValueError(
-                f"{option} must be used with a method that has random masks, got "
-                f"{options.method!r}."
+                f"{option} must be used with a method that has random masks and no "
+                f"{argument} of its own, got {options.method!r}."
             )
         for spec in takers:
-            spec.options.setdefault(argument, value)
+            spec.options[argument] = value
     masking = [spec.use for spec in specs.values() if _method(spec).mask]
     if options.against is not None and masking:
         raise ValueError(
@@ -264,9 +271,5 @@ def _map(
     elif details is not None:
         spent += f", {describe_sizes(details)}"
     print(f"{title}: {spent}", flush=True)
-    if _method(spec).is_uniform(maps):
-        print(
-            f"{title}: every part of the image counts nearly the same; colors start at "
-            f"the lowest value"
-        )
+    print_uniform(_method(spec), title, maps)
     return maps

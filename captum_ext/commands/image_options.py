@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import nn
 
 from captum_ext import zoo
 from captum_ext._validation import check_integer
@@ -97,14 +98,12 @@ def add_image_options(
     add("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
 
 
-def check_part_options(
-    parts: Collection[Part], options: argparse.Namespace, name: str
-) -> None:
+def check_part_options(parts: Collection[Part], options: object, name: str) -> None:
     """Check that a method uses the layer and the masking network, if they are given.
 
     Args:
         parts (collection of str): Parts that the method needs.
-        options (argparse.Namespace): Options of :func:`add_image_options`.
+        options (object): Options with the attributes layer and masking_network.
         name (str): Name of the method, for the error.
 
     Raises:
@@ -206,6 +205,9 @@ def find_subject(
     if clip:
         average = zoo.FrameAverage(classifier.model, classifier.applied_activation)
         classifier = classifier._replace(model=average)
+    elif isinstance(classifier.model, torch.jit.ScriptModule):
+        # Passes are counted by a hook, which a scripted model cannot have.
+        classifier = classifier._replace(model=nn.Sequential(classifier.model))
     colors = vars(options).get("colors")
     subject = build_subject(
         classifier,

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_ext._files import save_figure, write_file
+from captum_ext.attr import MapLayer
 from captum_ext.methods import Method
 from captum_ext.subject import Subject
 from captum_ext.visualization import (
@@ -23,13 +24,19 @@ from captum_ext.visualization.panels import LABEL_SIZE
 __all__ = [
     "Passes",
     "add_caption",
+    "add_uniform_caption",
     "counted_passes",
     "draw_colors",
     "draw_maps",
+    "draw_overlays",
+    "print_layers",
     "print_subject",
+    "print_uniform",
     "save_clip",
     "target_caption",
 ]
+
+_UNIFORM = "colors start at the lowest value"
 
 
 def print_subject(subject: Subject, methods: Iterable[Method], image: str = "") -> None:
@@ -54,9 +61,18 @@ def print_subject(subject: Subject, methods: Iterable[Method], image: str = "") 
     ]
     name = f"{image}: " if image else ""
     print(f"{name}{', against '.join(found)}{by}", flush=True)
-    if subject.map_layer is None:
-        return
-    stages = [each.describe() for each in subject.map_layer.stages]
+    if subject.map_layer is not None:
+        print_layers(subject.map_layer, methods)
+
+
+def print_layers(layer: MapLayer, methods: Iterable[Method]) -> None:
+    """Print the layers that methods use.
+
+    Args:
+        layer (MapLayer): Layer of the model.
+        methods (iterable of Method): Methods, also those without a layer.
+    """
+    stages = [each.describe() for each in layer.stages]
     users = [method for method in methods if "layer" in method.built_from]
     staged = [m.title for m in users if m.by_stage and len(stages) > 1]
     if len(staged) < len(users):
@@ -64,6 +80,21 @@ def print_subject(subject: Subject, methods: Iterable[Method], image: str = "") 
     if staged:
         print(
             f"layers for {', '.join(dict.fromkeys(staged))}: {' and '.join(stages)}",
+            flush=True,
+        )
+
+
+def print_uniform(method: Method, title: str, maps: Tensor) -> None:
+    """Print how a uniform map is drawn.
+
+    Args:
+        method (Method): Method of the map.
+        title (str): Title of the map.
+        maps (Tensor): Map (1, any, H, W).
+    """
+    if method.is_uniform(maps):
+        print(
+            f"{title}: every part of the image counts nearly the same; {_UNIFORM}",
             flush=True,
         )
 
@@ -132,25 +163,33 @@ def draw_maps(
         color-wise methods and others.
     """
     plain = {t: (m, maps) for t, (m, maps) in found.items() if not m.colorwise}
-    figures = []
-    if plain:
-        shown = {
-            title: method.displayed(maps) for title, (method, maps) in plain.items()
-        }
-        signed = any(method.signed for method, _ in plain.values())
-        figure = overlay_figure(subject.image, shown, signed)
-        for panel, (method, maps) in enumerate(plain.values(), 1):
-            if method.is_uniform(maps):
-                add_caption(figure, "colors start at the lowest value", panel)
-        figures.append(figure)
+    figures = [draw_overlays(subject, plain)] if plain else []
     figures += [
-        draw_colors(subject, maps)
+        add_caption(draw_colors(subject, maps), target_caption(subject))
         for method, maps in found.values()
         if method.colorwise
     ]
-    for figure in figures:
-        add_caption(figure, target_caption(subject))
     return figures[0] if len(figures) == 1 else stack_figures(figures)
+
+
+def draw_overlays(
+    subject: Subject, found: Mapping[str, tuple[Method, Tensor]]
+) -> Figure:
+    """Draw the maps of methods that are not color-wise next to their image.
+
+    Args:
+        subject (Subject): Subject of the explanation.
+        found (Mapping[str, tuple[Method, Tensor]]): Methods and their maps by title.
+
+    Returns:
+        *Figure*: Figure with a panel for each method.
+    """
+    shown = {title: method.displayed(maps) for title, (method, maps) in found.items()}
+    signed = any(method.signed for method, _ in found.values())
+    figure = overlay_figure(subject.image, shown, signed)
+    for panel, (method, maps) in enumerate(found.values(), 1):
+        add_uniform_caption(figure, method, maps, panel)
+    return add_caption(figure, target_caption(subject))
 
 
 def draw_colors(subject: Subject, maps: Tensor) -> Figure:
@@ -185,6 +224,21 @@ def add_caption(figure: Figure, caption: str, panel: int = 0) -> Figure:
     axes.set_xlabel(caption, fontsize=LABEL_SIZE, labelpad=pad)
     axes.xaxis.label.set_linespacing(1.1)
     return figure
+
+
+def add_uniform_caption(
+    figure: Figure, method: Method, maps: Tensor, panel: int
+) -> None:
+    """Write below a panel that its colors are those of a uniform map, if they are.
+
+    Args:
+        figure (Figure): Figure of :mod:`captum_ext.visualization`.
+        method (Method): Method of the map.
+        maps (Tensor): Map (1, any, H, W).
+        panel (int): Number of the panel.
+    """
+    if method.is_uniform(maps):
+        add_caption(figure, _UNIFORM, panel)
 
 
 def save_clip(subject: Subject, maps: Tensor, output: Path) -> None:

@@ -25,8 +25,10 @@ from captum_ext.commands.image_options import (
 )
 from captum_ext.commands.image_outputs import (
     add_caption,
+    add_uniform_caption,
     counted_passes,
     print_subject,
+    print_uniform,
     save_clip,
     target_caption,
 )
@@ -38,6 +40,9 @@ from captum_ext.subject import Subject
 from captum_ext.visualization import refinement_figure
 
 __all__ = ["add_parser"]
+
+# Also of a prior from a file, whose method is unknown.
+_BOREX = METHODS["borex"]
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -130,29 +135,38 @@ def _refine(
             show_progress=subject.show_progress,
         )
     seconds = time.perf_counter() - after_prior
+    maps = refinement.attributions[0][None]
     if clip:
-        maps = refinement.attributions[0].mean(0, keepdim=True)
-        save_clip(subject, maps, job.figure)
+        save_clip(subject, _BOREX.displayed(maps), job.figure)
     else:
-        figure = _figure(subject, prior, refinement)
+        figure = _figure(subject, method or _BOREX, prior, refinement)
         save_figure(add_caption(figure, target_caption(subject)), job.figure)
     for path in job.maps:
-        save_map(refinement.attributions[0].cpu(), path)
+        save_map(maps[0].cpu(), path)
     before = f" after {after_prior - start:.1f} s for the prior" if method else ""
     print(f"BOREx: {passes.number} passes, {seconds:.1f} s{before}")
+    print_uniform(_BOREX, "BOREx", maps)
     print(f"written to {job.figure}")
 
 
-def _figure(subject: Subject, prior: Tensor | None, refinement: Refinement) -> Figure:
-    """Figure of the refinement of an image."""
-    return refinement_figure(
+def _figure(
+    subject: Subject, method: Method, prior: Tensor | None, refinement: Refinement
+) -> Figure:
+    """Figure of the refinement of an image, with maps as explain draws them."""
+    maps = refinement.attributions[0][None]
+    figure = refinement_figure(
         subject.image,
-        None if prior is None else prior[0].mean(0),
-        refinement.attributions[0].mean(0),
+        None if prior is None else method.displayed(prior),
+        _BOREX.displayed(maps),
         refinement.std[0].mean(0),
         refinement.centers[0],
         refinement.scores[0],
     )
+    panels = [axes.get_title() for axes in figure.axes]
+    if prior is not None:
+        add_uniform_caption(figure, method, prior, panels.index("prior"))
+    add_uniform_caption(figure, _BOREX, maps, panels.index("map"))
+    return figure
 
 
 def _priors() -> list[str]:

@@ -110,9 +110,9 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--validation-limit",
         type=int,
-        default=_VALIDATION_IMAGES,
         metavar="N",
-        help="use N validation images sampled with --seed (default: %(default)s)",
+        help="use N validation images sampled with --seed (default: "
+        f"{_VALIDATION_IMAGES})",
     )
     add(
         "--limit",
@@ -188,6 +188,8 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
             metavar="N" if kind is int else "X",
             help=f"{meaning} (default: {default})",
         )
+    # An option that is given beside --distill is refused.
+    parser.set_defaults(absent_weight=None)
     add(
         "--half",
         action="store_true",
@@ -212,12 +214,14 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     if options.limit is not None:
         check_integer("--limit", options.limit, 1)
-    check_integer("--validation-limit", options.validation_limit, 1)
-    lambdas = _lambdas(options.lambdas, options.distill)
-    method = None if options.distill is None else read_method(options.distill)
-    _check_network_options(options)
     if options.validation is None and options.dataset == "signs":
         options.validation = "signs"
+    _check_used(options)
+    if options.validation_limit is None:
+        options.validation_limit = _VALIDATION_IMAGES
+    check_integer("--validation-limit", options.validation_limit, 1)
+    lambdas = _lambdas(options.lambdas or _LAMBDAS)
+    method = None if options.distill is None else read_method(options.distill)
     # Checked before weights are loaded, or even downloaded.
     formats = {"dataset": find_format(options.dataset, "dataset")}
     if options.validation is not None:
@@ -280,13 +284,9 @@ def _training_data(
     )
 
 
-def _lambdas(
-    text: str | None, distill: str | None
-) -> tuple[float, float, float, float]:
-    if text is not None and distill is not None:
-        raise ValueError(f"--lambdas must be left out with --distill, got {text!r}.")
+def _lambdas(text: str) -> tuple[float, float, float, float]:
     try:
-        one, two, three, four = map(float, (text or _LAMBDAS).split(","))
+        one, two, three, four = map(float, text.split(","))
     except ValueError:
         raise ValueError(
             f"--lambdas must be four numbers such as {_LAMBDAS}, got {text!r}."
@@ -306,7 +306,7 @@ def _objective(
         selection_weight=options.selection_weight,
         evidence_removal=removal,
         activation=classifier.applied_activation,
-        absent_weight=options.absent_weight,
+        absent_weight=1 if options.absent_weight is None else options.absent_weight,
         distillation=0 if options.distill is None else 1,
     )
 
@@ -329,32 +329,30 @@ def _initial_network(
     return network
 
 
-def _check_network_options(options: argparse.Namespace) -> None:
-    """Refuse the architecture of a new network if training starts from another."""
-    if options.masking_network is None:
-        return
-    architecture = {
-        "--encoder": options.encoder,
-        "--encoder-weights": options.encoder_weights,
-        "--width": options.width,
-    }
-    for option, value in architecture.items():
-        if value is not None:
-            raise ValueError(
-                f"{option} must be left out with --masking-network, which determines "
-                f"the encoder, got {value!r}."
-            )
+def _check_used(options: argparse.Namespace) -> None:
+    """Refuse options that have no effect beside others."""
+    small = options.encoder in (None, _ENCODER)
+    distills, starts = options.distill is not None, options.masking_network is not None
+    for option, without_effect, where in (
+        ("lambdas", distills, "with --distill"),
+        ("absent_weight", distills, "with --distill"),
+        ("encoder", starts, "with --masking-network, which has its own"),
+        ("encoder_weights", starts, "with --masking-network, which has its own"),
+        ("encoder_weights", small, "with the small encoder"),
+        ("width", starts, "with --masking-network, which has its own"),
+        ("width", not small, "with another encoder than small"),
+        ("validation_limit", options.validation is None, "without --validation"),
+    ):
+        value = getattr(options, option)
+        if without_effect and value is not None:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} must be left out {where}, got {value!r}.")
 
 
 def _encoder_weights(
     options: argparse.Namespace, classifier: zoo.ZooModel
 ) -> dict[str, Tensor] | None:
     if options.encoder in (None, _ENCODER):
-        if options.encoder_weights is not None:
-            raise ValueError(
-                f"--encoder-weights must be used with a torchvision encoder, got "
-                f"{options.encoder_weights!r} for the small encoder."
-            )
         return None
     if options.encoder == options.model and options.encoder_weights is None:
         return classifier.model.state_dict()

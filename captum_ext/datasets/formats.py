@@ -13,6 +13,7 @@ from captum_ext.datasets.readers import (
     read_images,
     read_signs,
 )
+from captum_ext.zoo.signs import SIGN_CLASSES
 
 __all__ = [
     "DATASET_FORMATS",
@@ -57,11 +58,22 @@ class DatasetFormat(NamedTuple):
     takes: frozenset[str] = frozenset()
 
 
+def _read_signs(source: DatasetSource) -> Dataset:
+    """The built-in scenes, whose labels mean nothing to a model of other classes."""
+    n_classes = len(source.class_names)
+    if n_classes != len(SIGN_CLASSES):
+        raise ValueError(
+            f"the data set signs must go with a model of its {len(SIGN_CLASSES)} "
+            f"classes, such as --model signs, got a model of {n_classes}."
+        )
+    return read_signs(len(source.scenes), source.scenes.start)
+
+
 DATASET_FORMATS = {
     "signs": DatasetFormat(
         "signs",
         "the built-in road-sign scenes, --limit of them",
-        lambda source: read_signs(len(source.scenes), source.scenes.start),
+        _read_signs,
     ),
     "images": DatasetFormat(
         "images:FOLDER",

@@ -5,6 +5,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,16 +19,19 @@ from captum_ext.attr import MapLayer
 from captum_ext.datasets.dataset import Example
 from captum_ext.evaluation.image_maps import ImageMaps
 from captum_ext.evaluation.metric_specs import find_metric
+from captum_ext.evaluation.named_metrics import METRICS
 from captum_ext.evaluation.options import Target
 from captum_ext.evaluation.run_folder import Row, image_path, map_path
 from captum_ext.methods import Method
-from captum_ext.methods.specs import Spec, find_method
+from captum_ext.methods.argument_types import TrialModel, refused_value
+from captum_ext.methods.reference_maps import RandomMap
+from captum_ext.methods.specs import COMPARED, Spec, find_method, method_options
 from captum_ext.subject import Subject, build_subject
 from captum_ext.visualization import overlay
 from captum_ext.visualization.array_conversion import ArrayLike, read_image
 from captum_ext.zoo import BlackBoxError, BoxPreprocessing, ZooModel
 
-__all__ = ["EvaluationConfig", "Pair", "rows_of_image", "seed_of"]
+__all__ = ["EvaluationConfig", "Pair", "find_refused", "rows_of_image", "seed_of"]
 
 Pair = tuple[str, str]
 
@@ -93,6 +97,73 @@ def seed_of(seed: int, name: str) -> int:
     """
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+def find_refused(
+    config: EvaluationConfig, example: Example, known: Collection[str]
+) -> str:
+    """Try the values of arguments on an image, without a forward pass for any of them.
+
+    Methods and metrics of others check values in ways that cannot be told from errors
+    of the image, so that theirs are not tried.
+
+    Args:
+        config (EvaluationConfig): Settings of the run.
+        example (Example): Image.
+        known (collection of str): Names of methods and metrics that are not tried.
+
+    Returns:
+        *str*: Error of the first value that is refused; empty if there is none, or the
+        image cannot be read.
+
+    Raises:
+        OSError: If a black box cannot be called.
+    """
+    methods, metrics = (
+        {
+            n: s
+            for n, s in specs.items()
+            if s.options and s.use in ours and n not in known
+        }
+        for specs, ours in ((config.methods, COMPARED), (config.metrics, METRICS))
+    )
+    if not methods and not metrics:
+        return ""
+    try:
+        context = _image_context(config, example)
+    except BlackBoxError:
+        raise
+    except Exception:
+        return ""
+    subject = context.subject
+    height, width = subject.inputs.shape[2:]
+    trial = config.model._replace(model=TrialModel(config.model.model))
+    subject = subject._replace(classifier=trial)
+    boxes = torch.tensor([[0.0, 0.0, width, height]])
+    context = context._replace(subject=subject, boxes=boxes)
+    maps_of = ImageMaps(subject, {}, _defaults(config))
+    maps, anyone = RandomMap(None).attribute(subject.inputs), next(iter(config.methods))
+    for name, spec in methods.items():
+        for each in _without_priors(spec):
+            options = method_options(find_method(each.use))
+            if error := refused_value(partial(maps_of, each), options):
+                return f"methods must give {name} values that it accepts: {error}"
+    for name, spec in metrics.items():
+        options = find_metric(spec.use).options()
+        value = partial(_measure, config, name, anyone, context, maps)
+        if error := refused_value(value, options):
+            return f"metrics must give {name} values that it accepts: {error}"
+    return ""
+
+
+def _without_priors(spec: Spec) -> Iterator[Spec]:
+    """Specs of a method and of its priors, each to be tried by itself."""
+    prior = spec.options.get("prior")
+    if isinstance(prior, Spec):
+        yield from _without_priors(prior)
+        spec = spec._replace(options=spec.options | {"prior": None})
+    if spec.use in COMPARED:
+        yield spec
 
 
 def rows_of_image(

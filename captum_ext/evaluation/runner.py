@@ -5,9 +5,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from captum_ext._processes import (
     barrier,
@@ -20,10 +18,13 @@ from captum_ext._progress import print_resumed, progress
 from captum_ext._state_dicts import weights_digest
 from captum_ext._validation import check_choice, check_integer
 from captum_ext._warnings import about_image
-from captum_ext.attr import MapLayer
-from captum_ext.attr.map_layer import map_layer
 from captum_ext.datasets.dataset import Dataset
-from captum_ext.evaluation.image_rows import EvaluationConfig, Pair, rows_of_image
+from captum_ext.evaluation.image_rows import (
+    EvaluationConfig,
+    Pair,
+    find_refused,
+    rows_of_image,
+)
 from captum_ext.evaluation.metric_specs import find_metric, read_metrics
 from captum_ext.evaluation.options import EvaluationOptions, Target
 from captum_ext.evaluation.provenance import (
@@ -38,6 +39,7 @@ from captum_ext.evaluation.run_folder import (
     read_rows,
     start_run,
 )
+from captum_ext.methods.common_layer import common_layer
 from captum_ext.methods.specs import (
     Specs,
     describe_specs,
@@ -54,6 +56,9 @@ __all__ = ["evaluate"]
 # call changes the rounding of scores, and so the table.
 _CHUNKS = {"cpu": 4}
 _DEFAULT_CHUNK = 64
+
+# Images that must all refuse a value: one may be too small for it.
+_N_TRIALS = 3
 
 
 def evaluate(
@@ -108,9 +113,9 @@ def evaluate(
         *Results*: Results as :func:`~captum_ext.evaluation.read_results` reads them.
 
     Raises:
-        ValueError: If an argument is invalid, if the data set lacks labels or boxes
-            that are needed, if the folder holds results of other settings, or if
-            another run writes to it.
+        ValueError: If an argument is invalid, also one of a method or metric of this
+            package, if the data set lacks labels or boxes that are needed, if the
+            folder holds results of other settings, or if another run writes to it.
         OSError: If the folder cannot be written.
 
     Examples::
@@ -132,10 +137,14 @@ def evaluate(
     method_specs = read_methods(kept["methods"] | describe_specs(read_methods(methods)))
     metric_specs = read_metrics(kept["metrics"] | describe_specs(read_metrics(metrics)))
     parts = needed_parts(method_specs.values())
+    if layer is not None and "layer" not in parts:
+        raise ValueError(
+            f"layer must be used with a layer method such as cameras, got {layer!r}."
+        )
     check_parts(model, parts, layer)
     config = EvaluationConfig(
         model,
-        _map_layer(model, layer, device) if "layer" in parts else None,
+        common_layer(model, layer) if "layer" in parts else None,
         method_specs,
         metric_specs,
         target or ("label" if dataset.has_labels else "top1"),
@@ -151,22 +160,13 @@ def evaluate(
     _check_dataset(dataset, config)
     settings = _settings(dataset, config, parts, device)
     check_folder(config.folder, settings)
+    _check_values(dataset, config, [*kept["methods"], *kept["metrics"]])
     with only_writer(config.folder):
         if rank() == 0:
             start = provenance(device) | {"world_size": world_size()}
             start_run(config.folder, settings, start, model.class_names)
         _run(dataset, config, show_progress and rank() == 0)
     return read_results(output)
-
-
-def _map_layer(model: ZooModel, name: str | None, device: torch.device) -> MapLayer:
-    """The layer of this name, or the last one that has maps, the same for all images.
-
-    An image of noise, in which no layer is silent by chance, decides.
-    """
-    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    inputs = model.preprocess(Image.fromarray(noise))[None].to(device)
-    return map_layer(model.model, inputs, name)
 
 
 def _check_dataset(dataset: Dataset, config: EvaluationConfig) -> None:
@@ -195,6 +195,18 @@ def _check_boxes(dataset: Dataset, config: EvaluationConfig) -> None:
             f"model must have a preprocess with a method boxes for "
             f"{', '.join(needing)}, got {type(config.model.preprocess).__name__}."
         )
+
+
+def _check_values(
+    dataset: Dataset, config: EvaluationConfig, known: Collection[str]
+) -> None:
+    """Refuse values of arguments that would fail on every image."""
+    refused = ""
+    for example in dataset.examples[:_N_TRIALS]:
+        refused = find_refused(config, example, known)
+        if not refused:
+            return
+    raise ValueError(refused)
 
 
 def _settings(

@@ -1,14 +1,22 @@
-"""Values of arguments against the types that a function declares."""
+"""Values of arguments: against the types that a function declares, and by trial."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-__all__ = ["check_types"]
+from torch import Tensor, nn
 
-# Types whose values have a text form; their lists have one as well.
-_WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
+__all__ = ["TrialModel", "check_types", "refused_value"]
+
+# Types whose values have a text form, one and several; their lists have one as well.
+_WORDS = {
+    bool: ("true or false", "true or false"),
+    int: ("an integer", "integers"),
+    float: ("a number", "numbers"),
+    str: ("a text", "texts"),
+}
 
 
 def check_types(
@@ -43,8 +51,61 @@ def check_types(
         hint = _hint(parameters[option].annotation, function)
         if not _accepts(hint, value):
             raise ValueError(
-                f"{kind} must give {name} {_expected(hint)} as {option}, got {value!r}."
+                f"{kind} must give {name} {_expected(hint) or 'an object of Python'} "
+                f"as {option}, got {value!r}."
             )
+
+
+class _CalledError(Exception):
+    """A model was called, so that the values of all arguments are accepted."""
+
+
+class TrialModel(nn.Module):
+    """A model that ends a trial of arguments when it is called.
+
+    Args:
+        model (nn.Module): The model, whose layers and parameters it has.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+
+    def forward(self, *_: object) -> Tensor:
+        raise _CalledError
+
+
+def refused_value(compute: Callable[[], object], names: Collection[str]) -> str:
+    """Find out whether a method or a metric refuses the value of an argument.
+
+    Those of this package check all values before they call the model.
+
+    Args:
+        compute (Callable): Function that computes a map or a value with a
+            :class:`TrialModel`.
+        names (collection of str): Names of arguments.
+
+    Returns:
+        *str*: Message of the error that begins with one of the names; empty without
+        such an error.
+
+    Examples::
+
+        >>> import torch
+        >>> from captum_ext.attr import RISE
+        >>> x, method = torch.rand(1, 3, 32, 32), RISE(TrialModel(torch.nn.Flatten()))
+        >>> refused_value(lambda: method.attribute(x, target=0, n_masks=0), {"n_masks"})
+        'n_masks must be at least 2, got 0.'
+    """
+    try:
+        compute()
+    except (TypeError, ValueError) as error:
+        name = re.match(r"\w*", str(error))
+        return str(error) if name and name[0] in names else ""
+    except Exception:  # Of a model that was called, or of the image.
+        return ""
+    return ""
 
 
 def _hint(annotation: Any, function: Callable[..., Any]) -> Any:
@@ -95,22 +156,21 @@ def _accepts(hint: Any, value: Any) -> bool:
     return get_origin(hint) is not Callable
 
 
-def _expected(hint: Any) -> str:
-    words = dict.fromkeys(_words(hint))
-    if _WORDS[float] in words:
-        words.pop(_WORDS[int], None)
-    return " or ".join(words) or "an object of Python"
+def _expected(hint: Any, several: bool = False) -> str:
+    """What a value may be, or several values, of that which can be written."""
+    words = dict.fromkeys(_words(hint, several))
+    if _WORDS[float][several] in words:
+        words.pop(_WORDS[int][several], None)
+    return " or ".join(words)
 
 
-def _words(hint: Any) -> list[str]:
-    """What a value may be, of that which can be written."""
-    members = _members(hint)
+def _words(hint: Any, several: bool) -> list[str]:
+    members, elements = _members(hint), _elements(hint)
     if members:
-        return [words for each in members for words in _words(each)]
+        return [words for each in members for words in _words(each, several)]
     if get_origin(hint) is Literal:
         return [repr(each) for each in get_args(hint)]
     if hint in _WORDS:
-        return [_WORDS[hint]]
-    elements = _elements(hint)
-    writable = elements and [words for each in elements for words in _words(each)]
-    return ["a list"] if writable else []
+        return [_WORDS[hint][several]]
+    of = elements and _expected(Union[elements], True)  # noqa: UP007
+    return [f"{'lists' if several else 'a list'} of {of}"] if of else []
