@@ -877,3 +877,13 @@ def test_failed_fit_warns_and_gives_a_map(monkeypatch):
 def test_windows_of_sequences_name_the_field():
     with pytest.raises(ValueError, match="leave out variant for sequences"):
         BOREx(lambda x: x.mean((1, 2))).attribute(torch.rand(1, 2, 9), variant="paper")
+
+
+def test_windows_of_a_video_last_half_of_it_or_all():
+    x = torch.rand(1, 2, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    borex = BOREx(lambda x: (x[:, 0, 1] * x[:, 1, 4]).sum((1, 2)))
+    found, expected = (
+        borex.attribute(x, variant=variant, n_iterations=6)
+        for variant in ("windows", WindowVariant(durations=(3, 6)))
+    )
+    assert torch.equal(found, expected)
