@@ -35,8 +35,9 @@ def data_folder() -> Path:
 
 
 def load_network(name: str) -> zoo.ZooModel:
-    """ImageNet classifier of the data folder, in channels_last."""
-    entry = zoo.load(name, data_folder() / "models" / f"{name}.pt")
+    """Trained classifier of the data folder, in channels_last."""
+    file = "cifar10_resnet20.th" if name == "resnet20" else f"{name}.pt"
+    entry = zoo.load(name, data_folder() / "models" / file)
     return entry._replace(model=entry.model.to(memory_format=torch.channels_last))
 
 

@@ -18,7 +18,7 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from resnet20 import load_resnet20
+from images import load_network
 from torch import Tensor, nn
 from torchvision.models import get_model
 
@@ -46,7 +46,7 @@ CASES = {
     "mobilenet_v2_224": Case(
         "mobilenet_v2", lambda: get_model("mobilenet_v2", weights=None), 224, 1000, 8
     ),
-    "small_32": Case("small", load_resnet20, 32, 10, 64),
+    "small_32": Case("small", lambda: load_network("resnet20").model, 32, 10, 64),
 }
 FAKE_PROBABILITY = 0.3
 

@@ -12,7 +12,6 @@ from statistics import median
 
 import torch
 from images import load_network
-from resnet20 import load_resnet20
 from torch import Tensor
 
 from captum_ext.attr import PNRISE
@@ -64,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     n_masks, repeats = arguments.n_masks, arguments.repeats
     mobilenet = load_network("mobilenet_v2").model
-    resnet20 = load_resnet20().to(memory_format=torch.channels_last)
+    resnet20 = load_network("resnet20").model
     result = {
         "benchmark": "overhead",
         "mobilenet_v2_224": measure(mobilenet, 224, 4, n_masks, repeats),

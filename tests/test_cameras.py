@@ -154,6 +154,29 @@ def test_examples_of_a_batch_have_their_own_sizes():
             assert [*sizes.items()] == [*tried[i].items()]
 
 
+def test_no_backward_pass_where_the_prediction_changes():
+    net, passes = Changing(), {"forward": 0, "backward": 0}
+
+    def count(module, inputs, output):
+        passes["forward"] += 1
+        if output.requires_grad:
+            output.register_hook(
+                lambda _: passes.update(backward=passes["backward"] + 1)
+            )
+
+    handle = net.out.register_forward_hook(count)
+    # The prediction of the second example holds wherever that of the first does.
+    _, tried = LayerCAMERAS(net, net.late).attribute(
+        limited(40, 60), [0, 1], sizes=[30, 50, 80], return_sizes=True
+    )
+    handle.remove()
+    assert [[*each.values()] for each in tried] == [
+        [True, True, False, False],
+        [True, True, True, False],
+    ]
+    assert passes == {"forward": 4, "backward": 3}
+
+
 def slow_sharpened(net, layers, x, target, sizes, window) -> Tensor:
     """Map of the last layer times the smoothed LayerCAM maps of the others."""
     found = {layer: [] for layer in layers}

@@ -223,12 +223,15 @@ def test_pointing_game_equals_the_loop():
                 assert values[i].item() == float(nearest <= tolerance)
 
 
-def test_first_of_several_maxima_counts():
+def test_share_of_several_maxima_that_hit():
     maps = one_pixel(2, 3) + one_pixel(8, 1) + one_pixel(2, 9)
-    for column, hit in [(3, 1), (9, 0)]:
-        boxes = [torch.tensor([[column, 2, column + 1, 3]])]
-        value = metrics.pointing_game(None, image(), maps, boxes=boxes, tolerance=0)
-        assert value.tolist() == [hit]
+    for edges, share in [((3, 2, 4, 3), 1), ((3, 2, 10, 3), 2), ((0, 0, 1, 1), 0)]:
+        boxes = [torch.tensor([edges])]
+        for rounded in (maps, maps * (1 + 1e-8 * torch.rand_like(maps))):
+            value = metrics.pointing_game(
+                None, image(), rounded, boxes=boxes, tolerance=0
+            )
+            assert value.item() == pytest.approx(share / 3)
 
 
 def test_difficult_examples():

@@ -27,9 +27,10 @@ from captum_ext.attr.image_sizes import (
     list_rule,
     search_rule,
 )
-from captum_ext.attr.kept_sizes import KeptSizes, keep_sizes, of_examples
+from captum_ext.attr.kept_sizes import Evaluate, KeptSizes, keep_sizes, of_examples
 from captum_ext.attr.layer_arguments import check_layer_arguments
 from captum_ext.attr.layers import (
+    IsNeeded,
     LayerEvaluation,
     Reshapes,
     evaluate_layer,
@@ -196,22 +197,16 @@ class LayerCAMERAS(LayerAttribution):
         if n_steps > 1 if given is None else len(given) > 1:
             check_any_size(target)
 
-        def evaluate(size: Size, examples: Sequence[int]) -> LayerEvaluation:
-            chosen = image if len(examples) == len(image) else image[list(examples)]
-            resized = F.interpolate(chosen, size, mode=interpolate_mode)
-            evaluation = evaluate_layer(
-                self.forward_func,
-                self.layer,
-                (resized,),
-                *of_examples(examples, len(image), target, additional_forward_args),
-                attribute_to_layer_input,
-                reshape_transform,
-                self.device_ids,
-                grad_kwargs,
-            )
-            _check_layer_maps(evaluation.activations, self.layer, len(examples))
-            return evaluation
-
+        evaluate = self._evaluator(
+            image,
+            target,
+            additional_forward_args,
+            interpolate_mode,
+            attribute_to_layer_input=attribute_to_layer_input,
+            reshape_transform=reshape_transform,
+            device_ids=self.device_ids,
+            grad_kwargs=grad_kwargs,
+        )
         first = evaluate(size, range(len(image)))
         rule = _rule(given, first.activations, size, most, n_steps)
         kept = keep_sizes(evaluate, first, size, rule)
@@ -221,6 +216,36 @@ class LayerCAMERAS(LayerAttribution):
         maps = (_stretched(maps) if normalize else maps)[:, None].to(image)
         attributions = _formatted(maps, inputs, input_shaped)
         return (attributions, [e.tried for e in kept]) if return_sizes else attributions
+
+    def _evaluator(
+        self,
+        image: Tensor,
+        target: TargetType,
+        additional_forward_args: object,
+        mode: str,
+        **options: Any,
+    ) -> Evaluate:
+        """Function of a size and of indices of examples that evaluates the layers."""
+
+        def evaluate(
+            size: Size, examples: Sequence[int], is_needed: IsNeeded = None
+        ) -> LayerEvaluation:
+            x, chosen, arguments = of_examples(
+                examples, image, target, additional_forward_args
+            )
+            evaluation = evaluate_layer(
+                self.forward_func,
+                self.layer,
+                (F.interpolate(x, size, mode=mode),),
+                chosen,
+                arguments,
+                is_needed=is_needed,
+                **options,
+            )
+            _check_layer_maps(evaluation.activations, self.layer, len(examples))
+            return evaluation
+
+        return evaluate
 
 
 def _rule(
@@ -301,7 +326,9 @@ def _map_of_example(
 def _check_layer_maps(
     tensors: tuple[Tensor, ...], layer: nn.Module | list[nn.Module], n_examples: int
 ) -> None:
-    """Check that activations are one tensor of maps (B, C, h, w) per layer."""
+    """Check that activations, if any, are one tensor (B, C, h, w) per layer."""
+    if not tensors:
+        return
     n_layers = len(layer) if isinstance(layer, list) else 1
     shapes = [tuple(tensor.shape) for tensor in tensors]
     fit = all(len(each) == 4 and each[0] == n_examples for each in shapes)

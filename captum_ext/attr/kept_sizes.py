@@ -1,8 +1,9 @@
 """Evaluations of a layer at the image sizes that keep the prediction."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,11 +12,17 @@ from captum_ext._captum import TargetType, format_additional_forward_args
 from captum_ext._scores import is_out_of_memory
 from captum_ext._warnings import warn_of_examples
 from captum_ext.attr.image_sizes import Size, SizeRule
-from captum_ext.attr.layers import LayerEvaluation
+from captum_ext.attr.layers import IsNeeded, LayerEvaluation
 
-__all__ = ["KeptSizes", "keep_sizes", "of_examples"]
+__all__ = ["Evaluate", "KeptSizes", "keep_sizes", "of_examples"]
 
-Evaluate = Callable[[Size, Sequence[int]], LayerEvaluation]
+
+class Evaluate(Protocol):
+    """Function that evaluates layers at a size of some examples of a batch."""
+
+    def __call__(
+        self, size: Size, examples: Sequence[int], is_needed: IsNeeded = None
+    ) -> LayerEvaluation: ...
 
 
 class KeptSizes:
@@ -27,14 +34,13 @@ class KeptSizes:
     """
 
     def __init__(self, size: Size, evaluation: LayerEvaluation) -> None:
-        self.tried: dict[Size, bool] = {}
-        self.evaluations: list[LayerEvaluation] = []
-        self._prediction = _prediction(evaluation)
-        self.add(size, evaluation)
+        self.tried: dict[Size, bool] = {size: True}
+        self.evaluations = [evaluation]
+        (self.prediction,) = _predictions(evaluation.output)
 
-    def add(self, size: Size, evaluation: LayerEvaluation) -> None:
+    def add(self, size: Size, prediction: int, evaluation: LayerEvaluation) -> None:
         """Keep the evaluation at another size if the prediction held."""
-        self.tried[size] = _prediction(evaluation) == self._prediction
+        self.tried[size] = prediction == self.prediction
         if self.tried[size]:
             self.evaluations.append(evaluation)
 
@@ -44,10 +50,12 @@ def keep_sizes(
 ) -> list[KeptSizes]:
     """Evaluate each example of a batch at the sizes that a rule chooses for it.
 
-    Examples that have the next size in common are evaluated together.
+    Examples that have the next size in common are evaluated together, without a
+    backward pass if the prediction holds for none of them.
 
     Args:
-        evaluate (Callable): Function of a size and of indices of examples.
+        evaluate (Callable): Function of a size, of indices of examples, and of a
+            function of their outputs that says whether gradients are needed.
         first (LayerEvaluation): Evaluation of all examples at the image's own size.
         size (tuple[int, int]): That size.
         rule (Callable): Function of the sizes tried, with whether the prediction held,
@@ -56,13 +64,17 @@ def keep_sizes(
     Returns:
         *list[KeptSizes]*: Sizes of each example.
     """
-    kept = [KeptSizes(size, each) for each in _split(first)]
+    kept = [KeptSizes(size, each) for each in _split(first, len(first.activations[0]))]
     while groups := _groups(rule, kept):
         for each, examples in groups.items():
-            evaluation = _unless_refused(evaluate, each, examples)
+            predicted = [kept[i].prediction for i in examples]
+            needed = partial(_any_equal, predicted)
+            evaluation = _unless_refused(evaluate, each, examples, needed)
             _check_same_outputs(first.output, evaluation.output)
-            for i, one in zip(examples, _split(evaluation)):
-                kept[i].add(each, one)
+            predictions = _predictions(evaluation.output, len(examples))
+            parts = _split(evaluation, len(examples))
+            for i, prediction, one in zip(examples, predictions, parts):
+                kept[i].add(each, prediction, one)
     n_alone = sum(len(each.tried) > 1 == sum(each.tried.values()) for each in kept)
     reason = "no other size keeps the prediction"
     warn_of_examples("CAMERAS uses one size", n_alone, len(kept), reason)
@@ -79,9 +91,8 @@ def _groups(rule: SizeRule, kept: Sequence[KeptSizes]) -> dict[Size, list[int]]:
     return groups
 
 
-def _split(evaluation: LayerEvaluation) -> list[LayerEvaluation]:
+def _split(evaluation: LayerEvaluation, n_examples: int) -> list[LayerEvaluation]:
     """The evaluation of each example, (1, ...)."""
-    n_examples = len(evaluation.activations[0])
     outputs = evaluation.output.reshape(n_examples, -1)
     return [
         LayerEvaluation(
@@ -93,17 +104,26 @@ def _split(evaluation: LayerEvaluation) -> list[LayerEvaluation]:
     ]
 
 
-def _prediction(evaluation: LayerEvaluation) -> int:
-    """Index of the largest output of one example."""
-    return int(evaluation.output.argmax())
+def _predictions(output: Tensor, n_examples: int = 1) -> list[int]:
+    """Index of the largest output of each example."""
+    return output.reshape(n_examples, -1).argmax(1).tolist()
+
+
+def _any_equal(predicted: Sequence[int], output: Tensor) -> bool:
+    """Whether the prediction holds for any of the examples."""
+    found = _predictions(output, len(predicted))
+    return any(one == other for one, other in zip(predicted, found))
 
 
 def _unless_refused(
-    evaluate: Evaluate, size: Size, examples: Sequence[int]
+    evaluate: Evaluate,
+    size: Size,
+    examples: Sequence[int],
+    is_needed: IsNeeded,
 ) -> LayerEvaluation:
     """Evaluate at another size; say in the error that the model refused it."""
     try:
-        return evaluate(size, examples)
+        return evaluate(size, examples, is_needed)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         if is_out_of_memory(error):
             raise
@@ -125,19 +145,20 @@ def _check_same_outputs(first: Tensor, other: Tensor) -> None:
 
 
 def of_examples(
-    examples: Sequence[int], n_examples: int, target: TargetType, args: object
-) -> tuple[TargetType, Any]:
-    """Target and further arguments of some examples of a batch.
+    examples: Sequence[int], image: Tensor, target: TargetType, args: object
+) -> tuple[Tensor, TargetType, Any]:
+    """Images, target and further arguments of some examples of a batch.
 
     Args:
         examples (sequence of int): Indices of the examples.
-        n_examples (int): Number of examples of the batch, B.
+        image (Tensor): Images of the batch, (B, C, H, W).
         target (int, tuple, Tensor, list, or Callable, optional): Target of the batch.
         args (Any): Further arguments of the forward function; tensors of B rows are
             indexed, any other value is shared by all.
     """
+    n_examples = len(image)
     if len(examples) == n_examples:
-        return target, args
+        return image, target, args
 
     def chosen(value: Any) -> Any:
         if isinstance(value, list) and len(value) == n_examples:
@@ -150,4 +171,4 @@ def of_examples(
     shared = formatted and tuple(
         chosen(each) if isinstance(each, Tensor) else each for each in formatted
     )
-    return chosen(target), shared
+    return chosen(image), chosen(target), shared

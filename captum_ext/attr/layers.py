@@ -33,6 +33,7 @@ from captum_ext.attr.layer_arguments import check_options
 from captum_ext.attr.reshape import ReshapeTransform, keeps_channels_last, sized
 
 __all__ = [
+    "IsNeeded",
     "LayerEvaluation",
     "Reshapes",
     "check_gradients",
@@ -46,6 +47,8 @@ _VIDEO_MAPS = "(B, C, t, h, w) of video"
 
 # One transform for all layers, or a list of one per layer.
 Reshapes = ReshapeTransform | list[ReshapeTransform | None] | None
+# Function of the output that says whether gradients are needed.
+IsNeeded = Callable[[Tensor], bool] | None
 
 
 class LayerEvaluation(NamedTuple):
@@ -96,6 +99,7 @@ def evaluate_layer(
     reshape_transform: Reshapes = None,
     device_ids: list[int] | None = None,
     grad_kwargs: dict[str, Any] | None = None,
+    is_needed: IsNeeded = None,
 ) -> LayerEvaluation:
     """Activations of layers and the gradients of the target's score at them.
 
@@ -125,9 +129,13 @@ def evaluate_layer(
             that ``forward_func`` wraps. Default: None
         grad_kwargs (dict[str, Any], optional): Arguments for ``torch.autograd.grad``.
             Default: None
+        is_needed (Callable, optional): Function of the output that says whether the
+            activations and gradients are needed; where it returns False there is no
+            backward pass. Default: None
 
     Returns:
-        *LayerEvaluation*: Activations, gradients and output, detached.
+        *LayerEvaluation*: Activations, gradients and output, detached; the output alone
+        where it is all that is needed.
 
     Raises:
         ValueError: If the layer is not called in the forward pass, if it returns tokens
@@ -155,11 +163,16 @@ def evaluate_layer(
         selected = _one_each(output, target, len(inputs[0]))
         compared = selected if is_function(target) else output_tensor(output)
         outputs.append(compared.detach())
-        return _check_example_scores(selected)
+        scores = _check_example_scores(selected)
+        if is_needed is not None and not is_needed(outputs[0]):
+            raise _OutputSuffices
+        return scores
 
     warn_of_training_mode(forward_func)
     hooked = _hooked(layers, attribute_to_layer_input, enable_grad)
-    with hooked, buffers_kept(forward_func):
+    found: Any = None
+    suffices = contextlib.suppress(_OutputSuffices)
+    with suffices, hooked, buffers_kept(forward_func):
         found = compute_layer_gradients_and_eval(
             score,
             layers,
@@ -171,12 +184,25 @@ def evaluate_layer(
             attribute_to_layer_input=attribute_to_layer_input,
             grad_kwargs=grad_kwargs,
         )
+    return _evaluation(found, outputs[0], reshape_transform, inputs[0])
+
+
+class _OutputSuffices(Exception):
+    """Leaves the function of Captum before its backward pass."""
+
+
+def _evaluation(
+    found: Any, output: Tensor, reshape_transform: Reshapes, inputs: Tensor
+) -> LayerEvaluation:
+    """Evaluation from Captum's gradients and activations of the layers, if any."""
+    if found is None:
+        return LayerEvaluation((), (), output)
     gradients, activations = found
-    reshapes = _transforms(reshape_transform, activations, inputs[0])
+    reshapes = _transforms(reshape_transform, activations, inputs)
     return LayerEvaluation(
         _all_reshaped(reshapes, activations),
         _all_reshaped(reshapes, gradients),
-        outputs[0],
+        output,
     )
 
 

@@ -15,6 +15,7 @@ from captum_ext._warnings import warn_caller
 __all__ = [
     "check_masks",
     "check_metric_input",
+    "highest_pixels",
     "is_constant",
     "rank_maps",
     "spatial_maps",
@@ -166,9 +167,29 @@ def is_constant(maps: Tensor) -> Tensor:
         >>> is_constant(torch.tensor([[[0.3, 0.3]], [[0.3, 0.4]]]))
         tensor([ True, False])
     """
-    low, high = maps.flatten(1).aminmax(dim=1)
-    # Interpolation of a constant map rounds, in float32 if a method did it.
-    return high - low <= 1e-6 * torch.maximum(low.abs(), high.abs())
+    return highest_pixels(maps).flatten(1).all(1)
+
+
+def highest_pixels(maps: Tensor) -> Tensor:
+    """The pixels of the highest value, up to rounding.
+
+    Args:
+        maps (Tensor): Maps S, (B, ...).
+
+    Returns:
+        *Tensor*: Boolean tensor in the shape of ``maps``.
+
+    Examples::
+
+        >>> highest_pixels(torch.tensor([[[0.3, 0.4], [0.4, 0.1]]]))
+        tensor([[[False,  True],
+                 [ True, False]]])
+    """
+    flat = maps.flatten(1)
+    low, high = flat.aminmax(dim=1, keepdim=True)
+    # Interpolation of equal values rounds, in float32 if a method did it.
+    rounding = 1e-6 * torch.maximum(low.abs(), high.abs())
+    return (flat >= high - rounding).view(maps.shape)
 
 
 def rank_maps(maps: Tensor) -> Tensor:

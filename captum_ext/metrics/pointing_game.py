@@ -12,33 +12,12 @@ from captum_ext._validation import check_integers, check_not_negative
 from captum_ext.metrics.boxes import box_regions, check_boxes, given_regions
 from captum_ext.metrics.pixel_maps import (
     check_metric_input,
-    is_constant,
-    rank_maps,
+    highest_pixels,
     spatial_maps,
 )
 from captum_ext.metrics.scoring import ForwardFunc
 
-__all__ = ["distance_to_region", "is_difficult", "pointing_game"]
-
-
-def distance_to_region(pixel: Tensor, region: Tensor) -> Tensor:
-    """Distance between a pixel and the nearest pixel of a region.
-
-    Args:
-        pixel (Tensor): Index of the pixel along each axis, (2,) in an image.
-        region (Tensor): Boolean mask, (H, W) in an image.
-
-    Returns:
-        *Tensor*: Distance in pixels, a scalar; 0 inside the region.
-
-    Examples::
-
-        >>> region = torch.zeros(9, 9, dtype=torch.bool)
-        >>> region[4, 5] = True
-        >>> distance_to_region(torch.tensor([0, 2]), region)
-        tensor(5.)
-    """
-    return (region.nonzero() - pixel).float().square().sum(1).min().sqrt()
+__all__ = ["is_difficult", "pointing_game"]
 
 
 @log_usage()
@@ -57,10 +36,11 @@ def pointing_game(
 ) -> Tensor:
     """Whether the highest pixel of a map lies on the object. Higher is better.
 
-    If several pixels are highest, the first in row-major order counts. A constant map
-    gets the level of chance: the share of all pixels that would be hits. The mean over
-    a dataset is the accuracy "All" in the papers' tables; the mean over the examples
-    for which :func:`is_difficult` is true is the accuracy "Difficult".
+    If several pixels are highest, up to rounding, as in a map with one value per
+    superpixel, the value is the share of them that are hits; a constant map gets the
+    level of chance. The mean over a dataset is the accuracy "All" in the papers'
+    tables; the mean over the examples for which :func:`is_difficult` is true is the
+    accuracy "Difficult".
 
     Source: J. Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV
     2018.
@@ -83,8 +63,8 @@ def pointing_game(
             hit, in pixels along all axes, between pixel centers. Default: 15.0
 
     Returns:
-        *Tensor*: 1 for a hit, 0 for a miss, NaN without an object, (B,), float64 on
-        the CPU.
+        *Tensor*: 1 for a hit, 0 for a miss, a share if several pixels are highest, NaN
+        without an object, (B,), float64 on the CPU.
 
     Raises:
         ValueError: If an argument is out of its range or does not match the inputs, or
@@ -104,13 +84,10 @@ def pointing_game(
     x = check_metric_input(inputs)
     maps = spatial_maps(attributions, x)
     regions = given_regions(boxes, masks, maps.shape)
-    highest = (rank_maps(maps) == 0).nonzero()[:, 1:]
+    highest = highest_pixels(maps)
     values = torch.full((len(x),), torch.nan, dtype=torch.float64)
     for i in regions.flatten(1).any(1).nonzero()[:, 0].tolist():
-        if is_constant(maps[i : i + 1]):
-            distances = _distances(regions[i])
-        else:
-            distances = distance_to_region(highest[i], regions[i])
+        distances = _distances(regions[i])[highest[i]]
         values[i] = (distances <= tolerance).double().mean()
     return values
 
