@@ -91,7 +91,11 @@ def check_baselines(
             number = check_number("baselines", baseline)
             is_integer = isinstance(plain(baseline), int) and abs(number) < 2**63
             baseline = plain(baseline) if is_integer else number
-        value = torch.as_tensor(baseline, device=tensor.device)
+        # In the dtype of the inputs: the default one would round a number for float64.
+        exact = isinstance(baseline, float) and tensor.is_floating_point()
+        value = torch.as_tensor(
+            baseline, dtype=tensor.dtype if exact else None, device=tensor.device
+        )
         if value.is_floating_point() and not tensor.is_floating_point():
             raise ValueError(
                 f"baselines must be integers for inputs of {tensor.dtype}, got "

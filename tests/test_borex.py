@@ -93,6 +93,28 @@ def slow_borex(f, x, prior, target, sides, n, beta, stride=4):
     return tried, scores
 
 
+@pytest.mark.parametrize(
+    "n, q, expected",
+    [
+        (9, 1, []),
+        (10, 1, [10]),
+        (11, 2, [10, 11]),
+        (25, 3, [12, 24, 25]),
+        (40, 5, [10, 20, 40]),
+    ],
+)
+def test_hyperparameters_are_fitted_from_10_masks_on(n, q, expected, monkeypatch):
+    """Whenever the number of masks has doubled, and after the last one."""
+    fitted = []
+    monkeypatch.setattr(
+        WindowProcess, "refit", lambda self: fitted.append(self.scores.shape[1])
+    )
+    BOREx(SmallNet()).attribute(
+        images()[:1], target=1, variant="windows", n_iterations=n, masks_per_step=q
+    )
+    assert fitted == expected
+
+
 def prior_of(x: Tensor, seed: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(len(x), 1, *x.shape[2:], generator=generator)
@@ -855,3 +877,13 @@ def test_failed_fit_warns_and_gives_a_map(monkeypatch):
 def test_windows_of_sequences_name_the_field():
     with pytest.raises(ValueError, match="leave out variant for sequences"):
         BOREx(lambda x: x.mean((1, 2))).attribute(torch.rand(1, 2, 9), variant="paper")
+
+
+def test_windows_of_a_video_last_half_of_it_or_all():
+    x = torch.rand(1, 2, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    borex = BOREx(lambda x: (x[:, 0, 1] * x[:, 1, 4]).sum((1, 2)))
+    found, expected = (
+        borex.attribute(x, variant=variant, n_iterations=6)
+        for variant in ("windows", WindowVariant(durations=(3, 6)))
+    )
+    assert torch.equal(found, expected)

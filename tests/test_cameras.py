@@ -67,6 +67,14 @@ def test_aligned_sizes():
     assert aligned_sizes((300, 220), (400, 300), (32, 32))[-1] == (384, 288)
     assert aligned_sizes((64, 64), (64, 64), (8, 8)) == [(64, 64)]
     assert aligned_sizes((64, 64), (10, 10), (8, 8)) == [(64, 64)]
+    # Both sides are multiples also where the ratio of the sides leads past the limits.
+    assert aligned_sizes((224, 300), (330, 330), (32, 32)) == [
+        (224, 300),
+        (256, 320),
+        (288, 320),
+        (320, 320),
+    ]
+    assert aligned_sizes((255, 335), (256, 999), (32, 32))[1:] == [(256, 352)]
     # An axis keeps its own length if that is the largest.
     assert aligned_sizes((64, 96), (80, 90), (8, 8)) == [(64, 96), (72, 96), (80, 96)]
 

@@ -10,7 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_ext.attr import MCRISE, PNRISE, RISE
-from captum_ext.attr.estimators import _fit_by_features, _fit_by_masks
+from captum_ext.attr.estimators import (
+    _fit_by_features,
+    _fit_by_masks,
+    standard_errors,
+    uncontrolled,
+)
+from captum_ext.attr.masked_run import relative_errors
+from captum_ext.masks import RegionLayout, draw_masks
 
 SIZE = (5, 6)
 
@@ -271,3 +278,47 @@ def test_tolerance_does_not_depend_on_the_batch():
     together = PNRISE(model).attribute(batch, **kwargs)
     alone = torch.cat([PNRISE(model).attribute(x[None], **kwargs) for x in batch])
     torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_standard_error_is_that_of_the_mean_over_few_blocks(block):
+    """Six masks of three columns, p = .3; n - 1 blocks in the variance."""
+    generator = torch.Generator().manual_seed(0)
+    layout = RegionLayout([torch.arange(3)[None]])
+    codes = draw_masks(layout, (0.3, 0.7), 6, generator)
+    residuals = torch.randn(6, 2, generator=generator, dtype=torch.float64)
+    (errors,) = standard_errors(
+        layout,
+        codes,
+        (0.3, 0.7),
+        uncontrolled(residuals),
+        block,
+        lambda means: means[:1] - means[1:],
+        torch.device("cpu"),
+    )
+    masks = (codes.cells == 0).double()
+    terms = (masks - 0.3)[:, None] / (0.3 * 0.7) * residuals[:, :, None]
+    blocks = terms.unflatten(0, (-1, block)).mean(1)
+    expected = blocks.std(0) / len(blocks) ** 0.5
+    torch.testing.assert_close(errors[0].double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_relative_error_is_the_root_mean_square_over_the_range():
+    maps, errors = torch.tensor([[0.0, -4.0], [1.0, 1.0]]), torch.tensor([1.0, 7.0])
+    ratios = relative_errors(maps, errors.expand(2, -1))
+    assert ratios[0].item() == pytest.approx(5 / 4) and ratios[1] > 1e9
+    assert relative_errors(maps, torch.zeros(2, 2)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("p, first", [(0.5, 64), (0.9, 160), (0.02, 800)])
+def test_errors_wait_for_16_masks_of_the_rarest_category(p, first):
+    n_scored = 0
+
+    def counting(x: Tensor) -> Tensor:
+        nonlocal n_scored
+        n_scored += len(x)
+        return model(x)
+
+    kwargs = {"grid_size": 2, "n_masks": 2000, "keep_probability": p}
+    PNRISE(counting).attribute(image(), **kwargs, tolerance=1e9)
+    assert n_scored == first

@@ -368,24 +368,31 @@ def test_colors_are_fields_with_the_color_as_baseline():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(2))
     x, colors = torch.rand(1, 3, 12, 12), torch.rand(2, 3)
     n_pairs = 10
-    both = MCRISE(model).attribute(
-        x,
-        colors,
-        target=1,
-        estimator="field",
-        grid_size=4,
-        n_masks=3 + 4 * n_pairs,
-    )
+    given = {"target": 1, "estimator": "field", "grid_size": 4}
+    given["return_std_error"] = True
+    maps, errors = MCRISE(model).attribute(x, colors, n_masks=3 + 4 * n_pairs, **given)
     for k, color in enumerate(colors):
-        one = PNRISE(model).attribute(
-            x,
-            color[:, None, None],
-            target=1,
-            estimator="field",
-            grid_size=4,
-            n_masks=2 + 2 * n_pairs,
+        one, error = PNRISE(model).attribute(
+            x, color[:, None, None], n_masks=2 + 2 * n_pairs, **given
         )
-        torch.testing.assert_close(both[:, k], -one.sum(1), atol=1e-7, rtol=1e-5)
+        torch.testing.assert_close(maps[:, k], -one.sum(1), atol=1e-7, rtol=1e-5)
+        torch.testing.assert_close(errors[:, k], error.sum(1), atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_masks, passes", [(12, 10), (15, 10), (16, 16), (21, 16)])
+def test_no_more_passes_than_masks(n_masks, passes):
+    """Three colors: 1 + K (1 + 2 n) passes for n halves."""
+    n_scored = 0
+
+    def model(x):
+        nonlocal n_scored
+        n_scored += len(x)
+        return x.sum((1, 2, 3))
+
+    MCRISE(model).attribute(
+        torch.ones(1, 3, 8, 8), torch.eye(3), estimator="field", n_masks=n_masks
+    )
+    assert n_scored == passes
 
 
 def test_batch_gives_what_examples_give_and_chunks_do_not_matter():

@@ -355,6 +355,15 @@ def test_layers_that_need_a_transform_say_which(method):
             method(net, net.rearrange).attribute(x, 1)
 
 
+@pytest.mark.parametrize("method", [LayerCAMERAS, LayerGradCamPlusPlus, LayerGradCam])
+def test_few_channels_are_not_taken_for_rows(method):
+    """6 channels of 8 x 10 positions: 6 / 8 is exactly the ratio of 15 x 20 pixels."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)
+    )
+    assert method(net, net[0]).attribute(noise(1, (15, 20)), 1).shape[1] == 1
+
+
 def slow_grad_cam_plus_plus(A: Tensor, g: Tensor) -> Tensor:
     """The closed form in Python floats, for A and g of shape (C, n)."""
     channels = []

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.functional import conv_transpose2d, interpolate
 
 from captum_ext.masking import MaskingNetwork
+from captum_ext.masking.cpu_fast_paths import DoublingConvolution
 from captum_ext.masking.decoder import FeatureFilter, UpsamplingBlock, mask_of_channels
 from captum_ext.masking.encoders import TorchvisionEncoder
 from captum_ext.masking.normalization import SharedBatchNorm
@@ -272,3 +273,18 @@ def test_invalid_arguments():
         MaskingNetwork(3, decoder_channels=(16, 0))
     with pytest.raises(ValueError, match="encoder_weights must be None"):
         MaskingNetwork(3, "small", {})
+
+
+def test_doubling_starts_without_dots():
+    """Each position of a 2 x 2 square gets the same at first, and its own later."""
+    layer = DoublingConvolution(6, 4)
+    squares = layer(torch.randn(2, 6, 3, 5)).unfold(2, 2, 2).unfold(3, 2, 2)
+    assert torch.equal(squares, squares[..., :1, :1].expand_as(squares))
+    first = nn.ConvTranspose2d(600, 4, 2, stride=2).weight
+    torch.testing.assert_close(
+        DoublingConvolution(600, 4).weight.std(), first.std(), rtol=0.1, atol=0
+    )
+    optimizer = torch.optim.SGD(layer.parameters(), 1)
+    layer(torch.ones(1, 6, 1, 1))[..., 0, 0].sum().backward()
+    optimizer.step()
+    assert not torch.equal(layer.weight[..., 0, 0], layer.weight[..., 1, 1])

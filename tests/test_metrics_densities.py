@@ -136,6 +136,26 @@ def test_spatial_maps_of_every_layout():
         torch.testing.assert_close(whole, torch.full_like(same, 5))
 
 
+def test_spatial_maps_of_constants_are_exact():
+    """Interpolation rounds a third; nothing but a constant is left of it."""
+    coarse = torch.full((2, 3, 5, 5), 1 / 3)
+    coarse[1, :, 0, 0] = 1
+    maps = spatial_maps(coarse, torch.rand(2, 3, 33, 31))
+    assert maps[0].unique().tolist() == [pytest.approx(1)]
+    assert len(maps[1].unique()) > 9
+    coarse, x = coarse[:1], torch.rand(1, 3, 33, 31)
+    with pytest.raises(ValueError, match="a value below their maximum"):
+        metrics.negative_map_density(lambda x: x.mean((1, 2, 3)), x, coarse)
+    net = SmallNet()
+    given = {"explanation_func": lambda model: x}
+    assert metrics.efficient_mprt(net, x, coarse, **given).isnan().all()
+    assert metrics.parameter_randomization(net, x, coarse, **given).item() == 0
+    masks = torch.zeros(1, 33, 31, dtype=torch.bool)
+    masks[:, :9, :9] = True
+    rank = metrics.relevance_rank(None, x, coarse, masks=masks)
+    assert rank.item() == pytest.approx(81 / (33 * 31))
+
+
 # From sharp to coarse maps
 
 

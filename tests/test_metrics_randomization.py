@@ -85,6 +85,14 @@ def test_scale_of_the_parameters_is_kept():
         assert abs(new.mean() - old.mean()) < 0.3 * old.std()
 
 
+def test_a_parameter_of_one_number_stays_finite():
+    """Its standard deviation is 0, not that of a sample."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
+    (copied,) = randomized_cascade(net, ["1"], seed=0)
+    assert torch.equal(copied[1].bias, net[1].bias)
+    assert not torch.equal(copied[1].weight, net[1].weight)
+
+
 def test_seed_reproduces_the_cascade():
     def weights(seed: int) -> Tensor:
         (copied,) = randomized_cascade(SmallNet(), ["head"], seed)

@@ -20,9 +20,18 @@ QUERY = torch.tensor([0.7, 0.2, 0.1]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
 def test_value_is_the_formula():
     score = EmbeddingSimilarity(mean_colors, GALLERY[1], scale=0.5)
     distance = (torch.tensor([0.7, 0.2, 0.1]) - GALLERY[1]).norm()
-    torch.testing.assert_close(
-        score(QUERY), torch.exp(-distance / 0.5)[None], atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(score(QUERY), torch.exp(-distance / 0.5)[None])
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_unit_of_the_embeddings_does_not_matter(unit):
+    def network(x: Tensor) -> Tensor:
+        return unit * mean_colors(x)
+
+    score = EmbeddingSimilarity.to_best_match(network, QUERY, unit * GALLERY)
+    expected = EmbeddingSimilarity.to_best_match(mean_colors, QUERY, GALLERY)
+    x = torch.rand(4, 3, 8, 8)
+    torch.testing.assert_close(score(x), expected(x), atol=1e-5, rtol=1e-5)
 
 
 def test_best_match_is_the_nearest_and_sets_the_scale():

@@ -715,6 +715,19 @@ def test_map_is_the_average_pool_over_the_window():
     torch.testing.assert_close(grid.maps(values, "area"), (at / areas).mean(1))
 
 
+@pytest.mark.parametrize("frames", ["centered", "following"])
+@pytest.mark.parametrize("size", [(9, 12), (5, 6, 7)])
+def test_map_is_the_mean_over_the_windows_that_cover_a_pixel(size, frames):
+    """Windows of an even side reach further to one side than to the other."""
+    grid = WindowGrid(size, (4, 5), (2, 3), 1, frames)
+    n_pixels = math.prod(size)
+    values = noise(1, len(grid.parameters)).view(-1, n_pixels, 1)
+    masks = grid.masks(torch.arange(len(grid.parameters))).double()
+    covers = masks.view(-1, n_pixels, n_pixels)
+    expected = ((covers * values).sum(1) / covers.sum(1)).mean(0).view(1, *size)
+    torch.testing.assert_close(grid.maps(values.view(1, -1)), expected)
+
+
 def test_video_map_is_the_average_pool_over_the_window():
     grid = WindowGrid((6, 8, 9), sides=(3,), durations=(5,), stride=1)
     values = noise(1, len(grid.parameters))

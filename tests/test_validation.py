@@ -308,6 +308,19 @@ def test_arguments_of_pn_rise(name, value):
     assert message("PNRISE", images(), **{name: value}).startswith(f"{name} must ")
 
 
+def test_numbers_as_baselines_are_exact():
+    """A number is not rounded to the default dtype."""
+    x = torch.ones(2, 3, 4, 4, dtype=torch.float64)
+    seen: list[torch.Tensor] = []
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return x.sum((1, 2, 3))
+
+    attr.RISE(f).attribute(x, 0.1, n_masks=64, grid_size=1)
+    assert torch.cat(seen).unique().tolist() == [pytest.approx(0.1, abs=1e-15), 1]
+
+
 def test_integer_baselines_must_fit():
     x = torch.ones(1, 3, 8, 8, dtype=torch.uint8)
     regions = torch.arange(8).view(1, 1, 1, 8)

@@ -58,8 +58,8 @@ def aligned_sizes(
 ) -> list[Size]:
     """The size of an image, and all larger ones that are multiples of a stride.
 
-    The shorter side grows by one stride at a time, the other in proportion; both are
-    rounded to multiples.
+    The shorter side grows by one stride at a time, the other in proportion, rounded to
+    a multiple.
 
     Args:
         size (sequence of int): Height and width of the image.
@@ -75,6 +75,8 @@ def aligned_sizes(
 
         >>> aligned_sizes((224, 224), (320, 320), (32, 32))
         [(224, 224), (256, 256), (288, 288), (320, 320)]
+        >>> aligned_sizes((224, 300), (1000, 330), (32, 32))[:3]
+        [(224, 300), (256, 320), (288, 320)]
     """
     axis = 0 if size[0] <= size[1] else 1
     first = size[axis] // stride[axis] + 1
@@ -83,11 +85,19 @@ def aligned_sizes(
     for n_strides in range(first, last + 1):
         ratio = n_strides * stride[axis] / size[axis]
         height, width = (
-            max(n, min(most, round(n * ratio / s) * s))
+            _nearest_multiple(n * ratio, s, n, most)
             for n, most, s in zip(size, max_size, stride)
         )
         found.append((height, width))
     return list(dict.fromkeys(found))
+
+
+def _nearest_multiple(length: float, stride: int, least: int, most: int) -> int:
+    """Multiple of a stride from ``least`` to ``most``; ``least`` if there is none."""
+    first, last = -(-least // stride), most // stride
+    if first > last:
+        return least
+    return min(max(round(length / stride), first), last) * stride
 
 
 def next_step(tried: Mapping[int, bool], n_sizes: int) -> int | None:

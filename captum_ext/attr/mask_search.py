@@ -27,7 +27,7 @@ __all__ = ["MaskScores", "MaskSearch", "Refine", "Score", "Search"]
 Score = Literal["mean", "difference", "drop"]
 
 # Number of masks after which the hyperparameters are first fitted; they are fitted
-# again whenever that number has doubled.
+# again whenever that number has doubled, and after the last mask.
 _FIRST_FIT = 10
 
 
@@ -200,7 +200,7 @@ class MaskSearch:
             n += len(chosen)
             bar.update(len(chosen))
             last = n == self.n_iterations
-            if n > _FIRST_FIT if last else n >= next_fit:
+            if n >= (_FIRST_FIT if last else next_fit):
                 process.refit()
                 next_fit = 2 * n
             # A standard deviation means little before the first fit.

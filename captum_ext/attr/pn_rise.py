@@ -133,8 +133,8 @@ class PNRISE(RandomMaskAttribution):
                 or blocks of a grid, as regions of its own. Default: None
             n_masks (int, optional): Number of masks, and so of forward passes per
                 example; with ``tolerance`` or ``rtol`` the largest number. Rounded down
-                to an even number by the estimators that draw pairs. Default: None
-                (1000, or 102 for the field)
+                to an even number by the estimators that draw pairs; the field takes at
+                least 4. Default: None (1000, or 102 for the field)
             grid_size (int or tuple[int, ...], optional): Number of cells of the random
                 grid along each axis. Default: None (7, or 28 for the field of an image;
                 fewer along a shorter axis)

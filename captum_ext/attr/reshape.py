@@ -149,15 +149,15 @@ def _misfit(n: int, n_prefix: int, size: Sequence[int]) -> ValueError:
 def keeps_channels_last(shape: Sequence[int], size: Sequence[int]) -> bool:
     """Whether activations (B, ..., h, w, C) have the ratio of the image at h and w.
 
-    In those of video, (B, C, t, h, w), t and h may have that ratio by chance, so that h
-    and w must not have it.
+    In maps (B, C, h, w), and those of video (B, C, t, h, w), the first two of the last
+    three axes may have that ratio by chance, so that the last two must not have it.
 
     Args:
         shape (sequence of int): Shape of the activations, of 4 or 5 axes.
         size (sequence of int): Height and width of the image in pixels, last.
     """
     first, last, image = (shape[-2], shape[-1]), shape[-3:-1], size[-2:]
-    if len(shape) == 5 and _fits(first, image):
+    if _fits(first, image):
         return False
     return _distortion(last, image) < _distortion(first, image)
 

@@ -1,6 +1,7 @@
 """Similarity of embeddings as a score to explain."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from captum_ext._validation import check_positive
 from captum_ext.targets import Distance, embedding_similarity
 
 __all__ = ["EmbeddingSimilarity"]
+
+# By default torch adds 1e-6 to all differences.
+_euclidean = partial(nn.functional.pairwise_distance, eps=0.0)
 
 
 class EmbeddingSimilarity(nn.Module):
@@ -69,7 +73,7 @@ class EmbeddingSimilarity(nn.Module):
         reference = _check_embeddings("reference", reference, 1).detach()
         self.register_buffer("reference", reference)
         self.scale = check_positive("scale", scale)
-        self.distance = distance or nn.functional.pairwise_distance
+        self.distance = distance or _euclidean
         check_callable("distance", self.distance)
 
     @classmethod
@@ -98,7 +102,7 @@ class EmbeddingSimilarity(nn.Module):
         check_callable("network", network)
         check_tensor("query", query)
         gallery = _check_embeddings("gallery", gallery)
-        distance = distance or nn.functional.pairwise_distance
+        distance = distance or _euclidean
         check_callable("distance", distance)
         with torch.no_grad():
             # A copy, because a network may change its inputs in place.

@@ -69,8 +69,9 @@ def spatial_maps(
 
     Maps are summed over channels and, if their size is not that of the inputs, as for
     layer attributions, interpolated (linear, bilinear or trilinear, corners not
-    aligned). Inputs of three axes are series (B, C, L); a warning says so if their maps
-    have several channels, since they may be sequences (B, L, C) as well.
+    aligned). A map that is constant up to rounding becomes exactly constant. Inputs of
+    three axes are series (B, C, L); a warning says so if their maps have several
+    channels, since they may be sequences (B, L, C) as well.
 
     Args:
         attributions (Tensor or tuple[Tensor, ...]): Maps (B, any, ...) with as many
@@ -100,7 +101,10 @@ def spatial_maps(
     if inputs.dim() == 3:
         _check_series(maps, inputs, name)
     values = maps.mean(1, keepdim=True) if mean else maps.sum(1, keepdim=True)
-    return resize(values, inputs.shape[2:])[:, 0]
+    values = resize(values, inputs.shape[2:])[:, 0]
+    # Rounding must not put the pixels of a constant map in an order.
+    constant = is_constant(values).view(-1, *(1,) * (values.dim() - 1))
+    return torch.where(constant, values.flatten(1).amax(1).view_as(constant), values)
 
 
 def _check_series(maps: Tensor, inputs: Tensor, name: str) -> None:

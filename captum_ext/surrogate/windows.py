@@ -199,9 +199,10 @@ def _window_means(maps: Tensor, axis: int, length: int, follows: bool) -> Tensor
     n = maps.shape[axis]
     centers = torch.arange(n, dtype=torch.float64)
     if follows:
-        # Windows that start at a pixel cover those after it.
-        centers = centers - (length - 1) / 2
-    start, stop = _edges(centers, length, n)
+        centers = centers + (length - 1) / 2
+    # The centers of the windows that cover a pixel are those of the pixels that a
+    # window covers, mirrored.
+    stop, start = (n - edge.flip(0) for edge in _edges(centers, length, n))
     sums = F.pad(maps.movedim(axis, -1), (1, 0)).cumsum(-1)
     means = (sums[..., stop] - sums[..., start]) / (stop - start)
     return means.movedim(-1, axis)
