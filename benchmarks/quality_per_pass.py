@@ -127,10 +127,12 @@ def by_borex(prior: Prior | None = None, **settings: Any) -> Callable[..., Tenso
 
 
 FIELD: dict[str, Any] = {"estimator": "field", "layout": "superpixels"}
+SQUARES: dict[str, Any] = {"estimator": "field", "layout": "grid", "grid_size": 8}
 OURS: dict[str, Method] = {
     "field": packaged(by_pnrise(**FIELD), "skimage"),
     "field_grad_cam": packaged(by_pnrise(grad_cam, **FIELD), "skimage"),
     "field_cameras": packaged(by_pnrise(cameras, **FIELD), "skimage"),
+    "field_squares": packaged(by_pnrise(**SQUARES)),
     "pnrise_grid": packaged(by_pnrise()),
     "pnrise_superpixels": packaged(by_pnrise(layout="superpixels"), "skimage"),
     "borex": packaged(by_borex(), "skimage"),
