@@ -52,25 +52,25 @@ def fused_map(
     n_columns = columns.shape[1]
     sum_first = n_columns * (n_channels + width) < 2 * width * n_channels
     step = max(1, _PIECE // (n_columns * max(n_channels, width)))
-    mean = [each / len(to_height) for each in to_height]
-    kept = [
+    row_weights = [each / len(to_height) for each in to_height]
+    flat = [
         [each.movedim(0, -1).to(columns.dtype).flatten(1) for each in maps]
         for maps in (activations, gradients)
     ]
 
     def rows_of(maps: Sequence[Tensor], rows: slice) -> Tensor:
         """Mean with rows interpolated, (rows, columns of all sizes, C)."""
-        n_rows = len(mean[0][rows])
+        n_rows = len(row_weights[0][rows])
         found = columns.new_empty(n_rows, n_columns * n_channels)
         parts = found.split([each.shape[1] for each in maps], 1)
-        for to_row, each, part in zip(mean, maps, parts):
+        for to_row, each, part in zip(row_weights, maps, parts):
             torch.mm(to_row[rows], each, out=part)
         return found.view(n_rows, n_columns, n_channels)
 
     fused = columns.new_empty(height, width)
     for start in range(0, height, step):
         rows = slice(start, start + step)
-        A, W = rows_of(kept[0], rows), rows_of(kept[1], rows)
+        A, W = rows_of(flat[0], rows), rows_of(flat[1], rows)
         if sum_first:
             fused[rows] = (columns @ (A @ W.mT) * columns).sum(-1)
         else:

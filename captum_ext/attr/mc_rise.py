@@ -130,8 +130,8 @@ class MCRISE(RandomMaskAttribution):
                 regions of its own. Default: None
             n_masks (int, optional): Number of masks, and so of forward passes per
                 example; with a tolerance the largest number. Rounded down to an even
-                number by the default estimator, to 1 + K (1 + 2 n) for n halves by the
-                field, which takes at least 1 + 3 K. Default: 2000
+                number by the default estimator; the field takes at least 1 + 3 K.
+                Default: 2000
             grid_size (int or tuple[int, ...], optional): Number of cells of the random
                 grid along each axis. Default: None (7, or fewer along a shorter axis)
             layout (MaskLayout or str, optional): How masks are drawn if not from the

@@ -340,7 +340,7 @@ def _check_used(options: argparse.Namespace) -> None:
         ("encoder_weights", starts, "with --masking-network, which has its own"),
         ("encoder_weights", small, "with the small encoder"),
         ("width", starts, "with --masking-network, which has its own"),
-        ("width", not small, "with another encoder than small"),
+        ("width", not small, "with an encoder other than small"),
         ("validation_limit", options.validation is None, "without --validation"),
     ):
         value = getattr(options, option)

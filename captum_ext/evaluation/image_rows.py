@@ -102,7 +102,7 @@ def seed_of(seed: int, name: str) -> int:
 def find_refused(
     config: EvaluationConfig, example: Example, known: Collection[str]
 ) -> str:
-    """Try the values of arguments on an image, without a forward pass for any of them.
+    """Try the values of arguments on an image, without a forward pass for its maps.
 
     Methods and metrics of others check values in ways that cannot be told from errors
     of the image, so that theirs are not tried.
