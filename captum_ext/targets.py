@@ -7,13 +7,13 @@ holds one for each example, which gets the output of its example alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_ext._distances import euclidean_distance
 from captum_ext._outputs import output_tensor
 from captum_ext._type_checks import (
     check_callable,
@@ -32,9 +32,6 @@ __all__ = [
 
 #: Distances (B,) between embeddings (B, E) and a reference (1, E).
 Distance = Callable[[Tensor, Tensor], Tensor]
-
-# By default torch adds 1e-6 to all differences.
-_euclidean = partial(F.pairwise_distance, eps=0.0)
 
 
 class SegmentationTarget:
@@ -235,7 +232,7 @@ def embedding_similarity(
     if scale is None:
         return F.cosine_similarity(embedding, reference)
     scale = check_positive("scale", scale)
-    d = (distance or _euclidean)(embedding, reference)
+    d = (distance or euclidean_distance)(embedding, reference)
     if not isinstance(d, Tensor) or d.shape != embedding.shape[:1]:
         got = tuple(d.shape) if isinstance(d, Tensor) else type(d).__name__
         raise ValueError(

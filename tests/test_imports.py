@@ -24,6 +24,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "_progress": ("_captum",),
     "_extras": (),
     "_files": (),
+    "_distances": (),
     "_interpolation": (),
     "_processes": (),
     "_suggestions": (),

@@ -1,21 +1,18 @@
 """Similarity of embeddings as a score to explain."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_ext._distances import euclidean_distance
 from captum_ext._outputs import output_tensor
 from captum_ext._type_checks import check_callable, check_finite, check_tensor
 from captum_ext._validation import check_positive
 from captum_ext.targets import Distance, embedding_similarity
 
 __all__ = ["EmbeddingSimilarity"]
-
-# By default torch adds 1e-6 to all differences.
-_euclidean = partial(nn.functional.pairwise_distance, eps=0.0)
 
 
 class EmbeddingSimilarity(nn.Module):
@@ -73,7 +70,7 @@ class EmbeddingSimilarity(nn.Module):
         reference = _check_embeddings("reference", reference, 1).detach()
         self.register_buffer("reference", reference)
         self.scale = check_positive("scale", scale)
-        self.distance = distance or _euclidean
+        self.distance = distance or euclidean_distance
         check_callable("distance", self.distance)
 
     @classmethod
@@ -102,7 +99,7 @@ class EmbeddingSimilarity(nn.Module):
         check_callable("network", network)
         check_tensor("query", query)
         gallery = _check_embeddings("gallery", gallery)
-        distance = distance or _euclidean
+        distance = distance or euclidean_distance
         check_callable("distance", distance)
         with torch.no_grad():
             # A copy, because a network may change its inputs in place.

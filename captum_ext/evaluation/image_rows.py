@@ -119,14 +119,8 @@ def find_refused(
     Raises:
         OSError: If a black box cannot be called.
     """
-    methods, metrics = (
-        {
-            n: s
-            for n, s in specs.items()
-            if s.options and s.use in ours and n not in known
-        }
-        for specs, ours in ((config.methods, COMPARED), (config.metrics, METRICS))
-    )
+    methods = _to_try(config.methods, COMPARED, known)
+    metrics = _to_try(config.metrics, METRICS, known)
     if not methods and not metrics:
         return ""
     try:
@@ -154,6 +148,17 @@ def find_refused(
         if error := refused_value(value, options):
             return f"metrics must give {name} values that it accepts: {error}"
     return ""
+
+
+def _to_try(
+    specs: Mapping[str, Spec], ours: Collection[str], known: Collection[str]
+) -> dict[str, Spec]:
+    """Specs with arguments, of what this package has, that are not known."""
+    return {
+        name: spec
+        for name, spec in specs.items()
+        if spec.options and spec.use in ours and name not in known
+    }
 
 
 def _without_priors(spec: Spec) -> Iterator[Spec]:
