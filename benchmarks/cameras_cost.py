@@ -1,11 +1,12 @@
 """Time and memory of CAMERAS relative to pure forward passes of the sizes it tries.
 
 With two layers and searched sizes, as on the command line, and with one layer and the
-paper's sizes; the gradient of two layers goes through the last stage as well. Both
-process one image at a time in channels_last and alternate; the ratio is the
-median over the repeats. Each also runs in its own process to compare their peak memory.
-The third part is the supplement's Table 1: seconds per map of Grad-CAM, CAMERAS and
-PN-RISE with its defaults.
+paper's sizes; the gradient of two layers goes through the last stage as well, at the
+image's own size. Both process one image at a time in channels_last and alternate. The
+seconds and ratios are medians over the repeats, of all images together; the ratio of
+the least and of the most expensive image is printed as well. On the first image, both
+also run in processes of their own to compare their peak memory. The third part is the
+supplement's Table 1: seconds per map of Grad-CAM, CAMERAS and PN-RISE.
 """
 
 import argparse
@@ -15,8 +16,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from statistics import median
 
+import numpy as np
 import torch
 import torchvision
 from captum.attr import LayerGradCam
@@ -27,25 +30,29 @@ from torch.nn import functional as F
 from captum_ext.attr import PNRISE, LayerCAMERAS, last_map_layer
 from captum_ext.attr.image_sizes import Size
 
+Calls = dict[str, Callable[[], object]]
 
-def network(name: str) -> tuple[nn.Module, Tensor]:
-    """Model and an image; a photograph for trained weights, noise for random ones."""
+
+def network(name: str, n_images: int) -> tuple[nn.Module, list[Tensor]]:
+    """Model and images; photographs for trained weights, noise for random ones."""
     if name == "mobilenet_v2":
         entry = load_network(name)
-        return entry.model, next(labeled_images(entry)).inputs
+        images = islice(labeled_images(entry), n_images)
+        return entry.model, [each.inputs for each in images]
+    torch.manual_seed(0)
     model = torchvision.models.resnet50().eval().to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 3, 224, 224, generator=generator)
-    return model, x.to(memory_format=torch.channels_last)
+    return model, [x.to(memory_format=torch.channels_last)]
 
 
-def calls(name: str) -> dict[str, Callable[[], object]]:
-    model, x = network(name)
+def calls(model: nn.Module, x: Tensor) -> Calls:
     last = last_map_layer(model, x)
     two_layers = LayerCAMERAS(model, [each.layer for each in last.stages])
     one_layer = LayerCAMERAS(model, last.layer)
-    _, (searched,) = two_layers.attribute(x, 3, return_sizes=True)
-    _, (spaced,) = one_layer.attribute(x, 3, sizes="paper", return_sizes=True)
+    target = int(model(x).argmax())
+    _, (searched,) = two_layers.attribute(x, target, return_sizes=True)
+    _, (spaced,) = one_layer.attribute(x, target, sizes="paper", return_sizes=True)
 
     @torch.no_grad()
     def passes(sizes: Iterable[Size]) -> None:
@@ -54,11 +61,11 @@ def calls(name: str) -> dict[str, Callable[[], object]]:
 
     return {
         "passes": lambda: passes(searched),
-        "CAMERAS": lambda: two_layers.attribute(x, 3),
+        "CAMERAS": lambda: two_layers.attribute(x, target),
         "passes, paper": lambda: passes(spaced),
-        "CAMERAS, paper": lambda: one_layer.attribute(x, 3, sizes="paper"),
-        "Grad-CAM": lambda: LayerGradCam(model, last.layer).attribute(x, 3),
-        "PN-RISE": lambda: PNRISE(model).attribute(x, target=3),
+        "CAMERAS, paper": lambda: one_layer.attribute(x, target, sizes="paper"),
+        "Grad-CAM": lambda: LayerGradCam(model, last.layer).attribute(x, target),
+        "PN-RISE": lambda: PNRISE(model).attribute(x, target=target),
     }
 
 
@@ -75,44 +82,63 @@ def peak_mb(name: str, call: str) -> float:
     return float(output.stdout)
 
 
-def measure(name: str, repeats: int) -> dict[str, object]:
-    call = calls(name)
-    pairs = {"": ("passes", "CAMERAS"), "_paper": ("passes, paper", "CAMERAS, paper")}
-    result: dict[str, object] = {}
-    call["Grad-CAM"]()
-    for suffix, (passes, cameras) in pairs.items():
-        times = [
-            (seconds(call[passes]), seconds(call[cameras])) for _ in range(repeats)
+def ratios(images: list[Calls], repeats: int, suffix: str) -> dict[str, object]:
+    """Seconds of the passes of all images, and of their maps relative to these."""
+    times = np.array(
+        [
+            [
+                [seconds(c[name + suffix]) for name in ("passes", "CAMERAS")]
+                for c in images
+            ]
+            for _ in range(repeats)
         ]
-        ratio = median(theirs / own for own, theirs in times)
-        result[f"passes{suffix}_s"] = round(median(t[0] for t in times), 3)
-        result[f"cameras{suffix}_s"] = round(median(t[1] for t in times), 3)
-        result[f"ratio{suffix}"] = round(ratio, 3)
-    return result | {
+    )
+    passes, maps = times.sum(1).T
+    of_images = np.median(times[..., 1] / times[..., 0], 0)
+    return {
+        "passes_s": round(np.median(passes), 3),
+        "cameras_s": round(np.median(maps), 3),
+        "ratio": round(np.median(maps / passes), 3),
+        "least": round(of_images.min(), 3),
+        "most": round(of_images.max(), 3),
+    }
+
+
+def measure(name: str, n_images: int, repeats: int) -> dict[str, object]:
+    model, images = network(name, n_images)
+    of_images = [calls(model, x) for x in images]
+    first = of_images[0]
+    first["Grad-CAM"]()
+    return {
+        "images": len(images),
+        "two layers": ratios(of_images, repeats, ""),
+        "paper": ratios(of_images, repeats, ", paper"),
         "extra_peak_mb": round(peak_mb(name, "CAMERAS") - peak_mb(name, "passes"), 1),
         "seconds": {
             "Grad-CAM": round(
-                median(seconds(call["Grad-CAM"]) for _ in range(repeats)), 3
+                median(seconds(first["Grad-CAM"]) for _ in range(repeats)), 3
             ),
-            "PN-RISE": round(median(seconds(call["PN-RISE"]) for _ in range(3)), 1),
+            "PN-RISE": round(median(seconds(first["PN-RISE"]) for _ in range(3)), 1),
         },
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--n-images", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         name, call = arguments.child
-        calls(name)[call]()
+        model, (x,) = network(name, 1)
+        calls(model, x)[call]()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     result = {
         "benchmark": "cameras_cost",
-        "mobilenet_v2": measure("mobilenet_v2", arguments.repeats),
-        "resnet50": measure("resnet50", arguments.repeats),
+        "mobilenet_v2": measure("mobilenet_v2", arguments.n_images, arguments.repeats),
+        "resnet50": measure("resnet50", arguments.n_images, arguments.repeats),
         "batch_size": 1,
         "repeats": arguments.repeats,
         "threads": torch.get_num_threads(),

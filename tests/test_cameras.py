@@ -202,8 +202,9 @@ def slow_sharpened(net, layers, x, target, sizes, window) -> Tensor:
     A, W = zip(*found[coarsest])
     psi = (mean(A) * mean(W)).sum(1)[0]
     for layer in finer:
-        A, W = zip(*found[layer])
-        each = F.relu((mean(A) * mean([F.relu(w) for w in W])).sum(1)[0])
+        # At the image's own size only.
+        A, W = found[layer][0]
+        each = (mean([A]) * mean([F.relu(W)])).sum(1)[0].relu()
         smooth = torch.zeros_like(each)
         for i in range(each.shape[0]):
             for j in range(each.shape[1]):
@@ -260,8 +261,9 @@ def test_of_layers_of_one_size_the_last_is_the_coarsest():
 
 
 def test_a_layer_without_evidence_makes_a_map_of_zeros():
-    assert (sharpened(torch.ones(4, 4), [-torch.ones(4, 4)], (2, 2)) == 0).all()
-    assert (sharpened(torch.ones(4, 4), [], (2, 2)) == 1).all()
+    ones = torch.ones(1, 4, 4)
+    assert (sharpened(ones, [-ones], (2, 2)) == 0).all()
+    assert (sharpened(ones, [], (2, 2)) == 1).all()
 
 
 def test_layers_are_evaluated_in_the_same_passes():
@@ -271,6 +273,17 @@ def test_layers_are_evaluated_in_the_same_passes():
         LayerCAMERAS(net, layers).attribute(x, 0, max_size=96)
         # The stride of the coarsest layer decides.
         assert len(net.seen) == 7 and net.seen[1] == (1, 3, 24, 28)
+
+
+def test_finer_layers_have_gradients_at_the_size_of_the_image_only():
+    net, has_graph = Changing(), []
+    handle = net.late.register_forward_hook(
+        lambda module, inputs, output: has_graph.append(output.requires_grad)
+    )
+    LayerCAMERAS(net, [net.early, net.late]).attribute(limited(60), 0, sizes=[30, 50])
+    handle.remove()
+    # The graph begins at the output of the first layer that is evaluated.
+    assert has_graph == [True, False, False]
 
 
 def test_paper_is_one_layer_at_evenly_spaced_sizes():

@@ -173,19 +173,33 @@ def test_one_step_is_gradient_times_activation(net, name, mode, at_input):
     torch.testing.assert_close(signed, summed, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize(
-    "channels, sizes", [(40, (3, 5)), (2, (9, 30))], ids=["channels first", "columns"]
+    "shapes, size",
+    [
+        ([(3, 4), (5, 7)], (20, 9)),
+        ([(7, 5)], (224, 100)),
+        ([(2, 1), (30, 40), (9, 9)], (60, 75)),
+        ([(40, 50), (3, 3)], (8, 11)),
+    ],
+    ids=["one tile", "tiles of the largest side", "several maps", "fewer pixels"],
 )
-def test_both_orders_of_the_fusion(channels, sizes):
-    """Many channels of few positions, and few channels of many."""
+def test_fusion(shapes, size, mode):
+    """Like maps that are interpolated to all pixels; tiles may end beyond the last."""
     generator = torch.Generator().manual_seed(1)
-    A, W = (
-        [torch.randn(channels, n, n + 1, generator=generator) for n in sizes]
-        for _ in range(2)
-    )
-    A_bar, W_bar = (sum(up(x[None], (50, 20)) for x in xs) / 2 for xs in (A, W))
+    A, W = ([torch.randn(6, *n, generator=generator) for n in shapes] for _ in range(2))
+    A_bar, W_bar = (sum(up(x[None], size, mode) for x in xs) / len(xs) for xs in (A, W))
     expected = (A_bar * W_bar).sum(1)[0]
-    torch.testing.assert_close(fused_map(A, W, (50, 20)), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        fused_map(A, W, size, mode), expected, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_number_of_tiles_at_once_never_matters(monkeypatch):
+    A, W = ([noise(1, (n, n), seed=n + i)[0] for n in (4, 9)] for i in (0, 1))
+    expected = fused_map(A, W, (90, 61))
+    monkeypatch.setattr("captum_ext.attr.map_fusion._PIECE", 1)
+    torch.testing.assert_close(fused_map(A, W, (90, 61)), expected)
 
 
 def test_sizes_of_an_image():

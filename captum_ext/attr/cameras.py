@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,8 +66,8 @@ class LayerCAMERAS(LayerAttribution):
 
     Of several layers, the coarsest one decides where the class is, and finer ones
     where within its positions: its map is multiplied by theirs, which are computed from
-    positive gradients as in LayerCAM, averaged over windows of a seventh of the image,
-    and divided by their maximum. This is not in the paper.
+    positive gradients as in LayerCAM at the image's own size, averaged over windows of
+    a seventh of the image, and divided by their maximum. This is not in the paper.
 
     Source: M. Jalwana, N. Akhtar, M. Bennamoun, A. Mian, CAMERAS: Enhanced Resolution
     And Sanity preserving Class Activation Mapping for image Saliency, CVPR 2021;
@@ -197,20 +198,22 @@ class LayerCAMERAS(LayerAttribution):
         if n_steps > 1 if given is None else len(given) > 1:
             check_any_size(target)
 
-        evaluate = self._evaluator(
+        evaluator = partial(
+            self._evaluator,
             image,
             target,
             additional_forward_args,
             interpolate_mode,
             attribute_to_layer_input=attribute_to_layer_input,
-            reshape_transform=reshape_transform,
-            device_ids=self.device_ids,
             grad_kwargs=grad_kwargs,
         )
-        first = evaluate(size, range(len(image)))
+        first = evaluator(self.layer, reshape_transform)(size, range(len(image)))
         rule = _rule(given, first.activations, size, most, n_steps)
-        kept = keep_sizes(evaluate, first, size, rule)
-        maps = _maps(kept, size, interpolate_mode)
+        coarsest = _coarsest(first.activations)
+        evaluate = evaluator(*_of_layer(coarsest, self.layer, reshape_transform))
+        kept = keep_sizes(evaluate, first.at_layer(coarsest), size, rule)
+        maps = _fused(kept, size, interpolate_mode)
+        maps = _sharpened(maps, first, coarsest, interpolate_mode)
         maps = F.relu(maps) if relu_attributions else maps
         warn_of_zero_maps("CAMERAS", [maps], [first])
         maps = (_stretched(maps) if normalize else maps)[:, None].to(image)
@@ -223,9 +226,11 @@ class LayerCAMERAS(LayerAttribution):
         target: TargetType,
         additional_forward_args: object,
         mode: str,
+        layer: nn.Module | list[nn.Module],
+        reshape_transform: Reshapes,
         **options: Any,
     ) -> Evaluate:
-        """Function of a size and of indices of examples that evaluates the layers."""
+        """Function of a size and of indices of examples that evaluates layers."""
 
         def evaluate(
             size: Size, examples: Sequence[int], is_needed: IsNeeded = None
@@ -235,14 +240,16 @@ class LayerCAMERAS(LayerAttribution):
             )
             evaluation = evaluate_layer(
                 self.forward_func,
-                self.layer,
+                layer,
                 (F.interpolate(x, size, mode=mode),),
                 chosen,
                 arguments,
+                reshape_transform=reshape_transform,
+                device_ids=self.device_ids,
                 is_needed=is_needed,
                 **options,
             )
-            _check_layer_maps(evaluation.activations, self.layer, len(examples))
+            _check_layer_maps(evaluation.activations, layer, len(examples))
             return evaluation
 
         return evaluate
@@ -297,30 +304,46 @@ def _strides(activations: Sequence[Tensor], size: Size) -> Size:
     return max(1, height), max(1, width)
 
 
-def _maps(kept: Sequence[KeptSizes], size: Size, mode: str) -> Tensor:
-    """Maps (B, H, W) of all examples."""
-    return torch.stack([_map_of_example(each.evaluations, size, mode) for each in kept])
+def _coarsest(activations: Sequence[Tensor]) -> int:
+    """Index of the layer with the fewest positions, the last one of several such."""
+    n_positions = [each[0, 0].numel() for each in activations]
+    return len(n_positions) - 1 - n_positions[::-1].index(min(n_positions))
 
 
-def _map_of_example(
-    evaluations: Sequence[LayerEvaluation], size: Size, mode: str
+def _of_layer(
+    index: int, layer: nn.Module | list[nn.Module], reshape_transform: Reshapes
+) -> tuple[nn.Module, Reshapes]:
+    """One of several layers, and its transform."""
+    if isinstance(reshape_transform, list):
+        reshape_transform = reshape_transform[index]
+    return layer[index] if isinstance(layer, list) else layer, reshape_transform
+
+
+def _fused(kept: Sequence[KeptSizes], size: Size, mode: str) -> Tensor:
+    """Maps (B, H, W) of one layer from the sizes that each example keeps."""
+    maps = [
+        fused_map(
+            [each.activations[0][0] for each in one.evaluations],
+            [each.gradients[0][0] for each in one.evaluations],
+            size,
+            mode,
+        )
+        for one in kept
+    ]
+    return torch.stack(maps)
+
+
+def _sharpened(
+    maps: Tensor, first: LayerEvaluation, coarsest: int, mode: str
 ) -> Tensor:
-    """Map (H, W) of one example from the sizes that it keeps."""
-    first = evaluations[0].activations
-    # Of layers of one size the last is the coarsest.
-    coarsest = min(
-        reversed(range(len(first))), key=lambda layer: first[layer][0, 0].numel()
-    )
-
-    def maps(layer: int, positive: bool) -> Tensor:
-        activations = [each.activations[layer][0] for each in evaluations]
-        gradients = [each.gradients[layer][0] for each in evaluations]
-        if positive:
-            gradients = [F.relu(each) for each in gradients]
-        return fused_map(activations, gradients, size, mode)
-
-    finer = [maps(layer, True) for layer in range(len(first)) if layer != coarsest]
-    return sharpened(maps(coarsest, False), finer, [n // _WINDOWS for n in size])
+    """Maps (B, H, W) of the coarsest layer, sharpened by those of all others."""
+    size = maps.shape[1:]
+    finer = [
+        torch.stack([fused_map([a], [g], size, mode) for a, g in zip(A, F.relu(G))])
+        for layer, (A, G) in enumerate(zip(first.activations, first.gradients))
+        if layer != coarsest
+    ]
+    return sharpened(maps, finer, [n // _WINDOWS for n in size])
 
 
 def _check_layer_maps(

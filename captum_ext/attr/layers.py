@@ -42,9 +42,6 @@ __all__ = [
     "warn_of_zero_maps",
 ]
 
-_VIDEO_MAPS = "(B, C, t, h, w) of video"
-
-
 # One transform for all layers, or a list of one per layer.
 Reshapes = ReshapeTransform | list[ReshapeTransform | None] | None
 # Function of the output that says whether gradients are needed.
@@ -66,19 +63,25 @@ class LayerEvaluation(NamedTuple):
     gradients: tuple[Tensor, ...]
     output: Tensor
 
+    def at_layer(self, index: int) -> "LayerEvaluation":
+        """The evaluation without all other layers."""
+        A, W = (each[index : index + 1] for each in self[:2])
+        return self._replace(activations=A, gradients=W)
 
-def check_gradients(model: object, *layers: object) -> None:
+
+def check_gradients(model: object, *layers: nn.Module) -> None:
     """Raise an error for models whose layers have no gradients or take no hooks.
 
     Args:
         model (object): The model, or a function that calls it.
-        *layers (object): Layers to explain.
+        *layers (nn.Module): Layers to explain.
 
     Raises:
         ValueError: If the model or the layer is scripted, traced or quantized.
     """
-    given = [part for part in (model, *layers) if isinstance(part, nn.Module)]
-    for module in {module for part in given for module in part.modules()}:
+    # Layers are parts of the model.
+    given = [model] if isinstance(model, nn.Module) else layers
+    for module in chain.from_iterable(each.modules() for each in given):
         scripted = isinstance(module, torch.jit.ScriptModule)
         if scripted or ".quantized." in type(module).__module__:
             raise ValueError(
@@ -292,8 +295,7 @@ def in_input_shape(
         ValueError: If there are several maps or inputs, or their axes differ.
     """
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
-    shaped = _check_input_shaped(maps, tensors)
-    shaped = resize(shaped, tensors[0].shape[2:])
+    shaped = resize(_check_input_shaped(maps, tensors), tensors[0].shape[2:])
     shaped = shaped.expand_as(tensors[0]).to(tensors[0]).contiguous()
     return format_output(isinstance(inputs, tuple), (shaped,))
 
@@ -309,6 +311,8 @@ def warn_of_zero_maps(
         evaluations (sequence of LayerEvaluation): What they were computed from.
     """
     zero = ~_any(maps)
+    if not zero.any():
+        return
     influence = _any([each for e in evaluations for each in e.gradients])
     activity = _any([each for e in evaluations for each in e.activations])
     for reason, concerned in (
@@ -367,7 +371,9 @@ def _check_called(layers: Sequence[nn.Module], called: Sequence[nn.Module]) -> N
 
 def _check_axes(activations: tuple[Tensor, ...], size: Sequence[int]) -> None:
     """Check that activations are no tokens, nor maps with channels last."""
-    maps = "(B, C, h, w), such as maps_of_tokens" if len(size) == 2 else _VIDEO_MAPS
+    maps = "(B, C, h, w), such as maps_of_tokens"
+    if len(size) == 3:
+        maps = "(B, C, t, h, w) of video"
     for each in activations:
         if each.dim() == 3:
             raise ValueError(
