@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -423,6 +424,37 @@ def test_list_of_methods_is_complete(capsys):
     assert set(re.findall(r"\w*Lift\w*", capsys.readouterr().out)) == {
         name for name in captum_methods() if "Lift" in name
     }
+
+
+@pytest.mark.parametrize(
+    "kind, name", [*product(["methods"], METHODS), *product(["metrics"], METRICS)]
+)
+def test_arguments_of_one_name_are_described(kind, name, capsys):
+    """All of them, with their defaults."""
+    assert main([kind, name]) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split()[0] == name
+    printed = dict(re.findall(r"^  (\w+)=?(.*?) \(", "\n".join(lines), re.M))
+    entry = METHODS[name] if kind == "methods" else METRICS[name]
+    assert {*printed} == (
+        method_options(entry) if kind == "methods" else entry.options()
+    )
+    assert "Not described." not in lines and max(map(len, lines)) <= 88
+    if kind == "methods":
+        assert {k: str(v) for k, v in entry.defaults.items()}.items() <= printed.items()
+
+
+def test_description_of_an_argument(capsys):
+    assert main(["methods", "rise"]) == 0
+    printed = capsys.readouterr().out
+    assert "\n  rtol=0.1 (float)\n      Typical standard error (root mean" in printed
+    assert "\n  keep_probability=0.5 (float)\n" in printed
+    # The name of one of Captum's classes may be a part of it.
+    assert main(["methods", "valuesampling"]) == 0
+    printed = capsys.readouterr().out
+    assert "\n  n_samples=25 (int)\n      The number of feature permut" in printed
+    assert main(["methods", "masking-model"]) == 0
+    assert capsys.readouterr().out.endswith("\nno arguments\n")
 
 
 def test_list_of_metrics_has_their_directions(capsys):

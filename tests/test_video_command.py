@@ -157,7 +157,7 @@ def test_refine(prior, clip, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # RISE by name has a thousand masks.
     rise = METHODS["rise"]
-    few = rise._replace(arguments=lambda s: {**rise.arguments(s), "n_masks": 20})
+    few = rise._replace(defaults={"n_masks": 20})
     monkeypatch.setitem(METHODS, "rise", few)
     cells = torch.rand(1, 4, 7, 7, generator=torch.Generator().manual_seed(0))
     np.save("map.npy", cells[0].numpy())

@@ -1,12 +1,18 @@
 """Commands captum-ext models, methods and metrics: what can be named."""
 
 import argparse
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from textwrap import fill, indent
+from typing import TYPE_CHECKING, Any
 
 from captum_ext._extras import MissingExtraError, extra
 from captum_ext._suggestions import did_you_mean
+from captum_ext.commands.argument_texts import argument_texts
+
+if TYPE_CHECKING:
+    from captum_ext.methods import Method
 
 __all__ = ["add_parser"]
 
@@ -35,7 +41,8 @@ def add_parser(
         nargs="?",
         default="",
         metavar="WORD",
-        help="list only what has this text in its name",
+        help="list only what has this text in its name"
+        + "; of one name, what its arguments mean" * (name != "models"),
     )
     listed, names = {
         "models": (_models, _model_names),
@@ -58,13 +65,33 @@ def _print(
 def _entry(name: str, summary: str, arguments: Iterable[str]) -> list[str]:
     """Name, summary and arguments of a method or a metric."""
     taken = ", ".join(sorted(arguments)) or "none"
-    wrapped = fill(
-        taken,
-        _WIDTH,
-        initial_indent=" " * 24 + "arguments: ",
-        subsequent_indent=" " * 26,
-    )
-    return [f"{name:24}{summary}", wrapped]
+    return [f"{name:24}{summary}", _wrapped(f"arguments: {taken}", 24, 2)]
+
+
+def _wrapped(text: str, margin: int, hanging: int = 0) -> str:
+    """Lines of a text with a margin, which is larger from the second line on."""
+    first, others = " " * margin, " " * (margin + hanging)
+    return fill(text, _WIDTH, initial_indent=first, subsequent_indent=others)
+
+
+def _details(
+    name: str,
+    summary: str,
+    arguments: Collection[str],
+    function: Callable[..., Any],
+    defaults: Mapping[str, Any],
+) -> list[str]:
+    """Name and summary, and below each argument its type, default and meaning."""
+    function = inspect.unwrap(function)
+    texts = argument_texts(function)
+    lines = [f"{name:24}{summary}", "arguments:" if arguments else "no arguments"]
+    for argument, parameter in inspect.signature(function).parameters.items():
+        if argument in arguments:
+            default = defaults.get(argument, parameter.default)
+            shown = "" if default is parameter.empty else f"={default}"
+            kind, text = texts.get(argument, ("any type", "Not described."))
+            lines += [_wrapped(f"{argument}{shown} ({kind})", 2, 4), _wrapped(text, 6)]
+    return lines
 
 
 def _names(title: str, names: Iterable[str]) -> list[str]:
@@ -88,19 +115,28 @@ def _methods(word: str) -> list[str]:
     from captum_ext.methods.attribution_classes import captum_methods
     from captum_ext.methods.specs import COMPARED, method_options
 
+    if word in (every := {**COMPARED, **captum_methods()}):
+        return _method_details(word, every[word])
     word = word.lower()
-    lines = []
-    for name, method in COMPARED.items():
-        if word in name:
-            lines += _entry(name, method.summary, method_options(method))
+    ours = {n: m for n, m in COMPARED.items() if word in n}
     classes = {n: m for n, m in captum_methods().items() if word in n.lower()}
-    if len(classes) == 1:
-        [(name, method)] = classes.items()
-        return [*lines, *_entry(name, method.summary, method_options(method))]
+    if len(both := {**ours, **classes}) == 1:
+        [(name, method)] = both.items()
+        return _method_details(name, method)
+    lines = []
+    for name, method in ours.items():
+        lines += _entry(name, method.summary, method_options(method))
     lines += _names("Captum's, by class name:", classes)
     if not word:
         lines.append("your own: FILE.py:CLASS or MODULE:CLASS")
     return lines
+
+
+def _method_details(name: str, method: "Method") -> list[str]:
+    from captum_ext.methods.specs import method_options
+
+    function, options = method.attribution.attribute, method_options(method)
+    return _details(name, method.summary, options, function, method.defaults)
 
 
 def _metric_names() -> list[str]:
@@ -118,6 +154,8 @@ def _metrics(word: str) -> list[str]:
             better = "higher" if metric.higher_is_better else "lower"
             boxes = ", needs boxes" if metric.needs_boxes else ""
             summary = f"{metric.summary} ({better} is better{boxes})"
+            if word == name:
+                return _details(name, summary, metric.options(), metric.function, {})
             lines += _entry(name, summary, metric.options())
     if word.lower() in "quantus:":
         lines.append("quantus:CLASS: a metric of Quantus (extra quantus)")

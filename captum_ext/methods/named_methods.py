@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ class Method(NamedTuple):
         summary (str): Description in a few words.
         attribution (type): Attribution class.
         arguments (Callable): Function from a subject to the arguments of ``attribute``
-            other than inputs and target.
+            that depend on it, other than inputs and target.
         built_from (tuple of str, optional): Parts of the subject that are passed to the
             attribution class: its probabilities; the model, whose logits are then
             explained; the model and its layer; or the masking network.
@@ -65,6 +66,8 @@ class Method(NamedTuple):
         prior (Mapping, optional): Method whose map is refined if no ``prior`` is given:
             its name as ``use``, and its arguments by name. Default: None (the method
             refines no map)
+        defaults (Mapping, optional): Defaults of ``attribute`` that differ from those
+            of the class, by name. Default: none
     """
 
     title: str
@@ -79,6 +82,7 @@ class Method(NamedTuple):
     mask: bool = False
     by_stage: bool = False
     prior: Mapping[str, Any] | None = None
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
     def options(self) -> frozenset[str]:
         """Names of the options that :meth:`attribute` accepts."""
@@ -158,7 +162,7 @@ class Method(NamedTuple):
         ]
         # Captum warns if inputs of gradient methods do not require a gradient.
         needs_gradient = issubclass(self.attribution, GradientAttribution)
-        defaults = self.arguments(subject)
+        defaults = {**self.defaults, **self.arguments(subject)}
         for chosen, replaced in _REPLACED.items():
             if chosen in options:
                 defaults = {k: v for k, v in defaults.items() if k not in replaced}
@@ -215,18 +219,12 @@ _REPLACED = {
 }
 
 
+# The field on superpixels, until errors are small beside the map's range.
+_FIELD = {"estimator": "field", "layout": "superpixels", "n_masks": 402, "rtol": 0.3}
+
+
 def _seeded(subject: Subject) -> dict[str, Any]:
     return {"seed": subject.seed, "show_progress": subject.show_progress}
-
-
-def _field(subject: Subject) -> dict[str, Any]:
-    """The field on superpixels, until errors are small beside the map's range."""
-    return _seeded(subject) | {
-        "estimator": "field",
-        "layout": "superpixels",
-        "n_masks": 402,
-        "rtol": 0.3,
-    }
 
 
 def _reshape(subject: Subject) -> dict[str, Any]:
@@ -270,22 +268,25 @@ METHODS = {
         "PN-RISE",
         "how much each part raises or lowers the score",
         PNRISE,
-        _field,
+        _seeded,
+        defaults=_FIELD,
     ),
     "rise": Method(
         "RISE",
         "mean score of the images in which a part is kept",
         RISE,
-        lambda subject: _seeded(subject) | {"rtol": 0.1},
+        _seeded,
         relative=True,
         signed=False,
+        defaults={"rtol": 0.1},
     ),
     "borex": Method(
         "BOREx",
         "map of another method, refined with a Gaussian process",
         BOREx,
-        lambda subject: _seeded(subject) | {"n_iterations": 200, "rtol": 0.3},
+        _seeded,
         prior={"use": "rise", "n_masks": 100, "grid_size": 8, "keep_probability": 0.3},
+        defaults={"n_iterations": 200, "rtol": 0.3},
     ),
     "cameras": Method(
         "CAMERAS",
@@ -300,9 +301,10 @@ METHODS = {
         "Grad-CAM++",
         "regions of the class in the last layer, covering all instances",
         LayerGradCamPlusPlus,
-        lambda subject: _reshape(subject) | {"relu_attributions": True},
+        _reshape,
         built_from=("model", "layer"),
         signed=False,
+        defaults={"relu_attributions": True},
     ),
     "masking-model": Method(
         "Masking model",
@@ -325,10 +327,11 @@ METHODS = {
         "Grad-CAM",
         "regions of the class in the last layer (Captum's)",
         LayerGradCam,
-        lambda subject: _reshape(subject) | {"relu_attributions": True},
+        _reshape,
         built_from=("model", "layer"),
         reference=True,
         signed=False,
+        defaults={"relu_attributions": True},
     ),
     "occlusion": Method(
         "Occlusion",
@@ -354,14 +357,16 @@ METHODS = {
         "Integrated gradients",
         "gradients along the path from a gray image (Captum's)",
         IntegratedGradients,
-        lambda _: {"internal_batch_size": 8},
+        lambda _: {},
         reference=True,
+        defaults={"internal_batch_size": 8},
     ),
     "mc-rise": Method(
         "MC-RISE",
         "effect on the score of painting each part in a color",
         MCRISE,
-        lambda subject: _field(subject) | {"colors": subject.palette, "n_masks": 1000},
+        lambda subject: _seeded(subject) | {"colors": subject.palette},
         colorwise=True,
+        defaults=_FIELD | {"n_masks": 1000},
     ),
 }
