@@ -359,6 +359,12 @@ def test_folder_that_cannot_be_written_is_refused_at_once(output, monkeypatch, c
         assert f"{option} must be in a folder that can be written, got " in error
 
 
+def test_refused_value_is_reported_once(capsys):
+    assert main([*EXPLAIN, "scenes", "--method", "rise:grid_size=99"]) == 2
+    [error] = capsys.readouterr().err.splitlines()
+    assert error.startswith("captum-ext: error: --method rise: grid_size must ")
+
+
 def test_device():
     arguments = [*EXPLAIN, "scenes/0.png", "--method", "gradient", "--device", "cpu"]
     assert main(arguments) == 0

@@ -40,7 +40,7 @@ from captum_ext.commands.output_files import (
 )
 from captum_ext.datasets.clip_files import is_clip
 from captum_ext.methods import METHODS, Method
-from captum_ext.methods.attribution_classes import errors_named
+from captum_ext.methods.attribution_classes import RefusedValueError, errors_named
 from captum_ext.methods.specs import (
     Spec,
     find_method,
@@ -174,7 +174,9 @@ def _run(options: argparse.Namespace) -> int:
             with about_image(str(job.image), shown):
                 _explain(job, options, classifier, specs, len(jobs) > 1)
         except ValueError as error:
-            if len(jobs) == 1:
+            # Other images would be refused for the same value.
+            refused = job is jobs[0] and isinstance(error, RefusedValueError)
+            if refused or len(jobs) == 1:
                 raise
             message = " ".join(str(error).split())
             print(f"captum-ext: error: {job.image}: {message}", file=sys.stderr)
@@ -257,7 +259,7 @@ def _map(
 ) -> Tensor:
     """Map of a method; passes, time, and error or sizes are printed."""
     start = time.perf_counter()
-    with errors_named(f"--method {name}", _method(spec).reference):
+    with errors_named(f"--method {name}", _method(spec).reference, spec.options):
         with counted_passes(subject.model) as passes:
             maps, details = spec.attribute(subject)
     plural = "es" * (passes.number != 1)

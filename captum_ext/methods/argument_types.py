@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from torch import Tensor, nn
 
-__all__ = ["TrialModel", "check_types", "refused_value"]
+__all__ = ["TrialModel", "check_types", "names_argument", "refused_value"]
 
 # Types whose values have a text form, one and several; their lists have one as well.
 _WORDS = {
@@ -101,11 +101,21 @@ def refused_value(compute: Callable[[], object], names: Collection[str]) -> str:
     try:
         compute()
     except (TypeError, ValueError) as error:
-        name = re.match(r"\w*", str(error))
-        return str(error) if name and name[0] in names else ""
+        return str(error) if names_argument(error, names) else ""
     except Exception:  # Of a model that was called, or of the image.
         return ""
     return ""
+
+
+def names_argument(error: Exception, names: Collection[str]) -> bool:
+    """Whether the message of an error begins with the name of an argument.
+
+    Args:
+        error (Exception): Error.
+        names (collection of str): Names of arguments.
+    """
+    first = re.match(r"\w*", str(error))
+    return first is not None and first[0] in names
 
 
 def _hint(annotation: Any, function: Callable[..., Any]) -> Any:

@@ -1,7 +1,7 @@
 """Methods from attribution classes: Captum's, and the user's by FILE.py:CLASS."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -12,11 +12,13 @@ import torch
 from captum.attr import Attribution, PerturbationAttribution, Saliency
 
 from captum_ext.masks import superpixels
+from captum_ext.methods.argument_types import names_argument
 from captum_ext.methods.named_methods import Method, occlusion_windows
 from captum_ext.subject import Part, Subject
 from captum_ext.zoo.python_function import find_function
 
 __all__ = [
+    "RefusedValueError",
     "captum_methods",
     "class_method",
     "errors_named",
@@ -143,17 +145,26 @@ def own_method(use: str) -> Method:
     return method._replace(reference=False)
 
 
+class RefusedValueError(ValueError):
+    """A method refuses the value of an argument that was given."""
+
+
 @contextmanager
-def errors_named(name: str, any_error: bool) -> Iterator[None]:
+def errors_named(
+    name: str, any_error: bool, given: Collection[str] = ()
+) -> Iterator[None]:
     """Raise the errors by which a method refuses arguments as one kind, with its name.
 
     Args:
         name (str): Name of the method, for the message.
         any_error (bool): Whether all errors are meant: Captum's methods refuse
             arguments by any error, ours by ``TypeError`` and ``ValueError``.
+        given (collection of str, optional): Names of the arguments that were given.
+            Default: none
 
     Raises:
-        ValueError: If the method refuses.
+        RefusedValueError: If the method refuses the value of one that was given.
+        ValueError: If it refuses anything else.
     """
     refusals = (Exception,) if any_error else (TypeError, ValueError)
     try:
@@ -161,7 +172,9 @@ def errors_named(name: str, any_error: bool) -> Iterator[None]:
     except OSError:
         raise
     except refusals as failure:
-        raise ValueError(f"{name}: {failure}") from failure
+        refused = names_argument(failure, given)
+        kind = RefusedValueError if refused else ValueError
+        raise kind(f"{name}: {failure}") from failure
 
 
 @contextmanager
