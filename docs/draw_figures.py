@@ -32,6 +32,7 @@ from torch import Tensor
 
 from captum_ext._files import write_file
 from captum_ext.cli import main as captum_ext
+from captum_ext.commands.image_outputs import FoundMap
 from captum_ext.masking import MaskingNetwork
 from captum_ext.methods import METHODS
 from captum_ext.methods.specs import find_method, read_methods
@@ -92,11 +93,11 @@ def draw_methods() -> Figure:
         options = {}
         if name == "borex":
             options["prior"] = METHODS["grad-cam++"].attribute(subject)
-        found = method.attribute(subject, **options)
+        found = method.attribute_with_details(subject, **options)
         print(f"{method.title}: {time.process_time() - start:.2g} s", flush=True)
         # Methods with one map per color have their own figure.
         if not method.colorwise:
-            maps[method.title] = method.displayed(found)
+            maps[method.title] = FoundMap(method, *found).shown()
     return overlay_figure(image, maps)
 
 
@@ -109,7 +110,7 @@ def draw_photographs() -> Image.Image:
         for spec in read_methods(PHOTOGRAPHED).values():
             method = find_method(spec.use)
             title = f"{method.title} (Captum)" if method.reference else method.title
-            maps[title] = method.displayed(spec.attribute(subject)[0])
+            maps[title] = FoundMap(method, *spec.attribute(subject)).shown()
         figure = overlay_figure(image, maps, signed=True)
         figure.axes[0].set_title(class_name)
         figures.append(figure)

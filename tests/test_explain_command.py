@@ -14,9 +14,10 @@ from captum_ext._warnings import warn_of_examples
 from captum_ext.attr import PNRISE, RISE
 from captum_ext.cli import main
 from captum_ext.commands.image_options import find_target
+from captum_ext.commands.image_outputs import FoundMap
 from captum_ext.datasets import read_images
 from captum_ext.evaluation import evaluate
-from captum_ext.methods import METHODS
+from captum_ext.methods import METHODS, Method
 from captum_ext.methods.specs import read_methods
 from captum_ext.subject import build_subject
 from captum_ext.visualization import refinement_figure
@@ -443,6 +444,42 @@ def test_uniform_maps_start_at_their_lowest_value():
         assert float(shown[60]) == pytest.approx(1 - low if uniform else 1)
         assert not METHODS["masking-model"].is_uniform(maps)
         assert not method.is_uniform(-maps)
+
+
+def test_figures_show_what_exceeds_its_error():
+    maps, error = torch.tensor([4.0, 1.0, -2.0]), torch.full((3,), 2.0)
+    plain, reduced = [[[4.0, 1.0, -2.0]]], [[[3.0, 0.0, 0.0]]]
+    for name, options, expected in (
+        ("pn-rise", {}, reduced),
+        ("borex", {}, reduced),
+        ("borex", {"variant": "field"}, reduced),
+        # Its deviation is that of a window.
+        ("borex", {"variant": "paper"}, plain),
+        # Its zero means nothing.
+        ("rise", {}, [[[6.0, 3.0, 0.0]]]),
+    ):
+        shape = (1, 3, 1, 3)
+        found = FoundMap(
+            METHODS[name], maps.expand(shape), error.expand(shape), options
+        )
+        assert found.shown().tolist() == expected
+        assert found._replace(details=None).shown().tolist() in (plain, expected)
+    colors = FoundMap(
+        METHODS["mc-rise"], torch.ones(1, 5, 2, 2), torch.ones(1, 5, 2, 2)
+    )
+    assert colors.shown().shape == (5, 2, 2) and not colors.shown().any()
+
+
+def test_map_within_its_error_says_so(monkeypatch, figures):
+    attribute = Method.attribute_with_details
+
+    def uncertain(self, subject, **options):
+        maps, error = attribute(self, subject, **options)
+        return maps, error + 1e6
+
+    monkeypatch.setattr(Method, "attribute_with_details", uncertain)
+    assert main([*EXPLAIN, "scenes/0.png", "--n-masks", "20"]) == 0
+    assert figures[0][0].axes[1].get_xlabel() == "nothing exceeds its error"
 
 
 SCRIPTED = """

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from captum_ext.visualization import (
     bar_figure,
+    beyond_error,
     color_saliency_figure,
     overlay,
     overlay_figure,
@@ -526,6 +527,33 @@ def test_figure_says_that_no_color_raises_the_score(largest, words):
     *panels, best = color_saliency_figure(random_image(), maps, COLORS[:2]).axes
     assert best.get_xlabel() == words
     assert all(panel.get_xlabel() == "" for panel in panels)
+
+
+def test_what_exceeds_its_error():
+    """The nonnegative garrote: zero up to the error, and nearly the value far above."""
+    values = torch.linspace(-3, 3, 61)
+    reduced = beyond_error(values, torch.ones(()))
+    expected = [v - 1 / v if abs(v) > 1 else 0.0 for v in values.tolist()]
+    torch.testing.assert_close(reduced, torch.tensor(expected))
+    assert reduced.dtype == values.dtype and (reduced[values.abs() < 0.99] == 0).all()
+    torch.testing.assert_close(beyond_error(values, torch.zeros(61)), values)
+    assert (beyond_error(values, torch.full((61,), torch.inf)) == 0).all()
+    # The unit does not matter.
+    scaled = beyond_error(1e-20 * values.double(), 1e-20 * torch.ones(61).double())
+    torch.testing.assert_close(1e20 * scaled, reduced.double(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "attribution, error, message",
+    [
+        (torch.ones(3), torch.ones(2), r"got shapes \(2,\) and \(3,\)"),
+        (torch.ones(3), -torch.ones(3), "not be negative or NaN"),
+        (torch.ones(3), torch.full((3,), torch.nan), "not be negative or NaN"),
+    ],
+)
+def test_errors_that_are_refused(attribution, error, message):
+    with pytest.raises(ValueError, match=f"^std_error must .*{message}"):
+        beyond_error(attribution, error)
 
 
 def test_captum_draws_converted_maps():

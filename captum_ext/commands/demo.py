@@ -7,6 +7,7 @@ from pathlib import Path
 from captum_ext import zoo
 from captum_ext._files import save_image
 from captum_ext.commands.image_outputs import (
+    FoundMap,
     add_caption,
     draw_colors,
     draw_overlays,
@@ -69,13 +70,14 @@ def _run(options: argparse.Namespace) -> None:
     plain, figures = {}, []
     for method in methods:
         start = time.perf_counter()
-        maps = method.attribute(other if method.colorwise else subject)
+        explained = other if method.colorwise else subject
+        found = FoundMap(method, *method.attribute_with_details(explained))
         about = f" ({question})" if method.colorwise else ""
         print(f"{method.title}: {time.perf_counter() - start:.1f} s{about}")
         if method.colorwise:
-            figures.append(add_caption(draw_colors(other, maps), question))
+            figures.append(add_caption(draw_colors(other, found.shown()), question))
         else:
-            plain[method.title] = (method, maps)
+            plain[method.title] = found
     overview = draw_overlays(subject, plain)
     save_image(stack_figures([overview, *figures]), options.output)
     print(f"written to {options.output}")

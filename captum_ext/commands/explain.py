@@ -25,6 +25,7 @@ from captum_ext.commands.image_options import (
     read_images,
 )
 from captum_ext.commands.image_outputs import (
+    FoundMap,
     counted_passes,
     draw_maps,
     print_subject,
@@ -238,13 +239,13 @@ def _explain(
     for name, spec in specs.items():
         method = _method(spec)
         title = method.title if name == spec.use else name
-        found[title] = (method, _map(name, title, spec, subject, options.tolerance))
-    for (_, maps), path in zip(found.values(), job.maps):
-        save_map(maps[0].cpu(), path)
+        found[title] = _map(name, title, spec, subject, options.tolerance)
+    for each, path in zip(found.values(), job.maps):
+        save_map(each.maps[0].cpu(), path)
     job.figure.parent.mkdir(exist_ok=True)
     if clip:
-        [(method, maps)] = found.values()
-        save_clip(subject, method.displayed(maps), job.figure)
+        [each] = found.values()
+        save_clip(subject, each.shown(), job.figure)
     else:
         figure = draw_maps(subject, found)
         if isinstance(figure, Figure):
@@ -256,7 +257,7 @@ def _explain(
 
 def _map(
     name: str, title: str, spec: Spec, subject: Subject, tolerance: float | None
-) -> Tensor:
+) -> FoundMap:
     """Map of a method; passes, time, and error or sizes are printed."""
     start = time.perf_counter()
     with errors_named(f"--method {name}", _method(spec).reference, spec.options):
@@ -274,4 +275,4 @@ def _map(
         spent += f", {describe_sizes(details)}"
     print(f"{title}: {spent}", flush=True)
     print_uniform(_method(spec), title, maps)
-    return maps
+    return FoundMap(_method(spec), maps, details, spec.options)

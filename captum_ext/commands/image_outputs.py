@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -10,9 +12,11 @@ from torch import Tensor, nn
 
 from captum_ext._files import save_figure, write_file
 from captum_ext.attr import MapLayer
+from captum_ext.attr.image_sizes import Size
 from captum_ext.methods import Method
 from captum_ext.subject import Subject
 from captum_ext.visualization import (
+    beyond_error,
     color_saliency_figure,
     overlay_figure,
     stack_figures,
@@ -22,6 +26,7 @@ from captum_ext.visualization import (
 from captum_ext.visualization.panels import LABEL_SIZE
 
 __all__ = [
+    "FoundMap",
     "Passes",
     "add_caption",
     "add_uniform_caption",
@@ -37,6 +42,7 @@ __all__ = [
 ]
 
 _UNIFORM = "colors start at the lowest value"
+_NOTHING = "nothing exceeds its error"
 
 
 def print_subject(subject: Subject, methods: Iterable[Method], image: str = "") -> None:
@@ -148,47 +154,87 @@ def counted_passes(model: nn.Module) -> Iterator[Passes]:
         handle.remove()
 
 
-def draw_maps(
-    subject: Subject, found: Mapping[str, tuple[Method, Tensor]]
-) -> Figure | Image.Image:
+class FoundMap(NamedTuple):
+    """The map of a method, and how figures show it.
+
+    Args:
+        method (Method): The method.
+        maps (Tensor): Its map (1, any, H, W).
+        details (Tensor or dict, optional): What the method says about the map, see
+            :meth:`Method.attribute_with_details`; a tensor is its standard error.
+            Default: None
+        options (Mapping, optional): Arguments of the method by name. Default: none
+    """
+
+    method: Method
+    maps: Tensor
+    details: Tensor | dict[Size, bool] | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def error(self) -> Tensor | None:
+        """Standard error of the map, in its shape."""
+        return self.details if isinstance(self.details, Tensor) else None
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether figures show the map reduced by its standard error.
+
+        Not without a meaningful zero, and not of BOREx's windows, whose deviation is
+        that of a window's score instead of a pixel's value.
+        """
+        field = self.options.get("variant", "field") == "field"
+        return self.error is not None and field and not self.method.relative
+
+    def shown(self) -> Tensor:
+        """Map (1, H, W), or (K, H, W) of K colors, as figures show it."""
+        colorwise = self.method.colorwise
+        values = self.maps[0] if colorwise else self.method.displayed(self.maps)
+        if self.error is None or not self.is_reduced:
+            return values
+        error = self.error[0]
+        return beyond_error(values, error if colorwise else error.mean(0, keepdim=True))
+
+
+def draw_maps(subject: Subject, found: Mapping[str, FoundMap]) -> Figure | Image.Image:
     """Draw the maps of methods next to their image.
 
     Args:
         subject (Subject): Subject of the explanation.
-        found (Mapping[str, tuple[Method, Tensor]]): Methods and their maps by title.
+        found (Mapping[str, FoundMap]): Maps by title.
 
     Returns:
         *Figure or PIL.Image.Image*: Figure with a panel for each method, or for each
         color of a color-wise method; an image of several such figures if there are
         color-wise methods and others.
     """
-    plain = {t: (m, maps) for t, (m, maps) in found.items() if not m.colorwise}
+    plain = {t: each for t, each in found.items() if not each.method.colorwise}
     figures = [draw_overlays(subject, plain)] if plain else []
     figures += [
-        add_caption(draw_colors(subject, maps), target_caption(subject))
-        for method, maps in found.values()
-        if method.colorwise
+        add_caption(draw_colors(subject, each.shown()), target_caption(subject))
+        for each in found.values()
+        if each.method.colorwise
     ]
     return figures[0] if len(figures) == 1 else stack_figures(figures)
 
 
-def draw_overlays(
-    subject: Subject, found: Mapping[str, tuple[Method, Tensor]]
-) -> Figure:
+def draw_overlays(subject: Subject, found: Mapping[str, FoundMap]) -> Figure:
     """Draw the maps of methods that are not color-wise next to their image.
 
     Args:
         subject (Subject): Subject of the explanation.
-        found (Mapping[str, tuple[Method, Tensor]]): Methods and their maps by title.
+        found (Mapping[str, FoundMap]): Maps by title.
 
     Returns:
         *Figure*: Figure with a panel for each method.
     """
-    shown = {title: method.displayed(maps) for title, (method, maps) in found.items()}
-    signed = any(method.signed for method, _ in found.values())
+    shown = {title: each.shown() for title, each in found.items()}
+    signed = any(each.method.signed for each in found.values())
     figure = overlay_figure(subject.image, shown, signed)
-    for panel, (method, maps) in enumerate(found.values(), 1):
-        add_uniform_caption(figure, method, maps, panel)
+    for panel, (title, each) in enumerate(found.items(), 1):
+        add_uniform_caption(figure, each.method, each.maps, panel)
+        if each.is_reduced and not shown[title].any():
+            add_caption(figure, _NOTHING, panel)
     return add_caption(figure, target_caption(subject))
 
 
@@ -197,14 +243,14 @@ def draw_colors(subject: Subject, maps: Tensor) -> Figure:
 
     Args:
         subject (Subject): Subject with a palette.
-        maps (Tensor): Maps, (1, K, H, W).
+        maps (Tensor): Maps, (K, H, W).
 
     Returns:
         *Figure*: Figure.
     """
     palette = subject.palette
     assert palette is not None
-    return color_saliency_figure(subject.image, maps[0], palette.rgb, palette.names)
+    return color_saliency_figure(subject.image, maps, palette.rgb, palette.names)
 
 
 def add_caption(figure: Figure, caption: str, panel: int = 0) -> Figure:

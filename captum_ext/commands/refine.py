@@ -24,6 +24,7 @@ from captum_ext.commands.image_options import (
     read_images,
 )
 from captum_ext.commands.image_outputs import (
+    FoundMap,
     add_caption,
     add_uniform_caption,
     counted_passes,
@@ -137,9 +138,10 @@ def _refine(
     seconds = time.perf_counter() - after_prior
     maps = refinement.attributions[0][None]
     if clip:
-        save_clip(subject, _BOREX.displayed(maps), job.figure)
+        save_clip(subject, _shown(refinement, options.variant), job.figure)
     else:
-        figure = _figure(subject, method or _BOREX, prior, refinement)
+        shown = _shown(refinement, options.variant)
+        figure = _figure(subject, method or _BOREX, prior, refinement, shown)
         save_figure(add_caption(figure, target_caption(subject)), job.figure)
     for path in job.maps:
         save_map(maps[0].cpu(), path)
@@ -150,14 +152,18 @@ def _refine(
 
 
 def _figure(
-    subject: Subject, method: Method, prior: Tensor | None, refinement: Refinement
+    subject: Subject,
+    method: Method,
+    prior: Tensor | None,
+    refinement: Refinement,
+    shown: Tensor,
 ) -> Figure:
     """Figure of the refinement of an image, with maps as explain draws them."""
     maps = refinement.attributions[0][None]
     figure = refinement_figure(
         subject.image,
         None if prior is None else method.displayed(prior),
-        _BOREX.displayed(maps),
+        shown,
         refinement.std[0].mean(0),
         refinement.centers[0],
         refinement.scores[0],
@@ -167,6 +173,12 @@ def _figure(
         add_uniform_caption(figure, method, prior, panels.index("prior"))
     add_uniform_caption(figure, _BOREX, maps, panels.index("map"))
     return figure
+
+
+def _shown(refinement: Refinement, variant: str) -> Tensor:
+    """Refined map as figures show it."""
+    maps, std = (each[0][None] for each in refinement[:2])
+    return FoundMap(_BOREX, maps, std, {"variant": variant}).shown()
 
 
 def _priors() -> list[str]:

@@ -7,7 +7,11 @@ video. They return figures, which notebooks show, and never use pyplot;
 for Captum's functions.
 """
 
-from captum_ext.visualization.array_conversion import shown_map, to_numpy_image
+from captum_ext.visualization.array_conversion import (
+    beyond_error,
+    shown_map,
+    to_numpy_image,
+)
 from captum_ext.visualization.figures import (
     color_saliency_figure,
     overlay,
@@ -24,6 +28,7 @@ from captum_ext.visualization.video import video_gif, video_strip
 
 __all__ = [
     "bar_figure",
+    "beyond_error",
     "color_saliency_figure",
     "overlay",
     "overlay_figure",

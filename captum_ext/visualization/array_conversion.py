@@ -22,6 +22,7 @@ __all__ = [
     "FloatArray",
     "LAYOUT",
     "RANGE_TOLERANCE",
+    "beyond_error",
     "finite_array",
     "flat_map",
     "read_array",
@@ -124,6 +125,53 @@ def shown_map(
         size = height, width
     values = flat_map(attribution, size, "attribution")
     return rescaled(values, robust_scale(values, percentile))
+
+
+def beyond_error(attribution: Tensor, std_error: Tensor) -> Tensor:
+    r"""Reduce a map by its standard error, so that a figure shows what stands out.
+
+    A value v with the standard error sigma becomes
+
+    .. math::
+        v \max(0, 1 - \sigma^2 / v^2),
+
+    the nonnegative garrote: zero up to the error, and nearly v far above it. It is for
+    figures only: sums and ranks are no longer those of the attribution. The zero of
+    the map must mean something, as it does for PN-RISE and BOREx, not for RISE.
+
+    Source: L. Breiman, Better Subset Regression Using the Nonnegative Garrote,
+    Technometrics 37, 1995.
+
+    Args:
+        attribution (Tensor): Attribution of any shape.
+        std_error (Tensor): Standard error of each value, in the unit of the attribution
+            and of a shape that broadcasts to its.
+
+    Returns:
+        *Tensor*: Map in the shape and dtype of ``attribution``.
+
+    Raises:
+        TypeError: If an argument is not a tensor.
+        ValueError: If the shapes do not fit, or if a standard error is negative or NaN.
+
+    Examples::
+
+        >>> beyond_error(torch.tensor([4.0, 1.0, -2.0]), torch.tensor([2.0]))
+        tensor([3., 0., 0.])
+    """
+    check_tensor("attribution", attribution)
+    check_tensor("std_error", std_error)
+    try:
+        error = std_error.expand_as(attribution)
+    except RuntimeError:
+        raise ValueError(
+            f"std_error must broadcast to the shape of attribution, got shapes "
+            f"{tuple(std_error.shape)} and {tuple(attribution.shape)}."
+        ) from None
+    if not (error >= 0).all():
+        raise ValueError("std_error must not be negative or NaN, got such values.")
+    kept = attribution * (1 - (error / attribution).square())
+    return torch.where(attribution.abs() > error, kept, 0)
 
 
 def flat_map(

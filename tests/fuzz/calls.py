@@ -1128,6 +1128,26 @@ CALLS: dict[str, Call] = {
         ("embedding", "reference", "scale"),
         weight=3,
     ),
+    "visualization.beyond_error": Call(
+        visualization.beyond_error,
+        {
+            "attribution": [
+                [lambda c: c.tensor(2, 3)],
+                no_tensor(lambda c: c.tensor(2, 3)),
+            ],
+            "std_error": [
+                [lambda c: c.tensor(2, 3).abs(), lambda c: c.tensor(3).abs()],
+                [
+                    *no_tensor(lambda c: c.tensor(2, 3)),
+                    lambda c: c.tensor(2, 4).abs(),
+                    lambda c: -c.tensor(2, 3).abs() - 1,
+                ],
+            ],
+        },
+        is_tensor(2, 3),
+        ("attribution", "std_error"),
+        weight=3,
+    ),
     "visualization.to_numpy_image": Call(
         visualization.to_numpy_image,
         {"image": [IMAGE[0][:2], [*no_tensor(Case.images), Case.images]]},
