@@ -1097,7 +1097,10 @@ USUAL = {"n_masks": 100, "grid_size": 8, "keep_probability": 0.3}
 @pytest.mark.parametrize(
     "text, prior",
     [
-        ("borex", Spec("rise", USUAL)),
+        ("borex", None),
+        ("borex:variant=field", None),
+        ("borex:variant=windows", Spec("rise", USUAL)),
+        ("borex:variant.score=drop", Spec("rise", USUAL)),
         ("borex:prior.n_masks=50", Spec("rise", USUAL | {"n_masks": 50})),
         ("borex:prior=none", None),
         ("borex:prior=grad-cam", Spec("grad-cam", {})),

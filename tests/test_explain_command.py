@@ -470,6 +470,17 @@ def test_figures_show_what_exceeds_its_error():
     assert colors.shown().shape == (5, 2, 2) and not colors.shown().any()
 
 
+def test_passes_of_a_prior_are_counted(capsys):
+    """The field has none by default, windows refine RISE with 100 masks."""
+    for options, passes in (
+        ("", "10 passes, "),
+        (":variant=windows", "110 passes with"),
+    ):
+        method = f"borex{options}:n_iterations=4"
+        assert main([*EXPLAIN, "scenes/0.png", "--method", method]) == 0
+        assert f"BOREx: {passes}" in capsys.readouterr().out
+
+
 def test_map_within_its_error_says_so(monkeypatch, figures):
     attribute = Method.attribute_with_details
 

@@ -264,7 +264,9 @@ def _map(
         with counted_passes(subject.model) as passes:
             maps, details = spec.attribute(subject)
     plural = "es" * (passes.number != 1)
-    spent = f"{passes.number} pass{plural}, {time.perf_counter() - start:.1f} s"
+    included = " with those of the prior" if spec.options.get("prior") else ""
+    seconds = time.perf_counter() - start
+    spent = f"{passes.number} pass{plural}{included}, {seconds:.1f} s"
     if isinstance(details, Tensor):
         # Typical standard error in units of the range of the map.
         (relative,) = relative_errors(maps, details).tolist()

@@ -63,9 +63,9 @@ class Method(NamedTuple):
             threshold at one half. Default: False
         by_stage (bool, optional): Whether it is built from the last layers of the last
             two stages instead of one layer. Default: False
-        prior (Mapping, optional): Method whose map is refined if no ``prior`` is given:
-            its name as ``use``, and its arguments by name. Default: None (the method
-            refines no map)
+        prior (Mapping, optional): Method whose map windows refine if no ``prior`` is
+            given: its name as ``use``, and its arguments by name. Default: None (the
+            method refines no map)
         defaults (Mapping, optional): Defaults of ``attribute`` that differ from those
             of the class, by name. Default: none
     """
@@ -90,6 +90,20 @@ class Method(NamedTuple):
         names = inspect.signature(attribute).parameters
         return frozenset(names) - {"self", "inputs", "target"}
 
+    def default_prior(self, options: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Method whose map is refined if no prior is among the options.
+
+        The default variant of BOREx, the field, has none: it finds as good a map
+        without the passes of another one. The others refine :attr:`prior`.
+
+        Args:
+            options (Mapping): Arguments by name.
+
+        Returns:
+            *Mapping* or *None*: Its name as ``use``, and its arguments by name.
+        """
+        return self.prior if options.get("variant", "field") != "field" else None
+
     @property
     def explains_video(self) -> bool:
         """Whether it explains the video of a subject, with one map."""
@@ -104,9 +118,8 @@ class Method(NamedTuple):
 
         Args:
             subject (Subject): Image, target and settings.
-            **options: Further arguments of the attribution; see :meth:`options`. A
-                method that refines a map computes its own prior if ``prior`` is
-                missing.
+            **options: Further arguments of the attribution; see :meth:`options`. If
+                ``prior`` is missing, it is :meth:`default_prior`.
 
         Returns:
             *Tensor*: Map at the size of the image: (1, K, H, W) for K colors if the
@@ -147,8 +160,9 @@ class Method(NamedTuple):
 
     def _found(self, subject: Subject, options: dict[str, Any]) -> Any:
         """What the attribution returns for a subject."""
-        if self.prior is not None and "prior" not in options:
-            use, arguments = self.prior["use"], {**self.prior}
+        prior = self.default_prior(options)
+        if prior is not None and "prior" not in options:
+            use, arguments = prior["use"], {**prior}
             del arguments["use"]
             options = {
                 **options,
@@ -282,7 +296,7 @@ METHODS = {
     ),
     "borex": Method(
         "BOREx",
-        "map of another method, refined with a Gaussian process",
+        "map by a Gaussian process that chooses its masks, or refines another map",
         BOREx,
         _seeded,
         prior={"use": "rise", "n_masks": 100, "grid_size": 8, "keep_probability": 0.3},

@@ -187,10 +187,10 @@ def read_methods(given: Specs, colorwise: bool = False) -> dict[str, Spec]:
             )
         plain = {n: v for n, v in spec.options.items() if n not in _NESTED}
         check_types("methods", name, find_method(spec.use).attribution.attribute, plain)
-        default = find_method(spec.use).prior
-        if default is not None or "prior" in spec.options:
-            prior = spec.options.get("prior", default)
-            spec.options["prior"] = _read_prior(prior, default or {})
+        method = find_method(spec.use)
+        if method.prior is not None or "prior" in spec.options:
+            prior = spec.options.get("prior", method.default_prior(spec.options))
+            spec.options["prior"] = _read_prior(prior, method.prior or {})
         if "variant" in spec.options:
             spec.options["variant"] = _read_variant(spec.options["variant"])
     return specs
