@@ -251,6 +251,20 @@ def test_several_layers(names):
     )
 
 
+def test_each_layer_has_its_transform():
+    """At all sizes, although only the coarsest layer is evaluated at all of them."""
+    net, x = Smooth(), noise(1, (16, 24), seed=8)
+    forward = lambda x: net(x)[:, 1]  # noqa: E731
+    options = {"sizes": [(20, 28)], "normalize": False, "relu_attributions": False}
+    both = LayerCAMERAS(forward, [net.two, net.four])
+    coarse = LayerCAMERAS(forward, net.four).attribute(x, **options)
+    finer = both.attribute(x, **options) / coarse
+    flipped = both.attribute(
+        x, reshape_transform=[None, lambda maps: maps.flip(3)], **options
+    )
+    torch.testing.assert_close(flipped, coarse.flip(3) * finer, rtol=1e-3, atol=1e-8)
+
+
 def test_of_layers_of_one_size_the_last_is_the_coarsest():
     net, x = Smooth(), noise(1, (16, 24), seed=8)
     options = {"sizes": [], "normalize": False, "relu_attributions": False}

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_ext import attr, metrics
+from captum_ext._type_checks import check_finite
 from captum_ext._validation import (
     check_choice,
     check_integer,
@@ -30,6 +31,16 @@ class Counting(SmallNet):
     def forward(self, x: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         self.passes += 1
         return super().forward(x, scale)
+
+
+@pytest.mark.parametrize("bad", [[INF], [-INF, INF], [NAN]])
+def test_numbers_that_are_not_finite(bad):
+    values = torch.tensor([1.0, 2.0, *bad])
+    with pytest.raises(ValueError, match=f"^x must be finite, got {len(bad)} NaN"):
+        check_finite("x", values)
+    # Finite numbers whose sum is not.
+    large = torch.full((9,), 6e4, dtype=torch.float16)
+    assert check_finite("x", large) is large
 
 
 def maps_of(x: object) -> Tensor:
