@@ -146,7 +146,14 @@ def own_method(use: str) -> Method:
 
 
 class RefusedValueError(ValueError):
-    """A method refuses the value of an argument that was given."""
+    """A method refuses the value of an argument that was given.
+
+    Args:
+        message (str): What happened.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
 
 
 @contextmanager
